@@ -1,0 +1,200 @@
+"""A model's graph with an index: who makes a tensor, who reads it, what is constant. Edits keep the index true.
+
+`Graph(model)` copies the model, so that a pass can edit freely and its argument stays as it was.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from runtimes.base import Array
+
+MODULE_KEY = "edgecnn.module"
+"""Node metadata: the path of the PyTorch module that the node came from, e.g. `layer1.0.conv1`."""
+
+
+class Graph:
+    """An editable copy of `model` (main graph only) with `producer`, `consumers` and `initializers` indices."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.proto = self.model.graph
+        self.reindex()
+
+    def reindex(self) -> None:
+        """Build the index anew after edits that went around this class."""
+        self.inputs = {value.name for value in self.proto.input}
+        self.outputs = {value.name for value in self.proto.output}
+        self.initializers = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.producer: dict[str, onnx.NodeProto] = {}
+        self.consumers: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
+        self.captured: set[str] = set()
+        for node in self.proto.node:
+            self._enrol(node)
+
+    def _enrol(self, node: onnx.NodeProto) -> None:
+        for name in node.output:
+            self.producer[name] = node
+        for name in node.input:
+            self.consumers[name].append(node)
+        self.captured |= captured_names(node)
+
+    # ------------------------------------------------------------------------------------------------ questions
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads tensor `name`, or None when it is a graph output, captured by a body, or read twice."""
+        readers = self.consumers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs and name not in self.captured else None
+
+    def constant(self, name: str) -> Array | None:
+        """The value of tensor `name` when nobody can change it: initializer that no caller may override, or Constant."""
+        tensor = self.initializers.get(name)
+        if tensor is not None:
+            return None if name in self.inputs else numpy_helper.to_array(tensor)
+        node = self.producer.get(name)
+        if node is None or node.domain not in ("", "ai.onnx"):
+            return None
+        if node.op_type == "Identity":
+            return self.constant(node.input[0])
+        return constant_value(node) if node.op_type == "Constant" else None
+
+    def taken(self, name: str) -> bool:
+        return (
+            name in self.producer
+            or name in self.initializers
+            or name in self.inputs
+            or name in self.consumers
+            or name in self.captured
+        )
+
+    def fresh(self, hint: str) -> str:
+        """`hint`, or `hint_1`, `hint_2` ... : a tensor name nobody uses."""
+        name, count = hint, 0
+        while self.taken(name):
+            count += 1
+            name = f"{hint}_{count}"
+        return name
+
+    # ---------------------------------------------------------------------------------------------------- edits
+    def add_constant(self, value: Array, hint: str) -> str:
+        """Add an initializer and return its (fresh) name."""
+        name = self.fresh(hint)
+        self.proto.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        self.initializers[name] = self.proto.initializer[-1]
+        return name
+
+    def replace(self, old: Iterable[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
+        """Put the nodes `new` where the last of `old` stood, and drop `old`."""
+        gone = {id(node) for node in old}
+        last = max(i for i, node in enumerate(self.proto.node) if id(node) in gone)
+        nodes: list[onnx.NodeProto] = []
+        for i, node in enumerate(self.proto.node):
+            if id(node) not in gone:
+                nodes.append(node)
+            if i == last:
+                nodes.extend(new)
+        self.set_nodes(nodes)
+
+    def set_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        """Replace the node list by `nodes` (in this order) and index again."""
+        kept = [copy_node(node) for node in nodes]
+        del self.proto.node[:]
+        self.proto.node.extend(kept)
+        self.reindex()
+
+    def redirect(self, old: str, new: str) -> None:
+        """Every reader of tensor `old` reads `new` from now on (graph outputs are not renamed)."""
+        for node in list(self.consumers.get(old, [])):
+            for i, name in enumerate(node.input):
+                if name == old:
+                    node.input[i] = new
+        self.reindex()
+
+    def prune(self) -> int:
+        """Drop nodes nobody needs and initializers nobody reads (graph inputs stay); returns how many nodes went."""
+        needed = set(self.outputs) | self.captured
+        kept: list[onnx.NodeProto] = []
+        for node in reversed(self.proto.node):
+            if any(name in needed for name in node.output if name):
+                kept.append(node)
+                needed |= set(node.input) | captured_names(node)
+        gone = len(self.proto.node) - len(kept)
+        if gone:
+            self.set_nodes(reversed(kept))
+        used = {name for node in kept for name in node.input} | self.captured | self.outputs
+        tensors = [t for t in self.proto.initializer if t.name in used or t.name in self.inputs]
+        if len(tensors) != len(self.proto.initializer):
+            kept_tensors = [copy_tensor(t) for t in tensors]
+            del self.proto.initializer[:]
+            self.proto.initializer.extend(kept_tensors)
+            self.reindex()
+        return gone
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes as Python values."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def constant_value(node: onnx.NodeProto) -> Array | None:
+    """The value of a Constant node (dense forms only)."""
+    for a in node.attribute:
+        if a.name == "value":
+            return numpy_helper.to_array(a.t)
+        if a.name in ("value_float", "value_floats"):
+            return np.asarray(helper.get_attribute_value(a), np.float32)
+        if a.name in ("value_int", "value_ints"):
+            return np.asarray(helper.get_attribute_value(a), np.int64)
+    return None
+
+
+def captured_names(node: onnx.NodeProto) -> set[str]:
+    """Names that the bodies of If, Loop or Scan inside `node` read from outside (an over-estimate is fine)."""
+    found: set[str] = set()
+    for a in node.attribute:
+        for body in [a.g] if a.type == onnx.AttributeProto.GRAPH else a.graphs:
+            for inner in body.node:
+                found |= set(inner.input) | captured_names(inner)
+            found |= {value.name for value in body.output}
+    return found
+
+
+def copy_node(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def copy_tensor(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    return copy
+
+
+def op_counts(model: onnx.ModelProto) -> dict[str, int]:
+    """How often each operator occurs in the main graph, most frequent first."""
+    return dict(collections.Counter(node.op_type for node in model.graph.node).most_common())
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of the default operator set that the model imports; 0 when it imports none."""
+    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def get_meta(holder: Any) -> dict[str, str]:
+    """`metadata_props` of a model or node as a dict."""
+    return {p.key: p.value for p in holder.metadata_props}
+
+
+def set_meta(holder: Any, values: Mapping[str, str]) -> None:
+    """Set entries in `metadata_props` of a model or node, keeping the others, sorted by key (same bytes every time)."""
+    merged = {**get_meta(holder), **values}
+    del holder.metadata_props[:]
+    for key in sorted(merged):
+        holder.metadata_props.add(key=key, value=merged[key])

@@ -1,0 +1,55 @@
+"""The words all three floors share: named tensors, runners, progress, and the tree of errors.
+
+    EdgeError                 exit 5   a bug, unless one of these:
+    ├── CheckFailed           exit 1   a check that was asked for does not hold (parity, accuracy, budget, gate)
+    ├── BadInput              exit 2   bad usage or bad input; the message says who can mend it
+    ├── Inconclusive          exit 3   the machine is too noisy or the samples are too few to say anything
+    └── Unavailable           exit 4   a provider, an instruction set or a package that was asked for is missing
+
+A message is one line, `SUBJECT: what is wrong; what to do`, and names the value, the limit and what is near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Tensors = Mapping[str, Array]
+Runner = Callable[[Tensors], Tensors]
+T = TypeVar("T")
+
+
+class EdgeError(Exception):
+    """Root of every error this project raises on purpose; `exit_code` is what the command line returns for it."""
+
+    exit_code = 5
+
+
+class CheckFailed(EdgeError):
+    exit_code = 1
+
+
+class BadInput(EdgeError):
+    exit_code = 2
+
+
+class Inconclusive(EdgeError):
+    exit_code = 3
+
+
+class Unavailable(EdgeError):
+    exit_code = 4
+
+
+class Track(Protocol):
+    """Wraps a long loop to show its progress: `for image in track(images, "calibrating")`."""
+
+    def __call__(self, items: Sequence[T], label: str) -> Iterable[T]: ...
+
+
+def silent(items: Sequence[T], label: str) -> Iterable[T]:
+    """The library's default `Track`: draws nothing."""
+    return items
