@@ -21,11 +21,33 @@ Tensors = Mapping[str, Array]
 Runner = Callable[[Tensors], Tensors]
 T = TypeVar("T")
 
+MESSAGE_LIMIT = 290
+"""Characters in a message; with `error: ` in front of it a line stays under 300."""
+
+
+def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """`text` as one line that is safe to show: control characters escaped, the middle cut out beyond `limit`.
+
+    File names and messages of foreign libraries may hold newlines, colour codes and lone surrogates.
+
+    >>> one_line("a\\nb")
+    'a\\\\nb'
+    """
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = (limit - 3) // 2
+    return safe if len(safe) <= limit else f"{safe[:half]}...{safe[-half:]}"
+
 
 class EdgeError(Exception):
-    """Root of every error this project raises on purpose; `exit_code` is what the command line returns for it."""
+    """Root of every error this project raises on purpose; `exit_code` is what the command line returns for it.
+
+    The message is made safe here (`one_line`), so that no place that raises or prints has to think of it.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class CheckFailed(EdgeError):

@@ -1,18 +1,45 @@
 """Files appear whole or not at all: write to a temporary name in the same folder, fsync, rename.
 
 Every output of the project goes through `write_atomic` or `replace_whole`: a full disk, a kill or Ctrl-C leaves the old
-file (or none) under the final name. Test: tests/test_files.py.
+file (or none) under the final name. Every input is looked at by `check_input_file` before anything opens it.
+Test: tests/test_files.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from runtimes.base import BadInput
+
+
+def check_input_file(path: Path, limit_bytes: int) -> Path:
+    """`path`, if it is a readable regular file of 1 to `limit_bytes` bytes; raises `BadInput` with what it is instead.
+
+    It asks and does not open: opening a named pipe waits for ever, and reading a device may never end.
+    """
+    try:
+        info = path.stat()
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file; check the name") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        cause = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: cannot be read ({cause}); check the name") from error
+    if stat.S_ISDIR(info.st_mode):
+        raise BadInput(f"{path}: is a folder; give a file")
+    if not stat.S_ISREG(info.st_mode):
+        raise BadInput(f"{path}: is a pipe, socket or device; give a regular file")
+    if info.st_size == 0:
+        raise BadInput(f"{path}: is empty; write the file again")
+    if info.st_size > limit_bytes:
+        raise BadInput(f"{path}: has {info.st_size:,} bytes, the limit is {limit_bytes:,}; give a smaller file")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"{path}: no permission to read it; change its mode or owner")
+    return path
 
 
 def check_output(path: Path, force: bool = False) -> Path:
