@@ -1,0 +1,143 @@
+"""Open an ONNX file that may be damaged or hostile, and save one whole.
+
+    stat -> parse -> own external-data check and reading -> graph, versions, cost of functions -> full checker
+
+Each step guards the next: opening a pipe waits for ever, onnx's reader follows links out of the folder, and the checker
+itself hangs on forty functions that call each other twice (2^40 nodes from 3 kB). Every failure is a `BadInput` of one
+line. What only shows when the model runs (SIGFPE on INT64_MIN / -1, a Loop of 2^62 rounds) is `sandbox.probe`'s job.
+Source: onnx.checker; facts on onnx 1.23. Test: tests/test_load.py.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+
+from exporters.external import read_external, write_external
+from runtimes.base import BadInput
+from runtimes.files import check_input_file, check_output, write_atomic
+
+SIZE_LIMIT_BYTES = 2**31 - 1
+"""Protobuf's own limit for one message."""
+
+EXTERNAL_ABOVE_BYTES = 1_500_000_000
+"""A model with more weights than this is saved with its tensors in `NAME.onnx.data` beside it."""
+
+EXPANDED_NODES_LIMIT = 1_000_000
+"""Nodes after every function call is written out; ResNet-152 has 500."""
+
+_TAGS = re.compile(r"\[\w+Error\]|Inference error\(s\):|==> Context:")
+
+
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The model in file `path`, external tensors included, checked in full; raises `BadInput` (`FILE: ...`)."""
+    path = check_input_file(Path(path), SIZE_LIMIT_BYTES)
+    try:
+        data = path.read_bytes()  # not onnx.load: names that are not UTF-8, and its external-data reader
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); check its mode and the disk") from error
+    model = parse_model(data, str(path))
+    read_external(model, path, SIZE_LIMIT_BYTES - len(data))
+    check_model(model, str(path))
+    return model
+
+
+def parse_model(data: bytes, name: str) -> onnx.ModelProto:
+    """Bytes to a ModelProto that has a graph; raises `BadInput` naming `name`. Nothing else is checked yet."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise BadInput(f"{name}: is not an ONNX model, or is damaged; export or download it again") from error
+    if not model.HasField("graph") or not model.graph.node or not model.graph.output:
+        raise BadInput(f"{name}: holds no graph with nodes and outputs; export or download it again")
+    return model
+
+
+def check_model(model: onnx.ModelProto, name: str) -> None:
+    """Raise `BadInput` naming `name` unless `model` is a valid ONNX model that the installed onnx knows in full."""
+    _check_versions(model, name)
+    _check_functions(model, name)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BadInput(f"{name}: is not a valid ONNX model ({first_sentence(error)}); export it again") from error
+    except (EncodeError, MemoryError, ValueError, RuntimeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{name}: cannot be checked ({first_sentence(error)}); export it again") from error
+
+
+def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], force: bool = False) -> int:
+    """Write `model` to `path`, whole or not at all; returns the bytes written. Raises `BadInput`.
+
+    More than `EXTERNAL_ABOVE_BYTES` of weights go to `NAME.onnx.data`, which is written first: a model file never
+    names data that is not there yet.
+    """
+    path = check_output(Path(path), force)
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= EXTERNAL_ABOVE_BYTES:
+        data = model.SerializeToString(deterministic=True)
+        write_atomic(path, data)
+        return len(data)
+    beside = check_output(path.with_name(path.name + ".data"), force)
+    data = write_external(model, beside).SerializeToString(deterministic=True)
+    write_atomic(path, data)
+    return len(data) + beside.stat().st_size
+
+
+def first_sentence(error: BaseException, limit: int = 120) -> str:
+    """What a foreign library says, in one short line without its repeated tags (`[ShapeInferenceError]`)."""
+    text = " ".join(_TAGS.sub(" ", str(error)).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+# ------------------------------------------------------------------------------------------------ versions, functions
+def _check_versions(model: onnx.ModelProto, name: str) -> None:
+    if not 1 <= model.ir_version <= onnx.IR_VERSION:
+        raise BadInput(f"{name}: IR version {model.ir_version}, known are 1 to {onnx.IR_VERSION}; export it again")
+    newest = onnx.defs.onnx_opset_version()
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    domains = [entry.domain or "ai.onnx" for entry in model.opset_import]
+    if not domains:
+        raise BadInput(f"{name}: does not say which operator set it uses; export it again")
+    if len(set(domains)) < len(domains):
+        raise BadInput(f"{name}: names an operator set twice, as two models glued together do; export it again")
+    if any(not 1 <= version <= newest for version in versions):
+        raise BadInput(f"{name}: operator set {versions[0]}, known are 1 to {newest}; export it again")
+
+
+def _check_functions(model: onnx.ModelProto, name: str) -> None:
+    """Refuse functions that call themselves or grow beyond `EXPANDED_NODES_LIMIT` nodes when they are written out."""
+    try:
+        nodes = expanded_nodes(model)
+    except graphlib.CycleError as error:
+        raise BadInput(f"{name}: its functions call each other in a circle; export it again") from error
+    if nodes > EXPANDED_NODES_LIMIT:
+        count = f"{nodes:,}" if nodes < 10**15 else "10^15 or more"
+        raise BadInput(f"{name}: grows to {count} nodes, the limit is {EXPANDED_NODES_LIMIT:,}; export it again")
+
+
+def expanded_nodes(model: onnx.ModelProto) -> int:
+    """Number of nodes once every call of a model-local function is written out; linear in the size of the file.
+
+    A call costs itself and its function's nodes: cost(f) = sum over nodes n of f of 1 + cost(n's function).
+    Raises `graphlib.CycleError` when functions call each other in a circle.
+    """
+    calls = {(f.domain, f.name): [(n.domain, n.op_type) for n in nodes_within(f.node)] for f in model.functions}
+    cost: dict[tuple[str, str], int] = {}
+    for key in graphlib.TopologicalSorter(calls).static_order():
+        cost[key] = sum(1 + cost[callee] for callee in calls.get(key, []))
+    return sum(1 + cost.get((n.domain, n.op_type), 0) for n in nodes_within(model.graph.node))
+
+
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """`nodes` and all nodes in their bodies (If, Loop, Scan)."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from nodes_within(body.node)
