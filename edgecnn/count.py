@@ -38,7 +38,7 @@ def layer_macs(layer: nn.Module, given: torch.Tensor, made: torch.Tensor) -> int
 
 
 def count(module: nn.Module, input_shape: Shape) -> Count:
-    """Parameters of `module` and its multiply-adds for one image (C, H, W); runs it in evaluation mode, then restores."""
+    """Parameters of `module` and its multiply-adds for one image (C, H, W); leaves it as it was."""
     macs = 0
 
     def add(layer: nn.Module, args: tuple[Any, ...], made: Any) -> None:

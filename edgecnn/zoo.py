@@ -3,8 +3,9 @@
     rows = list_models()             name, file, task, input, parameters, MACs, paper      imports no torch
     spec = find("resnet18")          the record to build it from                           imports its file, and torch
 
-`edgecnn/models/index.json` is written by `python -m edgecnn.models`. A file that is not in the index yet (one just added)
-is imported and listed all the same: the folder is the registry, the index only saves time. Test: tests/test_models.py.
+`edgecnn/models/index.json` is written by `python -m edgecnn.models`. A file that is not in the index yet (one just
+added) is imported and listed all the same: the folder is the registry, the index only saves time.
+Test: tests/test_models.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LeNet-5, the first convolutional network that went to work (it read the amounts on cheques).
 
-    1x32x32 --conv 5x5--> 6x28x28 --pool--> 6x14x14 --conv 5x5--> 16x10x10 --pool--> 16x5x5 --fc--> 120 --> 84 --> classes
+    1x32x32 -conv 5x5-> 6x28x28 -pool-> 6x14x14 -conv 5x5-> 16x10x10 -pool-> 16x5x5 -fc-> 120 -> 84 -> classes
 
 Parameters, weights + biases, for ten classes:
 
@@ -11,7 +11,8 @@ Parameters, weights + biases, for ten classes:
     fc3    10 (       84 + 1) =    850      sum 61,706
 
 Where it differs from 1998: ReLU for the scaled tanh, max-pooling for the trained average, logits for distances.
-LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition. Test: tests/test_models.py.
+LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition.
+Test: tests/test_models.py.
 """
 
 from __future__ import annotations

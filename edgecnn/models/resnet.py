@@ -81,7 +81,7 @@ Block = type[BasicBlock] | type[Bottleneck]
 
 
 def stage(block: Block, in_channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """`blocks` blocks at one resolution; the first changes shape and has a convolution with BatchNorm as its shortcut."""
+    """`blocks` blocks at one resolution; where the first changes the shape its shortcut is a 1x1 with BatchNorm."""
     out_channels = width * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
