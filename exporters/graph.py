@@ -1,12 +1,13 @@
 """A model's graph with an index: who makes a tensor, who reads it, what is constant. Edits keep the index true.
 
 `Graph(model)` copies the model, so that a pass can edit freely and its argument stays as it was.
+Test: tests/test_graph.py.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Graph:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.proto = self.model.graph
+        self._reserved: set[str] = set()
         self.reindex()
 
     def reindex(self) -> None:
@@ -48,21 +50,27 @@ class Graph:
 
     # ------------------------------------------------------------------------------------------------ questions
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The one node that reads tensor `name`, or None when it is a graph output, captured by a body, or read twice."""
+        """The one node that reads tensor `name`; None when it is a graph output, captured by a body, or read twice."""
         readers = self.consumers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs and name not in self.captured else None
 
     def constant(self, name: str) -> Array | None:
-        """The value of tensor `name` when nobody can change it: initializer that no caller may override, or Constant."""
+        """The value of tensor `name` if nobody can change it: an initializer no caller may override, or a Constant."""
         tensor = self.initializers.get(name)
         if tensor is not None:
             return None if name in self.inputs else numpy_helper.to_array(tensor)
         node = self.producer.get(name)
-        if node is None or node.domain not in ("", "ai.onnx"):
-            return None
-        if node.op_type == "Identity":
+        if node is not None and is_standard(node, "Identity"):
             return self.constant(node.input[0])
-        return constant_value(node) if node.op_type == "Constant" else None
+        return constant_value(node) if node is not None and is_standard(node, "Constant") else None
+
+    def why_not_only(self, name: str) -> str:
+        """Why `only_consumer(name)` is None, as the end of a sentence; empty when there is one."""
+        if name in self.outputs:
+            return "is also an output of the model"
+        if name in self.captured:
+            return "is also read inside a body (If, Loop or Scan)"
+        return f"is read {len(self.consumers[name])} times" if self.only_consumer(name) is None else ""
 
     def taken(self, name: str) -> bool:
         return (
@@ -71,6 +79,7 @@ class Graph:
             or name in self.inputs
             or name in self.consumers
             or name in self.captured
+            or name in self._reserved
         )
 
     def fresh(self, hint: str) -> str:
@@ -79,6 +88,7 @@ class Graph:
         while self.taken(name):
             count += 1
             name = f"{hint}_{count}"
+        self._reserved.add(name)  # its node may join the graph only later
         return name
 
     # ---------------------------------------------------------------------------------------------------- edits
@@ -88,6 +98,40 @@ class Graph:
         self.proto.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         self.initializers[name] = self.proto.initializer[-1]
         return name
+
+    def set_constant(self, node: onnx.NodeProto, index: int, value: Array, hint: str) -> None:
+        """Make `value` input `index` of `node`, under the old name when nobody else reads the old initializer.
+
+        Whatever else reads the old tensor keeps it; when nobody does, it goes.
+        """
+        node.input.extend([""] * (index + 1 - len(node.input)))
+        old = node.input[index]
+        if old in self.initializers and old not in self.inputs and self.only_consumer(old) is node:
+            self.initializers[old].CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), old))
+            self.forget(old)
+            return
+        node.input[index] = self.add_constant(value, hint)
+        self.reindex()
+        self.drop_unread([old])
+
+    def drop_unread(self, names: Iterable[str]) -> None:
+        """Drop the initializers, Constants and Identities behind `names` that nobody reads any more."""
+        for name in names:
+            if not name or self.consumers.get(name) or name in self.outputs or name in self.captured:
+                continue
+            node = self.producer.get(name)
+            if node is not None and (is_standard(node, "Identity") or is_standard(node, "Constant")):
+                behind = list(node.input)
+                self.replace([node], [])
+                self.drop_unread(behind)
+            elif name in self.initializers and name not in self.inputs:
+                del self.initializers[name]
+                del self.proto.initializer[[tensor.name for tensor in self.proto.initializer].index(name)]
+
+    def forget(self, name: str) -> None:
+        """Drop the recorded type and shape of tensor `name`, which an edit made untrue."""
+        for value in [v for v in self.proto.value_info if v.name == name]:
+            self.proto.value_info.remove(value)
 
     def replace(self, old: Iterable[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
         """Put the nodes `new` where the last of `old` stood, and drop `old`."""
@@ -152,6 +196,25 @@ def constant_value(node: onnx.NodeProto) -> Array | None:
         if a.name in ("value_int", "value_ints"):
             return np.asarray(helper.get_attribute_value(a), np.int64)
     return None
+
+
+def is_standard(node: onnx.NodeProto, op_type: str) -> bool:
+    """Whether `node` is the ONNX standard's own `op_type`, and not an operator of that name in another domain."""
+    return node.op_type == op_type and node.domain in ("", "ai.onnx")
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How messages call a node: its name, or the first tensor it makes."""
+    return node.name or next((name for name in node.output if name), node.op_type)
+
+
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """`nodes` and all nodes in their bodies (If, Loop, Scan)."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from nodes_within(body.node)
 
 
 def captured_names(node: onnx.NodeProto) -> set[str]:

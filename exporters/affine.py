@@ -1,0 +1,113 @@
+"""int8 grids: the affine map between real numbers and 8-bit integers that ONNX's QuantizeLinear defines.
+
+    q = saturate(round_half_even(x / scale) + zero_point)          x' = (q - zero_point) * scale
+
+Activations are uint8 with a zero point; weights are int8, symmetric, one scale per output channel; biases are int32 on
+the product grid `scale_x * scale_w`: the only combination fast on ONNX Runtime's CPU kernels (u8 x s8 products).
+Source: ONNX operator specification, QuantizeLinear-13; Jacob et al. 2018, "Quantization and Training of Neural Networks
+for Efficient Integer-Arithmetic-Only Inference", section 2. Test: tests/test_affine.py (oracle: onnx.reference, torch).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtimes.base import Array
+
+BIAS_LIMIT = 2**30
+"""A bias may use half of int32; the other half is left to the accumulated products."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An 8-bit grid: float32 `scale`, () or (channels,) along `axis`; `zero_point` has the grid's integer type."""
+
+    scale: Array
+    zero_point: Array
+    axis: int | None = None
+
+    @property
+    def low(self) -> float:
+        """Smallest real number on the grid (per-tensor grids)."""
+        info = np.iinfo(self.zero_point.dtype)
+        return float((info.min - int(self.zero_point)) * np.float64(self.scale))
+
+    @property
+    def high(self) -> float:
+        """Largest real number on the grid (per-tensor grids)."""
+        info = np.iinfo(self.zero_point.dtype)
+        return float((info.max - int(self.zero_point)) * np.float64(self.scale))
+
+    def quantize(self, x: Array) -> Array:
+        """Integers of the grid nearest to `x` (float, any shape), saturated at the ends."""
+        info = np.iinfo(self.zero_point.dtype)
+        scale, zero = self._along(x.ndim)
+        q: Array = np.clip(np.rint(x / scale) + zero, info.min, info.max).astype(self.zero_point.dtype)
+        return q
+
+    def dequantize(self, q: Array) -> Array:
+        """The float32 numbers that the integers `q` stand for."""
+        scale, zero = self._along(q.ndim)
+        x: Array = ((q.astype(np.int32) - zero) * scale).astype(np.float32)
+        return x
+
+    def _along(self, rank: int) -> tuple[Array, Array]:
+        if self.axis is None:
+            return self.scale, self.zero_point.astype(np.int32)
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.astype(np.int32).reshape(shape)
+
+
+def activation_grid(low: float, high: float) -> Grid:
+    """The uint8 grid that represents [low, high] and zero exactly (padding and ReLU need an exact zero).
+
+    An empty range (a dead tensor) gets scale 1, so that nothing divides by zero later.
+
+    >>> g = activation_grid(0.0, 2.55)
+    >>> round(float(g.scale), 6), int(g.zero_point)
+    (0.01, 0)
+    """
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"range [{low}, {high}] is not finite")
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255.0)
+    if scale < np.finfo(np.float32).tiny:
+        scale = np.float32(1.0)
+    zero_point = np.clip(np.rint(-low / np.float64(scale)), 0, 255).astype(np.uint8)
+    return Grid(np.asarray(scale), np.asarray(zero_point))
+
+
+def weight_grid(weight: Array, axis: int | None) -> Grid:
+    """Symmetric int8 grid of `weight`: one scale per index of `axis`, or one for all when `axis` is None.
+
+    -128 is not used, so that a grid and its mirror image are the same. A channel of zeros gets the median of the
+    other channels' scales: its bias is quantized on a grid made of this scale and must not become coarse.
+    """
+    absolute = np.abs(weight.astype(np.float64))
+    if axis is None:
+        peak = np.asarray(absolute.max(initial=0.0))
+    else:
+        peak = absolute.max(axis=tuple(i for i in range(weight.ndim) if i != axis), initial=0.0)
+    live = peak[peak > np.finfo(np.float32).tiny]
+    fallback = float(np.median(live)) if live.size else 127.0
+    peak = np.where(peak > np.finfo(np.float32).tiny, peak, fallback)
+    scale = (peak / 127.0).astype(np.float32)
+    return Grid(scale, np.zeros(scale.shape, np.int8), axis)
+
+
+def fit_bias(weight: Grid, bias: Array, input_scale: float) -> Grid:
+    """`weight`'s grid, coarser where the bias (channels,) would leave int32 on `input_scale * scale`."""
+    needed = (np.abs(bias.astype(np.float64)) / (BIAS_LIMIT * float(input_scale))).astype(np.float32)
+    needed = needed if weight.axis is not None else needed.max(initial=np.float32(0))
+    return Grid(np.maximum(weight.scale, needed), weight.zero_point, weight.axis)
+
+
+def quantize_bias(bias: Array, input_scale: float, weight_scale: Array) -> tuple[Array, Array]:
+    """(int32 bias, its float32 scale): `bias` (channels,) on the grid `input_scale * weight_scale`."""
+    scale = (np.float32(input_scale) * weight_scale.astype(np.float32)).astype(np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    q = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return np.clip(q, -(2**31), 2**31 - 1).astype(np.int32), scale

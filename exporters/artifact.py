@@ -1,0 +1,88 @@
+"""What was done to a model, step by step, kept inside the `.onnx` file itself.
+
+    export -> simplify -> fold_batchnorm -> cleanup -> quantize           each: seconds, bytes, operators, parity
+
+The stages travel in the model's `metadata_props` under `edgecnn.stages` (JSON), so that any reader of the file can ask
+where it came from, on whatever machine. Test: tests/test_artifact.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from exporters.graph import get_meta, op_counts, set_meta
+from runtimes.parity import JSON_SNR_LIMIT, ParityReport, json_number
+
+STAGES_KEY = "edgecnn.stages"
+RECIPE_KEY = "edgecnn.recipe"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step. `snr_db` and `max_abs` compare the model after it with the original network; None: not compared."""
+
+    name: str
+    seconds: float
+    size_bytes: int
+    nodes: int
+    ops: Mapping[str, int] = field(default_factory=dict)
+    snr_db: float | None = None
+    max_abs: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON allows it: an SNR of 999 dB says that the outputs are equal."""
+        snr = None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT)
+        return {**asdict(self), "ops": dict(self.ops), "snr_db": snr}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Stage:
+        known = {k: values[k] for k in cls.__dataclass_fields__ if k in values}
+        snr = known.get("snr_db")
+        return cls(**{**known, "snr_db": math.inf if snr is not None and snr >= JSON_SNR_LIMIT else snr})
+
+
+def describe(
+    name: str, model: onnx.ModelProto, seconds: float, parity: ParityReport | None = None, note: str = ""
+) -> Stage:
+    """The stage called `name` that took `seconds` and left `model`, compared with the original network by `parity`."""
+    return Stage(
+        name=name,
+        seconds=round(seconds, 4),
+        size_bytes=model.ByteSize(),
+        nodes=len(model.graph.node),
+        ops=op_counts(model),
+        snr_db=parity.snr_db if parity else None,
+        max_abs=parity.max_abs if parity else None,
+        note=note,
+    )
+
+
+def write_stages(model: onnx.ModelProto, stages: tuple[Stage, ...]) -> onnx.ModelProto:
+    """A copy of `model` that carries `stages`.
+
+    Seconds differ from run to run; with SOURCE_DATE_EPOCH set (the custom of reproducible builds) they are written
+    as 0, so that the same inputs give the same bytes.
+    """
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        stages = tuple(replace(stage, seconds=0.0) for stage in stages)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    set_meta(copy, {STAGES_KEY: json.dumps([stage.to_dict() for stage in stages], sort_keys=True)})
+    return copy
+
+
+def read_stages(model: onnx.ModelProto) -> tuple[Stage, ...]:
+    """The stages that `model` carries; empty for a file from elsewhere or an entry that is not ours."""
+    try:
+        entries = json.loads(get_meta(model).get(STAGES_KEY, "[]"))
+        return tuple(Stage.from_dict(entry) for entry in entries)
+    except (ValueError, TypeError, AttributeError):
+        return ()

@@ -1,0 +1,152 @@
+"""Write QuantizeLinear/DequantizeLinear pairs into a graph, so that ONNX Runtime fuses every convolution into int8.
+
+    x --Q--DQ--> Conv --> Relu --Q--DQ--> ...           becomes           QLinearConv (the ReLU is the grid's lower end)
+                  ^ int8 weights --DQ, int32 bias --DQ
+
+Where the pairs go is decided in `placement`; the grids are those of `affine`: uint8 activations, int8 weights per
+output channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by everybody,
+because the float value does not exist; what a float node makes is read through a pair by int8 nodes only.
+Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_qdq.py (oracle: kernels run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from exporters.affine import Grid, activation_grid, fit_bias, quantize_bias, weight_grid
+from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, set_meta
+from exporters.placement import COMPUTE, FOLLOWERS, Plan
+from runtimes.base import Array
+
+
+def insert(
+    model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, tuple[float, float]], per_channel: bool = True
+) -> onnx.ModelProto:
+    """A copy of `model` with the pairs of `plan` on the calibrated `ranges` (low, high) of its observed tensors."""
+    graph = Graph(model)
+    grids = {name: activation_grid(*ranges[root]) for name, root in plan.grids.items()}
+    writer = _Writer(graph, plan, grids, per_channel)
+    nodes: list[onnx.NodeProto] = []
+    for name in [value.name for value in graph.proto.input if value.name in grids]:
+        nodes += writer.pair(name, graph.consumers[name][0])
+    for original in graph.proto.node:
+        node = copy_node(original)
+        nodes += writer.rewrite(node, original.output[0] in plan.int8)
+        nodes.append(node)
+        for i, name in enumerate(original.output):
+            if name in grids:
+                nodes += writer.behind(node, i, name)
+    graph.set_nodes(nodes)
+    graph.prune()
+    return graph.model
+
+
+@dataclass
+class _Writer:
+    graph: Graph
+    plan: Plan
+    grids: Mapping[str, Grid]
+    per_channel: bool
+    quantized: dict[str, str] = field(default_factory=dict)
+    stored: dict[tuple[str, int | None, bytes], str] = field(default_factory=dict)
+
+    def rewrite(self, node: onnx.NodeProto, int8: bool) -> list[onnx.NodeProto]:
+        """Nodes that must stand in front of `node`; `node`'s inputs are redirected when it is int8."""
+        before: list[onnx.NodeProto] = []
+        if not int8:
+            return before
+        if node.op_type in COMPUTE:
+            before += self.parameters(node)
+        for i, name in enumerate(node.input):
+            if name in self.quantized:
+                node.input[i] = self.quantized[name]
+            elif node.op_type in FOLLOWERS and self.graph.constant(name) is not None:
+                before += self.constant(node, i, name)
+        return before
+
+    def behind(self, node: onnx.NodeProto, index: int, name: str) -> list[onnx.NodeProto]:
+        """The pair behind a tensor: everybody reads an int8 node through it; of a float node, only int8 readers do."""
+        if name not in self.plan.made_by_int8:
+            return self.pair(name, node)
+        hidden = self.graph.fresh(f"{name}_float")
+        node.output[index] = hidden
+        return self._pair(hidden, name, self.grids[name], node, name)
+
+    def pair(self, name: str, like: onnx.NodeProto) -> list[onnx.NodeProto]:
+        out = self.graph.fresh(f"{name}_dequantized")
+        self.quantized[name] = out
+        return self._pair(name, out, self.grids[name], like, name)
+
+    def _pair(self, source: str, target: str, grid: Grid, like: onnx.NodeProto, label: str) -> list[onnx.NodeProto]:
+        scale, zero = self._grid(grid, label)
+        q = self.graph.fresh(f"{label}_quantized")
+        return [
+            self._node("QuantizeLinear", [source, scale, zero], q, label, like),
+            self._node("DequantizeLinear", [q, scale, zero], target, label, like),
+        ]
+
+    def constant(self, node: onnx.NodeProto, index: int, name: str) -> list[onnx.NodeProto]:
+        """A constant operand (say, of an Add) as uint8 with its dequantizer."""
+        value = self.graph.constant(name)
+        assert value is not None
+        grid = activation_grid(float(value.min()), float(value.max()))
+        node.input[index] = out = self.graph.fresh(f"{name}_dequantized")
+        return [self._dequantize(grid.quantize(value), grid, name, out, node)]
+
+    def parameters(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Weights and bias of a compute node as integers with their dequantizers."""
+        weight = self.graph.constant(node.input[1])
+        assert weight is not None
+        axis = _channel_axis(node) if self.per_channel else None
+        grid = weight_grid(weight, axis)
+        step = float(self.grids[node.input[0]].scale)
+        bias = self.graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if bias is not None:
+            grid = fit_bias(grid, bias.reshape(-1), step)
+        key = (node.input[1], axis, grid.scale.tobytes())
+        nodes = []
+        if key not in self.stored:  # a weight that several nodes share is stored once
+            self.stored[key] = self.graph.fresh(f"{node.output[0]}_weight")
+            nodes.append(self._dequantize(grid.quantize(weight), grid, node.input[1], self.stored[key], node))
+        node.input[1] = self.stored[key]
+        if bias is not None:
+            nodes.append(self._bias(node, bias.reshape(-1), step, grid))
+        return nodes
+
+    def _bias(self, node: onnx.NodeProto, bias: Array, step: float, grid: Grid) -> onnx.NodeProto:
+        values, scale = quantize_bias(bias, step, grid.scale)
+        axis = 0 if scale.ndim else None
+        name, out = node.input[2], self.graph.fresh(f"{node.output[0]}_bias")
+        node.input[2] = out
+        return self._dequantize(values, Grid(scale, np.zeros(scale.shape, np.int32), axis), name, out, node)
+
+    def _dequantize(self, values: Array, grid: Grid, name: str, out: str, like: onnx.NodeProto) -> onnx.NodeProto:
+        scale, zero = self._grid(grid, out)
+        stored = self.graph.add_constant(values, f"{name}_{values.dtype}")
+        node = self._node("DequantizeLinear", [stored, scale, zero], out, out, like)
+        if grid.axis is not None:
+            node.attribute.append(helper.make_attribute("axis", grid.axis))
+        return node
+
+    def _grid(self, grid: Grid, label: str) -> tuple[str, str]:
+        return (
+            self.graph.add_constant(grid.scale, f"{label}_scale"),
+            self.graph.add_constant(grid.zero_point, f"{label}_zero_point"),
+        )
+
+    def _node(self, op: str, inputs: list[str], output: str, label: str, like: onnx.NodeProto) -> onnx.NodeProto:
+        node = helper.make_node(op, inputs, [output], name=f"{label}/{op}")
+        set_meta(node, {k: v for k, v in get_meta(like).items() if k == MODULE_KEY})
+        return node
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Axis of the output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB, else (I, O); MatMul (I, O)."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1

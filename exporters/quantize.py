@@ -1,0 +1,136 @@
+"""Post-training quantization: plan where int8 goes, watch those tensors on real images, write the integer graph.
+
+    plan (placement) -> calibrate (one streaming pass, one image in memory) -> insert (qdq)
+
+Calibration runs the float model with the planned tensors as extra outputs and hands each to a calibrator of
+`exporters/calibrators`. Memory is that of one batch's activations, however many images there are.
+Source: Jacob et al. 2018; Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference".
+Test: tests/test_quantize.py (oracle: ONNX Runtime's own quantize_static).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from exporters import calibrators, placement, qdq
+from exporters.artifact import RECIPE_KEY
+from exporters.graph import opset, set_meta
+from runtimes import plugins
+from runtimes.base import BadInput, Tensors, Track, silent
+from runtimes.session import open_session
+
+MIN_OPSET = 13
+"""DequantizeLinear has a channel axis from opset 13 on."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class QuantRecipe:
+    """How a model was, or is to be, quantized. `data` and `images` say on what it was calibrated."""
+
+    calibrator: str = "minmax"
+    per_channel: bool = True
+    exclude: tuple[str, ...] = ()
+    data: str = ""
+    images: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "exclude": list(self.exclude),
+            "activations": "uint8",
+            "weights": "int8",
+            "bias": "int32",
+        }
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An integer model with the ranges it stands on. `float_nodes` are (node, reason)."""
+
+    model: onnx.ModelProto
+    recipe: QuantRecipe
+    ranges: Ranges
+    int8_nodes: int
+    float_nodes: tuple[tuple[str, str], ...]
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    feeds: Sequence[Tensors],
+    recipe: QuantRecipe,
+    *,
+    threads: int | None = None,
+    track: Track = silent,
+) -> Quantized:
+    """Quantize the float32 `model` on the batches `feeds` (name -> array, as the model's inputs want them).
+
+    Raises `BadInput` for a model that is quantized already, for no data, and for values that are not finite.
+    A model in which nothing can be int8 comes back as it was, with zero `int8_nodes` and the reasons.
+    """
+    model = prepare(model)
+    plan = placement.plan(model, recipe.exclude)
+    if not plan.int8:
+        return Quantized(model, recipe, {}, 0, plan.float_nodes)
+    ranges = calibrate(model, plan.observed, feeds, recipe.calibrator, threads=threads, track=track)
+    result = qdq.insert(model, plan, ranges, recipe.per_channel)
+    set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
+    return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes)
+
+
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model`, raised to an opset that knows per-channel grids; refuses one that is quantized already."""
+    if any(n.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger") for n in model.graph.node):
+        raise BadInput("the model is quantized already; give the float model that it was made from")
+    if opset(model) >= MIN_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, MIN_OPSET)
+    except Exception as error:  # the converter raises bare RuntimeErrors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"opset {opset(model)}: int8 needs {MIN_OPSET}, and the converter says: {reason}") from error
+
+
+def calibrate(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    feeds: Sequence[Tensors],
+    calibrator: str,
+    *,
+    threads: int | None = None,
+    track: Track = silent,
+) -> dict[str, tuple[float, float]]:
+    """Range (low, high) of each of `tensors`, seen by the plug-in `calibrator` while `model` runs over `feeds`."""
+    if not len(feeds):
+        raise BadInput("calibration: no images; give at least one (100 or more are better)")
+    kind = plugins.load(calibrators, calibrator, "calibrator").Calibrator
+    watchers = {name: kind() for name in tensors}
+    session = open_session(_exposing(model, tensors), threads=threads)
+    for number, feed in enumerate(track(feeds, "calibrating")):
+        values = {**feed, **session(feed)}
+        for name, watcher in watchers.items():
+            if not np.isfinite(values[name].sum(dtype=np.float64)):
+                raise BadInput(
+                    f"calibration: tensor {name} is NaN or infinite on batch {number}; look at data and weights"
+                )
+            watcher.observe(values[name])
+    return {name: watcher.range() for name, watcher in watchers.items()}
+
+
+def _exposing(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A copy of `model` with `tensors` as additional float outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    shown = {v.name for v in [*copy.graph.output, *copy.graph.input]}
+    copy.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in shown
+    )
+    return copy

@@ -1,0 +1,190 @@
+"""PyTorch module -> ONNX graph that still has its BatchNorms, with the module path of every node in its metadata.
+
+    torch.onnx.export(dynamo=True, optimize=False) -> fold_constants -> remove unused nodes -> ours
+
+Every other road (the exporter's own optimizer, its legacy mode, a default simplifier run) folds BatchNorm before we can
+prove it. The exporter also answers a request for one opset with another without a word, so the opset is checked.
+Each node is named `module.path/OpType` and carries `edgecnn.module`; traces with file paths of the machine are dropped.
+Source: torch.onnx documentation, "torch.export-based ONNX Exporter". Test: tests/test_torch_export.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import onnx
+import torch
+from torch import nn
+
+from exporters.graph import MODULE_KEY, get_meta, opset
+from runtimes.base import BadInput, EdgeError
+
+DEFAULT_OPSET = 20
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+
+
+def export_module(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    opset_version: int = DEFAULT_OPSET,
+    dynamic_batch: bool = True,
+    input_name: str = "input",
+    output_names: Sequence[str] = ("output",),
+) -> onnx.ModelProto:
+    """Export `module` in eval mode for one float32 input (N, *input_shape); N is symbolic unless told otherwise.
+
+    Raises `BadInput` when torch cannot trace the module, when a batch size is baked into it, or when the exporter
+    produced another opset than the one asked for. The module's train/eval flags are put back as they were.
+    """
+    example = torch.randn(2 if dynamic_batch else 1, *input_shape, generator=torch.Generator().manual_seed(0))
+    with evaluating(module), quiet():
+        names = list(output_names) if len(output_names) > 1 else _names(module, example, output_names[0])
+        program = _trace(module, example, opset_version, dynamic_batch, input_name, names)
+        model = _to_proto(program)
+    if opset(model) != opset_version:
+        raise BadInput(
+            f"opset {opset_version}: torch's exporter gave {opset(model)}; ask for --opset {opset(model)} or later"
+        )
+    if not dynamic_batch and _batch(model) != 1:
+        raise EdgeError(f"the exporter made batch {_batch(model)} where 1 was asked for")
+    if dynamic_batch and isinstance(_batch(model), int):
+        raise BadInput(
+            f"batch: the network fixes it to {_batch(model)} (reshape with a number?); mend it or export with --static"
+        )
+    return _tidy(model)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode (an exported Dropout would be active otherwise) and restore every flag afterwards."""
+    flags = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in flags:
+            m.training = training
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporter's progress lines and warnings away from the user; stdout is for results."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
+    """One output is `name`, several are `name_0`, `name_1` ... . Runs the module once: a wrong shape shows early."""
+    try:
+        outputs = module(example)
+    except Exception as error:
+        shape = ",".join(map(str, example.shape))
+        raise BadInput(
+            f"the network does not run on an input of shape {shape}: {first_line(error)}; see --input-shape"
+        ) from error
+    count = len(outputs) if isinstance(outputs, (tuple, list, dict)) else 1
+    return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+
+
+def _trace(
+    module: nn.Module,
+    example: torch.Tensor,
+    opset_version: int,
+    dynamic: bool,
+    input_name: str,
+    output_names: list[str],
+) -> torch.onnx.ONNXProgram:
+    shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
+    try:
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            opset_version=opset_version,
+            dynamic_shapes=shapes,
+            input_names=[input_name],
+            output_names=output_names,
+        )
+    except Exception as error:
+        raise BadInput(f"torch cannot export this network: {_cause(error)}") from error
+    assert program is not None
+    return program
+
+
+def _to_proto(program: torch.onnx.ONNXProgram) -> onnx.ModelProto:
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnxscript import ir, optimizer
+
+    optimizer.fold_constants(program.model)
+    RemoveUnusedNodesPass()(program.model)
+    return ir.serde.serialize_model(program.model)
+
+
+def _batch(model: onnx.ModelProto) -> int | str:
+    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+    return dim.dim_param or int(dim.dim_value)
+
+
+def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Name nodes by module, keep the module path as the only node metadata, drop everything that names this machine."""
+    seen: dict[str, int] = {}
+    for node in model.graph.node:
+        path = module_path(get_meta(node).get(SCOPES_KEY, "[]"))
+        name = f"{path}/{node.op_type}" if path else node.op_type
+        seen[name] = seen.get(name, -1) + 1
+        node.name = f"{name}_{seen[name]}" if seen[name] else name
+        node.doc_string = ""
+        del node.metadata_props[:]
+        node.metadata_props.add(key=MODULE_KEY, value=path)
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    model.graph.doc_string = model.doc_string = ""
+    model.producer_name, model.producer_version = "edgecnn", ""
+    return model
+
+
+def module_path(scopes: str) -> str:
+    """Path of the innermost module in the exporter's scope list: `['', 'layer1', 'layer1.0', 'conv2d']` -> `layer1.0`.
+
+    >>> module_path("['', 'stem', 'stem.1', 'relu']")
+    'stem.1'
+    >>> module_path("[]")
+    ''
+    """
+    try:
+        names = ast.literal_eval(scopes)
+    except (ValueError, SyntaxError):
+        return ""
+    path = str(names[-2]) if len(names) > 1 else ""
+    return "" if path.startswith("_") else path  # nodes for symbolic sizes carry an internal marker instead of a module
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason: the exporter wraps it in several layers of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """First line with content of an error's text, else its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
