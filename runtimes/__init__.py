@@ -1,1 +1,1 @@
-"""What a device needs: sessions, parity, latency, census, machine, bundle. Imports numpy and onnxruntime, nothing else."""
+"""What a device needs: sessions, parity, latency, census, machine, bundle. Imports numpy and onnxruntime only."""

@@ -12,11 +12,15 @@ A message is one line, `SUBJECT: what is wrong; what to do`, and names the value
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-Array = np.ndarray[Any, Any]
+    Array = np.ndarray[Any, Any]
+else:  # a tenth of a second of `edgecnn --help` is not worth a name that only annotations read
+    Array = Any
+
 Tensors = Mapping[str, Array]
 Runner = Callable[[Tensors], Tensors]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """One file, one execution provider. Contract of a file:
 
     ORT_NAME: str                                    ONNX Runtime's name of it, e.g. "CPUExecutionProvider"
-    require() -> None                                raises `Unavailable` naming the first thing missing, in one sentence
+    require() -> None                                raises `Unavailable` naming the first thing missing, in one line
     options() -> dict[str, str]                      provider options that a session is created with
     configure(session_options) -> None               settings of `onnxruntime.SessionOptions` that this provider wants
 

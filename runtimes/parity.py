@@ -1,0 +1,222 @@
+"""Do two runners compute the same function? Streams over batches, sums in float64, holds one batch at a time.
+
+    max_abs = max |ref - cand|     snr_db = 10 log10( sum ref^2 / sum (ref - cand)^2 )     top1 = share of equal argmax
+
+NaN and Inf, on either side, are counted and never pass: not even when both sides have them in the same place. A wrong
+shape or a missing output never passes either. SNR as in ONNX Runtime's quantization debugging (`compute_signal_to_
+quantization_noice_ratio`). Test: tests/test_parity.py.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtimes import plugins
+from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
+
+JSON_SNR_LIMIT = 999.0
+"""JSON has no infinity: +999 dB in a document stands for "equal", -999 dB for "cannot be compared"."""
+
+Limit = float | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """One output over all batches. `snr_db` is inf when equal and -inf when `nonfinite` or not `shape_ok`.
+
+    `top1` is None unless the output has rank 2 and at least 2 columns; `nonfinite` counts values that are NaN or Inf
+    on either side.
+    """
+
+    name: str
+    max_abs: float
+    snr_db: float
+    top1: float | None
+    nonfinite: int
+    shape_ok: bool = True
+
+    @property
+    def comparable(self) -> bool:
+        return self.shape_ok and self.nonfinite == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "max_abs": json_number(self.max_abs),
+            "snr_db": json_number(self.snr_db, JSON_SNR_LIMIT),
+            "top1": self.top1,
+            "nonfinite": self.nonfinite,
+        }
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What `compare` saw. `images` counts rows of the first feed; every number is the worst over the outputs."""
+
+    images: int
+    outputs: tuple[OutputParity, ...]
+
+    @property
+    def max_abs(self) -> float:
+        return max(out.max_abs for out in self.outputs)
+
+    @property
+    def snr_db(self) -> float:
+        return min(out.snr_db for out in self.outputs)
+
+    @property
+    def top1(self) -> float | None:
+        return min((out.top1 for out in self.outputs if out.top1 is not None), default=None)
+
+    @property
+    def nonfinite(self) -> int:
+        return sum(out.nonfinite for out in self.outputs)
+
+    def failures(self, *, snr_db: Limit = None, max_abs: Limit = None, top1: Limit = None) -> tuple[str, ...]:
+        """One line for each output and limit that does not hold; a limit is one number, or numbers by output name.
+
+        Raises `BadInput` for a limit on an output that does not exist, and for `top1` where no output has classes.
+        """
+        if top1 is not None and self.top1 is None and all(out.comparable for out in self.outputs):
+            raise BadInput("top1: no output has rank 2 with at least 2 columns; use snr_db or max_abs")
+        for limit in (snr_db, max_abs, top1):
+            self._check_names(limit)
+        return tuple(line for out in self.outputs for line in _failures(out, snr_db, max_abs, top1))
+
+    def require(self, *, snr_db: Limit = None, max_abs: Limit = None, top1: Limit = None) -> ParityReport:
+        """This report, when every limit holds; raises `CheckFailed` naming the first output, value and limit."""
+        lines = self.failures(snr_db=snr_db, max_abs=max_abs, top1=top1)
+        if lines:
+            more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+            raise CheckFailed(lines[0] + more)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `edgecnn check`, without its verdict."""
+        return {"images": self.images, "outputs": [out.to_dict() for out in self.outputs]}
+
+    def _check_names(self, limit: Limit) -> None:
+        known = [out.name for out in self.outputs]
+        for name in limit if isinstance(limit, Mapping) else ():
+            if name not in known:
+                raise BadInput(plugins.unknown(name, known, "output"))
+
+
+def compare(reference: Runner, candidate: Runner, batches: Iterable[Tensors], track: Track = silent) -> ParityReport:
+    """Run both on every batch and compare output by output: by name, or by position when the names differ.
+
+    Raises `BadInput` for no batches and for outputs that are not numbers.
+    """
+    sums: dict[str, _Sums] = {}
+    images = 0
+    for feeds in track(batches, "comparing") if isinstance(batches, Sequence) else batches:
+        for name, ref, cand in _pairs(reference(feeds), candidate(feeds)):
+            sums.setdefault(name, _Sums()).add(name, ref, cand)
+        images += _rows(feeds)
+    if not sums:
+        raise BadInput("compare: no batches, so nothing was compared; give some data")
+    return ParityReport(images, tuple(entry.result(name) for name, entry in sums.items()))
+
+
+def difference(ref: Array, cand: Array) -> Array:
+    """|ref - cand| in float64 for arrays of one shape; exact for integers of one type, where float64 is not."""
+    if ref.dtype.kind in "iu" and ref.dtype == cand.dtype:
+        high, low = np.maximum(ref, cand), np.minimum(ref, cand)
+        return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)  # exact modulo 2**64
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(ref.astype(np.float64) - cand.astype(np.float64))
+
+
+def snr_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) from two sums of squares; inf without noise, -inf without signal or with NaN or Inf.
+
+    >>> snr_db(100.0, 1.0), snr_db(0.0, 0.0), snr_db(0.0, 1.0)
+    (20.0, inf, -inf)
+    """
+    if not (math.isfinite(signal) and math.isfinite(noise)):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal > 0 else -math.inf
+
+
+def json_number(value: float, limit: float = sys.float_info.max) -> float:
+    """`value` within [-limit, limit], because JSON has no infinity; NaN becomes -limit (it never passes).
+
+    >>> json_number(float("inf"), 999.0), json_number(1.5)
+    (999.0, 1.5)
+    """
+    return -limit if math.isnan(value) else max(-limit, min(limit, value))
+
+
+class _Sums:
+    """Running sums of one output."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = self.max_abs = 0.0
+        self.rows = self.agree = self.nonfinite = 0
+        self.shape_ok = True
+
+    def add(self, name: str, ref: Array | None, cand: Array | None) -> None:
+        for value in (ref, cand):
+            if value is not None and value.dtype.kind not in "fiub":
+                raise BadInput(f"output {name}: has type {value.dtype}; only numbers can be compared")
+        if ref is None or cand is None or ref.shape != cand.shape:
+            self.shape_ok = False
+            return
+        self.nonfinite += int(np.count_nonzero(~(np.isfinite(ref) & np.isfinite(cand))))
+        if not self.nonfinite:
+            self._add_values(ref, difference(ref, cand))
+        if ref.ndim == 2 and ref.shape[1] >= 2:
+            self.rows += len(ref)
+            self.agree += int(np.count_nonzero(ref.argmax(1) == cand.argmax(1)))
+
+    def _add_values(self, ref: Array, apart: Array) -> None:
+        flat = np.abs(ref.astype(np.float64)).ravel()
+        with np.errstate(over="ignore"):  # squares beyond 1e308 give Inf, and Inf does not pass
+            self.signal += float(flat @ flat)
+            self.noise += float(apart.ravel() @ apart.ravel())
+        self.max_abs = max(self.max_abs, float(apart.max(initial=0.0)))
+
+    def result(self, name: str) -> OutputParity:
+        top1 = self.agree / self.rows if self.rows else None
+        if not self.shape_ok or self.nonfinite:
+            return OutputParity(name, math.inf, -math.inf, top1, self.nonfinite, self.shape_ok)
+        return OutputParity(name, self.max_abs, snr_db(self.signal, self.noise), top1, 0)
+
+
+def _pairs(ref: Tensors, cand: Tensors) -> list[tuple[str, Array | None, Array | None]]:
+    if ref.keys() != cand.keys() and len(ref) == len(cand):
+        return [(name, a, b) for (name, a), b in zip(ref.items(), cand.values(), strict=True)]
+    return [(name, ref.get(name), cand.get(name)) for name in dict.fromkeys([*ref, *cand])]
+
+
+def _rows(feeds: Tensors) -> int:
+    first = next(iter(feeds.values()), None)
+    return len(first) if first is not None and first.ndim else 1
+
+
+def _failures(out: OutputParity, snr: Limit, max_abs: Limit, top1: Limit) -> list[str]:
+    if not out.shape_ok:
+        return [f"output {out.name}: missing on one side, or another shape"]
+    if out.nonfinite:
+        return [f"output {out.name}: {out.nonfinite} values are NaN or Inf, which never passes"]
+    lines = []
+    lowest, highest, share = (_for_output(limit, out.name) for limit in (snr, max_abs, top1))
+    if lowest is not None and not out.snr_db >= lowest:
+        lines.append(f"output {out.name}: SNR {out.snr_db:.1f} dB is below the limit of {lowest:g} dB")
+    if highest is not None and not out.max_abs <= highest:
+        lines.append(f"output {out.name}: max |difference| {out.max_abs:.3g} is above the limit of {highest:g}")
+    if share is not None and out.top1 is not None and not out.top1 >= share:
+        lines.append(f"output {out.name}: top-1 agreement {out.top1:.4f} is below the limit of {share:g}")
+    return lines
+
+
+def _for_output(limit: Limit, name: str) -> float | None:
+    return limit.get(name) if isinstance(limit, Mapping) else limit

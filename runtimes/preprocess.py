@@ -1,0 +1,162 @@
+"""From an image to a network's input, the same in calibration, evaluation and on the device.
+
+    uint8 image -> channels -> resize (antialiased bilinear) -> centre crop -> (image / 255 - mean) / std -> (C, H, W)
+
+The resize is Pillow's BILINEAR in numpy, so that a device needs no Pillow: for a scale s = in/out, output x is the mean
+of the inputs around its centre (x + 1/2) s, weighted by the triangle max(0, 1 - |d| / max(s, 1)), in 22-bit fixed
+point, rounded to uint8 after the horizontal and again after the vertical pass. Equal to the bit along one axis; newer
+Pillows swap the two passes for some sizes, and as each rounds by at most 1/2, the results are within 1 grey level.
+Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`. Test: tests/test_preprocess.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from runtimes import plugins
+from runtimes.base import Array, BadInput
+
+MAX_SIDE = 16384
+PRECISION_BITS = 22
+_LUMA = np.array([19595, 38470, 7471], np.int32)
+"""ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """`size` (H, W) and `channels` (1 or 3) of the result; `mean` and `std` are per channel (or one for all), in 0..1.
+
+    `resize` None stretches the image to `size`; a number scales the shorter side to that many pixels, then cuts `size`
+    out of the centre. Raises `BadInput` for values that make no sense.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    resize: int | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
+            raise BadInput(f"preprocess: size {self.size!r}; two whole numbers from 1 to {MAX_SIDE} are needed")
+        if not _is_int(self.channels) or self.channels not in (1, 3):
+            raise BadInput(f"preprocess: channels {self.channels!r}; 1 and 3 are known")
+        if self.resize is not None and not (_is_int(self.resize) and max(self.size) <= self.resize <= MAX_SIDE):
+            raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
+                raise BadInput(f"preprocess: {name} {values!r}; 1 or {self.channels} finite numbers are needed")
+        if min(self.std) <= 0:
+            raise BadInput(f"preprocess: std {self.std!r}; must be above 0")
+
+    def __call__(self, image: Array) -> Array:
+        """float32 (C, H, W) of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
+        pixels = self.pixels(image).astype(np.float32) / np.float32(255)
+        mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
+        return np.ascontiguousarray((pixels.transpose(2, 0, 1) - mean) / std)
+
+    def pixels(self, image: Array) -> Array:
+        """The image as the network sees it, uint8 (H, W, C), before normalization."""
+        image = to_channels(image, self.channels)
+        if self.resize is None:
+            return resize_bilinear(image, self.size)
+        return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """The inverse of `to_dict`; raises `BadInput` for unknown names and wrong types."""
+        if not isinstance(values, Mapping) or "size" not in values:
+            raise BadInput("preprocess: an object with at least `size` is needed")
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise BadInput(plugins.unknown(str(name), known, "preprocess setting"))
+        for name in ("size", "mean", "std"):
+            if not isinstance(values.get(name, []), (list, tuple)):
+                raise BadInput(f"preprocess: {name} {values[name]!r}; a list is needed")
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**settings)
+
+
+def to_channels(image: Array, channels: int) -> Array:
+    """uint8 (H, W, channels) of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+        raise BadInput(f"image: {image.dtype.name} {list(image.shape)}; uint8 (H, W) or (H, W, 1|3|4) is needed")
+    image = image[:, :, None] if image.ndim == 2 else image
+    if image.shape[2] not in (1, 3, 4):
+        raise BadInput(f"image: {image.shape[2]} channels; 1, 3 and 4 are known")
+    if channels == 1 and image.shape[2] > 1:
+        return ((image[:, :, :3] @ _LUMA + 0x8000) >> 16).astype(np.uint8)[:, :, None]
+    if channels == 3 and image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    return image[:, :, :channels]
+
+
+def shorter_side(size: tuple[int, ...], target: int) -> tuple[int, int]:
+    """(H, W) whose shorter side is `target`, the longer one cut to a whole number, as torchvision's Resize does.
+
+    >>> shorter_side((375, 500), 256)
+    (256, 341)
+    """
+    height, width = size
+    if height <= width:
+        return target, int(target * width / height)
+    return int(target * height / width), target
+
+
+def centre_crop(image: Array, size: tuple[int, int]) -> Array:
+    """The middle `size` (H, W) of `image` (h, w, C), h >= H and w >= W."""
+    top, left = (round((have - want) / 2) for have, want in zip(image.shape[:2], size, strict=True))
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def resize_bilinear(image: Array, size: tuple[int, int]) -> Array:
+    """uint8 (H, W, C) of a uint8 image (h, w, C): Pillow's `resize((W, H), BILINEAR)`."""
+    if max(size) > 4 * MAX_SIDE:
+        raise BadInput(f"image: {list(image.shape)} would become {list(size)}; it is too long and thin, crop it")
+    wide = _resample(image.transpose(1, 0, 2), size[1]).transpose(1, 0, 2)
+    return _resample(wide, size[0])
+
+
+def triangle_weights(inputs: int, outputs: int) -> tuple[Array, Array]:
+    """(first input (outputs,), weights (outputs, taps) in 22-bit fixed point) of the antialiased bilinear filter."""
+    scale = inputs / outputs
+    support = max(scale, 1.0)
+    centre = (np.arange(outputs) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + support + 0.5).astype(np.int64), inputs)
+    taps = np.arange(math.ceil(support) * 2 + 1)
+    distance = np.abs(first[:, None] + taps - centre[:, None] + 0.5) / support
+    weights = np.where(first[:, None] + taps < last[:, None], np.maximum(0.0, 1.0 - distance), 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return first, np.floor(weights * (1 << PRECISION_BITS) + 0.5).astype(np.int32)
+
+
+def _resample(image: Array, outputs: int) -> Array:
+    """Resample axis 0 of a uint8 array (n, m, C) to `outputs`; int32 suffices, as 255 x (2**22 + taps) < 2**31."""
+    if image.shape[0] == outputs:
+        return image
+    first, weights = triangle_weights(image.shape[0], outputs)
+    total = np.full((outputs, *image.shape[1:]), 1 << (PRECISION_BITS - 1), np.int32)
+    for tap in range(weights.shape[1]):
+        rows = np.minimum(first + tap, image.shape[0] - 1)
+        total += image[rows] * weights[:, tap, None, None]
+    resampled: Array = np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
+    return resampled
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
