@@ -13,13 +13,13 @@ from __future__ import annotations
 import graphlib
 import os
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from exporters.external import read_external, write_external
+from exporters.graph import nodes_within
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
 
@@ -132,12 +132,3 @@ def expanded_nodes(model: onnx.ModelProto) -> int:
     for key in graphlib.TopologicalSorter(calls).static_order():
         cost[key] = sum(1 + cost[callee] for callee in calls.get(key, []))
     return sum(1 + cost.get((n.domain, n.op_type), 0) for n in nodes_within(model.graph.node))
-
-
-def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """`nodes` and all nodes in their bodies (If, Loop, Scan)."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from nodes_within(body.node)
