@@ -152,7 +152,7 @@ def _statistics(graph: Graph, norm: onnx.NodeProto) -> _Statistics:
         _statistic(graph, norm, name, what)
         for name, what in zip(norm.input[1:5], ("scale", "shift", "mean", "variance"), strict=True)
     )
-    epsilon = float(attributes(norm).get("epsilon", 1e-5))
+    epsilon = float(attributes(norm).get("epsilon", np.float32(1e-5)))
     lowest = float(variance.min(initial=math.inf)) + epsilon
     if not lowest > 0:
         raise BadInput(f"{label(norm)}: variance + epsilon is {lowest:.3g}, it must be positive; train or export again")
@@ -183,27 +183,26 @@ def _linear_before(graph: Graph, norm: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, channels: int) -> _Layer:
-    weight = graph.constant(node.input[1])
-    has_bias = len(node.input) > 2 and bool(node.input[2])
-    bias = graph.constant(node.input[2]) if has_bias else np.zeros(channels)
-    for value, what in ((weight, "weight"), (bias, "bias")):
-        if value is None:
-            raise _Keep(
-                f"the {what} of {label(node)} is not constant (computed, or an input that a caller may override)"
-            )
-        if not np.isfinite(value).all():
-            raise BadInput(f"{label(node)}: its {what} holds NaN or Inf; train or export the model again")
-    assert weight is not None
-    assert bias is not None
+    weight = _parameter(graph, node, 1, "weight")
+    bias = _parameter(graph, node, 2, "bias") if len(node.input) > 2 and node.input[2] else np.zeros(channels)
     if weight.dtype not in FLOATS:
         raise _Keep(f"the weight of {label(node)} has type {weight.dtype}, which numpy cannot round to")
     rows = _rows(node, weight).astype(np.float64)
     if rows.shape[0] != channels:
-        raise BadInput(
-            f"{label(node)}: makes {rows.shape[0]} channels, its BatchNormalization has {channels}; export again"
-        )
+        made = f"makes {rows.shape[0]} channels, its BatchNormalization has {channels}"
+        raise BadInput(f"{label(node)}: {made}; export the model again")
     attrs = attributes(node)
-    return _Layer(node, attrs.get("alpha", 1.0) * rows, attrs.get("beta", 1.0) * bias.astype(np.float64), weight.dtype)
+    bias = np.broadcast_to(bias.astype(np.float64), np.broadcast_shapes(bias.shape, (channels,)))
+    return _Layer(node, attrs.get("alpha", 1.0) * rows, attrs.get("beta", 1.0) * bias, weight.dtype)
+
+
+def _parameter(graph: Graph, node: onnx.NodeProto, index: int, what: str) -> Array:
+    value = graph.constant(node.input[index])
+    if value is None:
+        raise _Keep(f"the {what} of {label(node)} is not constant (computed, or an input that a caller may override)")
+    if not np.isfinite(value).all():
+        raise BadInput(f"{label(node)}: its {what} holds NaN or Inf; train or export the model again")
+    return value
 
 
 def _rows(node: onnx.NodeProto, weight: Array) -> Array:
