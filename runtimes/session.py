@@ -9,24 +9,22 @@ as garbage; none of the three happens here. `Session` is a `Runner`. Source: ONN
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 import runtimes.providers
 from runtimes import machine, plugins
 from runtimes.base import Array, BadInput, Tensors, Unavailable, one_line
+from runtimes.feeds import TensorInfo, complaint, random_feeds
 from runtimes.files import check_input_file
+
+__all__ = ["Model", "Session", "TensorInfo", "complaint", "open_session", "random_feeds"]
 
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit for one message; bigger networks keep their weights in an external file."""
-MAX_FEED_BYTES = 2**30
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
 _NUMPY = {"float": "float32", "double": "float64"}
 
@@ -38,15 +36,6 @@ class Serializable(Protocol):
 
 
 Model = bytes | str | os.PathLike[str] | Serializable
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A graph input or output. `dtype` is numpy's name of it; a dimension is a number, a symbol, or None if unknown."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str | None, ...]
 
 
 class Session:
@@ -86,18 +75,21 @@ def open_session(
     optimize: bool = True,
     profile_prefix: str | None = None,
     external: Mapping[str, bytes] | None = None,
+    subject: str | None = None,
 ) -> Session:
     """Load `model` on `provider` with `threads` intra-op threads (None: as many as this process may use).
 
     `external` holds the contents of external-data files by the names the model uses; a model that comes as bytes can
-    read no other file. Raises `BadInput` for what ONNX Runtime cannot load and `Unavailable` for a provider that
-    cannot run here.
+    read no other file. `subject` names the model in messages (None: its path, or "model"). `optimize` False runs the
+    graph as it is in the file. Raises `BadInput` for what ONNX Runtime cannot load and `Unavailable` for a provider
+    that cannot run here.
     """
     plugin = plugins.load(runtimes.providers, provider, "provider")
     threads = machine.default_threads() if threads is None else threads
     if threads < 1:
         raise BadInput(f"threads {threads}: at least 1 is needed")
-    subject, data, folder = _read(model)
+    data, folder = _read(model)
+    subject = subject or (os.fspath(model) if isinstance(model, (str, os.PathLike)) else "model")
     plugin.require()
     options = _options(threads, optimize, profile_prefix, folder)
     plugin.configure(options)
@@ -112,104 +104,22 @@ def open_session(
     return Session(raw, provider, threads, size, subject)
 
 
-def random_feeds(
-    inputs: tuple[TensorInfo, ...],
-    batch: int = 1,
-    seed: int = 0,
-    sizes: Mapping[str, tuple[int, ...]] | None = None,
-) -> dict[str, Array]:
-    """Seeded feeds: standard normal for floats, 0 or 1 for wide integers and bools, the whole range for 8-bit ones.
-
-    A symbolic first dimension becomes `batch`; other symbolic dimensions must come from `sizes` (input name -> shape).
-    Raises `BadInput` for an open dimension, a shape that does not fit, and more than 1 GiB in all.
-    """
-    sizes = sizes or {}
-    known = [info.name for info in inputs]
-    for name in sizes:
-        if name not in known:
-            raise BadInput(plugins.unknown(name, known, "input"))
-    shapes = {info.name: _fixed_shape(info, batch, sizes.get(info.name)) for info in inputs}
-    total = sum(math.prod(shapes[i.name]) * _dtype(i).itemsize for i in inputs)
-    if total > MAX_FEED_BYTES:
-        raise BadInput(f"inputs: {total / 2**20:,.0f} MiB asked for, the limit is 1,024; use a smaller batch or shape")
-    rng = np.random.default_rng(seed)
-    return {info.name: _random(rng, _dtype(info), shapes[info.name]) for info in inputs}
-
-
-def complaint(inputs: tuple[TensorInfo, ...], feeds: Tensors) -> str | None:
-    """What is wrong with `feeds` for these `inputs`, in one sentence; None when names, types and shapes fit."""
-    known = [info.name for info in inputs]
-    for name in feeds:
-        if name not in known:
-            return plugins.unknown(name, known, "input")
-    for info in inputs:
-        if info.name not in feeds:
-            return f"input {info.name} is missing; it wants {_wanted(info)}"
-        value = feeds[info.name]
-        if not isinstance(value, np.ndarray):
-            return f"input {info.name} wants {_wanted(info)}, got a {type(value).__name__}"
-        if value.dtype.name != info.dtype or not _fits(info.shape, value.shape):
-            return f"input {info.name} wants {_wanted(info)}, got {value.dtype.name} {list(value.shape)}"
-    return None
-
-
-def _fits(wanted: tuple[int | str | None, ...], got: tuple[int, ...]) -> bool:
-    return len(wanted) == len(got) and all(not isinstance(w, int) or w == g for w, g in zip(wanted, got, strict=True))
-
-
-def _wanted(info: TensorInfo) -> str:
-    return f"{info.dtype} [{', '.join('?' if d is None else str(d) for d in info.shape)}]"
-
-
 def _info(value: Any) -> TensorInfo:
     inner = re.fullmatch(r"tensor\((\w+)\)", value.type)
     dtype = _NUMPY.get(inner[1], inner[1]) if inner else value.type
     return TensorInfo(value.name, dtype, tuple(value.shape or ()))
 
 
-def _dtype(info: TensorInfo) -> np.dtype[Any]:
-    try:
-        dtype = np.dtype(info.dtype)
-    except TypeError:
-        dtype = np.dtype(object)
-    if dtype.kind not in "fiub":
-        raise BadInput(f"input {info.name}: no random values for type {info.dtype}; give real data")
-    return dtype
-
-
-def _fixed_shape(info: TensorInfo, batch: int, given: tuple[int, ...] | None) -> tuple[int, ...]:
-    if given is not None:
-        if not _fits(info.shape, given) or min(given, default=1) < 1:
-            raise BadInput(f"input {info.name} wants {_wanted(info)}, the shape given is {list(given)}")
-        return tuple(given)
-    first = info.shape[0] if info.shape else None
-    if batch != 1 and isinstance(first, int) and first != batch:
-        raise BadInput(f"input {info.name}: the batch is fixed to {first}, not {batch}; export it with a dynamic one")
-    shape = tuple(batch if i == 0 and not isinstance(d, int) else d for i, d in enumerate(info.shape))
-    if not all(isinstance(d, int) for d in shape):
-        raise BadInput(f"input {info.name}: {_wanted(info)} is open; fix it with --input-shape {info.name}:N,C,H,W")
-    return tuple(int(d) for d in shape if d is not None)
-
-
-def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape, np.float32).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    return rng.integers(0, 2, shape).astype(dtype)
-
-
-def _read(model: Model) -> tuple[str, bytes, str]:
-    """(name for messages, model bytes, folder of its external data). A path is read here: ONNX Runtime fails on names
-    that are not UTF-8, and a model that comes as bytes must find no file at all."""
+def _read(model: Model) -> tuple[bytes, str]:
+    """(model bytes, folder of its external data). A path is read here: ONNX Runtime fails on names that are not UTF-8,
+    and a model that comes as bytes must find no file at all."""
     if isinstance(model, bytes):
-        return "model", model, _NOWHERE
+        return model, _NOWHERE
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
-        return str(path), _read_file(path), str(path.resolve().parent)
+        return _read_file(path), str(path.resolve().parent)
     try:
-        return "model", model.SerializeToString(), _NOWHERE
+        return model.SerializeToString(), _NOWHERE
     except ValueError as error:  # protobuf's answer above 2 GiB
         raise BadInput("model: larger than 2 GiB; save it with external data and open the file") from error
 
@@ -254,6 +164,8 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
         providers = [(ort_name, provider_options)]
         raw = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        if ort_name != "CPUExecutionProvider" and re.search(r"cuda|cudnn|cublas", str(error), re.IGNORECASE):
+            raise Unavailable(f"{subject}: {ort_name} cannot take it ({_reason(error)})") from error
         raise BadInput(f"{subject}: ONNX Runtime cannot load it ({_reason(error)})") from error
     raw.disable_fallback()
     raw._model_bytes = b""  # kept only for the fall-back that is off: a whole copy of the model

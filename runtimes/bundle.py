@@ -1,0 +1,212 @@
+"""Read a bundle: one plain zip file that holds a network, how to feed it, and the proof that it works.
+
+    NAME.edge  =  manifest.json   what it is, how it was made, the SHA-256 of every other member
+                  model.onnx      (+ model.onnx.data)        the graph that won the race
+                  golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the PyTorch module's own answers
+                  float.onnx      optional                   the float graph that it was compared with
+
+Nothing is unpacked to disk; a member is hashed every time it is read. The writer is exporters/pack.py and takes names
+and format from here. Test: tests/test_bundle.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtimes import machine
+from runtimes.archive import Archive, read_npz
+from runtimes.base import Array, BadInput
+from runtimes.manifest import (
+    FLOAT_MODEL,
+    FORMAT,
+    GOLDEN,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MODEL,
+    MODEL_DATA,
+    SUFFIX,
+    parse_manifest,
+)
+from runtimes.parity import difference, json_number
+from runtimes.preprocess import Preprocess
+from runtimes.session import Session, open_session
+
+__all__ = [
+    "FLOAT_MODEL",
+    "FORMAT",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "MODEL_DATA",
+    "SUFFIX",
+    "Bundle",
+    "open_bundle",
+    "verify",
+]
+
+MAX_GOLDEN_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle, whose members had the right names, sizes and hashes when it was opened."""
+
+    path: Path
+    manifest: dict[str, Any]
+    archive: Archive = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def task(self) -> str:
+        return str(self.manifest["task"])
+
+    @property
+    def chosen(self) -> str:
+        return str(self.manifest["chosen"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.manifest["labels"])
+
+    @cached_property
+    def preprocess(self) -> Preprocess | None:
+        """From an image to the network's input; None for a network that takes no images."""
+        settings = self.manifest["preprocess"]
+        return None if settings is None else Preprocess.from_dict(settings)
+
+    def read(self, member: str) -> bytes:
+        """A member's content; raises `BadInput` when it is missing or no longer what the manifest says."""
+        data = self.archive.read(member)
+        if hashlib.sha256(data).hexdigest() != self.manifest["files"].get(member, {}).get("sha256"):
+            raise BadInput(f"{self.path}: {member} was changed after packing; build or copy it again")
+        return data
+
+    def session(self, provider: str = "cpu", threads: int | None = None, member: str = MODEL) -> Session:
+        """The model, opened on `provider`; raises `BadInput` when its input is not the one that the manifest names."""
+        data = f"{member}.data"
+        external = {data: self.read(data)} if data in self.archive.members else None
+        session = open_session(
+            self.read(member), provider, threads, external=external, subject=f"{self.path}: {member}"
+        )
+        wanted = self.manifest["input"]
+        first = session.inputs[0] if session.inputs else None
+        if first is None or (first.name, first.dtype) != (wanted["name"], wanted["dtype"]):
+            raise BadInput(f"{self.path}: {member} has another input than the manifest says; build it again")
+        return session
+
+    def golden(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """(inputs, outputs) in the order of the model's; the first axis of each counts the samples."""
+        arrays = read_npz(self.read(GOLDEN), f"{self.path}: {GOLDEN}", MAX_GOLDEN_BYTES)
+        inputs, outputs = (_numbered(arrays, kind) for kind in ("input", "output"))
+        lengths = {len(a) if a.ndim else 0 for a in (*inputs, *outputs)}
+        expected = {self.manifest["golden"]["images"]}
+        if not inputs or not outputs or len(inputs) + len(outputs) != len(arrays) or lengths != expected:
+            raise BadInput(f"{self.path}: {GOLDEN} does not hold the samples of the manifest; build it again")
+        return inputs, outputs
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """One golden sample: the largest difference to the PyTorch module's outputs, and the limit from the manifest."""
+
+    max_abs: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return self.max_abs <= self.limit
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The proof on this machine. `hashes` is True: a wrong hash raises `BadInput` before anything runs."""
+
+    hashes: bool
+    golden: tuple[GoldenCheck, ...]
+    provider: str
+    threads: int
+    machine: machine.Machine
+
+    @property
+    def passed(self) -> bool:
+        return self.hashes and bool(self.golden) and all(check.passed for check in self.golden)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `edgecnn verify`."""
+        return {
+            "passed": self.passed,
+            "hashes": self.hashes,
+            "golden": [{"max_abs": json_number(c.max_abs), "limit": c.limit} for c in self.golden],
+            "provider": self.provider,
+            "threads": self.threads,
+            "machine": self.machine.to_dict(),
+        }
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and check names, sizes and hashes of all members; raises `BadInput` with the first thing wrong."""
+    path = Path(path)
+    archive = Archive(path, str(path))
+    manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST_BYTES), str(path))
+    _check_files(archive, manifest["files"])
+    bundle = Bundle(path, manifest, archive)
+    _ = bundle.preprocess  # a wrong setting is found now, not at the first image
+    return bundle
+
+
+def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) -> Verification:
+    """Hash every member again, run the golden inputs one by one and compare with the PyTorch module's outputs."""
+    _check_files(bundle.archive, bundle.manifest["files"])
+    session = bundle.session(provider, threads)
+    inputs, outputs = bundle.golden()
+    limit = float(bundle.manifest["golden"]["limit_max_abs"])
+    checks = tuple(GoldenCheck(_golden_error(session, inputs, outputs, i), limit) for i in range(len(inputs[0])))
+    return Verification(True, checks, session.provider, session.threads, machine.describe())
+
+
+def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
+    """The content of `golden.npz` for arrays in the order of the model's inputs and outputs, n samples each."""
+    arrays = {f"{kind}_{i}": a for kind, group in (("input", inputs), ("output", outputs)) for i, a in enumerate(group)}
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _check_files(archive: Archive, files: dict[str, Any]) -> None:
+    for name in sorted(archive.members.keys() ^ {MANIFEST, *files}):
+        where = "is missing from it" if name in files else "is not in its manifest"
+        raise BadInput(f"{archive.subject}: {name} {where}; build or copy it again")
+    for name, entry in files.items():
+        if archive.members[name] != entry["bytes"] or archive.sha256(name) != entry["sha256"]:
+            raise BadInput(f"{archive.subject}: {name} was changed after packing; build or copy it again")
+
+
+def _golden_error(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:
+    """Largest |difference| of sample `index` over all outputs; inf for NaN, Inf, or another shape or count."""
+    names = [info.name for info in session.inputs]
+    if len(names) != len(inputs) or len(session.outputs) != len(outputs):
+        return math.inf
+    got = session({name: array[index : index + 1] for name, array in zip(names, inputs, strict=True)}).values()
+    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got, strict=True))
+
+
+def _error(want: Array, have: Array) -> float:
+    if want.shape != have.shape or not (np.isfinite(want).all() and np.isfinite(have).all()):
+        return math.inf
+    return float(difference(want, have).max(initial=0.0))
+
+
+def _numbered(arrays: dict[str, Array], kind: str) -> tuple[Array, ...]:
+    return tuple(arrays[f"{kind}_{i}"] for i in range(len(arrays)) if f"{kind}_{i}" in arrays)

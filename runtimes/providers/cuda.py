@@ -1,0 +1,111 @@
+"""NVIDIA GPUs through ONNX Runtime's CUDA provider; `require` finds the first thing that is missing, in this order:
+
+    built in?  ->  driver library loads?  ->  driver new enough?  ->  a device?  ->  CUDA and cuDNN libraries load?
+
+`onnxruntime.get_available_providers()` answers only the first question, and a session that was asked for CUDA on a
+machine without it comes back on the CPU. Source: CUDA Driver API (cuInit, cuDriverGetVersion, cuDeviceGetCount),
+ONNX Runtime's `preload_dlls`. Test: tests/test_providers_cuda.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+import warnings
+from typing import Any
+
+from runtimes.base import Unavailable
+
+ORT_NAME = "CUDAExecutionProvider"
+NO_DEVICE = 100
+"""CUDA_ERROR_NO_DEVICE"""
+
+
+def require() -> None:
+    """Raise `Unavailable` with the first thing missing: the build, the driver, a device, or a library by name."""
+    cuda = _build_version()
+    driver = _driver()
+    _check_device(driver, cuda)
+    _check_libraries(cuda)
+
+
+def options() -> dict[str, str]:
+    """TF32 off: it rounds every product to 10 bits of mantissa, which parity would see as an error of the export.
+
+    HEURISTIC picks a convolution algorithm by shape without timing all of them anew for every shape that comes.
+    """
+    return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def configure(session_options: Any) -> None:
+    """Nothing: operators without a CUDA kernel go to the CPU, and `census` says which."""
+
+
+def library_names(cuda: str, platform: str = sys.platform) -> tuple[str, ...]:
+    """What a convolution on the GPU loads, for a build against CUDA `cuda` ("13.0").
+
+    >>> library_names("12.8", "linux")
+    ('libcudart.so.12', 'libcublasLt.so.12', 'libcublas.so.12', 'libcurand.so.10', 'libcudnn.so.9')
+    """
+    major = cuda.split(".")[0]
+    if platform == "win32":
+        return f"cudart64_{major}.dll", f"cublasLt64_{major}.dll", f"cublas64_{major}.dll", "cudnn64_9.dll"
+    toolkit = tuple(f"lib{name}.so.{major}" for name in ("cudart", "cublasLt", "cublas"))
+    return (*toolkit, "libcurand.so.10", "libcudnn.so.9")
+
+
+def load_library(name: str) -> Any:
+    """The seam that tests replace; raises OSError as `ctypes.CDLL` does."""
+    return ctypes.CDLL(name)
+
+
+def _build_version() -> str:
+    """The CUDA version ("13.0") that this ONNX Runtime was built against."""
+    import onnxruntime as ort
+
+    if ORT_NAME not in ort.get_available_providers():
+        raise Unavailable(
+            f"cuda: this onnxruntime {ort.__version__} is built without CUDA; pip uninstall onnxruntime and "
+            "pip install onnxruntime-gpu (Linux x86-64 and Windows)"
+        )
+    return getattr(ort, "cuda_version", "") or "12"
+
+
+def _driver() -> Any:
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        return load_library(name)
+    except OSError as error:
+        raise Unavailable(f"cuda: no NVIDIA driver ({name} does not load); install the driver, or use cpu") from error
+
+
+def _check_device(driver: Any, cuda: str) -> None:
+    version, count = ctypes.c_int(0), ctypes.c_int(0)
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    supported = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    if version.value // 1000 < int(cuda.split(".")[0]):
+        raise Unavailable(f"cuda: the driver supports CUDA {supported}, onnxruntime needs {cuda}; update the driver")
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status == NO_DEVICE or (status == 0 and count.value == 0):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "use cpu" if visible is None else f"CUDA_VISIBLE_DEVICES is {visible!r}, which may hide it"
+        raise Unavailable(f"cuda: the driver is there, but no device; {hint}")
+    if status:
+        raise Unavailable(f"cuda: the driver does not start (CUDA error {status}); try nvidia-smi, or restart")
+
+
+def _check_libraries(cuda: str) -> None:
+    """ONNX Runtime loads from the nvidia wheels here and prints what it misses; then we ask for each by name."""
+    import onnxruntime as ort
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(ort, "preload_dlls", lambda: None)()
+    for name in library_names(cuda):
+        try:
+            load_library(name)
+        except OSError as error:
+            raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from error
