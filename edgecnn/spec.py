@@ -6,10 +6,13 @@ the command line can talk about networks without paying for it. Test: tests/test
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgecnn.shapes import parse_shape
+from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -20,6 +23,13 @@ Shape = tuple[int, int, int]
 
 IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Shorter side to 256 pixels, centre crop of 224, channel statistics of ImageNet: what torchvision's weights expect."""
+
+
+MAX_SIDE = 16384
+MAX_ELEMENTS = 1 << 28
+
+CROP_FROM_SIDE = 128
+"""From this size up an image is resized to 8/7 of it and cropped, as for ImageNet; a smaller one is stretched."""
 
 
 def unit_range(height: int, width: int, channels: int = 3) -> Preprocess:
@@ -42,3 +52,29 @@ class ModelSpec:
     @property
     def input_shape(self) -> Shape:
         return (self.preprocess.channels, *self.preprocess.size)
+
+
+def image_shape(given: str | Sequence[int]) -> Shape:
+    """(C, H, W) from what users write, with or without the batch and the input's name; raises `BadInput`.
+
+    >>> image_shape("3,224,224"), image_shape("x:[1,3,32,32]"), image_shape((1, 1, 28, 28))
+    ((3, 224, 224), (3, 32, 32), (1, 28, 28))
+    """
+    sizes = parse_shape(given)[1] if isinstance(given, str) else given
+    if not isinstance(sizes, list | tuple) or len(sizes) not in (3, 4) or not all(type(n) is int for n in sizes):
+        raise BadInput(f"input shape {str(given)[:60]}: is not an image's; write C,H,W or 1,C,H,W, as in 3,224,224")
+    if min(sizes) < 1 or max(sizes) > MAX_SIDE or math.prod(sizes) > MAX_ELEMENTS:
+        raise BadInput(f"input shape {str(given)[:60]}: out of range; sizes go from 1 to {MAX_SIDE:,}")
+    channels, height, width = sizes[-3:]
+    return channels, height, width
+
+
+def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess:
+    """Preprocessing to `shape` (C, H, W) with the statistics of `like`; by default ImageNet's for three channels."""
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise BadInput(f"input shape {shape}: {channels} channels; images have 1 (grey) or 3 (RGB)")
+    if like is None or like.channels != channels:
+        like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
+    crops = like.resize is not None and height == width >= CROP_FROM_SIDE
+    return replace(like, size=(height, width), resize=height * 8 // 7 if crops else None)

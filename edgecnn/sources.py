@@ -1,0 +1,265 @@
+"""From what a user types to a PyTorch network that is ready to export: `resolve("path/to/nets.py:Net", weights=...)`.
+
+    resnet18                    a network of the zoo
+    path/to/nets.py:Net         a callable in a file that returns an nn.Module (a class, a function, or a module itself)
+    package.module:build        the same in an importable module
+    torchvision:resnet50        a network of an installed library, never with its weights
+    timm:mobilenetv3_small_100
+
+Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
+from any other state dict the number of classes is read off the layer whose first dimension differs. A callable (or its
+file) may carry the attributes `input_shape` (C, H, W), `preprocess` and `labels`.
+
+Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
+then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
+drawn with fan-out shrink it by the square root of their channels), and nothing after that means anything.
+Test: tests/test_sources.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgecnn import callables, zoo
+from edgecnn.spec import IMAGENET, Shape, image_shape, preprocess_for
+from edgecnn.weights import State, Trained, apply_weights, load_weights
+from runtimes import plugins
+from runtimes.base import BadInput, Unavailable
+from runtimes.preprocess import Preprocess
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module in evaluation mode and what there is to know about it. `weights`: the file they came from, or None."""
+
+    name: str
+    module: nn.Module
+    input_shape: Shape
+    preprocess: Preprocess
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    weights: str | None = None
+    seeded: bool = False
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network before it is built. `build` takes `num_classes` when `classes` (its default) is not None."""
+
+    name: str
+    build: Callable[..., nn.Module]
+    classes: int | None
+    input_shape: Shape | None = None
+    preprocess: Preprocess | None = None
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    ours: bool = True
+    """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
+
+
+def resolve(
+    source: str,
+    weights: Path | str | None = None,
+    input_shape: str | tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+) -> Network:
+    """The network that `source` names, with `weights` loaded, tried once on an input of its shape.
+
+    Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
+    """
+    plan = blueprint(source)
+    state, trained = load_weights(weights) if weights is not None else (None, None)
+    if num_classes is None and trained is not None and plan.classes is not None:
+        num_classes = trained.num_classes
+    module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
+    network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
+    probe(network)
+    if state is None and plan.ours:
+        settle(module, network.input_shape)
+    return replace(network, weights=None if weights is None else str(weights), seeded=weights is None)
+
+
+# -------------------------------------------------------------------------------------------------------- finding it
+def blueprint(source: str) -> Blueprint:
+    """What stands behind a SOURCE; imports it, but builds nothing yet."""
+    place, colon, name = source.rpartition(":")
+    if not colon:
+        if source.endswith(".py"):
+            raise BadInput(f"{source}: names no network; write {source}:NAME")
+        if source.endswith(".onnx"):
+            raise BadInput(f"{source}: is exported already; give a PyTorch network, or use a command for .onnx files")
+        spec = zoo.find(source)
+        return Blueprint(
+            source, spec.build, spec.num_classes, spec.input_shape, spec.preprocess, spec.task, spec.labels
+        )
+    if not place or not name:
+        raise BadInput(f"{source}: unknown source; give a zoo name, FILE.py:NAME, MODULE:NAME or torchvision:NAME")
+    if place == "torchvision":
+        return _torchvision(name)
+    return _timm(name) if place == "timm" else _own(place, name)
+
+
+def _own(place: str, name: str) -> Blueprint:
+    found = callables.find(place, name)
+    target, where = found.target, f"{place}:{name}"
+    shape = callables.attribute(found, "input_shape")
+    labels = callables.attribute(found, "labels") or ()
+    preprocess = callables.attribute(found, "preprocess")
+    if isinstance(preprocess, Mapping):
+        preprocess = Preprocess.from_dict(preprocess)
+    return Blueprint(
+        name,
+        lambda **kwargs: callables.call(found, where, **kwargs),
+        None if isinstance(target, nn.Module) else callables.default_classes(target),
+        image_shape(shape) if shape is not None else None,
+        preprocess if isinstance(preprocess, Preprocess) else None,
+        labels=tuple(str(label) for label in labels),
+        ours=False,
+    )
+
+
+def _library(name: str) -> ModuleType:
+    """An optional library; `Unavailable` says how to install it, or why the installed one does not load."""
+    try:
+        with warnings.catch_warnings(), callables.quiet():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name.partition(".")[0]:
+            raise Unavailable(f"{error.name}: is not installed; run `pip install {error.name}`") from error
+        raise Unavailable(f"{name}: needs {error.name}, which is not installed; pip install {error.name}") from error
+    except Exception as error:  # torchvision beside another torch: "operator torchvision::nms does not exist"
+        library, cause = name.partition(".")[0], str(error).partition("\n")[0][:100]
+        advice = "install the build for this torch"
+        raise Unavailable(f"{library}: does not load beside torch {torch.__version__} ({cause}); {advice}") from error
+
+
+def _torchvision(name: str) -> Blueprint:
+    models = _library("torchvision.models")
+    known = [n for n in models.list_models() if "/" not in n]
+    if name not in known:
+        raise BadInput(f"torchvision:{plugins.unknown(name, known, 'network')}")
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    preprocess = IMAGENET
+    if hasattr(transforms, "crop_size"):
+        size, resize = int(transforms.crop_size[0]), int(transforms.resize_size[0])
+        preprocess = Preprocess((size, size), 3, max(size, resize), tuple(transforms.mean), tuple(transforms.std))
+    return Blueprint(
+        name,
+        lambda **kwargs: _quietly(models.get_model, name, weights=None, **kwargs),
+        1000,
+        (3, *preprocess.size),
+        preprocess,
+    )
+
+
+def _timm(name: str) -> Blueprint:
+    timm = _library("timm")
+    if name.partition(".")[0] not in timm.list_models():
+        raise BadInput(f"timm:{plugins.unknown(name, timm.list_models(), 'network')}")
+    cfg = timm.get_pretrained_cfg(name).to_dict()
+    channels, height, width = cfg["input_size"]
+    resize = max(height, width, int(height / cfg.get("crop_pct", 1.0)))
+    preprocess = Preprocess((height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]))
+    return Blueprint(
+        name,
+        lambda **kwargs: _quietly(timm.create_model, name, pretrained=False, **kwargs),
+        int(cfg.get("num_classes") or 1000),
+        (channels, height, width),
+        preprocess,
+    )
+
+
+def _quietly(build: Callable[..., nn.Module], name: str, **kwargs: Any) -> nn.Module:
+    with warnings.catch_warnings(), callables.quiet():
+        warnings.simplefilter("ignore")
+        return build(name, **kwargs)
+
+
+# ------------------------------------------------------------------------------------------------------- building it
+def build(plan: Blueprint, state: State | None, num_classes: int | None, subject: str) -> nn.Module:
+    """The module with `state` in it, in evaluation mode; random values come from seed 0 of a forked generator."""
+    if num_classes is not None and plan.classes is None:
+        raise BadInput(f"{plan.name}: takes no num_classes; leave --num-classes out, or add the argument to it")
+    if num_classes is None and state is None and plan.classes == callables.TELL_CLASSES:
+        raise BadInput(f"{plan.name}: its num_classes has no default; give --num-classes N")
+    with torch.random.fork_rng(devices=[]):
+        classes = num_classes or (plan.classes if plan.classes != callables.TELL_CLASSES else 2)
+        module = _seeded(plan, classes)
+        if state is not None and num_classes is None and classes is not None:
+            found = classes_in(state, module.state_dict(), classes)
+            module = module if found is None else _seeded(plan, found)
+    if state is not None:
+        apply_weights(module, state, subject)
+    return module.eval()
+
+
+def _seeded(plan: Blueprint, classes: int | None) -> nn.Module:
+    torch.manual_seed(SEED)
+    return plan.build() if classes is None else plan.build(num_classes=classes)
+
+
+def classes_in(state: State, built: Mapping[str, torch.Tensor], classes: int) -> int | None:
+    """How many classes the weights were trained for, when they differ from `built` (made for `classes`) only in that.
+
+    It is the first dimension of the tensors that have `classes` there in `built` and something else in `state`.
+    """
+    found = {
+        state[key].shape[0]
+        for key, value in built.items()
+        if key in state and value.dim() and state[key].dim() == value.dim() and value.shape[0] == classes
+        if state[key].shape[0] != classes and state[key].shape[1:] == value.shape[1:]
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:
+    """Fill in what is left open: what the user says, else the weights, else the source, else the first convolution."""
+    known = trained or plan
+    shape = shape or known.input_shape or (first_channels(module), 224, 224)
+    preprocess = known.preprocess
+    if preprocess is None or (preprocess.channels, *preprocess.size) != shape:
+        preprocess = preprocess_for(shape, preprocess)
+    return Network(plan.name, module, shape, preprocess, plan.task, known.labels)
+
+
+def first_channels(module: nn.Module) -> int:
+    """Input channels of the first 2-D convolution in `module`; 3 when it has none."""
+    return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def settle(module: nn.Module, shape: Shape) -> None:
+    """Give an untrained module's BatchNorms the statistics of seeded noise, so that its activations live."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    noise = torch.randn(4, *shape, generator=torch.Generator().manual_seed(SEED))
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        module(noise)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()
+
+
+def probe(network: Network) -> None:
+    """Run the module once: a shape that does not fit is found here, not minutes later inside the exporter."""
+    batch = (1, *network.input_shape)
+    try:
+        with torch.no_grad(), callables.quiet():
+            network.module(torch.zeros(batch))
+    except Exception as error:
+        cause = str(error).partition("\n")[0][:120]
+        raise BadInput(f"{network.name}: does not run on {batch} ({cause}); give --input-shape C,H,W") from error
