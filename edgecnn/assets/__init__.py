@@ -1,0 +1,1 @@
+"""Data that comes with the package; README.md here says from where and under which licence."""

@@ -1,0 +1,139 @@
+"""Images for calibration, evaluation and training: one sized, lazy sequence whatever they come from.
+
+    DATA                        samples                                               labels
+    photos/                     every image below, decoded on demand                  none
+    photos/CLASS/...            the same                                              the subfolder's place in the order
+    photos/train/, photos/val/  (or test/) either of the above, split as they are
+    x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
+                                float (N, C, H, W) goes to the network as it is
+    x.npz                       array `x` or `images`, as above                       array `y` or `labels`
+    digits                      1,797 digits, 8x8, built in                           0 to 9
+    random, random:N            normal noise; only when spelled, and the name says so none
+
+Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
+they are met, by name. No torch here. Test: tests/test_data.py.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.arrays import read_npy, read_npz
+from edgecnn.folders import scan
+from edgecnn.images import read_image
+from edgecnn.samples import Samples, split_off
+from runtimes import plugins
+from runtimes.base import Array, BadInput
+from runtimes.preprocess import Preprocess
+
+DIGITS = Path(__file__).with_name("assets") / "digits.npz"
+BUILT_IN = ("digits", "random")
+SPLITS = ("all", "train", "test")
+RANDOM_SAMPLES = 32
+MAX_RANDOM_SAMPLES = 100_000
+MAX_LABEL = 999_999
+IMAGES, LABELS = ("x", "images"), ("y", "labels")
+"""Names of the arrays in an `.npz`; the first that is there counts."""
+
+
+def load_data(
+    spec: str | Path, preprocess: Preprocess, *, limit: int | None = None, split: str = "all", seed: int = 0
+) -> Samples:
+    """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
+
+    `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
+    drawn with `seed` from all (a folder's first images would all be of its first class), in their order.
+    """
+    if split not in SPLITS:
+        raise BadInput(plugins.unknown(split, SPLITS, "split"))
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit {limit}: must be at least 1")
+    samples = _load(str(spec), preprocess, split, seed)
+    if limit is None or limit >= len(samples):
+        return samples
+    return samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
+
+
+def _load(spec: str, preprocess: Preprocess, split: str, seed: int) -> Samples:
+    if spec == "random" or spec.startswith("random:"):
+        return _random(spec, preprocess, seed)
+    if spec == "digits":
+        return split_off(_digits(preprocess), split)
+    path = Path(spec)
+    if path.is_dir():
+        return _folder(path, preprocess, split)
+    if path.suffix == ".npz":
+        return split_off(_npz(path, preprocess), split)
+    if path.suffix == ".npy":
+        return split_off(from_array(str(path), read_npy(path), preprocess), split)
+    if path.exists():
+        raise BadInput(f"{path}: unknown kind of data; give a folder of images, a .npz or .npy file, or `digits`")
+    raise BadInput(f"{plugins.unknown(spec, BUILT_IN, 'data')} Or give a folder of images, a .npz or .npy file")
+
+
+def _digits(preprocess: Preprocess) -> Samples:
+    with np.load(DIGITS) as archive:
+        images, labels = archive["images"], archive["labels"].astype(np.int64)
+    grey = (images.astype(np.uint16) * 255 // 16).astype(np.uint8)  # 17 grey levels, 16 is ink
+    ids = tuple(f"digits[{i}]" for i in range(len(labels)))
+    return Samples("digits", ids, lambda i: preprocess(grey[i]), labels, tuple("0123456789"))
+
+
+def _random(spec: str, preprocess: Preprocess, seed: int) -> Samples:
+    found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
+    count = int(found[1] or RANDOM_SAMPLES) if found else 0
+    if not 1 <= count <= MAX_RANDOM_SAMPLES:
+        raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
+    shape = (preprocess.channels, *preprocess.size)
+    ids = tuple(f"random[{i}]" for i in range(count))
+    return Samples(
+        f"random noise ({count} samples, seed {seed})",
+        ids,
+        lambda i: np.random.default_rng((seed, i)).standard_normal(shape, np.float32),
+    )
+
+
+def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
+    found = scan(root, split)
+    files = found.files
+    samples = Samples(
+        str(root), tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), found.labels, found.class_names
+    )
+    return samples if found.is_split else split_off(samples, split)
+
+
+def _npz(path: Path, preprocess: Preprocess) -> Samples:
+    arrays = read_npz(path)
+    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    if images is None:
+        held = ", ".join(sorted(arrays)[:5]) or "no arrays"
+        raise BadInput(f"{path}: holds {held}; name the images `x` (and their labels `y`)")
+    samples = from_array(str(path), images, preprocess)
+    if labels is None:
+        return samples
+    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
+        what = f"{labels.dtype} {list(labels.shape)}"
+        raise BadInput(f"{path}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed")
+    names = tuple(str(i) for i in range(int(labels.max()) + 1))
+    return Samples(samples.name, samples.ids, samples.load, labels.astype(np.int64), names)
+
+
+def from_array(name: str, images: Array, preprocess: Preprocess) -> Samples:
+    """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, C, H, W) that is already what the network eats."""
+    ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
+    shape = (preprocess.channels, *preprocess.size)
+    if images.dtype.kind == "f" and images.ndim == 4 and images.shape[1:] == shape:
+        return Samples(name, ids, lambda i: _float32(images[i]))
+    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+        return Samples(name, ids, lambda i: preprocess(np.asarray(images[i])))
+    wanted = f"float {['N', *shape]} or uint8 images (N, H, W[, 3])".replace("'", "")
+    raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+
+
+def _float32(value: Array) -> Array:
+    with np.errstate(over="ignore"):  # an overflow becomes infinity, which `Samples` refuses by name
+        return np.array(value, np.float32, order="C")

@@ -1,0 +1,70 @@
+"""A folder of images and what its subfolders mean: classes, or a split into train and test (val, valid) parts.
+
+    photos/*.png            photos/cat/**.png           photos/train/cat/**.png   photos/val/cat/**.png
+    no labels               label = place of the class  the same, split as it is
+
+Files are listed, not opened. Test: tests/test_folders.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtimes.base import Array, BadInput
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+TRAIN, TEST = ("train",), ("test", "val", "valid")
+
+
+@dataclass(frozen=True)
+class Found:
+    """`labels` int64 (N,) index `class_names`; `is_split` says that the folder itself made the split."""
+
+    files: tuple[Path, ...]
+    labels: Array | None
+    class_names: tuple[str, ...]
+    is_split: bool
+
+
+def scan(root: Path, split: str) -> Found:
+    """The images below `root` (or its train or test part, where it has both); raises `BadInput` for none."""
+    train, test = _part(root, TRAIN), _part(root, TEST)
+    is_split = train is not None and test is not None
+    wanted = {"all": (train, test), "train": (train,), "test": (test,)}[split]
+    places = [place for place in wanted if place is not None] if is_split else [root]
+    listed = [(file, file.relative_to(place).parts) for place in places for file in list_images(place)]
+    if not listed:
+        raise BadInput(f"{root}: holds no images; put {', '.join(SUFFIXES[:5])} ... files there")
+    files = tuple(file for file, _ in listed)
+    classes = sort_names({parts[0] for _, parts in listed if len(parts) > 1})
+    if not classes:
+        return Found(files, None, (), is_split)
+    loose = next((file for file, parts in listed if len(parts) == 1), None)
+    if loose is not None:
+        raise BadInput(f"{loose}: lies beside class folders; move it into one of them")
+    return Found(files, np.array([classes.index(parts[0]) for _, parts in listed], np.int64), classes, is_split)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Files with an image's suffix anywhere below `folder`, sorted by path; hidden files and folders are left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+    return sorted(found)
+
+
+def sort_names(names: Iterable[str]) -> tuple[str, ...]:
+    """By number where all names are numbers (9 before 10), else by name."""
+    known = sorted(names)
+    numbers = all(name.isascii() and name.isdigit() and len(name) < 10 for name in known)
+    return tuple(sorted(known, key=int) if numbers else known)
+
+
+def _part(root: Path, names: Iterable[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)

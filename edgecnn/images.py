@@ -1,0 +1,48 @@
+"""Image files, decoded with distrust: `read_image(path)` gives uint8 pixels or one line that names the file.
+
+A picture can be a trap: a few bytes that declare 60,000 x 60,000 pixels, a named pipe called a.png, a format whose
+decoder starts another program. So: regular files only, the size is asked before a pixel is decoded, only formats of
+cameras and screens are known. The EXIF orientation is applied, 16-bit grey is scaled to 8, transparency is dropped.
+Test: tests/test_images.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from runtimes.base import Array, BadInput
+from runtimes.files import check_input_file
+
+FILE_LIMIT_BYTES = 256 << 20
+PIXEL_LIMIT = 100_000_000
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+
+def read_image(path: Path | str) -> Array:
+    """uint8 (H, W) for grey and (H, W, 3) for everything else; raises `BadInput` naming the file."""
+    path = check_input_file(Path(path), FILE_LIMIT_BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our own limit stands below; broken EXIF is no reason to talk
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > PIXEL_LIMIT:
+                    raise BadInput(f"{path}: has {width} x {height} pixels, the limit is {PIXEL_LIMIT:,}; shrink it")
+                return _pixels(ImageOps.exif_transpose(image))
+    except BadInput:
+        raise
+    except Exception as error:  # decoders of damaged files raise whatever comes to their mind
+        cause = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"[:80]
+        raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
+
+
+def _pixels(image: Image.Image) -> Array:
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit grey has no known white level")
+    return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
