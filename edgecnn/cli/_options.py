@@ -1,0 +1,60 @@
+"""Options that several commands share, so that they are spelled and explained once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli._click import F, option
+
+if TYPE_CHECKING:
+    from runtimes.base import Track
+
+FILE = click.Path(path_type=Path)
+
+
+source = click.argument("source", metavar="SOURCE")
+
+
+def output(what: str) -> Callable[[F], F]:
+    return option("-o", "--output", required=True, type=FILE, group="Output", help=f"Where to write {what}.")
+
+
+force = option("--force", is_flag=True, group="Output", help="Replace an existing output.")
+seed = option("--seed", type=int, default=0, group="Repeat", help="The same seed gives the same result.")
+weights = option("--weights", type=FILE, group="Network", help="State dict: .safetensors, or .pt (tensors only).")
+num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network",
+                     help="Outputs of the network; read from the weights where it can be.")  # fmt: skip
+input_shape = option("--input-shape", metavar="SHAPE", group="Network",
+                     help="e.g. 1,3,224,224 or x:1,3,224,224.")  # fmt: skip
+input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
+                      help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
+provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
+threads = option("--threads", type=click.IntRange(min=1), group="Machine",
+                 help="Default: the processors this process may use.")  # fmt: skip
+batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
+limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images of the data.")
+calib = option("--calib", required=True, metavar="DATA", group="Data",
+               help="Images that show typical activations: a folder, .npz, .npy, `digits`, or `random`.")  # fmt: skip
+data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")
+calibrator = option(
+    "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."
+)
+max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
+                  help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
+allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
+
+
+def track() -> Track:
+    """Progress bars on stderr where that is a terminal, else nothing."""
+    from runtimes.base import silent
+
+    if sys.stderr is None or not sys.stderr.isatty():
+        return silent
+    from edgecnn.report import Bars
+
+    return Bars(sys.stderr)

@@ -1,0 +1,155 @@
+"""The records of the library as tables; one function a record. Knows columns, not how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from edgecnn.report import number, size
+
+if TYPE_CHECKING:
+    from edgecnn.benchmark import BenchReport
+    from edgecnn.doctor import Examination
+    from edgecnn.inspect import Inspection
+    from edgecnn.report import Page
+    from edgecnn.road import BuildReport, QuantizeReport
+    from exporters.artifact import Stage
+
+MOST_ROWS = 20
+MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
+
+
+def decibel(value: float | None) -> str:
+    """`123.4 dB`, `identical`, `NaN or Inf`, or `-` where nothing was compared."""
+    if value is None:
+        return "-"
+    if math.isinf(value):
+        return "identical" if value > 0 else "not comparable"
+    return f"{value:.1f} dB"
+
+
+def stages(page: Page, steps: Iterable[Stage]) -> None:
+    columns = ("stage", ">seconds", ">size", ">nodes", ">SNR to PyTorch", ">largest difference", "note")
+    rows = [(s.name, s.seconds, size(s.size_bytes), s.nodes, decibel(s.snr_db), s.max_abs, s.note) for s in steps]
+    page.table(columns, rows)
+
+
+def candidates(page: Page, found: Iterable[Any], chosen: str) -> None:
+    """The race of a build or a quantization; `found` are `edgecnn.choose.Candidate` records."""
+    columns = (
+        "",
+        "candidate",
+        ">median ms",
+        ">speed-up",
+        ">95 % interval",
+        ">size",
+        ">SNR",
+        ">same answer",
+        ">accuracy",
+        "out because",
+    )
+    page.table(columns, [_candidate(c, chosen) for c in found])
+
+
+def _candidate(c: Any, chosen: str) -> tuple[object, ...]:
+    race = c.speedup
+    ratio = ("-", "-") if race is None else (f"{race.ratio:.2f}x", f"{race.low:.2f} to {race.high:.2f}")
+    shares = ("-" if share is None else f"{share:.1%}" for share in (c.agreement, c.accuracy))
+    mark = ">" if c.name == chosen else ""
+    return (mark, c.name, c.p50_ms, *ratio, size(c.size_bytes), decibel(c.snr_db), *shares, c.refused)
+
+
+def quantized(page: Page, report: QuantizeReport) -> None:
+    candidates(page, report.decision.candidates, report.chosen)
+    left_float(page, report.int8_nodes, report.float_nodes)
+
+
+def built(page: Page, report: BuildReport) -> None:
+    stages(page, report.stages)
+    candidates(page, report.candidates, report.chosen)
+    if report.seeded:
+        page.note("The weights are random (no --weights): sizes and times are real, answers are not.")
+    page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
+    page.note(f"go on with: edgecnn verify {report.output}")
+    page.note(f"            edgecnn run {report.output} IMAGE")
+
+
+def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> None:
+    floats = list(floats)
+    page.note(f"{integers} operators in int8, {len(floats)} in float.")
+    if floats:
+        page.table(("float operator", "because"), floats[:MOST_ROWS])
+    if len(floats) > MOST_ROWS:
+        page.note(f"... and {len(floats) - MOST_ROWS} more; --json lists all")
+
+
+def benched(page: Page, report: BenchReport) -> None:
+    page.pairs((name, _plain(value)) for name, value in report.machine.to_dict().items() if name in MACHINE_WIDE)
+    columns = ("model", "on", ">p50 ms", ">p90", ">p99", ">images/s", ">load ms", ">first ms", ">peak MB", "kernels")
+    rows = []
+    for model in report.models:
+        row = model.to_dict()
+        kernels = ", ".join(f"{count} {op}" for op, count in list(row["kernels"].items())[:4])
+        names = ("p50_ms", "p90_ms", "p99_ms", "images_per_s", "load_ms", "first_ms", "peak_rss_mb")
+        rows.append((model.model, f"{model.provider} x{model.threads}", *(row[name] for name in names), kernels))
+    page.table(columns, rows)
+    if any(model.latency.p99_ms is None for model in report.models):
+        page.note("- : too few samples for this percentile (p90 needs 100 runs, p99 needs 1,000).")
+
+
+def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
+    page.pairs(_facts(found))
+    for name, tensors in (("input", found.inputs), ("output", found.outputs)):
+        page.pairs(
+            (name, f"{t.name}  {t.dtype} [{', '.join('?' if d is None else str(d) for d in t.shape)}]") for t in tensors
+        )
+    if found.stages:
+        stages(page, found.stages)
+    if not every_layer:
+        return
+    columns = ("layer", "operator", "module", ">output", ">parameters", ">MACs")
+    rows = [(y.name, y.op, y.module, _shape(y.output), y.params, y.macs) for y in found.layers]
+    page.table(columns, rows)
+
+
+def _facts(found: Inspection) -> Iterable[tuple[str, object]]:
+    yield "parameters", found.params
+    yield "MACs", "unknown: a shape is open, give --input-shape" if found.macs is None else found.macs
+    memory = found.activation_bytes
+    yield "activation memory", "unknown" if memory is None else size(memory)
+    yield "size", size(found.size_bytes)
+    if found.opset is not None:
+        yield "opset", found.opset
+    yield "operators", ", ".join(f"{count} {op}" for op, count in found.ops.items())
+    for key, value in found.metadata.items():
+        yield key, value if len(value) <= 200 else value[:197] + "..."
+
+
+def examined(page: Page, found: Examination) -> None:
+    page.pairs(
+        [("python", found.python), *((k, _plain(v)) for k, v in found.machine.to_dict().items() if k in MACHINE_WIDE)]
+    )
+    installed = [(name, version) for name, version in found.packages.items() if version is not None]
+    page.table(("package", "version"), installed)
+    page.table(("provider", "works", "because"), [(p.name, p.works, p.cause) for p in found.providers])
+    for problem in found.problems:
+        page.note(f"{problem.level}: {problem.message}")
+
+
+def demonstrated(page: Page, report: Any) -> None:
+    """The demo: what was trained, the stages, the race, five digits with their answers, and what to do next."""
+    page.note(report.training)
+    stages(page, report.stages)
+    candidates(page, report.candidates, report.chosen)
+    page.picture(report.picture)
+    for line in report.next_commands:
+        page.note(line)
+
+
+def _shape(sizes: tuple[int, ...] | None) -> str:
+    return "?" if sizes is None else "x".join(map(str, sizes))
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else number(value)

@@ -1,0 +1,54 @@
+"""`edgecnn build`: the whole road from a PyTorch network to a proven bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecnn.cli import _options as options
+from edgecnn.cli import _tables as tables
+from edgecnn.cli._click import command as register
+from edgecnn.cli._result import Result
+
+
+@register(
+    "build",
+    section="The whole road",
+    example="edgecnn build nets.py:Net --weights w.pt --calib photos/ -o net.edge",
+)
+@options.source
+@options.output("the bundle (.edge)")
+@options.force
+@options.weights
+@options.input_shape
+@options.num_classes
+@options.calib
+@options.data
+@options.calibrator
+@options.max_drop
+@options.allow_slower
+@options.threads
+@options.seed
+def command(
+    source: str,
+    output: Path,
+    force: bool,
+    weights: Path | None,
+    input_shape: str | None,
+    num_classes: int | None,
+    calib: str,
+    data: str | None,
+    calibrator: str,
+    max_drop: float,
+    allow_slower: bool,
+    threads: int | None,
+    seed: int,
+) -> Result:
+    """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
+    from edgecnn import api
+    from runtimes.files import check_output
+
+    check_output(output, force)
+    report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
+                       num_classes=num_classes, calibrator=calibrator, max_drop=max_drop, threads=threads,
+                       allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
+    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)

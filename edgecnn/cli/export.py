@@ -1,0 +1,49 @@
+"""`edgecnn export`: a PyTorch network as ONNX, each stage checked against the module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecnn.cli import _options as options
+from edgecnn.cli import _tables as tables
+from edgecnn.cli._click import command as register
+from edgecnn.cli._click import option
+from edgecnn.cli._result import Result
+
+
+@register("export", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
+@options.source
+@options.output("the ONNX model")
+@options.force
+@options.weights
+@options.input_shape
+@options.num_classes
+@option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
+@option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
+@option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
+@option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
+def command(
+    source: str,
+    output: Path,
+    force: bool,
+    weights: Path | None,
+    input_shape: str | None,
+    num_classes: int | None,
+    opset: int,
+    dynamic: bool,
+    fold: bool,
+    simplify: bool,
+) -> Result:
+    """Export a PyTorch network to ONNX and prove that it still gives the same outputs."""
+    from edgecnn import api
+    from runtimes.files import check_output
+
+    check_output(output, force)
+    report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes, opset=opset,
+                        dynamic=dynamic, fold=fold, simplify=simplify, force=force, track=options.track())  # fmt: skip
+    last = report.stages[-1]
+    return Result(
+        report.to_dict(),
+        lambda page: tables.stages(page, report.stages),
+        f"{output}: {tables.decibel(last.snr_db)} to the PyTorch module, {last.nodes} nodes.",
+    )

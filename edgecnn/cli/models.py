@@ -1,0 +1,23 @@
+"""`edgecnn models`: the zoo as a table, without importing torch."""
+
+from __future__ import annotations
+
+from edgecnn.cli._click import command as register
+from edgecnn.cli._result import Result
+
+
+@register("models", section="Start here", example="edgecnn models --json")
+def command() -> Result:
+    """List the networks of the zoo."""
+    from edgecnn import api
+
+    rows = api.models()
+    columns = ("name", "task", "input", ">classes", ">parameters", ">MACs", "paper")
+    cells = [
+        (r.name, r.task, "x".join(map(str, r.input_shape)), r.num_classes, r.params, r.macs, r.paper) for r in rows
+    ]
+    return Result(
+        {"models": [row.to_dict() for row in rows]},
+        lambda page: page.table(columns, cells),
+        f"{len(rows)} networks; a MAC is one multiply-add, counted for one image.",
+    )

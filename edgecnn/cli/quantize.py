@@ -1,0 +1,53 @@
+"""`edgecnn quantize`: the fastest graph within the accuracy budget, int8 where int8 wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.cli import _options as options
+from edgecnn.cli import _tables as tables
+from edgecnn.cli._click import command as register
+from edgecnn.cli._click import option
+from edgecnn.cli._result import Result
+
+
+@register("quantize", section="One step of it", example="edgecnn quantize m.onnx -o m_int8.onnx --calib photos/")
+@click.argument("model", type=options.FILE)
+@options.output("the chosen model")
+@options.force
+@options.calib
+@options.data
+@options.limit
+@options.calibrator
+@option("--per-tensor", is_flag=True, group="Quantization", help="One weight scale a layer instead of one a channel.")
+@option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
+@options.max_drop
+@options.allow_slower
+@options.threads
+@options.seed
+def command(
+    model: Path,
+    output: Path,
+    force: bool,
+    calib: str,
+    data: str | None,
+    limit: int | None,
+    calibrator: str,
+    per_tensor: bool,
+    exclude: tuple[str, ...],
+    max_drop: float,
+    allow_slower: bool,
+    threads: int | None,
+    seed: int,
+) -> Result:
+    """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
+    from edgecnn import api
+    from runtimes.files import check_output
+
+    check_output(output, force)
+    report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
+                          max_drop=max_drop, data=data, limit=limit, threads=threads or 1, seed=seed,
+                          allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
+    return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict)

@@ -1,0 +1,37 @@
+"""`edgecnn simplify`: onnxsim on any ONNX file, in a sandbox, with the result checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.cli import _options as options
+from edgecnn.cli._click import command as register
+from edgecnn.cli._click import option
+from edgecnn.cli._result import Result
+
+
+@register("simplify", section="One step of it", example="edgecnn simplify model.onnx -o simple.onnx")
+@click.argument("model", type=options.FILE)
+@options.output("the simplified model")
+@options.force
+@option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=120, group="Limits", help="Seconds allowed.")
+@options.input_shapes
+@options.seed
+def command(
+    model: Path, output: Path, force: bool, timeout_s: float, input_shape: tuple[str, ...], seed: int
+) -> Result:
+    """Simplify any ONNX file and keep the result only when it computes the same."""
+    from edgecnn import api
+    from runtimes.files import check_output
+
+    check_output(output, force)
+    report = api.simplify(model, output, force=force, timeout_s=timeout_s, input_shape=input_shape, seed=seed)
+    kept = [(entry.node, entry.reason) for entry in report.kept]
+    return Result(
+        report.to_dict(),
+        lambda page: page.table(("kept", "because"), kept) if kept else None,
+        f"{output}: {report.nodes_before} nodes became {report.nodes_after}; outputs differ by at most "
+        f"{report.max_abs:.3g} on {report.images} seeded inputs.",
+    )

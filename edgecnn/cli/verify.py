@@ -1,0 +1,25 @@
+"""`edgecnn verify`: prove a bundle on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.cli import _options as options
+from edgecnn.cli._click import command as register
+from edgecnn.cli._result import Result
+
+
+@register("verify", section="Use a bundle", example="edgecnn verify net.edge")
+@click.argument("bundle", type=options.FILE)
+@options.provider
+@options.threads
+def command(bundle: Path, provider: str, threads: int | None) -> Result:
+    """Check every hash of a bundle, and its outputs here against the PyTorch module's, packed in it."""
+    from edgecnn import api
+
+    report = api.verify(bundle, provider=provider, threads=threads)
+    rows = [(i, g.max_abs, g.limit, g.max_abs <= g.limit) for i, g in enumerate(report.golden)]
+    columns = (">golden input", ">largest difference", ">limit", "holds")
+    return Result(report.to_dict(), lambda page: page.table(columns, rows), report.verdict, report.failure)

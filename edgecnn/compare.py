@@ -1,0 +1,193 @@
+"""Do two models give the same outputs? PyTorch networks, .onnx files and bundles, in any pair.
+
+    feeds (real images, or seeded noise) ──> reference ──┐
+                                        └──> candidate ──┴──> max |difference|, SNR, top-1 agreement, against limits
+
+Without a limit the SNR must reach `FLOAT_SNR_DB`, or `INT8_SNR_DB` when a side holds integer operators. float32
+round-off leaves 80 to 140 dB, float16 50 to 70; a wrong layer leaves less than 20. 40 dB is 1 % of the signal's
+amplitude. int8 leaves 13 dB (MobileNetV2) to 40 dB, so that 10 dB only tells working from broken: judge it with
+`--data` and `--top1`.
+Test: tests/test_compare.py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecnn.opened import is_model_file
+from edgecnn.runners import Subject, open_subject
+from edgecnn.shapes import ShapeText, parse_shapes
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.parity import ParityReport, compare
+from runtimes.session import random_feeds
+
+FLOAT_SNR_DB = 40.0
+INT8_SNR_DB = 10.0
+RANDOM_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was compared, on what, against which limits (`max_abs` by output name), and what does not hold."""
+
+    reference: str
+    candidate: str
+    data: str
+    snr_db: float | None
+    top1: float | None
+    max_abs: dict[str, float]
+    default_limit: bool
+    parity: ParityReport
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return self.parity.failures(snr_db=self.snr_db, max_abs=self.max_abs or None, top1=self.top1)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None when every limit holds."""
+        more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+        return None if self.passed else CheckFailed(f"{self.candidate}: {self.failures[0]}{more}")
+
+    @property
+    def verdict(self) -> str:
+        limits = [f"SNR >= {self.snr_db:g} dB"] if self.snr_db is not None else []
+        limits += [f"top-1 >= {self.top1:g}"] if self.top1 is not None else []
+        limits += [f"|difference| of {name} <= {value:g}" for name, value in self.max_abs.items()]
+        why = " (the default)" if self.default_limit else ""
+        word = "agrees with" if self.passed else "does NOT agree with"
+        on = f"{self.parity.images} images of {self.data}"
+        return f"{self.candidate} {word} {self.reference}: {', '.join(limits)}{why}, {on}."
+
+    def to_dict(self) -> dict[str, Any]:
+        limits = {
+            "snr_db": self.snr_db,
+            "top1": self.top1,
+            "max_abs": self.max_abs or None,
+            "default": self.default_limit,
+        }
+        return {
+            "passed": self.passed,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "data": self.data,
+            "limits": limits,
+            **self.parity.to_dict(),
+            "failures": list(self.failures),
+        }
+
+
+def check(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    limit: int | None = None,
+    atol: Sequence[str | float] = (),
+    snr_db: float | None = None,
+    top1: float | None = None,
+    seed: int = 0,
+    input_shape: ShapeText | None = None,
+    weights: Path | None = None,
+    batch: int = 1,
+    threads: int | None = None,
+    track: Track = silent,
+) -> CheckReport:
+    """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
+
+    `atol` holds numbers, or `OUTPUT:number`. Raises `BadInput` for models or data that cannot be used together.
+    """
+    given = [parse_limit(text) for text in atol]
+    if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
+        raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
+    _check_limits([value for _, value in given], snr_db)
+    subjects = [open_subject(str(s), weights, input_shape, threads) for s in (reference, candidate)]
+    feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
+    candidate_runner = renamed(
+        subjects[1].runner, [i.name for i in subjects[0].inputs], [i.name for i in subjects[1].inputs]
+    )
+    parity = compare(subjects[0].runner, candidate_runner, feeds, track)
+    default = snr_db is None and top1 is None and not given
+    if default:
+        snr_db = INT8_SNR_DB if any(subject.quantized for subject in subjects) else FLOAT_SNR_DB
+    return CheckReport(
+        subjects[0].name, subjects[1].name, words, snr_db, top1, _by_output(given, parity), default, parity
+    )
+
+
+def parse_limit(text: str | float) -> tuple[str | None, float]:
+    """`1e-3` or `OUTPUT:1e-3` as (output name or None, limit).
+
+    >>> parse_limit("1e-3"), parse_limit("a:b:0.5")
+    ((None, 0.001), ('a:b', 0.5))
+    """
+    name, _, value = str(text).rpartition(":")
+    try:
+        return name or None, float(value)
+    except ValueError as error:
+        raise BadInput(f"--atol {text}: not a number; write 1e-3 or OUTPUT:1e-3") from error
+
+
+def make_feeds(
+    subjects: Sequence[Subject],
+    data: str | None,
+    limit: int | None,
+    seed: int,
+    input_shape: ShapeText | None,
+    batch: int,
+) -> tuple[Sequence[Tensors], str]:
+    """(batches for the first of `subjects`, what they are in words)."""
+    inputs = subjects[0].inputs
+    if data is not None:
+        from edgecnn.data import load_data
+
+        preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
+        if preprocess is None or len(inputs) != 1:
+            raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
+        samples = load_data(data, preprocess, limit=limit, seed=seed)
+        return samples.feeds(inputs[0].name, batch), samples.name
+    sizes = parse_shapes(input_shape, [info.name for info in inputs])
+    shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
+    fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
+    feeds = [random_feeds(fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
+    return feeds, f"random inputs (seed {seed})"
+
+
+def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runner:
+    """`runner` fed with names `given` where it wants `wanted`: the same names, else the same positions."""
+    if set(given) == set(wanted):
+        return runner
+    if len(given) != len(wanted):
+        raise BadInput(f"inputs: {', '.join(given)} against {', '.join(wanted)}; the two models eat different things")
+    return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
+
+
+def _tightest(subjects: Sequence[Subject], index: int) -> tuple[int | str | None, ...]:
+    """The shape of input `index` with every size that any of the subjects fixes."""
+    shapes = [s.inputs[index].shape for s in subjects if index < len(s.inputs)]
+    if len({len(shape) for shape in shapes}) > 1:
+        return shapes[0]
+    return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
+
+
+def _check_limits(atol: Sequence[float], snr_db: float | None) -> None:
+    for value in atol:
+        if not value >= 0 or math.isinf(value):
+            raise BadInput(f"--atol {value}: must be a number of 0 or more")
+    if snr_db is not None and not math.isfinite(snr_db):
+        raise BadInput(f"--snr-db {snr_db}: must be a finite number of decibels")
+
+
+def _by_output(given: Sequence[tuple[str | None, float]], parity: ParityReport) -> dict[str, float]:
+    """Largest difference by output name: a limit without a name holds for every output that has none of its own."""
+    common = {output.name: value for name, value in given if name is None for output in parity.outputs}
+    return common | {name: value for name, value in given if name is not None}

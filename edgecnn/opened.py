@@ -1,0 +1,69 @@
+"""Open what a user names, an .onnx file or a bundle: as a session, as bytes for ONNX Runtime, as an ONNX model.
+
+Nothing here imports torch, and onnx only where a model itself is asked for. Test: tests/test_opened.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtimes import bundle
+from runtimes.base import BadInput
+from runtimes.files import check_input_file
+from runtimes.session import MAX_MODEL_BYTES, Session, open_session
+
+if TYPE_CHECKING:
+    import onnx
+
+ZIP_MAGIC = b"PK\x03\x04"
+MODEL_SUFFIXES = (".onnx", bundle.SUFFIX)
+PYTORCH_SUFFIXES = (".pt", ".pth", ".safetensors", ".py")
+
+
+def is_model_file(source: str) -> bool:
+    """Whether `source` names a file to open and not a PyTorch network (a zoo name, file.py:callable, library:name)."""
+    path = Path(source)
+    suffix = path.suffix.lower()
+    return suffix in MODEL_SUFFIXES or (suffix != ".py" and path.exists() and not path.is_dir())
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a bundle: by its name, else by its first bytes.
+
+    Raises `BadInput` when it cannot be read, and for a PyTorch file, which people give where a model is wanted.
+    """
+    check_input_file(path, 4 * MAX_MODEL_BYTES)
+    suffix = path.suffix.lower()
+    if suffix in PYTORCH_SUFFIXES:
+        raise BadInput(f"{path}: is no ONNX model or bundle; make one with `edgecnn export SOURCE -o model.onnx`")
+    if suffix in MODEL_SUFFIXES:
+        return suffix == bundle.SUFFIX
+    with open(path, "rb") as stream:
+        return stream.read(4) == ZIP_MAGIC
+
+
+def open_any(path: Path, provider: str = "cpu", threads: int | None = None) -> Session:
+    """A session of the model in `path`; raises `BadInput` and `Unavailable` as `open_session` does."""
+    if is_bundle(path):
+        return bundle.open_bundle(path).session(provider, threads)
+    return open_session(path, provider, threads)
+
+
+def model_of(path: Path) -> Path | bytes:
+    """What ONNX Runtime is given for `path`: the file itself, or the model inside a bundle."""
+    return bundle.open_bundle(path).read(bundle.MODEL) if is_bundle(path) else path
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
+    """(model, bytes on disk) of an .onnx file or a bundle, checked in full; raises `BadInput`."""
+    from exporters.load import check_model, load_model, parse_model
+
+    if not is_bundle(path):
+        model = load_model(path)
+        return model, max(path.stat().st_size, model.ByteSize())
+    opened = bundle.open_bundle(path)
+    model = parse_model(opened.read(bundle.MODEL), str(path))
+    if bundle.MODEL_DATA not in opened.archive.members:
+        check_model(model, str(path))
+    return model, path.stat().st_size

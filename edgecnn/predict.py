@@ -1,0 +1,167 @@
+"""Use a bundle: predictions for images and arrays, and the proof that it works here. Never imports torch.
+
+    image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  scores  --softmax-->  top k
+
+A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. Scores that are probabilities already (none negative,
+sum 1) are left as they are. Test: tests/test_predict.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.arrays import read_npy
+from edgecnn.data import from_array, load_data
+from edgecnn.images import SUFFIXES, read_image
+from edgecnn.samples import Samples
+from runtimes import bundle as bundles
+from runtimes.base import Array, BadInput, CheckFailed
+from runtimes.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Answer:
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answers for one image, the best first; `input` is the file, with `[i]` where it holds several images."""
+
+    input: str
+    top: tuple[Answer, ...]
+
+    @property
+    def label(self) -> str:
+        return self.top[0].label
+
+    @property
+    def score(self) -> float:
+        return self.top[0].score
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "label": self.label, "score": self.score, "top": [asdict(a) for a in self.top]}
+
+
+@dataclass(frozen=True)
+class RunReport:
+    bundle: str
+    provider: str
+    predictions: tuple[Prediction, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        predictions = [prediction.to_dict() for prediction in self.predictions]
+        return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions}
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """A bundle's hashes and golden outputs on this machine."""
+
+    bundle: str
+    result: bundles.Verification
+
+    @property
+    def golden(self) -> tuple[bundles.GoldenCheck, ...]:
+        return self.result.golden
+
+    @property
+    def worst(self) -> bundles.GoldenCheck:
+        return max(self.golden, key=lambda check: check.max_abs)
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None when the bundle is proven."""
+        if self.result.passed:
+            return None
+        worst = self.worst
+        return CheckFailed(
+            f"{self.bundle}: golden outputs differ by {worst.max_abs:.3g}, the limit is {worst.limit:.3g}; "
+            "build it again for this machine"
+        )
+
+    @property
+    def verdict(self) -> str:
+        word = "proven" if self.result.passed else "NOT proven"
+        worst = self.worst
+        return (
+            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {len(self.golden)} golden outputs "
+            f"differ by at most {worst.max_abs:.3g} (limit {worst.limit:.3g})."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"bundle": self.bundle, **self.result.to_dict()}
+
+
+def run(
+    bundle: str | os.PathLike[str],
+    inputs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    top: int = 5,
+) -> RunReport:
+    """The `top` answers of `bundle` for every image in the files `inputs`; raises `BadInput` and `Unavailable`."""
+    opened = bundles.open_bundle(Path(bundle))
+    if opened.task != "classification":
+        raise BadInput(f"{bundle}: its task is {opened.task}; `edgecnn run` knows classification")
+    sources = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    samples = [images_of(source, opened) for source in sources]
+    session = opened.session(provider, threads)
+    found = []
+    for name, image in ((s.ids[i], s[i]) for s in samples for i in range(len(s))):
+        (scores, *_) = session({session.inputs[0].name: image[None]}).values()
+        found.append(Prediction(name, best(scores.reshape(-1), opened.labels, top)))
+    return RunReport(os.fspath(bundle), session.provider, tuple(found))
+
+
+def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
+    """Prove `bundle` on this machine; raises `BadInput` for a damaged one, the report says whether outputs hold."""
+    return VerifyReport(os.fspath(bundle), bundles.verify(bundles.open_bundle(Path(bundle)), provider, threads))
+
+
+def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:
+    """The `count` largest of `scores` (classes,), as probabilities; equal scores keep the order of the classes."""
+    if not np.isfinite(scores).all():
+        raise BadInput("output: holds NaN or Inf; look at the input with `edgecnn verify`")
+    values = probabilities(scores)
+    order = np.argsort(-values, kind="stable")[:count]
+    return tuple(Answer(labels[i] if i < len(labels) else str(i), float(values[i])) for i in order)
+
+
+def probabilities(scores: Array) -> Array:
+    """softmax(s)_i = exp(s_i - max s) / sum_j exp(s_j - max s) of `scores` (classes,), unless they sum to 1 already."""
+    scores = scores.astype(np.float64)
+    if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
+        return scores
+    powers = np.exp(scores - scores.max())
+    return np.asarray(powers / powers.sum())
+
+
+def images_of(source: str | os.PathLike[str], bundle: Bundle) -> Samples:
+    """Every image that `source` names, ready for the network: a picture, an array file, or any DATA."""
+    preprocess = bundle.preprocess
+    if preprocess is None:
+        raise BadInput(f"{bundle.path}: takes no images; feed it with runtimes.bundle.open_bundle(...).session()")
+    path = Path(source)
+    if path.suffix.lower() in SUFFIXES:
+        return Samples(str(path), (str(path),), lambda _: preprocess(read_image(path)))
+    if path.suffix.lower() != ".npy":
+        return load_data(str(path), preprocess)
+    array = read_npy(path)
+    single = from_array(str(path), array[None], preprocess) if is_single(array) else None
+    return from_array(str(path), array, preprocess) if single is None else replace(single, ids=(str(path),))
+
+
+def is_single(array: Array) -> bool:
+    """Whether `array` is one image: float (C, H, W), uint8 (H, W) or uint8 (H, W, 3 or 4)."""
+    if array.dtype.kind == "f":
+        return array.ndim == 3
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))

@@ -1,0 +1,113 @@
+"""Load time, first run and peak memory of a model, measured in a process that does nothing else.
+
+    parent ──one line of JSON──> child: open, run once ──one line of JSON──> parent
+
+A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller.
+Peak memory is the child's high-water mark with Python, numpy and ONNX Runtime in it. On Linux it is VmHWM and not
+`ru_maxrss`: a forked child inherits the latter from its parent, so that a big caller makes every model look big.
+Test: tests/test_benchmark.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtimes.base import BadInput, EdgeError, Unavailable
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_S = 600
+_START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.probe import main; main()"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes."""
+
+    load_ms: float
+    first_ms: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to load and how to run it; `input_shape` as people write it, one text an input."""
+
+    model: str
+    provider: str
+    threads: int
+    batch: int
+    seed: int
+    input_shape: tuple[str, ...] = ()
+
+
+def probe(job: Job) -> Probe:
+    """Do `job` in a fresh process; raises what the model's opening raises, and `BadInput` when the process dies."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _START, str(ROOT)],
+        input=json.dumps(asdict(job)).encode(),
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    answer = _last_line(done.stdout)
+    if "error" in answer:
+        raise (Unavailable if answer["exit_code"] == Unavailable.exit_code else BadInput)(answer["error"])
+    if done.returncode != 0 or not answer:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise BadInput(f"{job.model}: ONNX Runtime crashed on it ({how}); export the model again")
+    return Probe(**answer)
+
+
+def main() -> None:
+    """The child's side."""
+    job = Job(**json.loads(sys.stdin.buffer.read()))
+    try:
+        print(json.dumps(asdict(measure(job))))
+    except EdgeError as error:
+        print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+
+
+def measure(job: Job) -> Probe:
+    """Open the model, run it once, and ask the system for the peak."""
+    from edgecnn.opened import open_any
+    from edgecnn.shapes import parse_shapes
+    from runtimes.session import random_feeds
+
+    start = time.perf_counter()
+    session = open_any(Path(job.model), job.provider, job.threads)
+    loaded = time.perf_counter()
+    sizes = parse_shapes(job.input_shape, [info.name for info in session.inputs])
+    feeds = random_feeds(session.inputs, job.batch, job.seed, sizes)
+    before = time.perf_counter()
+    session(feeds)
+    ran = time.perf_counter()
+    return Probe(1e3 * (loaded - start), 1e3 * (ran - before), peak_bytes() / 2**20)
+
+
+def peak_bytes() -> int:
+    """High-water mark of this process's resident memory; 0 where the system does not tell (Windows)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, the BSDs kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _last_line(output: bytes) -> dict[str, Any]:
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    try:
+        found: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return {}
+    return found

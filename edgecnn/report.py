@@ -1,0 +1,166 @@
+"""Results for people: tables, sentences and progress bars. Knows numbers and words, nothing of networks.
+
+Colour only on a terminal and without NO_COLOR (https://no-color.org). A table never loses a character: on a narrow
+terminal its cells are folded, into a pipe it is as wide as it needs to be. Names from outside (files, nodes, labels)
+are shown literally, control characters escaped. Test: tests/test_report.py.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO, TypeVar
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+PIPE_WIDTH = 10_000
+"""Columns where there is no terminal: wide enough that nothing is folded (rich pads a table to its content only)."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would exit with 1, which means here that a check fails
+
+
+class Page:
+    """Prints on `stream`; every text is taken literally."""
+
+    def __init__(self, stream: TextIO, width: int | None = None) -> None:
+        terminal = stream.isatty()
+        self.console = _Console(file=stream, width=width or (None if terminal else PIPE_WIDTH), markup=False,
+                               highlight=False, emoji=False, soft_wrap=False)  # fmt: skip
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+        """One row a line. A column whose heading starts with `>` is right-aligned."""
+        table = Table(box=SIMPLE_HEAD, title=safe(title) or None, title_justify="left", pad_edge=False,
+                      title_style="bold", header_style="bold", show_edge=False)  # fmt: skip
+        for heading in columns:
+            right = heading.startswith(">")
+            table.add_column(heading.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(safe(cell if isinstance(cell, str) else number(cell))) for cell in row))
+        self.console.print(table)
+
+    def pairs(self, rows: Iterable[tuple[str, object]], title: str = "") -> None:
+        """Two columns, name and value, without a heading."""
+        table = Table(box=None, show_header=False, title=safe(title) or None, title_justify="left",
+                      title_style="bold", pad_edge=False)  # fmt: skip
+        table.add_column(overflow="fold", style="dim")
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(Text(safe(name)), Text(safe(value if isinstance(value, str) else number(value))))
+        self.console.print(table)
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(safe(text)))
+
+    def picture(self, lines: Iterable[str]) -> None:
+        """Lines as they are, e.g. an image drawn with characters."""
+        for line in lines:
+            self.console.print(Text(line), no_wrap=True, overflow="crop")
+
+    def verdict(self, text: str) -> None:
+        if text:
+            self.console.print(Text(safe(text), style="bold"))
+
+    def again(self, command: str) -> None:
+        """The command that makes this page again; never folded, so that it can be copied."""
+        self.console.print(Text(f"again: {safe(command)}", style="dim"), soft_wrap=True)
+
+
+class Bars:
+    """A `Track` (see runtimes/base.py) that draws on stderr: a bar, the count, and the time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(30), MofNCompleteColumn(),
+            _Clock(), console=Console(file=stream), transient=True,
+        )  # fmt: skip
+
+    def __call__(self, items: Sequence[T], label: str) -> Iterator[T]:
+        """One bar for this loop, below those of the loops around it. A loop of one step shows its age instead."""
+        known = len(items) if hasattr(items, "__len__") and len(items) > 1 else None
+        task = self.progress.add_task(safe(label), total=known)
+        self.progress.start()
+        try:
+            for item in items:
+                yield item
+                self.progress.advance(task)
+        finally:
+            self.progress.remove_task(task)
+            if not self.progress.tasks:
+                self.progress.stop()
+
+
+class _Clock(ProgressColumn):
+    """Time left where the length of the loop is known, else the time that it has taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.taken = TimeRemainingColumn(), TimeElapsedColumn()
+
+    def render(self, task: object) -> Text:
+        column = self.taken if getattr(task, "total", None) is None else self.left
+        return column.render(task)  # type: ignore[arg-type]
+
+
+def safe(text: str) -> str:
+    """`text` with control characters and lone surrogates escaped.
+
+    >>> safe("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def number(value: object) -> str:
+    """A cell: three significant digits for floats, thousands separated for integers, `-` for None.
+
+    >>> [number(x) for x in (None, True, 1234567, 0.0001234, 12.3456, 1234.5, float("inf"))]
+    ['-', 'yes', '1,234,567', '0.000123', '12.3', '1,234', 'inf']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+    return str(value)
+
+
+def size(count: float) -> str:
+    """Bytes for people, decimal units.
+
+    >>> [size(x) for x in (12, 61_706, 102_000_000)]
+    ['12 B', '61.7 kB', '102 MB']
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def tracker(stream: TextIO | None = None) -> Bars | None:
+    """The bars for this terminal, or None where stderr is not one (a log file wants no bars)."""
+    stream = stream or sys.stderr
+    return Bars(stream) if stream is not None and stream.isatty() else None

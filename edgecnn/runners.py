@@ -1,0 +1,88 @@
+"""Whatever a user names, as something that turns input arrays into output arrays, with what it wants to be fed.
+
+An .onnx file and a bundle run on ONNX Runtime; everything else is a SOURCE of a PyTorch network, run by torch.
+Test: tests/test_compare.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecnn.opened import is_bundle, is_model_file, open_any
+from edgecnn.shapes import ShapeText, first_shape
+from edgecnn.spec import preprocess_for
+from runtimes.base import Runner
+from runtimes.preprocess import Preprocess
+from runtimes.session import Session, TensorInfo
+
+INTEGER_OPS = {
+    "QuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under comparison. `preprocess` is None when its input is not one image."""
+
+    name: str
+    runner: Runner
+    inputs: tuple[TensorInfo, ...]
+    preprocess: Preprocess | None
+    quantized: bool
+
+
+def open_subject(
+    source: str, weights: Path | None = None, input_shape: ShapeText | None = None, threads: int | None = None
+) -> Subject:
+    """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises."""
+    if not is_model_file(source):
+        return _from_torch(source, weights, input_shape)
+    path = Path(source)
+    return _from_bundle(path, threads) if is_bundle(path) else _from_onnx(path, threads)
+
+
+def _from_bundle(path: Path, threads: int | None) -> Subject:
+    from runtimes.bundle import open_bundle
+
+    bundle = open_bundle(path)
+    session = bundle.session("cpu", threads)
+    return Subject(str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float")
+
+
+def _from_onnx(path: Path, threads: int | None) -> Subject:
+    from exporters.artifact import read_identity
+    from exporters.load import load_model
+
+    model = load_model(path)
+    session = open_any(path, "cpu", threads)
+    identity = read_identity(model)
+    preprocess = identity.preprocess if identity is not None else image_preprocess(session)
+    quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
+    return Subject(str(path), session, session.inputs, preprocess, quantized)
+
+
+def image_preprocess(session: Session) -> Preprocess | None:
+    """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None."""
+    shape = session.inputs[0].shape if len(session.inputs) == 1 else ()
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        return None
+    channels, height, width = shape[1:]
+    if not (isinstance(channels, int) and isinstance(height, int) and isinstance(width, int)):
+        return None
+    return preprocess_for((channels, height, width))
+
+
+def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None) -> Subject:
+    from edgecnn.sources import resolve
+    from edgecnn.torch_numbers import torch_runner
+
+    network = resolve(source, weights, first_shape(input_shape))
+    info = TensorInfo("input", "float32", ("batch", *network.input_shape))
+    runner = torch_runner(network.module, network.input_shape)
+    return Subject(source, runner, (info,), network.preprocess, quantized=False)

@@ -1,0 +1,55 @@
+"""Input shapes as people write them: `1,3,224,224`, `x:1,3,224,224`, `x:[1,3,224,224]`.
+
+Test: tests/test_shapes.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from runtimes import plugins
+from runtimes.base import BadInput
+
+ShapeText = str | Sequence[str]
+"""One shape, or several (one an input)."""
+_SHAPE = re.compile(r"(?:(?P<name>.*):)?\s*\[?(?P<sizes>\s*\d+(?:\s*[,x]\s*\d+)*\s*,?\s*)\]?\s*", re.DOTALL)
+
+
+def parse_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """(input name or None, sizes); raises `BadInput` for anything but positive whole numbers.
+
+    >>> parse_shape("1,3,224,224"), parse_shape("image:0:[1, 3, 8, 8]")
+    ((None, (1, 3, 224, 224)), ('image:0', (1, 3, 8, 8)))
+    """
+    found = _SHAPE.fullmatch(text.strip())
+    sizes = tuple(int(size) for size in re.findall(r"\d+", found["sizes"])) if found else ()
+    if found is None or not sizes or min(sizes) < 1 or max(sizes) >= 2**31:
+        raise BadInput(f"{text}: not a shape; write sizes of 1 or more as 1,3,224,224 or NAME:1,3,224,224")
+    return (found["name"] or None), sizes
+
+
+def first_shape(given: ShapeText | None) -> str | None:
+    """The shape for a network with one input; raises `BadInput` when several are given."""
+    texts = [given] if isinstance(given, str) else list(given or ())
+    if len(texts) > 1:
+        raise BadInput(f"{texts[1]}: a second shape, but the network has one input; give one shape")
+    return texts[0] if texts else None
+
+
+def parse_shapes(given: ShapeText | None, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Input name -> sizes for a model whose inputs are `names`; a shape without a name is the first input's.
+
+    Raises `BadInput` for a name that is no input (with the nearest) and for an input that is given twice.
+    """
+    texts = [given] if isinstance(given, str) else list(given or ())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, sizes = parse_shape(text)
+        name = names[0] if name is None else name
+        if name not in names:
+            raise BadInput(plugins.unknown(name, names, "input"))
+        if name in shapes:
+            raise BadInput(f"{text}: input {name} has a shape already; give one shape for each input")
+        shapes[name] = sizes
+    return shapes

@@ -1,0 +1,287 @@
+"""The entry point: every way to fail is one line and an exit code; stdout is for results only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import edgecnn.zoo
+from edgecnn.cli import main
+from edgecnn.cli._result import plain
+from runtimes.base import BadInput, CheckFailed, EdgeError, Inconclusive, Unavailable
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = sorted(p.stem for p in (ROOT / "edgecnn/cli").glob("*.py") if not p.name.startswith("_"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def edgecnn_process(*args: str | bytes, **options: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "edgecnn", *args]
+    settings = {"env": ENVIRONMENT, "capture_output": True, "timeout": 60, **options}
+    return subprocess.run(command, **settings)  # type: ignore[call-overload,no-any-return]
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def fail() -> object:
+        raise error
+
+    return fail
+
+
+# ---------------------------------------------------------------------------------------------------- one line, one code
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CheckFailed("m: too far"), 1, "error: m: too far"),
+        (BadInput("m: wrong"), 2, "error: m: wrong"),
+        (Inconclusive("m: noisy"), 3, "error: m: noisy"),
+        (Unavailable("cuda: missing"), 4, "error: cuda: missing"),
+        (EdgeError("m: bug"), 5, "error: m: bug"),
+        (MemoryError(), 2, "error: out of memory; use a smaller batch, fewer images or a smaller input"),
+        (PermissionError(13, "Permission denied", "x.onnx"), 2, "error: x.onnx: Permission denied; "),
+        (KeyboardInterrupt(), 130, "error: interrupted; nothing half-written was left behind"),
+        (click.UsageError("no such thing"), 2, "error: no such thing; see `edgecnn models --help`"),
+        (ValueError("1\n2\x1b[31m"), 5, "error: bug in edgecnn: ValueError: 1\\n2\\x1b[31m; set EDGECNN_DEBUG=1"),
+        (RecursionError("deep"), 5, "error: bug in edgecnn: RecursionError: deep"),
+        (SystemExit(7), 7, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_every_error_is_one_line_and_its_code(
+    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(error))
+    assert main(["models"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == (1 if line else 0)
+    assert "Traceback" not in err
+
+
+def test_a_long_message_stays_under_300_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(ValueError("x" * 5000)))
+    assert main(["models"]) == 5
+    err = capsys.readouterr().err
+    assert len(err.rstrip("\n")) < 300
+    assert err.rstrip().endswith("set EDGECNN_DEBUG=1 for the traceback")
+
+
+def test_debug_adds_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("EDGECNN_DEBUG", "1")
+    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(BadInput("m: wrong")))
+    assert main(["models"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: m: wrong\n")
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["bennch"], r"bennch: unknown command; did you mean bench\?"),
+        (["models", "--jsn"], r"--jsn: unknown option; did you mean --json\? see `edgecnn models --help`"),
+        (["export", "lenet5", "-o", "x", "--wights", "w"], r"--wights: unknown option; did you mean --weights.*"),
+        (["bench"], r"MODEL: is missing; see `edgecnn bench --help`"),
+        (["fold", "m.onnx"], r"--output: is missing; see `edgecnn fold --help`"),
+        (["bench", "m", "--batch", "0"], r"--batch: 0 is not in the range x>=1; see .*"),
+        (["export", "lenet5", "-o", "x", "--opset", "new"], r"--opset: 'new' is not a valid integer; see .*"),
+        (["fold", "a", "b", "-o", "c"], r"Got unexpected extra argument.*; see .*"),
+        (["run\x1b[2J"], r"run\\x1b\[2J: unknown command; did you mean run\?"),
+    ],
+)
+def test_usage_errors_are_one_line_with_the_nearest(
+    args: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"error: {line}\n", err), err
+
+
+def test_no_arguments_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgecnn {edgecnn.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_a_sentence_an_example_and_groups(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    first = shown.split("\n\n")[1].strip()
+    assert first.endswith(".")
+    assert first[0].isupper()
+    assert re.search(rf"^Example:\n  edgecnn {name}\b", shown, re.MULTILINE)
+    assert re.search(r"^General:\n  --json", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_parses(name: str) -> None:
+    """The example of a help text is a valid command line: its options exist and its values have the right type."""
+    import shlex
+
+    from edgecnn.cli._click import Command, group
+
+    command = group.get_command(click.Context(group), name)
+    assert isinstance(command, Command)
+    words = shlex.split(command.example)
+    assert words[:2] == ["edgecnn", name]
+    command.make_context(name, words[2:])
+
+
+# ------------------------------------------------------------------------------------------------------- stdout, stderr
+def test_json_is_one_document_whatever_libraries_print(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = edgecnn.zoo.list_models
+
+    def noisy() -> object:
+        print("python noise")
+        os.write(1, b"C++ noise\n")
+        subprocess.run([sys.executable, "-c", "print('child noise')"], check=True)
+        return real()
+
+    monkeypatch.setattr(edgecnn.zoo, "list_models", noisy)
+    assert main(["models", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert [row["name"] for row in json.loads(out)["models"]] == [row.name for row in real()]
+    assert "python noise" in err
+
+
+def test_noise_of_the_process_never_reaches_stdout() -> None:
+    """At the level of file descriptors, as C++ code and child processes print."""
+    script = (
+        "import os, sys, subprocess, edgecnn.zoo as z; from edgecnn.cli import main; real = z.list_models\n"
+        "def noisy():\n"
+        "    print('python noise'); os.write(1, b'C++ noise\\n'); subprocess.run(['echo', 'child noise'])\n"
+        "    return real()\n"
+        "z.list_models = noisy; sys.argv = ['edgecnn', 'models', '--json']; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=ENVIRONMENT, timeout=60)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["models"]
+    assert [word in done.stderr for word in (b"python noise", b"C++ noise", b"child noise")] == [True] * 3
+
+
+def test_json_has_no_nan_and_no_infinity() -> None:
+    """RFC 8259, section 6: such numbers cannot be written."""
+    value = {
+        "a": float("nan"),
+        "b": [float("inf"), 1.5],
+        "c": np.float32(2),
+        "d": np.arange(2),
+        "e": Path("x"),
+        3: (1,),
+    }
+    assert plain(value) == {"a": None, "b": [None, 1.5], "c": 2.0, "d": [0, 1], "e": "x", "3": [1]}
+    assert json.dumps(plain(value), allow_nan=False)
+
+
+def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert lines[-1] == "again: edgecnn models"
+    assert re.match(r"\d+ networks", lines[-2])
+
+
+# ------------------------------------------------------------------------------------------ signals, pipes, foreign places
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_one_line(number: int, code: int) -> None:
+    script = (
+        "import sys, time, edgecnn.zoo as z; from edgecnn.cli import main\n"
+        "def wait():\n    print('ready', file=sys.stderr, flush=True); time.sleep(30)\n"
+        "z.list_models = wait; sys.argv = ['edgecnn', 'models']; sys.exit(main())"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, env=ENVIRONMENT)
+    assert child.stderr is not None
+    assert child.stderr.readline() == b"ready\n"
+    child.send_signal(number)
+    out, err = child.communicate(timeout=20)
+    assert (child.returncode, out) == (code, b"")
+    assert re.fullmatch(rb"error: (interrupted|terminated); nothing half-written was left behind\n", err)
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = edgecnn_process("models", stdout=writer, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a Linux device")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = edgecnn_process("models", "--json", stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 2
+    assert re.fullmatch(rb"error: .*No space left on device.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("coerce", ["0", "1"])
+def test_the_c_locale_and_names_that_are_not_utf8(tmp_path: Path, coerce: str) -> None:
+    environment = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONCOERCECLOCALE": coerce, "PYTHONUTF8": "0"}
+    name = os.fsencode(tmp_path) + b"/\xff\xe9.onnx"
+    done = edgecnn_process("bench", name, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.endswith(b": no such file; check the name\n")
+    assert done.stderr.isascii()
+    assert edgecnn_process("models", env=environment).returncode == 0
+    assert edgecnn_process("--help", env=environment).returncode == 0
+
+
+def test_no_colour_in_pipes_and_with_no_color() -> None:
+    assert b"\x1b" not in edgecnn_process("models").stdout
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal (not on Windows)")
+    coloured, plain_text = (_on_terminal(pty, {"TERM": "xterm", **extra}) for extra in ({}, {"NO_COLOR": "1"}))
+    assert b"\x1b[" in coloured
+    assert re.search(rb"\x1b\[[0-9;]*3[0-7]m", plain_text) is None
+    assert b"lenet5" in coloured
+    assert b"lenet5" in plain_text
+
+
+def _on_terminal(pty: object, extra: dict[str, str], columns: int = 60) -> bytes:
+    """stdout of `edgecnn models` on a pseudo-terminal of `columns`."""
+    master, slave = pty.openpty()  # type: ignore[attr-defined]
+    environment = {k: v for k, v in ENVIRONMENT.items() if k not in ("NO_COLOR", "COLUMNS")}
+    command = [sys.executable, "-m", "edgecnn", "models"]
+    child = subprocess.Popen(command, stdout=slave, env={**environment, "COLUMNS": str(columns), **extra})
+    os.close(slave)
+    shown = b""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # Linux's word for the end of a terminal
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    assert child.wait(timeout=10) == 0
+    return shown
+
+
+def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal (not on Windows)")
+    lines = re.sub(rb"\x1b\[[0-9;]*m", b"", _on_terminal(pty, {"TERM": "xterm"}, columns=60)).decode().splitlines()
+    assert max(len(line) for line in lines[:-2]) <= 60
+    assert "…" not in "".join(lines)
