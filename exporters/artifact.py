@@ -18,10 +18,23 @@ from typing import Any
 import onnx
 
 from exporters.graph import get_meta, op_counts, set_meta
+from runtimes.base import BadInput
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, json_number
+from runtimes.preprocess import Preprocess
 
 STAGES_KEY = "edgecnn.stages"
 RECIPE_KEY = "edgecnn.recipe"
+IDENTITY_KEY = "edgecnn.identity"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a model is for: carried along so that calibration, evaluation and deployment see the same pixels."""
+
+    name: str
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    preprocess: Preprocess | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,11 @@ def describe(
     )
 
 
+def with_parity(stage: Stage, parity: ParityReport) -> Stage:
+    """`stage`, compared with the original network by `parity`."""
+    return replace(stage, snr_db=parity.snr_db, max_abs=parity.max_abs)
+
+
 def write_stages(model: onnx.ModelProto, stages: tuple[Stage, ...]) -> onnx.ModelProto:
     """A copy of `model` that carries `stages`.
 
@@ -86,3 +104,23 @@ def read_stages(model: onnx.ModelProto) -> tuple[Stage, ...]:
         return tuple(Stage.from_dict(entry) for entry in entries)
     except (ValueError, TypeError, AttributeError):
         return ()
+
+
+def write_identity(model: onnx.ModelProto, identity: Identity) -> None:
+    """Store `identity` in `model`, in place."""
+    preprocess = identity.preprocess.to_dict() if identity.preprocess else None
+    values = {"name": identity.name, "task": identity.task, "labels": list(identity.labels), "preprocess": preprocess}
+    set_meta(model, {IDENTITY_KEY: json.dumps(values, sort_keys=True)})
+
+
+def read_identity(model: onnx.ModelProto) -> Identity | None:
+    """The identity that `model` carries; None for a file from elsewhere. Raises `BadInput` for one that was damaged."""
+    text = get_meta(model).get(IDENTITY_KEY)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        preprocess = Preprocess.from_dict(values["preprocess"]) if values["preprocess"] else None
+        return Identity(str(values["name"]), str(values["task"]), tuple(map(str, values["labels"])), preprocess)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"metadata {IDENTITY_KEY}: damaged; export the model again") from error

@@ -17,12 +17,14 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from exporters.graph import MODULE_KEY, get_meta, opset
-from runtimes.base import BadInput, EdgeError
+from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
@@ -58,6 +60,21 @@ def export_module(
             f"batch: the network fixes it to {_batch(model)} (reshape with a number?); mend it or export with --static"
         )
     return _tidy(model)
+
+
+def module_runner(module: nn.Module, output_names: Sequence[str], input_name: str = "input") -> Runner:
+    """`module` as a `Runner`, in eval mode and without gradients: the reference that every later stage is held to.
+
+    Tuples, lists and dicts of outputs are flattened in the order in which the exporter flattens them.
+    """
+
+    def run(feeds: Tensors) -> Tensors:
+        with evaluating(module):
+            outputs = pytree.tree_leaves(module(torch.from_numpy(np.ascontiguousarray(feeds[input_name]))))
+        arrays = [value.numpy() for value in outputs if isinstance(value, torch.Tensor)]
+        return dict(zip(output_names, arrays, strict=True))
+
+    return run
 
 
 @contextlib.contextmanager
@@ -96,7 +113,7 @@ def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
         raise BadInput(
             f"the network does not run on an input of shape {shape}: {first_line(error)}; see --input-shape"
         ) from error
-    count = len(outputs) if isinstance(outputs, (tuple, list, dict)) else 1
+    count = len(pytree.tree_leaves(outputs))
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
 
 

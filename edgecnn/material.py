@@ -1,0 +1,86 @@
+"""The images of one run: those that set the int8 ranges, and those on which the result is judged.
+
+    calibration   the train part of a set that has one, at most `limit` images, labels not used
+    judged        --data: the test part of it, labelled where it can be; without it the calibration images, unlabelled
+
+Both go through the preprocessing that the model carries, which is also the one it is deployed with.
+Test: tests/test_material.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from edgecnn.data import load_data
+from edgecnn.runners import image_preprocess
+from edgecnn.samples import Samples
+from exporters.artifact import Identity
+from runtimes.base import BadInput, Tensors
+from runtimes.preprocess import Preprocess
+from runtimes.session import Session, open_session
+
+
+@dataclass(frozen=True)
+class Material:
+    """`calibration` and `judged` images for a model whose only input is called `input_name`."""
+
+    input_name: str
+    calibration: Samples
+    judged: Samples
+
+    @property
+    def calibration_feeds(self) -> Sequence[Tensors]:
+        return self.calibration.feeds(self.input_name, 1)
+
+
+def material_for(
+    model: onnx.ModelProto, identity: Identity | None, calib: str, data: str | None, limit: int, seed: int
+) -> Material:
+    """Load `calib` and `data` as `model` wants to see them; raises `BadInput` when they do not fit together."""
+    session = open_session(model)
+    preprocess = (identity.preprocess if identity else None) or usual_preprocess(session)
+    labels = identity.labels if identity else ()
+    calibration = load_data(calib, preprocess, limit=limit, split=part("train", calib, data), seed=seed)
+    if data is None:
+        judged = replace(calibration, labels=None)
+    else:
+        judged = load_data(data, preprocess, split=part("test", data, calib), seed=seed)
+        judged = with_model_labels(judged, labels, session)
+    return Material(session.inputs[0].name, calibration, judged)
+
+
+def part(wanted: str, spec: str, other: str | None) -> str:
+    """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
+    parted = spec in (other, "digits") or (Path(spec) / "train").is_dir()
+    return wanted if parted and not spec.startswith("random") else "all"
+
+
+def usual_preprocess(session: Session) -> Preprocess:
+    """What a model that says nothing about its pixels usually wants; `BadInput` when it does not take one image."""
+    preprocess = image_preprocess(session)
+    if preprocess is None or session.inputs[0].dtype != "float32":
+        wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
+        raise BadInput(
+            f"model: wants {wants}; calibration needs one float32 input (N, 1 or 3, H, W) of fixed size, "
+            "see `edgecnn simplify --input-shape`"
+        )
+    return preprocess
+
+
+def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
+    """`samples` with its labels counted as the model counts its classes; unlabelled when the model has no classes.
+
+    Class names are looked up among the model's `labels`; a model without names wants as many classes as it has outputs.
+    Raises `BadInput` when that does not fit.
+    """
+    shape = session.outputs[0].shape
+    if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
+        return replace(samples, labels=None)
+    if not labels and len(samples.class_names) > shape[1]:
+        have = len(samples.class_names)
+        raise BadInput(f"{samples.name}: has {have} classes, the model knows {shape[1]}; give data of its classes")
+    return samples.with_labels(labels)

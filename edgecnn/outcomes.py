@@ -1,0 +1,127 @@
+"""What `export`, `quantize` and `build` return: frozen records that turn into the JSON of the command line.
+
+Test: tests/test_road.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecnn.choose import Candidate, Decision
+from exporters.artifact import Stage
+from exporters.quantize import Quantized, QuantRecipe
+from runtimes.latency import Ratio
+from runtimes.parity import JSON_SNR_LIMIT, json_number
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A float model on disk with the stages that made it. `seeded`: the weights are random, drawn from seed 0."""
+
+    output: Path
+    stages: tuple[Stage, ...]
+    seeded: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        steps = [stage.to_dict() for stage in self.stages]
+        return {"output": str(self.output), "stages": steps, "seeded_weights": self.seeded}
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """The graph that was written and why. `float_nodes` are (node, reason) in the int8 candidate."""
+
+    output: Path
+    decision: Decision
+    quantized: Quantized
+
+    @property
+    def chosen(self) -> str:
+        return self.decision.chosen
+
+    @property
+    def verdict(self) -> str:
+        return self.decision.verdict
+
+    @property
+    def recipe(self) -> QuantRecipe:
+        return self.quantized.recipe
+
+    @property
+    def speedup(self) -> Ratio | None:
+        rival = self.decision.rival
+        return rival.speedup if rival else None
+
+    @property
+    def int8_nodes(self) -> int:
+        return self.quantized.int8_nodes
+
+    @property
+    def float_nodes(self) -> tuple[tuple[str, str], ...]:
+        return self.quantized.float_nodes
+
+    @property
+    def snr_db(self) -> float | None:
+        rival = self.decision.rival
+        return rival.snr_db if rival else None
+
+    @property
+    def accuracy(self) -> dict[str, float] | None:
+        return self.decision.accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "output": str(self.output),
+            "chosen": self.chosen,
+            "recipe": self.recipe.to_dict(),
+            "speedup": self.speedup.to_dict() if self.speedup else None,
+            "int8_nodes": self.int8_nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
+            "snr_db": None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT),
+            "accuracy": self.accuracy,
+            "candidates": [candidate.to_dict() for candidate in self.decision.candidates],
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """A bundle on disk, and everything that its manifest says."""
+
+    output: Path
+    size_bytes: int
+    stages: tuple[Stage, ...]
+    decision: Decision
+    quantized: Quantized
+    seeded: bool
+    seconds: float
+
+    @property
+    def chosen(self) -> str:
+        return self.decision.chosen
+
+    @property
+    def verdict(self) -> str:
+        return self.decision.verdict
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        return self.decision.candidates
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "output": str(self.output),
+            "size_bytes": self.size_bytes,
+            "stages": [stage.to_dict() for stage in self.stages],
+            "chosen": self.chosen,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "recipe": self.quantized.recipe.to_dict(),
+            "int8_nodes": self.quantized.int8_nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],
+            "accuracy": self.decision.accuracy,
+            "seeded_weights": self.seeded,
+            "seconds": round(self.seconds, 2),
+            "verdict": self.verdict,
+        }

@@ -1,0 +1,162 @@
+"""From a network to the float graph that is deployed, each step compared with the PyTorch module.
+
+    export -> simplify -> fold_batchnorm -> ...          every stage: parity >= 90 dB, seconds, bytes, operators
+
+90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
+tens of layers of reordered sums add up. A network whose own float32 noise (the module in float32 against float64) is
+larger than that is held to its own noise instead, and the stage says so. Test: tests/test_road.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from edgecnn.sources import Network
+from exporters import artifact, passes
+from exporters.artifact import Stage
+from exporters.base import PassResult
+from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
+from runtimes import plugins
+from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
+from runtimes.parity import ParityReport, compare
+from runtimes.session import open_session
+
+FLOAT_PASSES = ("simplify", "fold_batchnorm")
+"""In this order: simplifying first brings a Conv and its BatchNorm together."""
+FLOAT_LIMIT_DB = 90.0
+NOISE_MARGIN_DB = 6.0
+INPUT_NAME = "input"
+
+
+class Reference:
+    """The PyTorch module's outputs on `feeds`, computed once; calling it with one of those feeds looks them up."""
+
+    def __init__(self, network: Network, feeds: Sequence[Tensors], output_names: Sequence[str]) -> None:
+        self.network, self.feeds, self.output_names = network, feeds, tuple(output_names)
+        run = module_runner(network.module, self.output_names, INPUT_NAME)
+        self.outputs = {id(feed): run(feed) for feed in feeds}
+
+    def __call__(self, feeds: Tensors) -> Tensors:
+        return self.outputs[id(feeds)]
+
+    def parity(self, candidate: Runner) -> ParityReport:
+        return compare(self, candidate, self.feeds)
+
+    def noise_db(self) -> float:
+        """SNR of the module in float32 against itself in float64: no graph can be asked to be closer than this."""
+        double = copy.deepcopy(self.network.module).double()
+        run = module_runner(double, self.output_names, INPUT_NAME)
+        return compare(lambda feed: run({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)}), self, self.feeds).snr_db
+
+
+def random_images(network: Network, dynamic: bool, seed: int) -> list[Tensors]:
+    """Seeded standard normal images, as batches of 1 and 3 where the batch is free."""
+    rng = np.random.default_rng(seed)
+    sizes = (1, 3) if dynamic else (1, 1)
+    return [{INPUT_NAME: rng.standard_normal((n, *network.input_shape), np.float32)} for n in sizes]
+
+
+def output_names(model: onnx.ModelProto) -> tuple[str, ...]:
+    return tuple(value.name for value in model.graph.output)
+
+
+def float_road(
+    network: Network,
+    *,
+    opset: int = DEFAULT_OPSET,
+    dynamic: bool = True,
+    skip: Sequence[str] = (),
+    seed: int = 0,
+    track: Track = silent,
+) -> tuple[onnx.ModelProto, tuple[Stage, ...], Reference]:
+    """Walk the float part of the road; raises `CheckFailed` at the first stage that is no longer the same function."""
+    steps: list[str] = ["export", *(name for name in FLOAT_PASSES if name not in skip)]
+    feeds = random_images(network, dynamic, seed)
+    model, reference, stages = onnx.ModelProto(), None, []
+    for name in track(steps, "exporting"):
+        started = time.perf_counter()
+        if reference is None:
+            model, note = _export(network, opset, dynamic), ""
+            reference = Reference(network, feeds, output_names(model))
+        else:
+            model, note = _run_pass(name, model)
+        seconds = time.perf_counter() - started
+        parity = reference.parity(open_session(model))
+        stages.append(artifact.describe(name, model, seconds, parity, note))
+        _require(stages[-1], parity, reference)
+    assert reference is not None
+    return model, tuple(stages), reference
+
+
+def ready_for_int8(
+    model: onnx.ModelProto, feeds: Sequence[Tensors], track: Track = silent
+) -> tuple[onnx.ModelProto, tuple[Stage, ...]]:
+    """Simplify and fold a float `model` from anywhere, except for what its stages say was done; compared on `feeds`.
+
+    Raises `CheckFailed` when a pass changed the function by more than the model's own float noise.
+    """
+    original = open_session(model)
+    before = {stage.name for stage in artifact.read_stages(model)}
+    stages: list[Stage] = []
+    for name in track([name for name in FLOAT_PASSES if name not in before], "preparing"):
+        started = time.perf_counter()
+        model, note = _run_pass(name, model)
+        seconds = time.perf_counter() - started
+        parity = compare(original, open_session(model), feeds)
+        stages.append(artifact.describe(name, model, seconds, parity, note))
+        if parity.snr_db < FLOAT_LIMIT_DB:
+            noise = compare(original, open_session(model, optimize=False), feeds).snr_db
+            parity.require(snr_db=min(FLOAT_LIMIT_DB, noise - NOISE_MARGIN_DB))
+    return model, tuple(stages)
+
+
+def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
+    output = "logits" if network.task == "classification" else "output"
+    return export_module(
+        network.module,
+        network.input_shape,
+        opset_version=opset,
+        dynamic_batch=dynamic,
+        input_name=INPUT_NAME,
+        output_names=(output,),
+    )
+
+
+def _run_pass(name: str, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(passes, name, "pass").run
+    result = run(model)
+    return result.model, note_of(result)
+
+
+def note_of(result: PassResult) -> str:
+    """`20 changed`, `20 changed, 1 kept: bn3 (is also an output of the model)` or `nothing to do`."""
+    parts = [f"{len(result.changes)} changed"] if result.changes else []
+    if result.kept:
+        parts.append(f"{len(result.kept)} kept: {result.kept[0].node} ({result.kept[0].reason})")
+    return ", ".join(parts) or "nothing to do"
+
+
+def _require(stage: Stage, parity: ParityReport, reference: Reference) -> None:
+    if parity.snr_db >= FLOAT_LIMIT_DB:
+        return
+    limit = min(FLOAT_LIMIT_DB, reference.noise_db() - NOISE_MARGIN_DB)
+    try:
+        parity.require(snr_db=limit)
+    except CheckFailed as error:
+        raise CheckFailed(f"stage {stage.name}: {error} (against the PyTorch module)") from error
+
+
+def held_to(stages: Sequence[Stage], reference: Reference) -> tuple[Stage, ...]:
+    """`stages`, with the network's own float noise noted where that, and not 90 dB, was the limit."""
+    if all(stage.snr_db is None or stage.snr_db >= FLOAT_LIMIT_DB for stage in stages):
+        return tuple(stages)
+    noise = f"own float32 noise of this network: {reference.noise_db():.0f} dB"
+    return tuple(
+        replace(s, note=f"{s.note}; {noise}".lstrip("; ")) if (s.snr_db or 0) < FLOAT_LIMIT_DB else s for s in stages
+    )

@@ -1,0 +1,162 @@
+"""Which nodes become int8: small graphs as text, one rule each."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exporters.graph import MODULE_KEY, set_meta
+from exporters.placement import plan
+
+HEAD = '<ir_version: 10, opset_import: ["": 20]> '
+
+
+def parse(text: str, **constants: tuple[int, ...]) -> onnx.ModelProto:
+    """`text` with seeded float32 initializers of the given shapes; node names are their output names."""
+    model = onnx.parser.parse_model(HEAD + text)
+    rng = np.random.default_rng(0)
+    for name, shape in constants.items():
+        value = rng.normal(size=shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+CONV_RELU_CONV = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+    a = Conv <pads: ints = [1,1,1,1]> (x, w1, b1)
+    r = Relu(a)
+    y = Conv <pads: ints = [1,1,1,1]> (r, w2)
+}"""
+WEIGHTS = {"w1": (4, 3, 3, 3), "b1": (4,), "w2": (4, 4, 3, 3)}
+
+
+def test_a_relu_belongs_to_its_convolution() -> None:
+    p = plan(parse(CONV_RELU_CONV, **WEIGHTS))
+    assert p.int8 == {"a", "y"}
+    assert p.observed == ["r", "x", "y"]  # not `a`: the pair goes behind the ReLU
+    assert p.float_nodes == ()
+
+
+@pytest.mark.parametrize(("low", "high", "belongs"), [(0.0, 6.0, True), (-1.0, 1.0, True), (1.0, 3.0, False)])
+def test_a_clip_belongs_only_if_it_keeps_zero(low: float, high: float, belongs: bool) -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,4,6,6] y) <float lo = {%f}, float hi = {%f}> {
+        a = Conv(x, w)
+        y = Clip(a, lo, hi)
+    }""" % (low, high)  # noqa: UP031  (braces belong to ONNX's text format)
+    p = plan(parse(text, w=(4, 3, 3, 3)))
+    assert ("y" in p.observed) is belongs
+    assert ("a" in p.observed) is not belongs
+
+
+def test_a_relu_that_is_not_the_only_reader_stays_outside() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,4,6,6] y, float[N,4,6,6] z) {
+        a = Conv(x, w)
+        y = Relu(a)
+        z = Neg(a)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3)))
+    assert "a" in p.observed
+    assert "y" not in p.observed
+    assert dict(p.float_nodes) == {"y": "Relu has no int8 kernel", "z": "Neg has no int8 kernel"}
+
+
+def test_a_residual_add_follows_both_branches() -> None:
+    text = """g (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv <pads: ints = [1,1,1,1]> (x, w)
+        s = Add(a, x)
+        y = Relu(s)
+    }"""
+    p = plan(parse(text, w=(4, 4, 3, 3)))
+    assert p.int8 == {"a", "s"}
+    assert p.observed == ["a", "x", "y"]
+
+
+def test_a_follower_starts_no_island() -> None:
+    text = "g (float[N,4] x, float[N,4] z) => (float[N,4] y) { y = Add(x, z) }"
+    p = plan(parse(text))
+    assert p.int8 == frozenset()
+    assert dict(p.float_nodes) == {"y": "nothing int8 in front of it"}
+
+
+def test_a_concat_with_one_float_side_follows_when_a_convolution_reads_it() -> None:
+    text = """g (float[N,4,8,8] x) => (float[N,2,8,8] y) {
+        a = Conv <pads: ints = [1,1,1,1]> (x, w)
+        h = HardSwish(a)
+        c = Concat <axis = 1> (a, h)
+        y = Conv(c, v)
+    }"""
+    p = plan(parse(text, w=(4, 4, 3, 3), v=(2, 8, 1, 1)))
+    assert p.int8 == {"a", "c", "y"}
+    assert [node for node, _ in p.float_nodes] == ["h"]
+
+
+def test_carriers_share_the_grid_of_their_source() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,36] y) <int64[2] shape = {0, -1}> {
+        a = Conv(x, w)
+        p = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+        y = Reshape(p, shape)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3)))
+    assert p.grids["p"] == p.grids["y"] == "a"
+    assert p.observed == ["a", "x"]
+
+
+def test_a_last_gemm_keeps_a_float_output() -> None:
+    text = """g (float[N,8] x) => (float[N,3] y) {
+        h = Gemm <transB = 1> (x, w1, b1)
+        r = Relu(h)
+        y = Gemm <transB = 1> (r, w2, b2)
+    }"""
+    p = plan(parse(text, w1=(5, 8), b1=(5,), w2=(3, 5), b2=(3,)))
+    assert p.int8 == {"h", "y"}
+    assert p.observed == ["r", "x"]
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        ("Gemm <transB = 1, alpha = 0.5> (x, w, b)", "an integer Gemm takes alpha = beta = 1 and no transposed input"),
+        ("Gemm <transB = 1, beta = 2.0> (x, w, b)", "an integer Gemm takes alpha = beta = 1 and no transposed input"),
+        ("Gemm <transB = 1> (x, w, one)", "its bias has 1 values for 3 outputs"),
+        ("Gemm <transB = 1> (x, v, b)", "the weights of this Gemm are not constant"),
+    ],
+)
+def test_a_gemm_that_cannot_be_integer_says_why(node: str, reason: str) -> None:
+    text = f"g (float[N,8] x, float[3,8] v) => (float[N,3] y) {{ y = {node} }}"
+    p = plan(parse(text, w=(3, 8), b=(3,), one=(1,)))
+    assert p.int8 == frozenset()
+    assert dict(p.float_nodes) == {"y": reason}
+
+
+def test_a_weight_that_the_caller_may_override_is_not_constant() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("w2", onnx.TensorProto.FLOAT, [4, 4, 3, 3]))
+    p = plan(model)
+    assert p.int8 == {"a"}
+    assert dict(p.float_nodes) == {"y": "the weights of this Conv are not constant"}
+
+
+@pytest.mark.parametrize("pattern", ["y", "head", "he*"])
+def test_excluded_by_node_name_or_module_path(pattern: str) -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    set_meta(model.graph.node[2], {MODULE_KEY: "head"})
+    p = plan(model, exclude=[pattern])
+    assert p.int8 == {"a"}
+    assert dict(p.float_nodes) == {"y": f"excluded by {pattern}"}
+
+
+def test_shape_arithmetic_is_not_a_float_layer() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,144] y) <int64[1] zero = {0}, int64[1] rest = {-1}> {
+        a = Conv(x, w)
+        s = Shape(a)
+        n = Gather <axis = 0> (s, zero)
+        t = Concat <axis = 0> (n, rest)
+        y = Reshape(a, t)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3)))
+    assert p.int8 == {"a", "y"}
+    assert p.float_nodes == ()
