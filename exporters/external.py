@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -124,15 +124,15 @@ def write_external(model: onnx.ModelProto, data: Path) -> onnx.ModelProto:
     `model` is not edited, and its large tensors are never copied: that is the point of the format.
     """
     slim = onnx.ModelProto()
-    _copy_fields(model, slim, skip="graph")
-    _copy_fields(model.graph, slim.graph, skip="initializer")
+    copy_fields(model, slim, skip=("graph",))
+    copy_fields(model.graph, slim.graph, skip=("initializer",))
     with replace_whole(data) as temporary, open(temporary, "wb") as stream:
         for tensor in model.graph.initializer:
             target = slim.graph.initializer.add()
             if len(tensor.raw_data) < SMALLEST_BYTES:
                 target.CopyFrom(tensor)
                 continue
-            _copy_fields(tensor, target, skip="raw_data")
+            copy_fields(tensor, target, skip=("raw_data",))
             stream.write(b"\0" * (-stream.tell() % ALIGNMENT_BYTES))
             _point(target, data.name, stream.tell(), len(tensor.raw_data))
             stream.write(tensor.raw_data)
@@ -145,10 +145,10 @@ def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) ->
         tensor.external_data.add(key=key, value=value)
 
 
-def _copy_fields(source: Any, target: Any, skip: str) -> None:
-    """Copy every field of protobuf `source` but `skip` to `target`."""
+def copy_fields(source: Any, target: Any, skip: Collection[str]) -> None:
+    """Copy every field of protobuf `source` that is not in `skip` to `target`."""
     for field, value in source.ListFields():
-        if field.name == skip:
+        if field.name in skip:
             continue
         if field.is_repeated:
             getattr(target, field.name).extend(value)

@@ -234,6 +234,12 @@ def copy_node(node: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
+def copy_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
 def copy_tensor(tensor: onnx.TensorProto) -> onnx.TensorProto:
     copy = onnx.TensorProto()
     copy.CopyFrom(tensor)

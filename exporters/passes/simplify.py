@@ -1,0 +1,232 @@
+"""Remove what a graph does not need (constant shape arithmetic, no-ops, repeated work) with onnxsim, and prove it.
+
+    probe -> child: onnxsim -> checker -> both graphs on seeded inputs -> names and metadata put back
+
+The only file that calls onnxsim. It gets a checked model in memory, never a path (its external-data reader copies
+foreign files), in a child process, because it crashes on some valid graphs, prints to stdout and imports torch. It is
+told to leave BatchNormalization alone: that fold is ours (`fold_batchnorm`). A result that differs from the given graph
+by more than the graph's own float noise, has other inputs or outputs, or is much larger is thrown away, and `kept` says
+why. Source: https://github.com/onnxsim/onnxsim. Test: tests/test_simplify.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporters.base import Change, Kept, PassResult
+from exporters.external import copy_fields
+from exporters.graph import copy_model, copy_tensor, get_meta, label, opset, set_meta
+from exporters.load import check_model, first_sentence
+from exporters.probe import Shapes, probe, room_mb
+from exporters.sandbox import ChildFailed, run_in_child
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.parity import compare
+from runtimes.session import Session, open_session, random_feeds
+
+GROWTH_LIMIT = 1.5
+"""A folded constant may be larger than its recipe; a result this many times larger is not simpler."""
+
+GROWTH_FREE_BYTES = 4096
+
+NOISE_MARGIN_DB = 20.0
+SNR_CEILING_DB = 90.0
+SNR_FLOOR_DB = 40.0
+"""A result must reach the model's own noise less the margin, never more than the ceiling and never less than the floor.
+
+The own noise is the SNR after one rounding error of float32 on every input value. Two orders of adding up differ by
+more than that, by less than 20 dB; 40 dB is where eight bits would not lose anything any more.
+"""
+
+
+def run(
+    model: onnx.ModelProto,
+    *,
+    timeout_s: float = 120.0,
+    memory_mb: int | None = None,
+    input_shapes: Shapes | None = None,
+    seed: int = 0,
+    name: str = "model",
+) -> PassResult:
+    """`model` simplified, or as it was with the reason in `kept`; node names and metadata stay, so do symbolic sizes.
+
+    Raises `BadInput` naming `name` when the given model itself cannot run. `input_shapes` (input name -> shape) is
+    only for the random inputs of the proof, for symbolic sizes other than the batch.
+    """
+    probe(model, name, input_shapes=input_shapes, seed=seed, finite=False, memory_mb=memory_mb)
+    data = model.SerializeToString()
+    options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed}
+    target, room = "exporters.passes.simplify:child", memory_mb or room_mb(data)
+    try:
+        found, notes = run_in_child(target, data, options, timeout_s=timeout_s, memory_mb=room)
+    except ChildFailed as error:
+        found, notes = b"", {"worse": f"onnxsim failed: {error}"}
+    if "worse" in notes:
+        return PassResult(copy_model(model), kept=(Kept("graph", notes["worse"]),))
+    result = onnx.ModelProto.FromString(found)
+    changes = tuple(_changes(model, result))
+    return PassResult(result if changes else copy_model(model), changes)
+
+
+def _changes(before: onnx.ModelProto, after: onnx.ModelProto) -> Iterator[Change]:
+    """What a reader wants to know: nodes that went, that came, and that are computed in another way."""
+    old, new = ({node.output[0]: node for node in model.graph.node if node.output} for model in (before, after))
+    yield from (Change(label(node), f"{node.op_type} removed") for name, node in old.items() if name not in new)
+    yield from (Change(label(node), f"{node.op_type} added") for name, node in new.items() if name not in old)
+    for name, node in new.items():
+        if name in old and not _same(old[name], node):
+            yield Change(label(node), f"{node.op_type} reads or computes something simpler")
+
+
+def _same(a: onnx.NodeProto, b: onnx.NodeProto) -> bool:
+    """Equal up to the order of attributes, names and notes."""
+    keys = [
+        (n.domain, n.op_type, list(n.input), list(n.output), {x.name: x.SerializeToString() for x in n.attribute})
+        for n in (a, b)
+    ]
+    return keys[0] == keys[1]
+
+
+# ------------------------------------------------------------------------------------------------- inside the child
+class _Worse(Exception):
+    """The simplified graph may not replace the given one; the message says why."""
+
+
+def child(data: bytes, input_shapes: dict[str, list[int]], seed: int) -> tuple[bytes, dict[str, Any]]:
+    """What runs in the child process: the simplified and proven model, or why there is none."""
+    model = onnx.ModelProto.FromString(data)
+    try:
+        result = _simplified(model)
+        found = result.SerializeToString(deterministic=True)
+        if len(found) > GROWTH_LIMIT * len(data) + GROWTH_FREE_BYTES:
+            raise _Worse(f"onnxsim makes {len(found):,} bytes of {len(data):,}")
+        _prove(data, found, {k: tuple(v) for k, v in input_shapes.items()}, seed)
+    except _Worse as reason:
+        return b"", {"worse": str(reason)}
+    return found, {}
+
+
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    bare, defaults = without_defaults(model)
+    result = restore(_onnxsim(bare), model, defaults)
+    if not result.graph.node:
+        raise _Worse("nothing but constants would be left")
+    try:
+        check_model(result, "simplified graph")
+    except BadInput as error:
+        raise _Worse(f"onnxsim's graph is not valid: {error}") from error
+    return result
+
+
+def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
+    # It imports torch where it can, which costs a second and 180 MB, and uses none of it to simplify: None in
+    # sys.modules makes `import torch` fail as it does on machines without torch.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    import onnxsim
+
+    try:
+        result, _ = onnxsim.simplify(model, check_n=0, skip_fuse_bn=True)
+    except Exception as error:
+        raise _Worse(f"onnxsim failed: {first_sentence(error)}") from error
+    return result if isinstance(result, onnx.ModelProto) else onnx.ModelProto()
+
+
+def without_defaults(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """A copy whose inputs have no default values, and these values.
+
+    An initializer that is also an input may be overridden by the caller. onnxsim folds it all the same; what it does
+    not see it cannot fold.
+    """
+    bare = copy_model(model)
+    bare.ir_version = max(bare.ir_version, 4)  # onnxsim fails on older ones, which demand a default for every weight
+    inputs = {value.name for value in bare.graph.input}
+    defaults = [copy_tensor(tensor) for tensor in model.graph.initializer if tensor.name in inputs]
+    others = [copy_tensor(tensor) for tensor in model.graph.initializer if tensor.name not in inputs]
+    del bare.graph.initializer[:]
+    bare.graph.initializer.extend(others)
+    return bare, defaults
+
+
+def restore(
+    simplified: onnx.ModelProto, given: onnx.ModelProto, defaults: Iterable[onnx.TensorProto] = ()
+) -> onnx.ModelProto:
+    """The simplified graph with everything that onnxsim loses or adds put right.
+
+    Header, inputs and outputs (with their symbolic sizes) are the given model's; a node that makes the same tensor as
+    before has its name, documentation and metadata back.
+    """
+    versions = [opset(model) for model in (given, simplified)]
+    if versions[0] != versions[1]:
+        raise _Worse(f"onnxsim changed the operator set from {versions[0]} to {versions[1]}")
+    before, after = ([value.name for value in model.graph.output] for model in (given, simplified))
+    if before != after:
+        raise _Worse(f"onnxsim changed the outputs from {before} to {after}")
+    result = onnx.ModelProto()
+    copy_fields(given, result, skip=("graph",))
+    copy_fields(given.graph, result.graph, skip=("node", "initializer", "sparse_initializer", "value_info"))
+    result.graph.node.extend(simplified.graph.node)
+    result.graph.initializer.extend([*defaults, *simplified.graph.initializer])
+    result.graph.sparse_initializer.extend(simplified.graph.sparse_initializer)
+    result.graph.value_info.extend(simplified.graph.value_info)
+    result.ir_version = max(given.ir_version, 4)
+    _restore_nodes(result, given)
+    return result
+
+
+def _restore_nodes(result: onnx.ModelProto, given: onnx.ModelProto) -> None:
+    origin = {name: node for node in given.graph.node for name in node.output if name}
+    for node in result.graph.node:
+        source = next((origin[name] for name in node.output if name in origin), None)
+        if source is None:
+            continue
+        node.name = node.name or source.name
+        node.doc_string = node.doc_string or source.doc_string
+        set_meta(node, get_meta(source))
+
+
+# --------------------------------------------------------------------------------------------------------- the proof
+def _prove(given: bytes, found: bytes, shapes: Shapes, seed: int) -> None:
+    """Raise `_Worse` unless both graphs give the same numbers, within the noise that the given one has itself."""
+    try:
+        reference, candidate = open_session(given, optimize=False), open_session(found, optimize=False)
+        batches = list(_batches(reference, shapes, seed))
+        own = compare(reference, lambda feeds: reference(nudged(feeds, seed)), batches)
+        again = compare(reference, reference, batches)
+        report = compare(reference, candidate, batches)
+    except BadInput as error:
+        raise _Worse(f"the graphs cannot be compared: {error}") from error
+    if again.nonfinite:
+        raise _Worse("the outputs hold NaN or Inf on random inputs, so that equality cannot be shown")
+    if again.max_abs > 0:
+        raise _Worse("two runs on one input differ, so that equality cannot be shown")
+    for noise, output in zip(own.outputs, report.outputs, strict=True):
+        need = max(SNR_FLOOR_DB, min(SNR_CEILING_DB, noise.snr_db - NOISE_MARGIN_DB))
+        if not output.snr_db >= need:
+            raise _Worse(f"output {output.name} of onnxsim's graph has {output.snr_db:.1f} dB, it needs {need:.1f} dB")
+
+
+def _batches(session: Session, shapes: Shapes, seed: int) -> Iterator[Tensors]:
+    """Two seeded images, and a batch of three where the model takes one: a batch size baked in shows there."""
+    for i in range(2):
+        yield random_feeds(session.inputs, seed=seed + i, sizes=shapes)
+    if not shapes and any(info.shape and isinstance(info.shape[0], (str, type(None))) for info in session.inputs):
+        three = random_feeds(session.inputs, batch=3, seed=seed + 2)
+        with contextlib.suppress(BadInput):  # the given model cannot do it either: nothing to compare
+            session(three)
+            yield three
+
+
+def nudged(feeds: Tensors, seed: int) -> dict[str, Array]:
+    """Every float value moved to one of its two neighbours: the smallest change there is."""
+    rng = np.random.default_rng(seed)
+    return {name: _neighbour(value, rng) if value.dtype.kind == "f" else value for name, value in feeds.items()}
+
+
+def _neighbour(value: Array, rng: np.random.Generator) -> Array:
+    towards = np.where(rng.integers(0, 2, value.shape, dtype=bool), np.inf, -np.inf).astype(value.dtype)
+    return np.asarray(np.nextafter(value, towards))

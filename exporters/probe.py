@@ -1,0 +1,77 @@
+"""Does a model survive being run? Load it and run it twice without optimization, in a child process.
+
+The checker lets through what only shows when the model runs: a division that kills the process, a loop that never ends,
+an operator without a kernel, 64 GiB made from 300 bytes, NaN from a negative variance, noise that makes every
+comparison meaningless. A model from a stranger is probed once, before anything of ours opens it in this process.
+Test: tests/test_probe.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporters.sandbox import MEMORY_MB, ChildFailed, run_in_child
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.session import open_session, random_feeds
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+TIMEOUT_S = 30.0
+"""For loading and two runs on one random image; VGG-16 takes 2 s."""
+
+
+def probe(
+    model: onnx.ModelProto,
+    name: str,
+    *,
+    input_shapes: Shapes | None = None,
+    seed: int = 0,
+    finite: bool = True,
+    timeout_s: float = TIMEOUT_S,
+    memory_mb: int | None = None,
+) -> None:
+    """Raise `BadInput` naming `name` unless `model` runs on seeded random inputs, twice with equal, finite outputs.
+
+    With `finite=False` only running counts, not what comes out. Symbolic sizes other than the batch must be given by
+    `input_shapes`.
+    """
+    data = model.SerializeToString()
+    options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed, "finite": finite}
+    try:
+        run_in_child("exporters.probe:child", data, options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(data))
+    except ChildFailed as error:
+        raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
+    except BadInput as error:
+        raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
+
+
+def room_mb(data: bytes) -> int:
+    """Address space for a child that holds the model `data`: what the tools need, and room for eight copies of it."""
+    return MEMORY_MB + 8 * (len(data) >> 20)
+
+
+def child(data: bytes, input_shapes: dict[str, list[int]], seed: int, finite: bool) -> tuple[bytes, dict[str, Any]]:
+    """What runs in the child process."""
+    session = open_session(data, optimize=False)
+    feeds = random_feeds(session.inputs, seed=seed, sizes={k: tuple(v) for k, v in input_shapes.items()})
+    first = dict(session(feeds))
+    if finite:
+        check_outputs(first, dict(session(feeds)))
+    return b"", {}
+
+
+def check_outputs(first: Tensors, second: Tensors) -> None:
+    """Raise `BadInput` unless two runs on one input gave the same finite numbers."""
+    for name, value in first.items():
+        if not _finite(value):
+            raise BadInput(f"output {name} holds NaN or Inf on an ordinary random input; train or export it again")
+        if not np.array_equal(value, second[name]):
+            raise BadInput(f"output {name} differs between two runs on one input; export it in eval mode")
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
