@@ -12,14 +12,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
 
 FILE_LIMIT_BYTES = 256 << 20
 PIXEL_LIMIT = 100_000_000
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: Path | str) -> Array:
@@ -35,8 +35,11 @@ def read_image(path: Path | str) -> Array:
                 return _pixels(ImageOps.exif_transpose(image))
     except BadInput:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{path}: declares far more than {PIXEL_LIMIT:,} pixels; shrink or remove it") from error
     except Exception as error:  # decoders of damaged files raise whatever comes to their mind
-        cause = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"[:80]
+        unknown = isinstance(error, UnidentifiedImageError | KeyError)  # KeyError: Pillow without that format
+        cause = "unknown format" if unknown else f"{error}"[:80]
         raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
 
 

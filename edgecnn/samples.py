@@ -98,10 +98,8 @@ def split_off(samples: Samples, split: str) -> Samples:
     """`samples`, or one of two disjoint parts of it: of every class one fifth (at least one) is `test`."""
     if split == "all":
         return samples
-    order, groups = (
-        np.random.default_rng(SPLIT_SEED),
-        np.zeros(len(samples), int) if samples.labels is None else samples.labels,
-    )
+    order = np.random.default_rng(SPLIT_SEED)
+    groups = np.zeros(len(samples), int) if samples.labels is None else samples.labels
     test = np.zeros(len(samples), bool)
     for group in np.unique(groups):
         members = order.permutation(np.flatnonzero(groups == group))

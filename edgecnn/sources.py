@@ -64,6 +64,7 @@ class Blueprint:
     preprocess: Preprocess | None = None
     task: str = "classification"
     labels: tuple[str, ...] = ()
+    epochs: int = 10
     ours: bool = True
     """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
 
@@ -100,9 +101,8 @@ def blueprint(source: str) -> Blueprint:
         if source.endswith(".onnx"):
             raise BadInput(f"{source}: is exported already; give a PyTorch network, or use a command for .onnx files")
         spec = zoo.find(source)
-        return Blueprint(
-            source, spec.build, spec.num_classes, spec.input_shape, spec.preprocess, spec.task, spec.labels
-        )
+        known = (spec.input_shape, spec.preprocess, spec.task, spec.labels, spec.epochs)
+        return Blueprint(source, spec.build, spec.num_classes, *known)
     if not place or not name:
         raise BadInput(f"{source}: unknown source; give a zoo name, FILE.py:NAME, MODULE:NAME or torchvision:NAME")
     if place == "torchvision":
@@ -188,25 +188,25 @@ def _quietly(build: Callable[..., nn.Module], name: str, **kwargs: Any) -> nn.Mo
 
 
 # ------------------------------------------------------------------------------------------------------- building it
-def build(plan: Blueprint, state: State | None, num_classes: int | None, subject: str) -> nn.Module:
-    """The module with `state` in it, in evaluation mode; random values come from seed 0 of a forked generator."""
+def build(plan: Blueprint, state: State | None, num_classes: int | None, subject: str, seed: int = SEED) -> nn.Module:
+    """The module with `state` in it, in evaluation mode; random values come from a forked generator with `seed`."""
     if num_classes is not None and plan.classes is None:
         raise BadInput(f"{plan.name}: takes no num_classes; leave --num-classes out, or add the argument to it")
     if num_classes is None and state is None and plan.classes == callables.TELL_CLASSES:
         raise BadInput(f"{plan.name}: its num_classes has no default; give --num-classes N")
     with torch.random.fork_rng(devices=[]):
         classes = num_classes or (plan.classes if plan.classes != callables.TELL_CLASSES else 2)
-        module = _seeded(plan, classes)
+        module = _seeded(plan, classes, seed)
         if state is not None and num_classes is None and classes is not None:
             found = classes_in(state, module.state_dict(), classes)
-            module = module if found is None else _seeded(plan, found)
+            module = module if found is None else _seeded(plan, found, seed)
     if state is not None:
         apply_weights(module, state, subject)
     return module.eval()
 
 
-def _seeded(plan: Blueprint, classes: int | None) -> nn.Module:
-    torch.manual_seed(SEED)
+def _seeded(plan: Blueprint, classes: int | None, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
     return plan.build() if classes is None else plan.build(num_classes=classes)
 
 
@@ -254,12 +254,12 @@ def settle(module: nn.Module, shape: Shape) -> None:
     module.eval()
 
 
-def probe(network: Network) -> None:
-    """Run the module once: a shape that does not fit is found here, not minutes later inside the exporter."""
+def probe(network: Network) -> Any:
+    """What the module answers to one image: a shape that does not fit is found here, not minutes later on the road."""
     batch = (1, *network.input_shape)
     try:
         with torch.no_grad(), callables.quiet():
-            network.module(torch.zeros(batch))
+            return network.module(torch.zeros(batch))
     except Exception as error:
         cause = str(error).partition("\n")[0][:120]
         raise BadInput(f"{network.name}: does not run on {batch} ({cause}); give --input-shape C,H,W") from error

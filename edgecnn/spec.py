@@ -39,7 +39,10 @@ def unit_range(height: int, width: int, channels: int = 3) -> Preprocess:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One network of the zoo. `build(num_classes=n)` returns it with fresh weights drawn from torch's generator."""
+    """One network of the zoo. `build(num_classes=n)` returns it with fresh weights drawn from torch's generator.
+
+    `epochs`: how often `edgecnn train` shows it the data when nobody says.
+    """
 
     name: str
     build: Callable[..., nn.Module]
@@ -48,6 +51,7 @@ class ModelSpec:
     num_classes: int
     task: str = "classification"
     labels: tuple[str, ...] = ()
+    epochs: int = 10
 
     @property
     def input_shape(self) -> Shape:
