@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -209,4 +210,5 @@ def _error(want: Array, have: Array) -> float:
 
 
 def _numbered(arrays: dict[str, Array], kind: str) -> tuple[Array, ...]:
-    return tuple(arrays[f"{kind}_{i}"] for i in range(len(arrays)) if f"{kind}_{i}" in arrays)
+    names = itertools.takewhile(arrays.__contains__, (f"{kind}_{i}" for i in itertools.count()))
+    return tuple(arrays[name] for name in names)

@@ -116,12 +116,21 @@ def _read(model: Model) -> tuple[bytes, str]:
     if isinstance(model, bytes):
         return model, _NOWHERE
     if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        return _read_file(path), str(path.resolve().parent)
+        return _read_file(Path(model)), _folder(model)
     try:
         return model.SerializeToString(), _NOWHERE
     except ValueError as error:  # protobuf's answer above 2 GiB
         raise BadInput("model: larger than 2 GiB; save it with external data and open the file") from error
+
+
+def _folder(model: str | os.PathLike[str]) -> str:
+    """Where the external data of a model file lies; ONNX Runtime cannot be told a folder that is not UTF-8."""
+    folder = os.path.dirname(os.path.abspath(model))
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        return _NOWHERE
+    return folder
 
 
 def _read_file(path: Path) -> bytes:

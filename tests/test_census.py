@@ -1,0 +1,109 @@
+"""The census against the graph: what must run as an integer kernel does, and every node is counted once."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from runtimes import census as module
+from runtimes.base import BadInput
+from runtimes.census import Kernel, NodeRun, census, kernels, kernels_dict, profile
+
+FLOAT = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y) <float[16, 16, 1, 1] w> {
+    [first] a = Conv(x, w)
+    [second] b = Sin(a)
+    [third] y = Sin(b)
+}"""
+QDQ = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y)
+<float s = {0.05}, uint8 z = {128}, float ws = {0.01}, int8 wz = {0}, int8[16, 16, 1, 1] w> {
+    xq = QuantizeLinear(x, s, z)
+    xd = DequantizeLinear(xq, s, z)
+    wd = DequantizeLinear(w, ws, wz)
+    c = Conv(xd, wd)
+    cq = QuantizeLinear(c, s, z)
+    y = DequantizeLinear(cq, s, z)
+}"""
+
+
+def model(text: str, dtype: type) -> onnx.ModelProto:
+    parsed = parser.parse_model(text)
+    kept = [t for t in parsed.graph.initializer if t.name != "w"]
+    del parsed.graph.initializer[:]
+    values = np.random.default_rng(0).integers(-90, 90, (16, 16, 1, 1)).astype(dtype)
+    parsed.graph.initializer.extend([*kept, numpy_helper.from_array(values, "w")])
+    return parsed
+
+
+FEEDS = {"x": np.random.default_rng(1).standard_normal((1, 16, 8, 8)).astype(np.float32)}
+
+
+def test_every_node_of_one_run_is_counted_once() -> None:
+    found = census(model(FLOAT, np.float32), FEEDS)
+    assert kernels_dict(k for k in found if not k.op.startswith("Reorder")) == {"Sin": 2, "Conv": 1}
+    assert {k.provider for k in found} == {"cpu"}
+    assert all(k.time_us >= 0 for k in found)
+
+
+def test_nodes_keep_their_names_and_order() -> None:
+    names = [run.node for run in profile(model(FLOAT, np.float32), FEEDS)]
+    assert [name for name in names if not name.startswith("Reorder")][-2:] == ["second", "third"]
+
+
+def test_an_int8_convolution_runs_as_an_integer_kernel() -> None:
+    counts = kernels_dict(census(model(QDQ, np.int8), FEEDS))
+    assert counts["QLinearConv"] == 1
+    assert "Conv" not in counts
+
+
+def test_kernels_are_grouped_by_operator_and_provider_the_slowest_first() -> None:
+    table = [
+        ("a", "Conv", "cpu", 5.0),
+        ("b", "Relu", "cpu", 1.0),
+        ("c", "Conv", "cuda", 9.0),
+        ("d", "Relu", "cpu", 7.0),
+    ]
+    runs = [NodeRun(*row) for row in table]
+    found = kernels(runs)
+    assert found == (Kernel("Conv", "cuda", 1, 9.0), Kernel("Relu", "cpu", 2, 8.0), Kernel("Conv", "cpu", 1, 5.0))
+    assert kernels_dict(found) == {"Conv": 2, "Relu": 2}
+
+
+def test_only_the_last_run_and_only_kernels_are_read() -> None:
+    def event(name: str, ts: int, dur: int, cat: str = "Node", op: str = "Conv") -> dict:
+        return {
+            "cat": cat,
+            "name": name,
+            "ts": ts,
+            "dur": dur,
+            "args": {"op_name": op, "provider": "CUDAExecutionProvider"},
+        }
+
+    events = [
+        event("session_initialization", 0, 5, "Session"),
+        event("c_kernel_time", 11, 3),
+        event("model_run", 10, 10, "Session"),
+        event("c_fence_before", 30, 1),
+        event("d_kernel_time", 36, 2, op="Relu"),
+        event("c_kernel_time", 31, 4),
+        event("SequentialExecutor::Execute", 30, 9, "Session"),
+        event("model_run", 30, 10, "Session"),
+    ]
+    assert module.node_runs(events) == (NodeRun("c", "Conv", "cuda", 4.0), NodeRun("d", "Relu", "cuda", 2.0))
+
+
+@pytest.mark.parametrize("spoil", [False, True])
+def test_no_profile_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: bool) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(module.tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    if spoil:
+        with pytest.raises(BadInput, match="input x wants"):
+            census(model(FLOAT, np.float32), {"x": FEEDS["x"][0]})
+    else:
+        census(model(FLOAT, np.float32), FEEDS)
+    assert os.listdir(tmp_path) == []

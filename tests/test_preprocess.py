@@ -1,0 +1,190 @@
+"""The resize against Pillow, the normalization against torch, sizes and crops against torchvision's rules."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess, centre_crop, resize_bilinear, shorter_side, to_channels
+
+sides = st.integers(1, 70)
+IMAGENET = Preprocess((224, 224), 3, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def pillow(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    mode = image[:, :, 0] if image.shape[2] == 1 else image
+    resized = np.asarray(Image.fromarray(mode).resize(size[::-1], Image.Resampling.BILINEAR))
+    return resized.reshape(*size, image.shape[2])
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@settings(deadline=None, max_examples=150)
+@given(h=sides, w=sides, height=sides, width=sides, channels=st.sampled_from([1, 3]), seed=st.integers(0, 99))
+def test_resize_is_within_one_grey_level_of_pillow(h, w, height, width, channels, seed) -> None:
+    image = noise(h, w, channels, seed=seed)
+    assert apart(resize_bilinear(image, (height, width)), pillow(image, (height, width))) <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(n=st.integers(1, 300), target=st.integers(1, 300), upright=st.booleans())
+def test_resize_along_one_axis_is_pillow_to_the_bit(n: int, target: int, upright: bool) -> None:
+    image = noise(n, 5, 3) if upright else noise(5, n, 3)
+    size = (target, 5) if upright else (5, target)
+    np.testing.assert_array_equal(resize_bilinear(image, size), pillow(image, size))
+
+
+@pytest.mark.parametrize("size", [(256, 341), (31, 500), (1, 1), (375, 500), (750, 1000)])
+def test_resize_of_a_photograph_sized_image(size: tuple[int, int]) -> None:
+    x = np.linspace(0, 255, 500)
+    image = np.stack(
+        [np.tile(x, (375, 1)), np.tile(x[::-1], (375, 1)), 127 + 120 * np.sin(np.outer(x[:375], x) / 900)], 2
+    )
+    image = image.astype(np.uint8)
+    assert apart(resize_bilinear(image, size), pillow(image, size)) <= 1
+
+
+def test_shrinking_is_antialiased() -> None:
+    """Black and white columns one pixel wide: point sampling gives stripes, an antialiased filter gives grey."""
+    stripes = np.zeros((8, 64, 1), np.uint8)
+    stripes[:, ::2] = 255
+    inner = resize_bilinear(stripes, (8, 8))[:, 1:-1]
+    assert apart(inner, np.full_like(inner, 127)) <= 1
+
+
+@pytest.mark.parametrize(("value", "size"), [(0, (3, 90)), (255, (90, 3)), (77, (200, 200))])
+def test_a_flat_image_stays_flat(value: int, size: tuple[int, int]) -> None:
+    image = np.full((20, 30, 3), value, np.uint8)
+    np.testing.assert_array_equal(resize_bilinear(image, size), np.full((*size, 3), value))
+
+
+def test_the_whole_road_equals_torch() -> None:
+    """torchvision's ImageNet evaluation: shorter side 256, crop 224, /255, minus mean, over std, in float32."""
+    image = noise(300, 401, 3)
+    resized = Image.fromarray(image).resize((342, 256), Image.Resampling.BILINEAR)
+    left, top = round((342 - 224) / 2), round((256 - 224) / 2)
+    cropped = np.asarray(resized.crop((left, top, left + 224, top + 224)))
+    np.testing.assert_array_equal(IMAGENET.pixels(image).shape, cropped.shape)
+    assert apart(IMAGENET.pixels(image), cropped) <= 1
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET.mean, IMAGENET.std))
+    want = (torch.from_numpy(IMAGENET.pixels(image).copy()).permute(2, 0, 1).float().div(255) - mean) / std
+    got = IMAGENET(image)
+    assert got.dtype == np.float32
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, want.numpy())
+
+
+def test_without_resize_the_image_is_stretched() -> None:
+    image = noise(10, 40, 3)
+    np.testing.assert_array_equal(Preprocess((10, 10)).pixels(image), resize_bilinear(image, (10, 10)))
+    np.testing.assert_array_equal(Preprocess((10, 40)).pixels(image), image)
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "want"),
+    [((375, 500), 256, (256, 341)), ((500, 375), 256, (341, 256)), ((100, 100), 7, (7, 7)), ((3, 1000), 3, (3, 1000))],
+)
+def test_the_shorter_side_as_torchvision_computes_it(size, target, want) -> None:
+    assert shorter_side(size, target) == want
+
+
+@pytest.mark.parametrize(("have", "top"), [(7, 2), (8, 2), (9, 2), (10, 3)])
+def test_the_crop_is_centred_as_in_torchvision(have: int, top: int) -> None:
+    """torchvision rounds half to even: (9 - 4) / 2 = 2.5 gives 2, (7 - 4) / 2 = 1.5 gives 2."""
+    image = np.arange(have, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 1), np.uint8)
+    assert centre_crop(image, (4, 4))[0, 0, 0] == top
+
+
+def test_grey_and_colour_as_pillow_converts_them() -> None:
+    image = noise(20, 30, 4)
+    np.testing.assert_array_equal(
+        to_channels(image[:, :, :3], 1)[:, :, 0], np.asarray(Image.fromarray(image[:, :, :3]).convert("L"))
+    )
+    np.testing.assert_array_equal(to_channels(image, 3), np.asarray(Image.fromarray(image, "RGBA").convert("RGB")))
+    grey = image[:, :, 0]
+    np.testing.assert_array_equal(to_channels(grey, 3), np.asarray(Image.fromarray(grey).convert("RGB")))
+    np.testing.assert_array_equal(to_channels(grey, 1), to_channels(grey[:, :, None], 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 3), (9, 9, 4)])
+def test_every_kind_of_image_gives_the_networks_input(channels: int, shape: tuple[int, ...]) -> None:
+    assert Preprocess((5, 6), channels)(noise(*shape)).shape == (channels, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (noise(9, 9).astype(np.float32), r"float32 \[9, 9\]; uint8"),
+        (noise(9, 9, 2), "2 channels"),
+        (noise(9), r"uint8 \[9\]"),
+        (noise(1, 3, 9, 9), r"uint8 \[1, 3, 9, 9\]"),
+        (noise(0, 9, 3), r"uint8 \[0, 9, 3\]"),
+        (noise(9, 9, 0), r"uint8 \[9, 9, 0\]"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: np.ndarray, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Preprocess((5, 5))(image)
+
+
+def test_a_needle_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(BadInput, match="too long and thin"):
+        Preprocess((224, 224), resize=256)(noise(1, 60000, 3))
+
+
+def test_the_dictionary_round_trips() -> None:
+    for settings_ in (IMAGENET, Preprocess((32, 32), 1)):
+        assert Preprocess.from_dict(settings_.to_dict()) == settings_
+    assert IMAGENET.to_dict() == {
+        "size": [224, 224],
+        "channels": 3,
+        "resize": 256,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": [224]}, "size"),
+        ({"size": [0, 5]}, "size"),
+        ({"size": [10**9, 10**9]}, "size"),
+        ({"size": [1.5, 5]}, "size"),
+        ({"size": [True, True]}, "size"),
+        ({"size": "ab"}, "a list is needed"),
+        ({"channels": 2}, "channels"),
+        ({"channels": True}, "channels"),
+        ({"channels": None}, "channels"),
+        ({"resize": 100}, "resize 100; 224"),
+        ({"resize": 10**9}, "resize"),
+        ({"resize": "256"}, "resize"),
+        ({"mean": [0.1, 0.2]}, "mean"),
+        ({"mean": 0.5}, "a list is needed"),
+        ({"mean": [float("nan")]}, "mean"),
+        ({"std": [0.0]}, "std"),
+        ({"std": [-1.0]}, "std"),
+        ({"std": []}, "std"),
+        ({"std": ["1"]}, "std"),
+        ({"stdd": [1.0]}, "stdd: unknown preprocess setting; did you mean std"),
+    ],
+)
+def test_a_wrong_dictionary_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Preprocess.from_dict({**IMAGENET.to_dict(), **change})
+
+
+@pytest.mark.parametrize("values", [{}, [], None, "x"])
+def test_no_dictionary_is_refused(values: object) -> None:
+    with pytest.raises(BadInput, match="at least `size`"):
+        Preprocess.from_dict(values)  # type: ignore[arg-type]

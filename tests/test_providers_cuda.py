@@ -1,0 +1,195 @@
+"""Each thing that CUDA can lack is named: stand-ins for the driver and the libraries, and this very machine."""
+
+import mmap
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnxruntime as ort
+import pytest
+from onnx import parser
+
+from runtimes.base import Unavailable
+from runtimes.providers import cuda
+from runtimes.session import open_session
+
+MODEL = parser.parse_model(
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }'
+).SerializeToString()
+
+
+class Driver:
+    """libcuda.so.1 with so many devices, for CUDA `version` (13000 is 13.0)."""
+
+    def __init__(self, devices: int = 1, version: int = 13000, status: int = 0) -> None:
+        self.devices, self.version, self.status = devices, version, status
+
+    def cuInit(self, flags: int) -> int:
+        return self.status
+
+    def cuDriverGetVersion(self, pointer) -> int:
+        pointer._obj.value = self.version
+        return 0
+
+    def cuDeviceGetCount(self, pointer) -> int:
+        pointer._obj.value = self.devices
+        return 0
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch):
+    """A computer on which CUDA works; a test takes one thing away. `loaded` lists what was asked for."""
+    here = SimpleNamespace(driver=Driver(), missing=set(), loaded=[])
+
+    def load(name: str):
+        here.loaded.append(name)
+        if name in here.missing:
+            raise OSError(f"{name}: cannot open shared object file")
+        return here.driver
+
+    monkeypatch.setattr(cuda, "load_library", load)
+    monkeypatch.setattr(cuda.sys, "platform", "linux")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13"), raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return here
+
+
+def missing(message: str) -> None:
+    with pytest.raises(Unavailable, match=message):
+        cuda.require()
+
+
+def test_nothing_is_missing(computer, capfd: pytest.CaptureFixture[str]) -> None:
+    cuda.require()
+    assert computer.loaded == ["libcuda.so.1", *cuda.library_names("13.0", "linux")]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_build_without_cuda(computer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    missing(r"cuda: this onnxruntime .* is built without CUDA; .*onnxruntime-gpu")
+    assert computer.loaded == [], "nothing else is tried"
+
+
+@pytest.mark.parametrize(("platform", "name"), [("linux", "libcuda.so.1"), ("win32", "nvcuda.dll")])
+def test_no_driver(computer, monkeypatch: pytest.MonkeyPatch, platform: str, name: str) -> None:
+    monkeypatch.setattr(cuda.sys, "platform", platform)
+    computer.missing = {name}
+    missing(f"cuda: no NVIDIA driver \\({name} does not load\\); install the driver")
+    assert computer.loaded == [name]
+
+
+@pytest.mark.parametrize("driver", [Driver(devices=0), Driver(status=cuda.NO_DEVICE)])
+def test_no_device(computer, driver: Driver) -> None:
+    computer.driver = driver
+    missing("cuda: the driver is there, but no device; use cpu")
+
+
+def test_a_hidden_device(computer, monkeypatch: pytest.MonkeyPatch) -> None:
+    computer.driver = Driver(status=cuda.NO_DEVICE)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    missing("no device; CUDA_VISIBLE_DEVICES is '-1'")
+
+
+def test_a_driver_that_is_too_old(computer) -> None:
+    computer.driver = Driver(version=12040)
+    missing(r"the driver supports CUDA 12.4, onnxruntime needs 13.0; update the driver")
+
+
+def test_a_newer_driver_is_fine(computer) -> None:
+    computer.driver = Driver(version=14010)
+    cuda.require()
+
+
+def test_a_driver_that_does_not_start(computer) -> None:
+    computer.driver = Driver(status=803)
+    missing(r"does not start \(CUDA error 803\)")
+
+
+@pytest.mark.parametrize("name", cuda.library_names("13.0", "linux"))
+def test_a_missing_library_is_named(computer, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    computer.missing = {name}
+    missing(f"cuda: the library {name} is missing; pip install 'edgecnn\\[cuda\\]'")
+    assert capfd.readouterr() == ("", ""), "onnxruntime's own print reached the output"
+
+
+def test_the_libraries_of_this_build_are_on_our_list() -> None:
+    """What ONNX Runtime's CUDA library names in its own string table, for its own CUDA version, must be asked for."""
+    library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    if not library.is_file():
+        pytest.skip("this onnxruntime is built without CUDA")
+    major = ort.cuda_version.split(".")[0]
+    pattern = rb"\x00(lib(?:cublas|cublasLt|cudart|cufft|cudnn|curand)\.so\.\d+)(?=\x00)"
+    with library.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        named = {match.decode() for match in re.findall(pattern, data)}
+    named = {name for name in named if name.endswith(f".{major}") or "curand" in name}
+    assert len(named) >= 4
+    assert named <= set(cuda.library_names(ort.cuda_version, "linux"))
+
+
+def test_tf32_is_off_and_no_algorithm_is_left_to_default() -> None:
+    options = cuda.options()
+    assert options["use_tf32"] == "0"
+    assert options["cudnn_conv_algo_search"] in ("HEURISTIC", "EXHAUSTIVE")
+
+
+def test_cuda_on_this_machine_fails_fast_and_silently_or_really_runs() -> None:
+    """A fresh process, so that the time and the output are all there is."""
+    code = (
+        "import sys\nfrom runtimes.session import open_session\nfrom runtimes.base import Unavailable\n"
+        "data = sys.stdin.buffer.read()\n"
+        "try:\n    ran = open_session(data, 'cuda', threads=1).provider\n"
+        "except Unavailable as error:\n    ran = str(error)\n"
+        "sys.exit(0 if ran.startswith('cuda') else 1)\n"
+    )
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], input=MODEL, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    try:
+        cuda.require()
+    except Unavailable:
+        assert time.monotonic() - begin < 3  # 0.3 s here, on a shared machine
+
+
+def test_a_provider_that_onnxruntime_drops_silently_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where all checks pass and ONNX Runtime still comes back on the CPU alone."""
+    monkeypatch.setattr(cuda, "require", lambda: None)
+    real = ort.InferenceSession
+
+    def without_cuda(data, options, providers, **kwargs):
+        assert kwargs == {"enable_fallback": 0}
+        return real(data, options, providers=["CPUExecutionProvider"], **kwargs)
+
+    monkeypatch.setattr(ort, "InferenceSession", without_cuda)
+    with pytest.raises(Unavailable, match=r"^cuda: CUDAExecutionProvider refused"):
+        open_session(MODEL, "cuda", threads=1)
+
+
+def test_an_error_of_the_gpu_while_loading_is_unavailable_not_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "require", lambda: None)
+
+    def fails(*args, **kwargs):
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    with pytest.raises(Unavailable, match="out of memory"):
+        open_session(MODEL, "cuda", threads=1)
+
+
+@pytest.mark.cuda
+def test_the_gpu_really_runs() -> None:
+    import numpy as np
+
+    from runtimes.census import census
+
+    try:
+        cuda.require()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    found = census(MODEL, {"x": np.ones((1, 4), np.float32)}, "cuda")
+    assert [kernel.provider for kernel in found if kernel.op == "Relu"] == ["cuda"]
