@@ -111,7 +111,7 @@ def decide(
         return Decision(FLOAT, "no layer of this network can be int8: kept float", (base,), run, trial.threads)
     parity = compare(sessions[FLOAT], sessions[INT8], feeds, track)
     rival = _judge(sessions[INT8], run, parity, scores, trial.max_drop)
-    chosen, verdict = _choose(base, rival, trial.max_drop, trial.allow_slower)
+    chosen, verdict = _choose(base, rival, trial.allow_slower)
     return Decision(chosen, verdict, (base, rival), run, trial.threads)
 
 
@@ -165,7 +165,7 @@ def _over_budget(parity: ParityReport, scores: Mapping[str, float], drop: float,
     return f"int8 {what} (budget {100 * max_drop:.1f} %)"
 
 
-def _choose(base: Candidate, rival: Candidate, max_drop: float, allow_slower: bool) -> tuple[str, str]:
+def _choose(base: Candidate, rival: Candidate, allow_slower: bool) -> tuple[str, str]:
     """(name, sentence). The budget comes first; then speed, which --allow-slower waives."""
     assert rival.speedup is not None
     ratio = rival.speedup

@@ -4,7 +4,7 @@
                   ^ int8 weights --DQ, int32 bias --DQ
 
 Where the pairs go is decided in `placement`; the grids are those of `affine`: uint8 activations, int8 weights per
-output channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by everybody,
+output channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by all,
 because the float value does not exist; what a float node makes is read through a pair by int8 nodes only.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_qdq.py (oracle: kernels run).
 """

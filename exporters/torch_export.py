@@ -93,15 +93,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporter's progress lines and warnings away from the user; stdout is for results."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # torch's loggers bring their own handlers
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
@@ -199,7 +198,8 @@ def _cause(error: BaseException) -> str:
     """The innermost reason: the exporter wraps it in several layers of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)
+    hint = " (an `if` on values of the input? use torch.where)" if "data-dependent" in str(error) else ""
+    return first_line(error) + hint
 
 
 def first_line(error: BaseException) -> str:

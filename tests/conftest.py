@@ -1,0 +1,66 @@
+"""What several test files share: networks exported once a session, and photographs from scikit-learn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from edgecnn import stages
+from edgecnn.data import load_data
+from edgecnn.sources import Network, resolve
+from exporters.artifact import Stage
+from runtimes.base import Tensors
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A network of the zoo that has walked the float part of the real road."""
+
+    network: Network
+    model: onnx.ModelProto
+    stages: tuple[Stage, ...]
+    reference: stages.Reference
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 32 seeded crops of scikit-learn's two sample photographs."""
+    from sklearn.datasets import load_sample_images
+
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    pictures = load_sample_images().images
+    for i in range(32):
+        picture, side = pictures[i % 2], int(rng.integers(200, 400))
+        top, left = (int(rng.integers(0, n - side)) for n in picture.shape[:2])
+        Image.fromarray(picture[top : top + side, left : left + side]).save(folder / f"{i:02d}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def walk() -> Callable[[str], Walked]:
+    """`walk("resnet18")`: the network, seeded, after `stages.float_road`; each is exported once a session."""
+
+    @functools.cache
+    def walked(name: str) -> Walked:
+        network = resolve(name)
+        return Walked(network, *stages.float_road(network))
+
+    return walked
+
+
+@pytest.fixture(scope="session")
+def photo_feeds(photos: Path) -> Callable[[Network, int], list[Tensors]]:
+    """`photo_feeds(network, n)`: the first n photographs as feeds of one image."""
+
+    def feeds(network: Network, count: int) -> list[Tensors]:
+        return load_data(str(photos), network.preprocess).feeds(stages.INPUT_NAME, 1)[:count]
+
+    return feeds

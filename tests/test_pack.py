@@ -1,0 +1,90 @@
+"""A bundle that is written is one that can be read, is the same every time, and is not written when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from exporters import load
+from exporters.pack import pack
+from runtimes.base import CheckFailed
+from runtimes.bundle import open_bundle, verify
+from runtimes.session import open_session
+from test_placement import CONV_RELU_CONV, WEIGHTS, parse
+
+ABOUT: dict[str, Any] = {
+    "name": "made",
+    "task": "features",
+    "labels": [],
+    "preprocess": None,
+    "created_by": "edgecnn 0",
+    "chosen": "float",
+    "input": {"name": "x", "dtype": "float32", "shape": ["N", 3, 8, 8]},
+    "output": {"name": "y", "dtype": "float32", "shape": ["N", 4, 8, 8]},
+}
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    return parse(CONV_RELU_CONV, **WEIGHTS)
+
+
+def golden(model: onnx.ModelProto) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    x = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    return [x], [open_session(model)({"x": x})["y"]]
+
+
+def test_round_trip(model: onnx.ModelProto, tmp_path: Path) -> None:
+    inputs, outputs = golden(model)
+    pack(tmp_path / "m.edge", model, ABOUT, inputs, outputs, 0.0)
+    bundle = open_bundle(tmp_path / "m.edge")
+    assert (bundle.name, bundle.chosen, bundle.labels) == ("made", "float", ())
+    assert verify(bundle).passed
+    np.testing.assert_array_equal(bundle.golden()[0][0], inputs[0])
+    np.testing.assert_allclose(bundle.session()({"x": inputs[0]})["y"], outputs[0], atol=1e-5)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.edge"]
+
+
+def test_the_same_content_gives_the_same_bytes(model: onnx.ModelProto, tmp_path: Path) -> None:
+    for name in ("a.edge", "b.edge"):
+        pack(tmp_path / name, model, ABOUT, *golden(model), 0.0)
+    assert (tmp_path / "a.edge").read_bytes() == (tmp_path / "b.edge").read_bytes()
+
+
+def test_it_is_a_plain_zip(model: onnx.ModelProto, tmp_path: Path) -> None:
+    pack(tmp_path / "m.edge", model, ABOUT, *golden(model), 0.0)
+    with zipfile.ZipFile(tmp_path / "m.edge") as archive:
+        assert archive.namelist() == ["manifest.json", "model.onnx", "golden.npz"]
+        assert archive.testzip() is None
+        onnx.checker.check_model(onnx.load_from_string(archive.read("model.onnx")), full_check=True)
+        assert set(json.loads(archive.read("manifest.json"))["files"]) == {"model.onnx", "golden.npz"}
+
+
+def test_wrong_golden_outputs_write_nothing(model: onnx.ModelProto, tmp_path: Path) -> None:
+    inputs, outputs = golden(model)
+    with pytest.raises(CheckFailed, match="golden outputs differ by .* nothing written"):
+        pack(tmp_path / "m.edge", model, ABOUT, inputs, [outputs[0] + 1.0], 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_leaves_room_for_another_cpu(model: onnx.ModelProto, tmp_path: Path) -> None:
+    inputs, outputs = golden(model)
+    pack(tmp_path / "m.edge", model, ABOUT, inputs, [outputs[0] + 0.25], 0.25)
+    limit = open_bundle(tmp_path / "m.edge").manifest["golden"]["limit_max_abs"]
+    assert 0.5 < limit < 0.51
+
+
+def test_many_weights_lie_beside_the_model(
+    model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "EXTERNAL_ABOVE_BYTES", 100)
+    pack(tmp_path / "m.edge", model, ABOUT, *golden(model), 0.0)
+    bundle = open_bundle(tmp_path / "m.edge")
+    assert "model.onnx.data" in bundle.manifest["files"]
+    assert verify(bundle).passed

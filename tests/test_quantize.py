@@ -1,0 +1,121 @@
+"""The quantizer on real networks and photographs, beside ONNX Runtime's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from conftest import Walked
+from edgecnn.sources import Network
+from exporters.quantize import QuantRecipe, calibrate, quantize_model
+from runtimes.base import BadInput, Tensors
+from runtimes.census import census, kernels_dict
+from runtimes.parity import compare
+from runtimes.session import open_session
+from test_placement import CONV_RELU_CONV, WEIGHTS, parse
+
+IMAGES = 16
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, feeds: Sequence[Tensors]) -> None:
+        self.feeds: Iterator[Tensors] = iter(feeds)
+
+    def get_next(self) -> Tensors | None:
+        return next(self.feeds, None)
+
+
+def theirs(model: onnx.ModelProto, feeds: Sequence[Tensors], folder: Path) -> bytes:
+    """ONNX Runtime's static quantizer at its best for CPUs: U8S8, per channel, min-max."""
+    onnx.save(model, folder / "float.onnx")
+    quantize_static(
+        folder / "float.onnx",
+        folder / "int8.onnx",
+        Reader(feeds),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return (folder / "int8.onnx").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "convolutions"), [("resnet18", 20), ("mobilenet_v2", 52), ("lenet5", 2)])
+def test_as_good_as_onnx_runtimes_quantizer_and_every_conv_is_integer(
+    name: str,
+    convolutions: int,
+    walk: Callable[[str], Walked],
+    photo_feeds: Callable[[Network, int], list[Tensors]],
+    tmp_path: Path,
+) -> None:
+    walked = walk(name)
+    feeds = photo_feeds(walked.network, 2 * IMAGES)
+    seen, unseen = feeds[:IMAGES], feeds[IMAGES:]
+    ours = quantize_model(walked.model, seen, QuantRecipe()).model
+    ran = kernels_dict(census(ours, unseen[0]))
+    assert ran["QLinearConv"] == convolutions
+    assert "Conv" not in ran
+    assert "FusedConv" not in ran
+    original = open_session(walked.model)
+    our_snr = compare(original, open_session(ours), unseen).snr_db
+    their_snr = compare(original, open_session(theirs(walked.model, seen, tmp_path)), unseen).snr_db
+    assert our_snr >= their_snr - 1.0  # the same grids on the same images; 1 dB for the float logits and pools
+
+
+def test_calibration_is_the_range_that_numpy_sees() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    rng = np.random.default_rng(3)
+    feeds = [{"x": rng.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(5)]
+    ranges = calibrate(model, ["x", "r"], feeds, "minmax")
+    inputs = np.stack([feed["x"] for feed in feeds])
+    assert ranges["x"] == (float(inputs.min()), float(inputs.max()))
+    assert ranges["r"][0] == 0.0  # behind a ReLU
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.append(onnx.helper.make_tensor_value_info("r", onnx.TensorProto.FLOAT, None))
+    session = open_session(shown)
+    assert ranges["r"][1] == max(float(session(feed)["r"].max()) for feed in feeds)
+
+
+def test_nan_on_the_way_is_named() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    good = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    bad = {"x": np.full((1, 3, 8, 8), np.inf, np.float32)}
+    with pytest.raises(BadInput, match=r"tensor x is NaN or infinite on batch 1"):
+        calibrate(model, ["x"], [good, bad], "minmax")
+
+
+def test_no_images_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="no images"):
+        quantize_model(parse(CONV_RELU_CONV, **WEIGHTS), [], QuantRecipe())
+
+
+def test_a_quantized_model_is_not_quantized_again() -> None:
+    feed = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    once = quantize_model(parse(CONV_RELU_CONV, **WEIGHTS), [feed], QuantRecipe()).model
+    with pytest.raises(BadInput, match="quantized already"):
+        quantize_model(once, [feed], QuantRecipe())
+
+
+def test_an_old_opset_is_raised_for_the_channel_axis() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    model.opset_import[0].version = 11
+    feed = {"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    result = quantize_model(model, [feed], QuantRecipe()).model
+    assert result.opset_import[0].version == 13
+    assert kernels_dict(census(result, feed))["QLinearConv"] == 2
+
+
+def test_nothing_to_quantize_gives_the_reasons() -> None:
+    model = parse("g (float[N,4] x) => (float[N,4] y) { y = Neg(x) }")
+    result = quantize_model(model, [{"x": np.ones((1, 4), np.float32)}], QuantRecipe())
+    assert result.int8_nodes == 0
+    assert result.float_nodes == (("y", "Neg has no int8 kernel"),)
+    assert not any(n.op_type == "QuantizeLinear" for n in result.model.graph.node)

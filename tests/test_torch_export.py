@@ -1,0 +1,119 @@
+"""The exporter leaves BatchNorm alone, keeps what it was asked for, and names every node by its module."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from exporters import torch_export
+from exporters.graph import MODULE_KEY, get_meta, op_counts, opset
+from exporters.torch_export import export_module, module_runner
+from runtimes.base import BadInput
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    layers = {"stem": stem, "drop": nn.Dropout(0.5), "flat": nn.Flatten(), "head": nn.Linear(8 * 6 * 6, 4)}
+    return nn.Sequential(OrderedDict(layers))
+
+
+def feeds() -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{"input": rng.normal(size=(n, 3, 6, 6)).astype(np.float32)} for n in (1, 4)]
+
+
+def test_the_batchnorm_survives_and_the_dropout_does_not() -> None:
+    module = small().train()
+    model = export_module(module, (3, 6, 6))
+    ops = op_counts(model)
+    assert ops["BatchNormalization"] == 1
+    assert "Dropout" not in ops
+    assert module.training  # the caller's flags come back
+    assert module.stem[1].training
+    reference = module_runner(module, ["output"])
+    compare(reference, open_session(model), feeds()).require(snr_db=120)  # float32 sums of 27 and 288 products
+
+
+def test_every_node_has_its_module_and_no_trace_of_this_machine() -> None:
+    model = export_module(small(), (3, 6, 6))
+    modules = {n.op_type: get_meta(n)[MODULE_KEY] for n in model.graph.node}
+    assert modules["Conv"] == "stem.0"
+    assert modules["BatchNormalization"] == "stem.1"
+    assert modules["Gemm"] == "head"
+    assert len({n.name for n in model.graph.node}) == len(model.graph.node)
+    assert next(n.name for n in model.graph.node if n.op_type == "Conv") == "stem.0/Conv"
+    text = model.SerializeToString()
+    assert __file__.encode() not in text
+    assert b"site-packages" not in text
+
+
+def test_the_batch_is_free_or_one() -> None:
+    free = export_module(small(), (3, 6, 6))
+    assert open_session(free).inputs[0].shape == ("batch", 3, 6, 6)
+    fixed = export_module(small(), (3, 6, 6), dynamic_batch=False)
+    assert open_session(fixed).inputs[0].shape == (1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("version", [17, 18, 20, 21])
+def test_the_opset_is_the_one_that_was_asked_for(version: int) -> None:
+    module = small()
+    model = export_module(module, (3, 6, 6), opset_version=version)
+    assert opset(model) == version
+    compare(module_runner(module, ["output"]), open_session(model), feeds()).require(snr_db=120)  # as above
+
+
+def test_an_opset_that_torch_will_not_give_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter answers 17 with 18, without a word, where it cannot convert downwards."""
+    given = export_module(small(), (3, 6, 6), opset_version=18)
+    monkeypatch.setattr(torch_export, "_to_proto", lambda program: given)
+    with pytest.raises(BadInput, match="opset 17: torch's exporter gave 18; ask for --opset 18"):
+        export_module(small(), (3, 6, 6), opset_version=17)
+
+
+def test_the_same_module_gives_the_same_bytes() -> None:
+    one, two = (export_module(small(), (3, 6, 6)).SerializeToString() for _ in range(2))
+    assert one == two
+
+
+def test_a_batch_that_is_baked_in_is_an_error() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(2, 108) * 2
+
+    with pytest.raises(BadInput, match="batch: the network fixes it to 2 .* export with --static"):
+        export_module(Fixed(), (3, 6, 6))
+
+
+def test_a_wrong_shape_is_one_line() -> None:
+    with pytest.raises(BadInput, match=r"does not run on an input of shape 2,3,7,7: .*; see --input-shape") as caught:
+        export_module(small(), (3, 7, 7))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_torch_cannot_trace_is_one_line() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if float(x.sum()) > 0 else x - 1
+
+    with pytest.raises(BadInput, match=r"torch cannot export this network: .*use torch\.where") as caught:
+        export_module(Branching(), (3, 4, 4))
+    assert "\n" not in str(caught.value)
+
+
+def test_several_outputs_keep_their_order() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"b": x * 2, "a": x + 1}
+
+    model = export_module(Two(), (1, 2, 2), output_names=("out",))
+    feed = {"input": np.ones((1, 1, 2, 2), np.float32)}
+    assert [info.name for info in open_session(model).outputs] == ["out_0", "out_1"]
+    reference = module_runner(Two(), ["out_0", "out_1"])
+    compare(reference, open_session(model), [feed]).require(max_abs=0.0)
