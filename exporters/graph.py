@@ -162,7 +162,7 @@ class Graph:
 
     def prune(self) -> int:
         """Drop nodes nobody needs and initializers nobody reads (graph inputs stay); returns how many nodes went."""
-        needed = set(self.outputs) | self.captured
+        needed = set(self.outputs)
         kept: list[onnx.NodeProto] = []
         for node in reversed(self.proto.node):
             if any(name in needed for name in node.output if name):
@@ -178,6 +178,10 @@ class Graph:
             del self.proto.initializer[:]
             self.proto.initializer.extend(kept_tensors)
             self.reindex()
+        for value in [
+            v for v in self.proto.value_info if v.name not in self.producer and v.name not in self.initializers
+        ]:
+            self.proto.value_info.remove(value)
         return gone
 
 

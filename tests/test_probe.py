@@ -1,0 +1,96 @@
+"""exporters/probe.py: models that the checker accepts and that must not be run in this process."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper, parser
+
+from exporters.load import check_model
+from exporters.probe import probe
+from runtimes.base import BadInput
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+
+
+def model(text: str, **values: object) -> onnx.ModelProto:
+    made = parser.parse_model(HEAD + text)
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+    check_model(made, "the checker must accept it, or this test is about nothing")
+    return made
+
+
+def loop(rounds: int) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["a", "x"], ["b"])]
+    inner = [value("i", 7, []), value("go", 9, []), value("a", 1, [2])], [value("go_on", 9, []), value("b", 1, [2])]
+    body = helper.make_graph(nodes, "body", *inner)
+    node = helper.make_node("Loop", ["n", "k", "x"], ["y"], body=body)
+    graph = helper.make_graph([node], "g", [value("x", 1, [2])], [value("y", 1, [2])])
+    graph.initializer.append(numpy_helper.from_array(np.int64(rounds).reshape(()), "n"))
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "k"))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+MIN = np.iinfo(np.int64).min
+HOSTILE = {
+    "constant division kills the process": (
+        model("g (int64[1] x) => (int64[1] y) { q = Div(a, b) y = Add(x, q) }", a=[MIN], b=[np.int64(-1)]),
+        "SIGFPE",
+    ),
+    "64 GiB from a few bytes": (
+        model("g (float[1] x) => (float[N] y) { c = ConstantOfShape(n) y = Add(x, c) }", n=[np.int64(2**34)]),
+        "x",
+    ),
+    "negative variance": (
+        model(
+            "g (float[1,1,2] x) => (float[1,1,2] y) { y = BatchNormalization(x, a, a, a, v) }",
+            a=np.ones(1, np.float32),
+            v=-np.ones(1, np.float32),
+        ),
+        "output y holds NaN or Inf",
+    ),
+    "noise": (
+        model("g (float[4] x) => (float[4] y) { r = RandomNormalLike(x) y = Add(x, r) }"),
+        "differs between two runs",
+    ),
+    "open size": (model("g (float[N,3,H,8] x) => (float[N,3,H,8] y) { y = Relu(x) }"), "--input-shape"),
+    "no operator": (model("g (float[2] x) => (float[2] y) { y = Relu(x) }"), "my.op"),
+}
+HOSTILE["no operator"][0].opset_import.append(helper.make_opsetid("my.op", 1))
+HOSTILE["no operator"][0].graph.node[0].domain = "my.op"
+
+
+@pytest.mark.parametrize(("bad", "said"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_models_are_refused_in_one_line(bad: onnx.ModelProto, said: str) -> None:
+    if said == "SIGFPE" and platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("only x86 processors trap an integer division that overflows")
+    with pytest.raises(BadInput) as caught:
+        probe(bad, "bad.onnx", timeout_s=20)
+    message = str(caught.value)
+    assert message.startswith("bad.onnx: ")
+    assert said in message
+    assert len(message) < 300
+
+
+def test_a_loop_that_never_ends_is_stopped() -> None:
+    probe(loop(10), "ten.onnx", timeout_s=20)
+    with pytest.raises(BadInput, match=r"endless.onnx: .*longer than 2 s"):
+        probe(loop(2**62), "endless.onnx", timeout_s=2)
+
+
+def test_good_models_pass() -> None:
+    net = model("g (float[N,3,8,8] x) => (float[N,3,8,8] y) { y = Relu(x) }")
+    before = net.SerializeToString()
+    probe(net, "net.onnx", timeout_s=20)
+    assert net.SerializeToString() == before
+    open_size = model("g (float[N,3,H,8] x) => (float[N,3,H,8] y) { y = Relu(x) }")
+    probe(open_size, "net.onnx", input_shapes={"x": (1, 3, 4, 8)}, timeout_s=20)
+
+
+def test_what_comes_out_may_be_left_out_of_account() -> None:
+    probe(HOSTILE["negative variance"][0], "nan.onnx", finite=False, timeout_s=20)
+    probe(HOSTILE["noise"][0], "noise.onnx", finite=False, timeout_s=20)
