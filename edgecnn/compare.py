@@ -43,10 +43,7 @@ class CheckReport:
     max_abs: dict[str, float]
     default_limit: bool
     parity: ParityReport
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        return self.parity.failures(snr_db=self.snr_db, max_abs=self.max_abs or None, top1=self.top1)
+    failures: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -119,9 +116,10 @@ def check(
     default = snr_db is None and top1 is None and not given
     if default:
         snr_db = INT8_SNR_DB if any(subject.quantized for subject in subjects) else FLOAT_SNR_DB
-    return CheckReport(
-        subjects[0].name, subjects[1].name, words, snr_db, top1, _by_output(given, parity), default, parity
-    )
+    max_abs = _by_output(given, parity)
+    failures = parity.failures(snr_db=snr_db, max_abs=max_abs or None, top1=top1)
+    names = (subject.name for subject in subjects)
+    return CheckReport(*names, words, snr_db, top1, max_abs, default, parity, failures)
 
 
 def parse_limit(text: str | float) -> tuple[str | None, float]:

@@ -21,9 +21,9 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper
 
+from edgecnn.onnx_shapes import Sizes, shapes_of
 from exporters.graph import MODULE_KEY, Graph, get_meta
 
-Sizes = tuple[int, ...]
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 NOT_LAYERS = ("Constant", "Identity", *QUANTIZERS)
@@ -61,34 +61,6 @@ def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None) -> 
             return None
         return math.isqrt(math.prod(given) * math.prod(weight) * math.prod(output))  # MK KN MN, transposed or not
     return 0
-
-
-def shapes_of(model: onnx.ModelProto, given: Mapping[str, Sizes]) -> dict[str, tuple[Sizes, int]]:
-    """Tensor name -> (sizes, element type) by shape inference with open dimensions as 1 (or as `given`)."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.value_info[:]
-    constants = {tensor.name for tensor in copy.graph.initializer}
-    for value in copy.graph.input:
-        if value.name not in constants:
-            _fix(value, given.get(value.name))
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")  # a symbol written there would hide the number that is inferred
-    inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
-    found = {}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
-            found[value.name] = (tuple(dim.dim_value for dim in tensor.shape.dim), tensor.elem_type)
-    return found | {t.name: (tuple(t.dims), t.data_type) for t in model.graph.initializer}
-
-
-def _fix(value: onnx.ValueInfoProto, sizes: Sizes | None) -> None:
-    for i, dim in enumerate(value.type.tensor_type.shape.dim):
-        if sizes is not None and i < len(sizes):
-            dim.dim_value = sizes[i]
-        elif not dim.HasField("dim_value"):
-            dim.dim_value = 1
 
 
 class Numbers:

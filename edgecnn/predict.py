@@ -2,8 +2,8 @@
 
     image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  scores  --softmax-->  top k
 
-A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. Scores that are probabilities already (none negative,
-sum 1) are left as they are. Test: tests/test_predict.py.
+A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. Scores that are
+probabilities already (none negative, sum 1) are left as they are. Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 
 from edgecnn.arrays import read_npy
 from edgecnn.data import from_array, load_data
-from edgecnn.images import SUFFIXES, read_image
+from edgecnn.folders import SUFFIXES
+from edgecnn.images import read_image
 from edgecnn.samples import Samples
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed

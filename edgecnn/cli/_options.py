@@ -36,8 +36,10 @@ input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="In
 provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
 threads = option("--threads", type=click.IntRange(min=1), group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip
+race_threads = option("--threads", type=click.IntRange(min=1), default=1, group="Machine",
+                      help="Threads in the race; on one, CPU time can be trusted most.")  # fmt: skip
 batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
-limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images of the data.")
+limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images.")
 calib = option("--calib", required=True, metavar="DATA", group="Data",
                help="Images that show typical activations: a folder, .npz, .npy, `digits`, or `random`.")  # fmt: skip
 data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")

@@ -31,7 +31,9 @@ def decibel(value: float | None) -> str:
 
 def stages(page: Page, steps: Iterable[Stage]) -> None:
     columns = ("stage", ">seconds", ">size", ">nodes", ">SNR to PyTorch", ">largest difference", "note")
-    rows = [(s.name, s.seconds, size(s.size_bytes), s.nodes, decibel(s.snr_db), s.max_abs, s.note) for s in steps]
+    rows = [
+        (s.name, f"{s.seconds:.2f}", size(s.size_bytes), s.nodes, decibel(s.snr_db), s.max_abs, s.note) for s in steps
+    ]
     page.table(columns, rows)
 
 

@@ -23,10 +23,11 @@ from edgecnn.cli._result import Result
 @options.num_classes
 @options.calib
 @options.data
+@options.limit
 @options.calibrator
 @options.max_drop
 @options.allow_slower
-@options.threads
+@options.race_threads
 @options.seed
 def command(
     source: str,
@@ -37,10 +38,11 @@ def command(
     num_classes: int | None,
     calib: str,
     data: str | None,
+    limit: int | None,
     calibrator: str,
     max_drop: float,
     allow_slower: bool,
-    threads: int | None,
+    threads: int,
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
@@ -49,6 +51,6 @@ def command(
 
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
-                       num_classes=num_classes, calibrator=calibrator, max_drop=max_drop, threads=threads,
+                       num_classes=num_classes, calibrator=calibrator, max_drop=max_drop, limit=limit, threads=threads,
                        allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)

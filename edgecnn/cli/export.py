@@ -22,6 +22,7 @@ from edgecnn.cli._result import Result
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
 @option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
+@options.seed
 def command(
     source: str,
     output: Path,
@@ -33,6 +34,7 @@ def command(
     dynamic: bool,
     fold: bool,
     simplify: bool,
+    seed: int,
 ) -> Result:
     """Export a PyTorch network to ONNX and prove that it still gives the same outputs."""
     from edgecnn import api
@@ -40,7 +42,8 @@ def command(
 
     check_output(output, force)
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes, opset=opset,
-                        dynamic=dynamic, fold=fold, simplify=simplify, force=force, track=options.track())  # fmt: skip
+                        dynamic=dynamic, fold=fold, simplify=simplify, force=force, seed=seed,
+                        track=options.track())  # fmt: skip
     last = report.stages[-1]
     return Result(
         report.to_dict(),

@@ -25,7 +25,7 @@ from edgecnn.cli._result import Result
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
 @options.max_drop
 @options.allow_slower
-@options.threads
+@options.race_threads
 @options.seed
 def command(
     model: Path,
@@ -39,7 +39,7 @@ def command(
     exclude: tuple[str, ...],
     max_drop: float,
     allow_slower: bool,
-    threads: int | None,
+    threads: int,
     seed: int,
 ) -> Result:
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
@@ -48,6 +48,6 @@ def command(
 
     check_output(output, force)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, data=data, limit=limit, threads=threads or 1, seed=seed,
+                          max_drop=max_drop, data=data, limit=limit, threads=threads, seed=seed,
                           allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict)

@@ -28,5 +28,5 @@ def command(bundle: Path, inputs: tuple[Path, ...], top: int, provider: str, thr
     return Result(
         report.to_dict(),
         lambda page: page.table(("input", "label", ">score", "then"), rows),
-        f"{len(rows)} images through {bundle} on {provider}.",
+        f"{len(rows)} image{'s' if len(rows) != 1 else ''} through {bundle} on {provider}.",
     )

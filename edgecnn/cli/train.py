@@ -13,23 +13,35 @@ from edgecnn.cli._result import Result
 
 
 @register("train", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors")
-@click.argument("name")
+@click.argument("name", metavar="SOURCE")
 @option("--data", default="digits", metavar="DATA", group="Data", help="Labelled images; `digits` is built in.")
 @options.output("the weights (.safetensors)")
 @options.force
 @option("--epochs", type=click.IntRange(min=1), group="Training", help="Default: what the network is known to need.")
+@option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), default=0.1, group="Training", help="Peak learning rate."
+)
+@options.input_shape
 @options.num_classes
 @options.seed
 def command(
-    name: str, data: str, output: Path, force: bool, epochs: int | None, num_classes: int | None, seed: int
+    name: str,
+    data: str,
+    output: Path,
+    force: bool,
+    epochs: int | None,
+    rate: float,
+    input_shape: str | None,
+    num_classes: int | None,
+    seed: int,
 ) -> Result:
-    """Train a small network of the zoo, seeded, and write its weights."""
+    """Train a small classifier, seeded, and write its weights."""
     from edgecnn import api
     from runtimes.files import check_output
 
     check_output(output, force)
-    report = api.train(name, data, output, epochs=epochs, num_classes=num_classes, seed=seed, force=force,
-                       track=options.track())  # fmt: skip
+    report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, input_shape=input_shape,
+                       num_classes=num_classes, force=force, track=options.track())  # fmt: skip
     document = report.to_dict()
     return Result(
         document,

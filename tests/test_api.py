@@ -1,0 +1,70 @@
+"""Every command has a Python call of the same name, and every option is one of its arguments."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from edgecnn import api
+from edgecnn.cli._click import Command, group
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = group.list_commands(click.Context(group))
+ONLY_SHOWN = {"inspect": {"layers"}}
+"""Options that choose what is printed, not what is computed."""
+NOT_OPTIONS = {"track"}
+SPELLED_OUT = {("build", "threads")}
+"""The call says None for what the help spells out: one thread."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_arguments_of_the_call(name: str) -> None:
+    command = group.get_command(click.Context(group), name)
+    assert isinstance(command, Command)
+    options = {p.name for p in command.params if p.expose_value} - ONLY_SHOWN.get(name, set())
+    arguments = set(inspect.signature(getattr(api, name)).parameters)
+    assert options == arguments - NOT_OPTIONS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_the_same(name: str) -> None:
+    command = group.get_command(click.Context(group), name)
+    assert isinstance(command, Command)
+    needed = [word for p in command.params if p.required for word in _spelled(p)]
+    given = command.make_context(name, needed).params
+    arguments = inspect.signature(getattr(api, name)).parameters
+    for option in given.keys() & arguments.keys() - {p.name for p in command.params if p.required}:
+        default = arguments[option].default
+        same = (given[option] or None) == (default or None) or str(given[option]) == str(default)
+        assert same or (name, option) in SPELLED_OUT, (option, given[option], default)
+
+
+def _spelled(param: click.Parameter) -> list[str]:
+    return ["x"] if isinstance(param, click.Argument) else [param.opts[-1], "x"]
+
+
+def test_the_calls_are_the_commands() -> None:
+    assert sorted(api.HOMES) == sorted(api.__all__) == sorted(dir(api)) == NAMES
+    with pytest.raises(AttributeError, match="buld"):
+        _ = api.buld  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_what_is_there() -> None:
+    """The imports under TYPE_CHECKING name the same homes as HOMES."""
+    text = (ROOT / "edgecnn/api.py").read_text()
+    for name, home in api.HOMES.items():
+        module, function = home.split(":")
+        assert f"    from {module} import {function} as {name}\n" in text
+
+
+def test_importing_the_facade_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from edgecnn import api; api.bench; print(sorted({'torch', 'onnx', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

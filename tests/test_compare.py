@@ -1,0 +1,174 @@
+"""`edgecnn check`: agreement is found where it is, disagreement is named, and nothing unequal passes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from edgecnn.cli import main
+from edgecnn.compare import FLOAT_SNR_DB, INT8_SNR_DB, check, parse_limit, renamed
+from exporters.torch_export import export_module
+from runtimes.base import BadInput
+from small_nets import conv_net, model, save
+
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    input_shape = (3, 12, 12)
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 10))
+
+class Two(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        return y, 2 * y
+"""
+
+
+def scaled(net: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto:
+    """`net` with one weight multiplied."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(net)
+    for tensor in copy.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
+    return copy
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """One network, the same one again, and one whose last weights are 10 % larger."""
+    net = conv_net()
+    names = ("a.onnx", "b.onnx", "c.onnx")
+    made = (net, net, scaled(net, "v", 1.1))
+    a, b, c = (save(one, tmp_path / name) for one, name in zip(made, names, strict=True))
+    return a, b, c
+
+
+def test_a_model_agrees_with_itself_exactly(nets: tuple[Path, Path, Path]) -> None:
+    report = check(nets[0], nets[1], atol=[0])
+    assert report.passed
+    assert report.parity.max_abs == 0
+    assert report.to_dict()["outputs"][0]["snr_db"] == 999  # JSON has no infinity
+    assert report.failure is None
+
+
+def test_ten_percent_in_the_last_layer_is_found(nets: tuple[Path, Path, Path]) -> None:
+    """y = v g + d: with d small the noise is a tenth of the signal, 20 dB, which is no float round-off."""
+    report = check(nets[0], nets[2])
+    assert not report.passed
+    assert 10 < report.parity.snr_db < 30
+    assert report.snr_db == FLOAT_SNR_DB
+    assert "does NOT agree" in report.verdict
+    assert "(the default)" in report.verdict
+    assert report.failure is not None
+    assert "is below the limit of 40 dB" in str(report.failure)
+
+
+def test_limits_that_are_given_replace_the_default(nets: tuple[Path, Path, Path]) -> None:
+    assert check(nets[0], nets[2], snr_db=10).passed
+    assert check(nets[0], nets[2], atol=["y:100"]).passed
+    assert not check(nets[0], nets[2], atol=["1e-6"]).passed
+    assert not check(nets[0], nets[2], atol=["100", "y:1e-6"]).passed  # the one for this output counts
+    assert check(nets[0], nets[2], top1=0.1).snr_db is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"atol": ["z:1"]}, "z: unknown output; known: y"),
+        ({"atol": ["y:much"]}, "not a number"),
+        ({"atol": ["-1"]}, "must be a number of 0 or more"),
+        ({"atol": ["nan"]}, "must be a number of 0 or more"),
+        ({"snr_db": float("nan")}, "must be a finite number"),
+        ({"weights": Path("w.pt")}, "neither model is a PyTorch network"),
+        ({"input_shape": "1,3,9,9"}, "wants float32"),
+        ({"data": "digts"}, "did you mean digits"),
+    ],
+)
+def test_what_cannot_be_asked(arguments: dict[str, object], message: str, nets: tuple[Path, Path, Path]) -> None:
+    with pytest.raises(BadInput, match=message):
+        check(nets[0], nets[1], **arguments)  # type: ignore[arg-type]
+
+
+def test_nan_never_passes(nets: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    broken = save(scaled(conv_net(), "v", float("nan")), tmp_path / "nan.onnx")
+    for pair in ((nets[0], broken), (broken, broken)):
+        report = check(*pair, snr_db=-1000)
+        assert not report.passed
+        assert "NaN or Inf" in report.failures[0]
+        assert json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_inputs_are_matched_by_position_when_names_differ() -> None:
+    double = renamed(lambda feeds: {"y": feeds["b"] * 2}, ["a"], ["b"])
+    assert double({"a": np.ones(1)})["y"] == 2
+    with pytest.raises(BadInput, match="the two models eat different things"):
+        renamed(dict, ["a"], ["b", "c"])
+
+
+def test_int8_models_are_held_to_their_own_default(tmp_path: Path) -> None:
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 4] y) {{ {} }}'
+    plain = save(model(text.format("y = Identity (x)")), tmp_path / "float.onnx")
+    rounded = model(
+        text.format("q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"), s=np.float32(0.1), z=np.int8(0)
+    )
+    report = check(plain, save(rounded, tmp_path / "int8.onnx"))
+    assert report.snr_db == INT8_SNR_DB
+    assert report.passed
+    assert 20 < report.parity.snr_db < FLOAT_SNR_DB  # step 0.1: 10 log10(12 / 0.01) = 31 dB for values of variance 1
+
+
+def test_real_images_can_be_used(nets: tuple[Path, Path, Path]) -> None:
+    report = check(nets[0], nets[1], data="digits", limit=20, batch=8)
+    assert (report.parity.images, report.data) == (20, "digits")
+
+
+def test_a_pytorch_network_against_its_export(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    source = f"{tmp_path / 'nets.py'}:Net"
+    from edgecnn.sources import resolve
+
+    network = resolve(source)
+    exported = save(export_module(network.module, network.input_shape), tmp_path / "net.onnx")
+    report = check(source, exported, snr_db=90)  # float32 round-off of a two-layer network leaves over 100 dB
+    assert report.passed, report.failures
+    assert check(exported, source, snr_db=90).passed
+    other = tmp_path / "other.pt"
+    torch.save({k: v + 1 for k, v in network.module.state_dict().items()}, other)
+    assert not check(source, exported, weights=other).passed
+
+
+def test_the_number_of_outputs_must_agree(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    report = check(f"{tmp_path / 'nets.py'}:Net", f"{tmp_path / 'nets.py'}:Two", snr_db=-1000)
+    assert not report.passed
+    assert "missing on one side" in report.failures[0]
+
+
+def test_the_command_prints_the_result_and_then_fails(
+    nets: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(nets[0]), str(nets[2]), "--json"]) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["passed"] is False
+    assert document["outputs"][0].keys() >= {"name", "max_abs", "snr_db", "top1"}
+    assert err.startswith(f"error: {nets[2]}: output y: SNR")
+    assert main(["check", str(nets[0]), str(nets[1])]) == 0
+    assert "agrees with" in capsys.readouterr().out
+
+
+def test_limits_are_parsed_from_the_right() -> None:
+    assert [parse_limit(text) for text in ("1", "a:2", "a:b:3e-1", 0.5)] == [
+        (None, 1.0), ("a", 2.0), ("a:b", 0.3), (None, 0.5),
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""`edgecnn doctor`: what it says is true here, and each trap it knows is found when it is there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import replace
+from types import SimpleNamespace
+
+import onnxruntime
+import pytest
+
+from edgecnn import doctor as doctors
+from edgecnn.cli import main
+from edgecnn.doctor import disk_problems, doctor, machine_problems, package_problems
+from runtimes.base import Unavailable
+from runtimes.machine import Machine
+
+FINE = dict.fromkeys(doctors.REQUIRED, "9.9") | {"onnxruntime": "1.31.1"}
+VNNI = Machine("Xeon", ("avx2", "avx512", "vnni"), 2, 2, 24_000, "Linux 6 x86_64", "3.11", "2.4", "1.31")
+
+
+def test_it_tells_the_truth_about_this_machine() -> None:
+    found = doctor()
+    assert found.python == platform.python_version()
+    assert found.packages["torch"] == importlib.metadata.version("torch")
+    works = {provider.name: provider.works for provider in found.providers}
+    assert works["cpu"]
+    assert set(works) >= {"cpu", "cuda"}
+    if works["cuda"]:
+        assert "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    assert found.failure is None
+
+
+def test_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.keys() == {"python", "packages", "providers", "cpu", "problems"}
+    assert {"name", "works", "cause"} == set(document["providers"][0])
+    assert {"cpu", "isa", "cores", "threads"} <= document["cpu"].keys()
+
+
+def test_nothing_is_in_the_way_of_a_good_machine() -> None:
+    assert list(package_problems(FINE)) == []
+    assert list(machine_problems(VNNI)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "message"),
+    [
+        ({"torch": None}, "error", "torch: is not installed; run `pip install torch`"),
+        ({"onnxruntime": None}, "error", "onnxruntime: is not installed"),
+        ({"onnxruntime-gpu": "1.31.1"}, "warning", "onnxruntime-gpu and onnxruntime: hide each other"),
+        ({"onnxruntime": "1.19.2"}, "warning", "onnxruntime: 1.19.2 is older than 1.22"),
+    ],
+)
+def test_problems_of_packages(changes: dict[str, str | None], level: str, message: str) -> None:
+    found = list(package_problems({**FINE, **changes}))
+    assert [(p.level, p.message.startswith(message)) for p in found] == [(level, True)]
+
+
+def test_a_runtime_whose_files_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left after one of two wheels was uninstalled: the metadata is there, the module is empty."""
+    monkeypatch.setattr(doctors.importlib.util, "find_spec", lambda name: None)
+    assert ["its files are gone" in p.message for p in package_problems(FINE)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"isa": ("avx2",)}, "has no VNNI instructions"),
+        ({"isa": ("neon",), "os": "Linux 6 aarch64"}, "has no dot-product instructions"),
+        ({"threads": 1}, "1 of 2 cores may be used here"),
+        ({"memory_mb": 1000}, "1000 MB may be used"),
+    ],
+)
+def test_problems_of_the_machine(changes: dict[str, object], message: str) -> None:
+    (problem,) = machine_problems(replace(VNNI, **changes))  # type: ignore[arg-type]
+    assert message in problem.message
+
+
+def test_an_arm_machine_needs_no_vnni() -> None:
+    assert list(machine_problems(replace(VNNI, isa=("neon", "dotprod"), os="Darwin 24 arm64"))) == []
+
+
+def test_threads_of_openmp_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert ["OMP_NUM_THREADS=64" in p.message for p in machine_problems(VNNI)] == [True]
+
+
+def test_a_full_or_missing_temporary_folder() -> None:
+    def missing(folder: str) -> tuple[int, int, int]:
+        raise FileNotFoundError(2, "No such file or directory", folder)
+
+    assert list(disk_problems(lambda folder: (0, 0, 10**12))) == []
+    assert ["MB free" in p.message for p in disk_problems(lambda folder: (0, 0, 10**6))] == [True]
+    assert [p.level for p in disk_problems(missing)] == ["error"]
+
+
+def test_an_error_is_exit_4(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = doctors.version
+    monkeypatch.setattr(doctors, "version", lambda name: None if name == "torch" else real(name))
+    assert main(["doctor"]) == Unavailable.exit_code
+    assert capsys.readouterr().err == "error: torch: is not installed; run `pip install torch`\n"
+
+
+def test_a_broken_provider_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("libcuda.so.1: wrong ELF class")
+
+    monkeypatch.setattr(doctors.plugins, "load", lambda *args: SimpleNamespace(require=broken))
+    assert all(not p.works and "wrong ELF class" in p.cause for p in doctor().providers)

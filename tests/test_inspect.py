@@ -1,0 +1,180 @@
+"""The counts of `edgecnn inspect`, held against PyTorch's own counts and against shapes multiplied out by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgecnn.inspect import inspect, inspect_model
+from edgecnn.onnx_numbers import node_macs
+from exporters.torch_export import export_module
+from runtimes.base import BadInput
+from small_nets import conv_net, model, save
+
+
+class Mixed(nn.Module):
+    """Grouped, depthwise, strided, dilated, transposed and fully connected layers in one network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+            nn.Conv2d(8, 16, 3, groups=2, dilation=2), nn.PReLU(16),
+            nn.Conv2d(16, 16, 5, groups=16, padding=2, bias=False), nn.SiLU(),
+            nn.ConvTranspose2d(16, 6, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(6 * 25 * 25, 7), nn.Linear(7, 5, bias=False),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def test_counts_of_an_exported_network_are_pytorchs() -> None:
+    """Oracles: parameters() of the module, and torch's FLOP counter (2 FLOPs are 1 MAC)."""
+    module = Mixed().eval()
+    image = torch.zeros(1, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(image)
+    found = inspect_model(export_module(module, (3, 32, 32)), "mixed", 0)
+    assert found.macs == counter.get_total_flops() // 2
+    added = 8 + 16  # torch's exporter writes a zero bias for each convolution that has none
+    assert found.params == sum(p.numel() for p in module.parameters()) + added
+    assert sum(layer.params for layer in found.layers) == found.params  # no weight is shared here
+    assert {layer.module for layer in found.layers if layer.op == "Conv"} == {"layers.0", "layers.3", "layers.5"}
+
+
+def test_shared_weights_count_once() -> None:
+    shared = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 4] x) => (float[N, 4] y) '
+        "{ a = MatMul (x, w) r = Relu (a) y = MatMul (r, w) }",
+        w=np.ones((4, 4), np.float32),
+    )
+    found = inspect_model(shared, "shared", 0)
+    assert (found.params, found.macs) == (16, 32)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "output", "macs"),
+    [
+        ("Conv", [(1, 3, 8, 8), (16, 3, 3, 3)], (1, 16, 6, 6), 16 * 36 * 27),
+        ("Conv", [(1, 8, 9), (8, 1, 3)], (1, 8, 7), 8 * 7 * 3),  # 1-D, depthwise
+        ("ConvTranspose", [(1, 4, 5, 5), (4, 6, 2, 2)], (1, 6, 10, 10), 100 * 24),
+        ("QLinearConv", [(1, 3, 8, 8), (), (), (16, 3, 3, 3)], (1, 16, 6, 6), 16 * 36 * 27),
+        ("Gemm", [(2, 7), (7, 5)], (2, 5), 70),
+        ("Gemm", [(7, 2), (5, 7)], (2, 5), 70),  # both transposed
+        ("MatMul", [(2, 3, 4, 5), (5, 6)], (2, 3, 4, 6), 2 * 3 * 4 * 6 * 5),
+        ("Relu", [(1, 2)], (1, 2), 0),
+        ("Conv", [None, (16, 3, 3, 3)], None, None),
+        ("Gemm", [(2, 7), (7, 5)], None, None),
+    ],
+)
+def test_macs_by_hand(op: str, inputs: list[tuple[int, ...] | None], output: tuple[int, ...] | None, macs: int) -> None:
+    assert node_macs(op, inputs, output) == macs
+
+
+def test_open_sizes_count_as_one_unless_given() -> None:
+    net = conv_net(channels=8, size=8)
+    one, four = (inspect_model(net, "net", 0, shape) for shape in (None, "x:4,3,8,8"))
+    assert one.macs == 8 * 64 * 27 + 80
+    assert four.macs == 4 * one.macs
+    assert four.activation_bytes == 4 * one.activation_bytes
+    with pytest.raises(BadInput, match=r"xx: unknown input; did you mean x\?"):
+        inspect_model(net, "net", 0, "xx:1,3,8,8")
+
+
+def test_activation_memory_by_hand() -> None:
+    """x (1,3,8,8) dies after the Conv; the widest moment is BatchNorm's or ReLU's: two (1,8,8,8) float tensors."""
+    assert inspect_model(conv_net(channels=8, size=8), "net", 0).activation_bytes == 2 * 8 * 64 * 4
+
+
+def test_a_skip_connection_keeps_its_tensor_alive() -> None:
+    skip = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 100] x) => (float[1, 100] y) '
+        "{ a = Relu (x) b = Sigmoid (a) c = Tanh (b) y = Add (a, c) }"
+    )
+    assert inspect_model(skip, "skip", 0).activation_bytes == 3 * 400  # a, and b with c, or c with y
+
+
+def test_quantized_tensors_count_a_byte_and_weights_stay_parameters() -> None:
+    quantized = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y) {'
+        "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) k = DequantizeLinear (w, s, zw)"
+        "c = Conv <pads = [1, 1, 1, 1]> (d, k) u = QuantizeLinear (c, s, z) y = DequantizeLinear (u, s, z) }",
+        s=np.float32(0.1), z=np.uint8(128), zw=np.int8(0), w=np.ones((4, 4, 3, 3), np.int8),
+    )  # fmt: skip
+    found = inspect_model(quantized, "q", 0)
+    assert (found.params, found.macs) == (4 * 4 * 9, 4 * 64 * 36)
+    assert found.activation_bytes == 256 * 4 + 256  # the float input beside its integer form; then two integer tensors
+
+
+def test_what_cannot_be_known_is_none() -> None:
+    unknown = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 4] x, int64[2] shape) => (float[A, B] y) '
+        "{ r = Reshape (x, shape) y = MatMul (r, w) }",
+        w=np.ones((4, 4), np.float32),
+    )
+    found = inspect_model(unknown, "u", 0)
+    assert (found.macs, found.activation_bytes, found.params) == (None, None, 16)
+    assert "an unknown number of MACs" in found.verdict
+
+
+def test_the_document_of_a_file(tmp_path: Path) -> None:
+    path = save(conv_net(), tmp_path / "net.onnx")
+    document = inspect(path).to_dict()
+    assert document["size_bytes"] == path.stat().st_size
+    assert document["opset"] == 20
+    assert document["ops"]["Conv"] == 1
+    assert document["inputs"] == ({"name": "x", "dtype": "float32", "shape": ("N", 3, 8, 8)},)
+    assert {"params", "macs", "outputs", "layers", "stages", "metadata"} <= document.keys()
+    with pytest.raises(BadInput, match="holds its own"):
+        inspect(path, weights=Path("w.pt"))
+
+
+def test_a_network_of_the_zoo_is_counted_by_torch() -> None:
+    found = inspect("lenet5")
+    assert (found.params, found.macs, found.kind) == (61_706, 416_520, "torch")
+    assert sum(layer.macs or 0 for layer in found.layers) == found.macs
+    assert found.outputs[0].shape == ("batch", 10)
+    assert found.size_bytes == 61_706 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.onnx", b"", "is empty"),
+        ("text.onnx", b"hello", "is not an ONNX model"),
+        ("w.pt", b"PK\x03\x04", "is no ONNX model or bundle; make one with `edgecnn export"),
+        ("net.edge", b"PK\x03\x04", "is not a whole zip file"),
+    ],
+)
+def test_bad_files_are_one_line(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        inspect(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_truncating_anywhere_is_bad_input(tmp_path: Path) -> None:
+    """A cut at any of eight places is `BadInput`, or (between two fields of protobuf) still a model."""
+    data = conv_net().SerializeToString()
+    path = tmp_path / "cut.onnx"
+    for part in range(8):
+        path.write_bytes(data[: max(1, len(data) * part // 8)])
+        with pytest.raises(BadInput):
+            inspect(path)
+
+
+def test_functions_are_counted_where_they_are_called() -> None:
+    net = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 20, "own" : 1]> g (float[1, 4] x, float[4, 4] w) => (float[1, 4] y) '
+        "{ a = own.twice (x, w) y = own.twice (a, w) } "
+        '<domain: "own", opset_import: ["" : 20]> twice (p, q) => (r) { m = MatMul (p, q) r = MatMul (m, q) }'
+    )
+    assert inspect_model(net, "f", 0).macs == 4 * math.prod((1, 4, 4))

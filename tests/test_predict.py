@@ -1,0 +1,190 @@
+"""`edgecnn run` and `edgecnn verify`: right answers from pictures and arrays, one line for what is neither."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgecnn.cli import main
+from edgecnn.predict import best, probabilities, run, verify
+from exporters.pack import pack
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess
+from runtimes.session import open_session
+from small_nets import conv_net
+
+LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+PREPROCESS = Preprocess(size=(8, 8), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+ABOUT = {
+    "name": "made", "task": "classification", "labels": LABELS, "preprocess": PREPROCESS.to_dict(),
+    "created_by": "edgecnn 0", "chosen": "float",
+    "input": {"name": "x", "dtype": "float32", "shape": ["N", 3, 8, 8]},
+    "output": {"name": "y", "dtype": "float32", "shape": ["N", 10]},
+}  # fmt: skip
+NET = conv_net(channels=8, size=8)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    images = np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    path = tmp_path / "net.edge"
+    pack(path, NET, ABOUT, [images], [open_session(NET)({"x": images})["y"]], 0.0)
+    return path
+
+
+def picture(path: Path, seed: int = 1, side: int = 20) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def expected(image: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """(labels from the best on, probabilities) by torch's softmax of the session's own outputs."""
+    scores = open_session(NET)({"x": image[None]})["y"][0]
+    shares = torch.softmax(torch.from_numpy(scores).double(), 0).numpy()
+    order = np.argsort(-shares)
+    return [LABELS[i] for i in order], shares[order]
+
+
+def test_a_picture_goes_through_the_bundles_preprocessing(bundle: Path, tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png")
+    (answer,) = run(bundle, tmp_path / "a.png", top=3).predictions
+    labels, shares = expected(PREPROCESS(pixels))
+    assert [a.label for a in answer.top] == labels[:3]
+    assert [a.score for a in answer.top] == pytest.approx(shares[:3], abs=1e-6)  # float32 outputs
+    assert (answer.label, answer.score, answer.input) == (labels[0], answer.top[0].score, str(tmp_path / "a.png"))
+
+
+def test_arrays_of_all_kinds_give_the_same_answer(bundle: Path, tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png")
+    ready = PREPROCESS(pixels)
+    arrays = {"one": ready, "many": np.stack([ready, ready]), "double": ready.astype(np.float64),
+              "pixels": pixels, "pictures": np.stack([pixels, pixels])}  # fmt: skip
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    np.savez(tmp_path / "x.npz", x=arrays["many"])
+    files = [*(tmp_path / f"{name}.npy" for name in arrays), tmp_path / "x.npz", tmp_path / "a.png"]
+    found = run(bundle, files).predictions
+    assert len(found) == 1 + 2 + 1 + 1 + 2 + 2 + 1
+    assert len({p.label for p in found}) == 1
+    assert [p.score for p in found] == pytest.approx([found[0].score] * len(found), abs=1e-6)
+    assert found[0].input == str(tmp_path / "one.npy")
+    assert found[1].input == f"{tmp_path / 'many.npy'}[0]"
+
+
+def test_a_folder_is_all_images_below_it(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        picture(folder / f"{i}.png", seed=i)
+    assert [Path(p.input).name for p in run(bundle, folder).predictions] == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"no picture", "is not an image"),
+        ("a.npy", b"\x93NUMPY junk", "a.npy"),
+        ("none.npy", None, "no such file"),
+        ("none.jpg", None, "no such file"),
+        ("a.txt", b"hello", "unknown kind of data"),
+    ],
+)
+def test_what_is_no_input(name: str, content: bytes | None, message: str, bundle: Path, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message):
+        run(bundle, tmp_path / name)
+
+
+def test_arrays_of_the_wrong_shape_and_with_nan(bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wrong.npy", np.zeros((2, 3, 9, 9), np.float32))
+    with pytest.raises(BadInput, match=r"wrong.npy: is float32 \[2, 3, 9, 9\]; this network needs"):
+        run(bundle, tmp_path / "wrong.npy")
+    np.save(tmp_path / "nan.npy", np.full((1, 3, 8, 8), np.nan, np.float32))
+    with pytest.raises(BadInput, match="NaN"):
+        run(bundle, tmp_path / "nan.npy")
+
+
+def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wrong.npy", np.zeros(3, np.float32))
+    picture(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"wrong\.npy"):
+        run(bundle, [tmp_path / "a.png", tmp_path / "wrong.npy"])
+
+
+def test_softmax_is_torchs_and_probabilities_stay() -> None:
+    scores = np.array([1e4, -1e4, 9999.0, 3.0], np.float32)
+    want = torch.softmax(torch.from_numpy(scores).double(), 0).numpy()
+    np.testing.assert_allclose(probabilities(scores), want, rtol=1e-12)  # float64 round-off
+    shares = np.array([0.25, 0.75, 0.0], np.float32)
+    np.testing.assert_array_equal(probabilities(shares), shares)
+    with pytest.raises(BadInput, match="NaN or Inf"):
+        best(np.array([1.0, np.nan]), LABELS, 1)
+
+
+def test_ties_keep_the_order_and_classes_without_a_label_are_numbers() -> None:
+    assert [a.label for a in best(np.zeros(3), ["a"], 9)] == ["a", "1", "2"]
+
+
+def test_verify_proves_a_bundle(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = verify(bundle)
+    assert report.failure is None
+    assert "proven on cpu" in report.verdict
+    assert main(["verify", str(bundle), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["passed"] is document["hashes"] is True
+    assert [set(g) for g in document["golden"]] == [{"max_abs", "limit"}] * 3
+    assert document["machine"]["threads"] >= 1
+
+
+def rewritten(bundle: Path, member: str, change: bytes) -> Path:
+    """A copy of `bundle` with the content of `member` replaced; the manifest's hashes stay as they were."""
+    copy = bundle.with_name("copy.edge")
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(copy, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, change if info.filename == member else old.read(info.filename))
+    return copy
+
+
+def test_outputs_beyond_the_limit_are_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    path = tmp_path / "net.edge"
+    pack(path, NET, ABOUT, [images], [open_session(NET)({"x": images})["y"] + np.float32(0.01)], 0.01)
+    assert verify(path).failure is None
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    manifest["golden"]["limit_max_abs"] = 1e-3
+    copy = rewritten(path, "manifest.json", json.dumps(manifest).encode())
+    assert main(["verify", str(copy)]) == 1
+    out, err = capsys.readouterr()
+    assert "NOT proven" in out
+    assert err.startswith(f"error: {copy}: golden outputs differ by 0.01")
+
+
+def test_a_changed_member_is_bad_input(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        data = bytearray(archive.read("model.onnx"))
+    data[len(data) // 2] ^= 1
+    assert main(["run", str(rewritten(bundle, "model.onnx", bytes(data))), "x.npy"]) == 2
+    assert "model.onnx was changed after packing" in capsys.readouterr().err
+
+
+def test_run_shows_labels_and_imports_no_torch(bundle: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    script = (
+        "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, "run", str(bundle), str(tmp_path / "a.png"), "--top", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
+    assert done.stderr.strip() == "0 False"
+    assert sum(label in done.stdout for label in LABELS) >= 2
+    assert "1 image through" in done.stdout

@@ -1,0 +1,103 @@
+"""Tables and bars: nothing lost, nothing interpreted, nothing drawn where nobody looks."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from edgecnn.report import Bars, Page, number, safe, size
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_gets_whole_lines() -> None:
+    stream = io.StringIO()
+    long = "x" * 500
+    Page(stream).table(("name", ">count"), [(long, 1234567), ("b", None)])
+    lines = stream.getvalue().splitlines()
+    assert any(long in line and "1,234,567" in line for line in lines)
+    assert "…" not in stream.getvalue()
+
+
+def test_a_narrow_page_folds_and_keeps_every_character() -> None:
+    stream = io.StringIO()
+    Page(stream, width=30).table(("name", ">count"), [("abcdefghij" * 5, 1234567)])
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 30
+    assert "".join(text.split()).count("abcdefghij") >= 1
+    assert sum(text.count(letter) for letter in "cdfghij") >= 5 * 7
+    assert "1,234,567" in text
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "a:smile:b", "[link=http://x]y[/link]", "[/]"])
+def test_text_from_outside_is_shown_literally(text: str) -> None:
+    stream = io.StringIO()
+    page = Page(stream)
+    page.table(("a",), [(text,)], title=text)
+    page.pairs([(text, text)])
+    page.note(text)
+    page.verdict(text)
+    page.again(text)
+    assert stream.getvalue().count(text) == 7
+
+
+def test_control_characters_are_escaped() -> None:
+    stream = io.StringIO()
+    Page(stream).note("a\x1b[2J\nb\udcff")
+    assert stream.getvalue() == "a\\x1b[2J\\nb\\udcff\n"
+    assert safe("\u202e") == "\\u202e"  # a direction override can hide the end of a file name
+
+
+def test_the_command_to_repeat_is_never_folded() -> None:
+    stream = io.StringIO()
+    Page(stream, width=20).again("edgecnn build " + "x" * 100)
+    assert stream.getvalue().splitlines() == ["again: edgecnn build " + "x" * 100]
+
+
+def test_ascii_streams_get_ascii_tables() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace")
+    Page(stream).table(("name",), [("b",), ("\xe9",)])
+    stream.flush()
+    assert b"name" in raw.getvalue()
+    assert raw.getvalue().isascii()
+
+
+def test_bars_yield_every_item_and_clean_up() -> None:
+    stream = Terminal()
+    bars = Bars(stream)
+    assert [(a, b) for a in bars(range(3), "outer") for b in bars("xy", "inner")] == [
+        (a, b) for a in range(3) for b in "xy"
+    ]
+    assert "outer" in stream.getvalue()
+    assert not bars.progress.tasks
+    with pytest.raises(ValueError, match="stop"):
+        for _ in bars(range(3), "broken"):
+            raise ValueError("stop")
+
+
+def test_a_loop_of_known_length_shows_the_time_left() -> None:
+    stream = Terminal()
+    bars = Bars(stream)
+    for _ in bars(range(4), "steps"):
+        bars.progress.refresh()
+    assert "/4" in stream.getvalue()
+    assert ":" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (True, "yes"), (0, "0"), (0.0, "0.00"), (-1234.6, "-1,235"), (float("nan"), "nan"), (99.95, "100")],
+)
+def test_numbers(value: object, text: str) -> None:
+    assert number(value) == text
+
+
+def test_sizes_round_like_people() -> None:
+    assert [size(n) for n in (0, 999, 1000, 99_949, 99_950, 999_499, 999_500, 5e12)] == [
+        "0 B", "999 B", "1.0 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB", "5000 GB",
+    ]  # fmt: skip

@@ -1,0 +1,98 @@
+"""`edgecnn fold` and `edgecnn simplify` on any file: done, proven and written, or not written at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecnn.cli import main
+from edgecnn.single import fold, prove, simplify
+from exporters.base import Change, PassResult
+from exporters.passes import fold_batchnorm
+from runtimes.base import BadInput, CheckFailed, Inconclusive
+from small_nets import conv_net, model, save
+
+
+def operators(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_fold_writes_a_graph_without_batchnorm(tmp_path: Path) -> None:
+    source = save(conv_net(), tmp_path / "in.onnx")
+    report = fold(source, tmp_path / "out.onnx")
+    assert (report.folded, report.kept) == (1, ())
+    assert "BatchNormalization" not in operators(tmp_path / "out.onnx")
+    assert 0 < report.max_abs < 1e-4  # float32 round-off of outputs around 10
+    assert report.to_dict().keys() >= {"output", "folded", "kept", "max_abs"}
+
+
+def test_simplify_folds_constants_and_keeps_batchnorm(tmp_path: Path) -> None:
+    net = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 4] y) '
+        "{ a = Add (p, q) b = Identity (a) y = Mul (x, b) }",
+        p=np.ones(4, np.float32), q=np.arange(4, dtype=np.float32),
+    )  # fmt: skip
+    report = simplify(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx")
+    assert (report.nodes_before, report.nodes_after) == (3, 1)
+    assert operators(tmp_path / "out.onnx") == ["Mul"]
+    assert report.max_abs == 0
+    simplify(save(conv_net(), tmp_path / "bn.onnx"), tmp_path / "bn_out.onnx")
+    assert "BatchNormalization" in operators(tmp_path / "bn_out.onnx")  # folding is our own pass's work
+
+
+def test_a_pass_that_changes_the_function_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = conv_net(seed=1)
+    monkeypatch.setattr(fold_batchnorm, "run", lambda proto: PassResult(other, (Change("n", "wrong"),)))
+    with pytest.raises(
+        CheckFailed, match=r"in.onnx: the result computes something else, nothing was written \(output y"
+    ):
+        fold(save(conv_net(), tmp_path / "in.onnx"), tmp_path / "out.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx"]
+
+
+def test_a_model_that_answers_nan_proves_nothing() -> None:
+    net = model('<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 4] y) { y = Sqrt (x) }')
+    with pytest.raises(Inconclusive, match="gives NaN or Inf on random inputs"):
+        prove(net, net, "m")
+
+
+def test_outputs_are_looked_at_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save(conv_net(), tmp_path / "in.onnx")
+    (tmp_path / "there.onnx").write_bytes(b"precious")
+    monkeypatch.setattr(fold_batchnorm, "run", lambda proto: pytest.fail("worked before it looked"))
+    for place, message in [
+        (tmp_path / "there.onnx", "exists already; give another name or --force"),
+        (tmp_path / "no" / "x.onnx", "no such folder"),
+        (tmp_path, "is a folder"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            fold(source, place)
+    with pytest.raises(BadInput, match="is the input itself"):
+        fold(source, source, force=True)
+    assert (tmp_path / "there.onnx").read_bytes() == b"precious"
+
+
+def test_open_sizes_must_be_given(tmp_path: Path) -> None:
+    net = conv_net()
+    for i in (2, 3):
+        net.graph.input[0].type.tensor_type.shape.dim[i].dim_param = "HW"[i - 2]
+    source = save(net, tmp_path / "in.onnx")
+    with pytest.raises(BadInput, match="--input-shape x:N,C,H,W"):
+        fold(source, tmp_path / "out.onnx")
+    assert fold(source, tmp_path / "out.onnx", input_shape="x:[1,3,16,16]").folded == 1
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = save(conv_net(), tmp_path / "in.onnx")
+    target = tmp_path / "out.onnx"
+    assert main(["fold", str(source), "-o", str(target), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["output"], document["folded"], document["kept"]) == (str(target), 1, [])
+    assert main(["fold", str(source), "-o", str(target)]) == 2
+    assert capsys.readouterr().err == f"error: {target}: exists already; give another name or --force\n"
+    assert main(["simplify", str(source), "-o", str(target), "--force"]) == 0
+    assert "6 nodes became" in capsys.readouterr().out
