@@ -75,6 +75,7 @@ def test_members_are_read_and_hashed() -> None:
     assert archive.sha256("lib/b.bin") == hashlib.sha256(bytes(3 * 2**20)).hexdigest()
     with pytest.raises(BadInput, match=r"^x.edge: has no c.txt"):
         archive.read("c.txt")
+    assert archive.read("a.txt", 5) == b"hello"
     with pytest.raises(BadInput, match=r"a.txt has 5 bytes, the limit is 4"):
         archive.read("a.txt", 4)
 
@@ -227,6 +228,13 @@ def test_a_hostile_array_is_refused(case: str) -> None:
     data, message = BAD_ARRAYS[case]
     with pytest.raises(BadInput, match=message):
         read_npy(data, "x.npy")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_the_format_are_read(version: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.arange(6.0), version=version)
+    np.testing.assert_array_equal(read_npy(stream.getvalue(), "x"), np.arange(6.0))
 
 
 def test_npz_files_are_read_as_numpy_reads_them(tmp_path: Path) -> None:

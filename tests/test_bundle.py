@@ -159,6 +159,13 @@ def test_external_data_stays_in_memory(tmp_path: Path, monkeypatch: pytest.Monke
         open_bundle(without).session(threads=1)
 
 
+def test_a_limit_of_zero_is_a_limit(tmp_path: Path) -> None:
+    members = good_members()
+    manifest = {**manifest_for(members), "golden": {"limit_max_abs": 0, "images": 3}}
+    got = verify(open_bundle(pack(tmp_path / "x.edge", members, manifest)), threads=1)
+    assert [check.passed for check in got.golden] == [check.max_abs == 0 for check in got.golden]
+
+
 def test_a_network_without_images_has_no_preprocessing(tmp_path: Path) -> None:
     members = good_members()
     path = pack(tmp_path / "x.edge", members, {**manifest_for(members), "preprocess": None, "labels": []})

@@ -129,7 +129,14 @@ def test_sums_are_float64() -> None:
 
 
 def test_beyond_float64_does_not_pass() -> None:
-    assert report(np.array([1e200]), np.array([2e200])).failures(snr_db=-300.0)
+    got = report(np.array([1e200]), np.array([2e200]))
+    assert got.snr_db == -INF
+    assert got.failures(snr_db=-300.0)
+
+
+@pytest.mark.parametrize(("x", "images"), [(np.zeros((4, 3)), 8), (np.zeros(()), 2), (np.zeros(5), 10)])
+def test_images_are_counted_on_the_first_axis(x: np.ndarray, images: int) -> None:
+    assert compare(constant(1), constant(1), [{"x": x}] * 2).images == images
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (1, 4, 2), (2, 2, 2, 2), ()])

@@ -184,6 +184,20 @@ def test_a_wrong_dictionary_is_refused(change: dict, message: str) -> None:
         Preprocess.from_dict({**IMAGENET.to_dict(), **change})
 
 
+def test_the_limits_themselves_are_allowed() -> None:
+    assert Preprocess((224, 200), resize=224).resize == 224
+    assert Preprocess((16384, 1), resize=16384).size == (16384, 1)
+    with pytest.raises(BadInput, match="size"):
+        Preprocess((16385, 1))
+
+
+def test_the_defaults_only_scale_to_0_and_1() -> None:
+    image = noise(4, 4, 3)
+    np.testing.assert_array_equal(
+        Preprocess((4, 4))(image), image.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    )
+
+
 @pytest.mark.parametrize("values", [{}, [], None, "x"])
 def test_no_dictionary_is_refused(values: object) -> None:
     with pytest.raises(BadInput, match="at least `size`"):
