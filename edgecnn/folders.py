@@ -36,12 +36,14 @@ def scan(root: Path, split: str) -> Found:
     train, test = _part(root, TRAIN), _part(root, TEST)
     is_split = train is not None and test is not None
     wanted = {"all": (train, test), "train": (train,), "test": (test,)}[split]
-    places = [place for place in wanted if place is not None] if is_split else [root]
-    listed = [(file, file.relative_to(place).parts) for place in places for file in list_images(place)]
+    places = [place for place in (train, test) if place is not None] if is_split else [root]
+    everything = [(file, file.relative_to(place).parts) for place in places for file in list_images(place)]
+    # Classes are counted over both parts: one that the test part lacks must not move the numbers of the others.
+    classes = sort_names({parts[0] for _, parts in everything if len(parts) > 1})
+    listed = [(f, parts) for f, parts in everything if not is_split or any(p and f.is_relative_to(p) for p in wanted)]
     if not listed:
         raise BadInput(f"{root}: holds no images; put {', '.join(SUFFIXES[:5])} ... files there")
     files = tuple(file for file, _ in listed)
-    classes = sort_names({parts[0] for _, parts in listed if len(parts) > 1})
     if not classes:
         return Found(files, None, (), is_split)
     loose = next((file for file, parts in listed if len(parts) == 1), None)

@@ -26,11 +26,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgecnn import callables, zoo
 from edgecnn.spec import IMAGENET, Shape, image_shape, preprocess_for
+from edgecnn.textures import textures
 from edgecnn.weights import State, Trained, apply_weights, load_weights
 from runtimes import plugins
 from runtimes.base import BadInput, Unavailable
@@ -87,7 +89,7 @@ def resolve(
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
     probe(network)
     if state is None and plan.ours:
-        settle(module, network.input_shape)
+        settle(module, network.preprocess)
     return replace(network, weights=None if weights is None else str(weights), seeded=weights is None)
 
 
@@ -136,9 +138,9 @@ def _library(name: str) -> ModuleType:
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == name.partition(".")[0]:
-            raise Unavailable(f"{error.name}: is not installed; run `pip install {error.name}`") from error
-        raise Unavailable(f"{name}: needs {error.name}, which is not installed; pip install {error.name}") from error
+        library, missing = name.partition(".")[0], (error.name or name).partition(".")[0]
+        what = "is not installed" if missing == library else f"needs {missing}, which is not installed"
+        raise Unavailable(f"{library}: {what}; run `pip install {missing}`") from error
     except Exception as error:  # torchvision beside another torch: "operator torchvision::nms does not exist"
         library, cause = name.partition(".")[0], str(error).partition("\n")[0][:100]
         advice = "install the build for this torch"
@@ -239,16 +241,16 @@ def first_channels(module: nn.Module) -> int:
     return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
-def settle(module: nn.Module, shape: Shape) -> None:
-    """Give an untrained module's BatchNorms the statistics of seeded noise, so that its activations live."""
+def settle(module: nn.Module, preprocess: Preprocess) -> None:
+    """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
-    noise = torch.randn(4, *shape, generator=torch.Generator().manual_seed(SEED))
+    pictures = torch.from_numpy(textures(preprocess, 4, np.random.default_rng(SEED)))
     for norm in norms:
         norm.momentum = 1.0
         norm.train()
     with torch.no_grad():
-        module(noise)
+        module(pictures)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.eval()

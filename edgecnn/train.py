@@ -73,7 +73,7 @@ def train(
     *,
     epochs: int | None = None,
     seed: int = 0,
-    rate: float = 0.1,
+    rate: float | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
     force: bool = False,
@@ -86,14 +86,14 @@ def train(
     path = check_weights_output(Path(output), force)
     plan = blueprint(name)
     epochs = plan.epochs if epochs is None else epochs
-    if epochs < 1 or not 0 < rate < math.inf:
+    if epochs < 1 or (rate is not None and not 0 < rate < math.inf):
         raise BadInput(f"training: {epochs} epochs at rate {rate}; at least one epoch and a rate above 0 are needed")
     start = time.perf_counter()
     with reproducible(seed):
         module, trained, parts = _prepare(plan, name, data, input_shape, num_classes, seed)
         assert parts[0].labels is not None
         layout = torch.channels_last if plan.ours else torch.contiguous_format
-        losses = fit(module, keep(parts[0]), parts[0].labels, epochs, rate, seed, layout, track)
+        losses = fit(module, keep(parts[0]), parts[0].labels, epochs, rate or top_rate(module), seed, layout, track)
         scores = [score(module, part) for part in parts]
     save_weights(module, path, Trained(**{**vars(trained), "test_accuracy": scores[1]}), force)
     return TrainReport(
@@ -180,6 +180,12 @@ def fit(
             raise BadInput(f"training: diverged in step {step + 1} of {steps} at rate {rate}; try a rate of {rate / 4}")
     module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return [float(np.mean(part)) for part in np.split(np.array(losses), epochs)]
+
+
+def top_rate(module: nn.Module) -> float:
+    """A rate that the network survives: BatchNorm makes it four times as steady."""
+    has_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    return 0.2 if has_norm else 0.05
 
 
 def one_cycle(progress: float) -> float:

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torchvision_oracle import torchvision_models
 
 import edgecnn.models
 from edgecnn import zoo
@@ -16,6 +15,7 @@ from edgecnn.models.resnet import Bottleneck
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
+from torchvision_oracle import torchvision_models
 
 ROWS = zoo.list_models()
 NAMES = [row.name for row in ROWS]

@@ -1,0 +1,117 @@
+"""Image files become uint8 pixels, as Pillow decodes them, or one line that names the file."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecnn import images
+from edgecnn.images import read_image
+from runtimes.base import Array, BadInput
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that declares width x height and holds one pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0\1\2\3")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def good_png(path: Path) -> bytes:
+    Image.fromarray(RGB).save(path, "PNG")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp", "gif", "jpg"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(read_image(path), expected)
+    if suffix not in ("gif", "jpg"):  # the others keep every pixel
+        assert np.array_equal(expected, RGB)
+
+
+def modes() -> dict[str, tuple[Image.Image, Array]]:
+    image = Image.fromarray(RGB)
+    grey = image.convert("L")
+    deep = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1200
+    return {
+        "grey": (grey, np.asarray(grey)),
+        "black and white": (grey.convert("1"), np.asarray(grey.convert("1").convert("L"))),
+        "grey with alpha": (grey.convert("LA"), np.asarray(grey)),
+        "alpha": (image.convert("RGBA"), RGB),
+        "palette": (image.quantize(16), np.asarray(image.quantize(16).convert("RGB"))),
+        "16-bit grey": (Image.fromarray(deep), (deep >> 8).astype(np.uint8)),
+    }
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_modes(tmp_path: Path, mode: str) -> None:
+    image, expected = modes()[mode]
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+
+
+def test_the_suffix_may_lie(tmp_path: Path) -> None:
+    good_png(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), RGB)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the viewer rotates by 90 degrees clockwise
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "complaint"),
+    [
+        ("empty.png", lambda p: b"", "is empty"),
+        ("text.jpg", lambda p: b"hello", "is not an image or is damaged"),
+        ("cut.png", lambda p: good_png(p)[:60], "is not an image or is damaged"),
+        ("bomb.png", lambda p: png(60_000, 60_000), "declares far more than 100,000,000 pixels"),
+        ("big.png", lambda p: png(11_000, 11_000), "has 11000 x 11000 pixels, the limit is 100,000,000"),
+        ("code.eps", lambda p: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unknown format"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path: Path, name: str, make: object, complaint: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(make(path))  # type: ignore[operator]
+    with pytest.raises(BadInput) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert complaint in str(caught.value)
+
+
+def test_floating_point_pictures_have_no_white_level(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((3, 3), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(BadInput, match="no known white level"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_a_named_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BadInput, match="is a pipe"):
+        read_image(tmp_path / "a.png")
+
+
+def test_the_size_is_asked_before_a_pixel_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "big.png").write_bytes(png(11_000, 11_000))
+    monkeypatch.setattr(images, "_pixels", lambda image: pytest.fail("decoded"))
+    with pytest.raises(BadInput, match="has 11000 x 11000 pixels"):
+        read_image(tmp_path / "big.png")
