@@ -118,8 +118,8 @@ def check(
         snr_db = INT8_SNR_DB if any(subject.quantized for subject in subjects) else FLOAT_SNR_DB
     max_abs = _by_output(given, parity)
     failures = parity.failures(snr_db=snr_db, max_abs=max_abs or None, top1=top1)
-    names = (subject.name for subject in subjects)
-    return CheckReport(*names, words, snr_db, top1, max_abs, default, parity, failures)
+    reference_name, candidate_name = (subject.name for subject in subjects)
+    return CheckReport(reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures)
 
 
 def parse_limit(text: str | float) -> tuple[str | None, float]:

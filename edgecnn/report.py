@@ -7,8 +7,6 @@ are shown literally, control characters escaped. Test: tests/test_report.py.
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
@@ -26,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from edgecnn.words import number, safe
 
 T = TypeVar("T")
 PIPE_WIDTH = 10_000
@@ -117,50 +117,3 @@ class _Clock(ProgressColumn):
     def render(self, task: object) -> Text:
         column = self.taken if getattr(task, "total", None) is None else self.left
         return column.render(task)  # type: ignore[arg-type]
-
-
-def safe(text: str) -> str:
-    """`text` with control characters and lone surrogates escaped.
-
-    >>> safe("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def number(value: object) -> str:
-    """A cell: three significant digits for floats, thousands separated for integers, `-` for None.
-
-    >>> [number(x) for x in (None, True, 1234567, 0.0001234, 12.3456, 1234.5, float("inf"))]
-    ['-', 'yes', '1,234,567', '0.000123', '12.3', '1,234', 'inf']
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return str(value)
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-    return str(value)
-
-
-def size(count: float) -> str:
-    """Bytes for people, decimal units.
-
-    >>> [size(x) for x in (12, 61_706, 102_000_000)]
-    ['12 B', '61.7 kB', '102 MB']
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
-def tracker(stream: TextIO | None = None) -> Bars | None:
-    """The bars for this terminal, or None where stderr is not one (a log file wants no bars)."""
-    stream = stream or sys.stderr
-    return Bars(stream) if stream is not None and stream.isatty() else None

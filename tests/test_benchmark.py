@@ -112,9 +112,9 @@ def test_every_file_is_looked_at_before_the_first_is_measured(tmp_path: Path, mo
     monkeypatch.setattr(benchmark, "probe", lambda job: pytest.fail("measured something"))
     with pytest.raises(BadInput, match="no such file"):
         bench([path, tmp_path / "none.onnx"], **FEW)
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"x")
     with pytest.raises(BadInput, match="edgecnn export"):
-        weights = tmp_path / "w.safetensors"
-        weights.write_bytes(b"x")
         bench([path, weights], **FEW)
     with pytest.raises(BadInput, match="0 models"):
         bench([], **FEW)

@@ -39,7 +39,7 @@ def raising(error: BaseException) -> Callable[[], object]:
     return fail
 
 
-# ---------------------------------------------------------------------------------------------------- one line, one code
+# ------------------------------------------------------------------------------------------------- one line, one code
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -148,7 +148,7 @@ def test_every_example_parses(name: str) -> None:
     command.make_context(name, words[2:])
 
 
-# ------------------------------------------------------------------------------------------------------- stdout, stderr
+# ---------------------------------------------------------------------------------------------------- stdout, stderr
 def test_json_is_one_document_whatever_libraries_print(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +203,7 @@ def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFi
     assert re.match(r"\d+ networks", lines[-2])
 
 
-# ------------------------------------------------------------------------------------------ signals, pipes, foreign places
+# ------------------------------------------------------------------------------------- signals, pipes, foreign places
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_one_line(number: int, code: int) -> None:
     script = (

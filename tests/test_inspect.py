@@ -28,7 +28,8 @@ class Mixed(nn.Module):
             nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
             nn.Conv2d(8, 16, 3, groups=2, dilation=2), nn.PReLU(16),
             nn.Conv2d(16, 16, 5, groups=16, padding=2, bias=False), nn.SiLU(),
-            nn.ConvTranspose2d(16, 6, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(6 * 25 * 25, 7), nn.Linear(7, 5, bias=False),
+            nn.ConvTranspose2d(16, 6, 3, stride=2, groups=2), nn.Flatten(),
+            nn.Linear(6 * 25 * 25, 7), nn.Linear(7, 5, bias=False),
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@
 Every file in this folder whose name has no leading underscore is a command of that name; it defines `command`, a
 `edgecnn.cli._click.Command` whose callback does the work and returns a `Result`. Nothing heavier than click is
 imported before the chosen command runs: `edgecnn --help` stays near the cost of `import click`.
-Tests: tests/test_cli_main.py, tests/test_cli_commands.py, tests/test_architecture.py.
+Tests: tests/test_cli_main.py, tests/test_api.py, tests/test_architecture.py.
 """
 
 from __future__ import annotations

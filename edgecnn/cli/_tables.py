@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgecnn.report import number, size
+from edgecnn.words import number, size
 
 if TYPE_CHECKING:
     from edgecnn.benchmark import BenchReport
+    from edgecnn.choose import Candidate
+    from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
     from edgecnn.inspect import Inspection
+    from edgecnn.outcomes import BuildReport, QuantizeReport
     from edgecnn.report import Page
-    from edgecnn.road import BuildReport, QuantizeReport
     from exporters.artifact import Stage
 
 MOST_ROWS = 20
@@ -37,7 +39,7 @@ def stages(page: Page, steps: Iterable[Stage]) -> None:
     page.table(columns, rows)
 
 
-def candidates(page: Page, found: Iterable[Any], chosen: str) -> None:
+def candidates(page: Page, found: Iterable[Candidate], chosen: str) -> None:
     """The race of a build or a quantization; `found` are `edgecnn.choose.Candidate` records."""
     columns = (
         "",
@@ -54,7 +56,7 @@ def candidates(page: Page, found: Iterable[Any], chosen: str) -> None:
     page.table(columns, [_candidate(c, chosen) for c in found])
 
 
-def _candidate(c: Any, chosen: str) -> tuple[object, ...]:
+def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
     race = c.speedup
     ratio = ("-", "-") if race is None else (f"{race.ratio:.2f}x", f"{race.low:.2f} to {race.high:.2f}")
     shares = ("-" if share is None else f"{share:.1%}" for share in (c.agreement, c.accuracy))
@@ -139,7 +141,7 @@ def examined(page: Page, found: Examination) -> None:
         page.note(f"{problem.level}: {problem.message}")
 
 
-def demonstrated(page: Page, report: Any) -> None:
+def demonstrated(page: Page, report: DemoReport) -> None:
     """The demo: what was trained, the stages, the race, five digits with their answers, and what to do next."""
     page.note(report.training)
     stages(page, report.stages)

@@ -1,0 +1,144 @@
+"""Every fenced block of the README is executed, or is output that is compared with what really comes out."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+KINDS = ("sh", "python", "text")
+"""`sh` and `python` are executed in order in one folder; `text` is what the block before it printed."""
+NETS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    input_shape = (3, 32, 32)
+    labels = ("cat", "dog")
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2),
+        )
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    line: int
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Shell lines, continued ones joined."""
+        joined = self.text.replace("\\\n", " ")
+        return [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def blocks() -> list[Block]:
+    text = README.read_text("utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(m[1], text[: m.start()].count("\n") + 1, m[2]) for m in found]
+
+
+def test_every_fence_is_of_a_known_kind() -> None:
+    text = README.read_text("utf-8")
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(blocks())
+    assert {block.kind for block in blocks()} <= set(KINDS)
+    for block in blocks():
+        if block.kind == "text":
+            assert not re.search(r"^\s*(\$|edgecnn|pip|python)\s", block.text, re.MULTILINE), f"line {block.line}"
+
+
+def test_the_setup_is_what_the_continuous_integration_runs() -> None:
+    """The first block needs a package index: the line that asks it is run, letter for letter, by .ci/run."""
+    venv, install = blocks()[0].commands
+    assert venv == "python3 -m venv .venv && . .venv/bin/activate"
+    assert f"\n{install}\n" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """What a user has: a network of their own, its weights, photographs, and `edgecnn` on the path."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "nets.py").write_text(NETS)
+    names: dict[str, object] = {}
+    exec(NETS, names)
+    torch.manual_seed(0)
+    torch.save(names["Net"]().state_dict(), place / "w.pt")  # type: ignore[operator]
+    (place / "photos").mkdir()
+    for picture in sorted(photos.iterdir()):
+        Image.open(picture).resize((64, 64)).save(place / "photos" / picture.name)
+    shim = place / "bin" / "edgecnn"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgecnn "$@"\n')
+    shim.chmod(0o755)
+    return place
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+def execute(block: Block, folder: Path) -> str:
+    """Run `block` in `folder` and return what it printed on stdout; a command that fails, fails here."""
+    printed = ""
+    scripts = block.commands if block.kind == "sh" else [block.text]
+    for script in scripts:
+        shell = ["bash", "-euo", "pipefail", "-c", script] if block.kind == "sh" else [sys.executable, "-c", script]
+        done = subprocess.run(shell, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"README line {block.line}: {script}\n{done.stdout}{done.stderr}"
+        printed += done.stdout
+    return printed
+
+
+def shape_of(text: str) -> set[str]:
+    """Lines with numbers as `#` and runs of spaces as one: what is the same on every machine.
+
+    Rows of the race and drawn digits are left out: which graph wins depends on the processor.
+    """
+    lines = (re.sub(r"[\d.,]*\d(e[-+]\d+)?", "#", line) for line in text.splitlines())
+    kept = (re.sub(r"\s+", " ", line).strip() for line in lines)
+    return {re.sub(r"# [kM]?B\b", "# B", line) for line in kept if not re.match(r"(> )?(int8|float)\b|[░▒▓█─#]", line)}
+
+
+@pytest.mark.slow
+def test_all_blocks_run_in_order(folder: Path) -> None:
+    """One folder, one reader, from the first block to the last (the set-up's second line: see above)."""
+    last = ""
+    for number, block in enumerate(blocks()):
+        if block.kind == "text":
+            assert shape_of(block.text) <= shape_of(last), f"README line {block.line} shows what nobody prints"
+        elif number == 0:
+            execute(Block("sh", block.line, block.commands[0]), folder)
+        else:
+            last = execute(block, folder)
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    """One row a command, and its words are those of the help."""
+    import click
+
+    from edgecnn.cli._click import group
+
+    names = group.list_commands(click.Context(group))
+    rows = re.findall(r"^\| `edgecnn (\w+)[^|]*` \|", README.read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == names
+
+
+def test_the_python_block_is_short_and_links_exist() -> None:
+    (python,) = [block for block in blocks() if block.kind == "python"]
+    assert len(python.text.splitlines()) <= 20
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text("utf-8")):
+        assert (ROOT / target).exists(), target
