@@ -172,7 +172,7 @@ def _windows_memory() -> int:
     if platform.system() != "Windows":
         return 0
     status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: two DWORDs (length, load), then total physical bytes
-    ctypes.cast(status, ctypes.POINTER(ctypes.c_ulong))[0] = ctypes.sizeof(status)
+    ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
     getattr(ctypes, "windll").kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # noqa: B009
     return int(status[1])
 

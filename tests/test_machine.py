@@ -1,12 +1,15 @@
 """Threads follow the affinity mask and the control group's quota; nothing crashes where a fact cannot be found."""
 
+import ctypes
 import json
 import os
 import platform
+import struct
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,6 +136,41 @@ def test_macos_answers_by_sysctl(monkeypatch: pytest.MonkeyPatch, system, arch, 
     monkeypatch.setattr(machine.platform, "machine", lambda: arch)
     monkeypatch.setattr(machine, "_sysctl", lambda *keys: " ".join(answers.get(key, "") for key in keys))
     assert machine.isa(machine._cpu_flags("")) == words
+
+
+def test_sysctl_is_asked_on_macos_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command, **options):
+        asked.append(command)
+        return SimpleNamespace(stdout="Apple M3\n")
+
+    monkeypatch.setattr(machine.subprocess, "run", run)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    assert machine._cpu_name("") == "Apple M3"
+    monkeypatch.setattr(machine.platform, "system", lambda: "FreeBSD")
+    assert machine._sysctl("machdep.cpu.brand_string") == ""
+    assert asked == [["sysctl", "-n", "machdep.cpu.brand_string"]]
+
+
+def test_windows_answers_through_kernel32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MEMORYSTATUSEX is 64 bytes: length and load (DWORD), then the bytes of physical memory and six more."""
+
+    def status(pointer) -> int:
+        fields = struct.unpack("<II7Q", bytes(pointer._obj))
+        assert fields[0] == 64, "Windows refuses a structure that does not say its length"
+        pointer._obj[1] = 8 * 2**30
+        return 1
+
+    kernel32 = SimpleNamespace(GlobalMemoryStatusEx=status, IsProcessorFeaturePresent=lambda number: number in (40, 41))
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Windows")
+    monkeypatch.delattr(machine.os, "sysconf", raising=False)
+    monkeypatch.setattr(machine, "_text", lambda path: "")
+    found = machine.describe()
+    assert found.isa == ("avx2", "avx512")
+    assert found.memory_mb == 8 * 1024
+    assert found.os.startswith("Windows ")
 
 
 def test_a_machine_that_tells_nothing_does_not_crash(monkeypatch: pytest.MonkeyPatch) -> None:
