@@ -44,6 +44,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check its mode and the disk") from error
     model = parse_model(data, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
+    del data  # the checker makes two more copies of a model that may have 2 GB
     check_model(model, str(path))
     return model
 

@@ -404,7 +404,8 @@ def test_parameters_that_a_caller_may_override_stay(name: str, ir_version: int) 
 
 
 TRAINING = {
-    "attribute": ('["" : 17]', "y, r1, r2 = BatchNormalization <training_mode: int = 1> (c, s, h, m, v)"),
+    "attribute": ('["" : 17]', "y = BatchNormalization <training_mode: int = 1> (c, s, h, m, v)"),
+    "attribute and outputs": ('["" : 17]', "y, r1, r2 = BatchNormalization <training_mode: int = 1> (c, s, h, m, v)"),
     "outputs before opset 14": ('["" : 9]', "y, r1, r2, r3, r4 = BatchNormalization (c, s, h, m, v)"),
     "is_test left at 0": ('["" : 6]', "y = BatchNormalization (c, s, h, m, v)"),
 }
