@@ -16,6 +16,7 @@ import edgecnn
 from edgecnn import zoo
 from edgecnn.sources import classes_in, first_channels, resolve, settle
 from edgecnn.spec import IMAGENET, image_shape, preprocess_for, unit_range
+from edgecnn.textures import textures
 from edgecnn.weights import Trained, save_weights
 from runtimes.base import BadInput, Unavailable
 from torchvision_oracle import torchvision_models
@@ -84,7 +85,7 @@ def test_resolving_does_not_disturb_the_callers_generator() -> None:
 def test_settling_changes_statistics_only_and_restores_the_momenta() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5)).eval()
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    settle(module, (3, 16, 16))
+    settle(module, unit_range(16, 16))
     assert {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])} == {
         "1.running_mean",
         "1.running_var",
@@ -92,8 +93,8 @@ def test_settling_changes_statistics_only_and_restores_the_momenta() -> None:
     }
     assert module[1].momentum == 0.3
     assert not any(m.training for m in module.modules())
-    noise = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    expected = module[0](noise).transpose(0, 1).flatten(1).mean(1)
+    pictures = torch.from_numpy(textures(unit_range(16, 16), 4, np.random.default_rng(0)))
+    expected = module[0](pictures).transpose(0, 1).flatten(1).mean(1)
     # One float32 mean over 784 values against another: rounding of 1e-7 each.
     torch.testing.assert_close(module[1].running_mean, expected, atol=1e-6, rtol=0)
 
@@ -140,7 +141,8 @@ def test_sources_that_do_not_exist(source: str, complaint: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- weights
 def saved(path: Path, source: str, classes: int, trained: bool) -> Path:
-    network = resolve(source, num_classes=classes)
+    channels = zoo.find(source).input_shape[0]
+    network = resolve(source, num_classes=classes, input_shape=(channels, 32, 32))
     names = tuple(f"c{i}" for i in range(classes))
     pre = unit_range(32, 32, network.input_shape[0])
     shape = (network.input_shape[0], 32, 32)
