@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,30 @@ class Kernel:
     time_us: float
 
 
-def census(model: Model, feeds: Tensors, provider: str = "cpu", threads: int = 1) -> tuple[Kernel, ...]:
-    """Kernels of one run of `model` on `feeds`, the slowest first; raises as `open_session` and `Session` do."""
-    return kernels(profile(model, feeds, provider, threads))
+def census(
+    model: Model,
+    feeds: Tensors,
+    provider: str = "cpu",
+    threads: int = 1,
+    *,
+    external: Mapping[str, bytes] | None = None,
+) -> tuple[Kernel, ...]:
+    """Kernels of one run of `model` on `feeds`, the slowest first; arguments and errors are those of `open_session`."""
+    return kernels(profile(model, feeds, provider, threads, external=external))
 
 
-def profile(model: Model, feeds: Tensors, provider: str = "cpu", threads: int = 1) -> tuple[NodeRun, ...]:
+def profile(
+    model: Model,
+    feeds: Tensors,
+    provider: str = "cpu",
+    threads: int = 1,
+    *,
+    external: Mapping[str, bytes] | None = None,
+) -> tuple[NodeRun, ...]:
     """Every node of the second run (the first one also allocates)."""
     with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as folder:
-        session = open_session(model, provider, threads, profile_prefix=str(Path(folder) / "run"))
+        prefix = str(Path(folder) / "run")
+        session = open_session(model, provider, threads, profile_prefix=prefix, external=external)
         try:
             session(feeds)
             session(feeds)

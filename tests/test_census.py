@@ -60,6 +60,13 @@ def test_an_int8_convolution_runs_as_an_integer_kernel() -> None:
     assert "Conv" not in counts
 
 
+def test_external_data_may_come_from_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(model(FLOAT, np.float32), path, save_as_external_data=True, location="w", size_threshold=0)
+    found = census(path.read_bytes(), FEEDS, external={"w": (tmp_path / "w").read_bytes()})
+    assert kernels_dict(found)["Sin"] == 2
+
+
 def test_kernels_are_grouped_by_operator_and_provider_the_slowest_first() -> None:
     table = [
         ("a", "Conv", "cpu", 5.0),

@@ -283,7 +283,11 @@ def test_random_feeds_take_open_dimensions_from_sizes() -> None:
         (TensorInfo("x", "float32", ("N", 3)), {"sizes": {"x": (3,)}}, "given is"),
         (TensorInfo("x", "float32", ("N", 3)), {"sizes": {"y": (1, 3)}}, "y: unknown input"),
         (TensorInfo("x", "float32", (1, 3)), {"batch": 4}, "batch is fixed to 1, not 4"),
-        (TensorInfo("x", "float32", ("N", 2**20)), {"batch": 2**20}, "MiB asked for, the limit is 1,024"),
+        (
+            TensorInfo("x", "float32", ("N", 2**20)),
+            {"batch": 2**20},
+            "inputs: 4,194,304 MiB asked for, the limit is 1,024",
+        ),
         (TensorInfo("x", "string", ("N",)), {}, "no random values for type string"),
         (TensorInfo("x", "seq(tensor(float))", ()), {}, "no random values"),
         (TensorInfo("x", "bfloat16", ("N",)), {}, "no random values"),
