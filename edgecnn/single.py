@@ -64,8 +64,18 @@ def fold(
 ) -> FoldReport:
     """Fold BatchNorm in the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`."""
     from exporters.passes import fold_batchnorm
+    from exporters.probe import probe
 
-    result, _, parity = _apply(model, output, fold_batchnorm.run, force, input_shape, seed)
+    def run(proto: onnx.ModelProto) -> PassResult:
+        names = [value.name for value in proto.graph.input]
+        shapes = parse_shapes(input_shape, names) or None
+        probe(proto, os.fspath(model), input_shapes=shapes, seed=seed, finite=False)  # a crash must not be ours
+        try:
+            return fold_batchnorm.run(proto)
+        except BadInput as error:  # it knows the node, not the file
+            raise BadInput(f"{os.fspath(model)}: {error}") from error
+
+    result, _, parity = _apply(model, output, run, force, input_shape, seed)
     return FoldReport(Path(output), len(result.changes), result.kept, parity.max_abs, parity.images)
 
 
@@ -84,7 +94,7 @@ def simplify(
     def run(proto: onnx.ModelProto) -> PassResult:
         names = [value.name for value in proto.graph.input]
         shapes = parse_shapes(input_shape, names) or None
-        return onnxsim_pass.run(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed)
+        return onnxsim_pass.run(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=os.fspath(model))
 
     result, before, parity = _apply(model, output, run, force, input_shape, seed)
     nodes = len(result.model.graph.node)

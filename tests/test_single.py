@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,23 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == f"error: {target}: exists already; give another name or --force\n"
     assert main(["simplify", str(source), "-o", str(target), "--force"]) == 0
     assert "6 nodes became" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="only x86 traps this division")
+@pytest.mark.parametrize("verb", [fold, simplify])
+def test_a_model_that_kills_its_process_does_not_kill_ours(tmp_path: Path, verb: Callable[..., object]) -> None:
+    net = model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[1] x) => (int64[1] y) { q = Div (a, b) y = Add (x, q) }',
+        a=np.array([np.iinfo(np.int64).min]), b=np.array([-1]),
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=r"in\.onnx: .*SIGFPE"):
+        verb(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx"]
+
+
+def test_impossible_statistics_name_file_and_node(tmp_path: Path) -> None:
+    net = conv_net()
+    (variance,) = (tensor for tensor in net.graph.initializer if tensor.name == "var")
+    variance.CopyFrom(onnx.numpy_helper.from_array(-np.ones(8, np.float32), "var"))
+    with pytest.raises(BadInput, match=r"in\.onnx: BatchNormalization_n: variance \+ epsilon is -1"):
+        fold(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx")
