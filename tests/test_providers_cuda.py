@@ -84,14 +84,14 @@ def test_no_driver(computer, monkeypatch: pytest.MonkeyPatch, platform: str, nam
     assert computer.loaded == [name]
 
 
-@pytest.mark.parametrize("driver", [Driver(devices=0), Driver(status=cuda.NO_DEVICE)])
+@pytest.mark.parametrize("driver", [Driver(devices=0), Driver(status=100)])
 def test_no_device(computer, driver: Driver) -> None:
     computer.driver = driver
     missing("cuda: the driver is there, but no device; use cpu")
 
 
 def test_a_hidden_device(computer, monkeypatch: pytest.MonkeyPatch) -> None:
-    computer.driver = Driver(status=cuda.NO_DEVICE)
+    computer.driver = Driver(status=100)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     missing("no device; CUDA_VISIBLE_DEVICES is '-1'")
 
