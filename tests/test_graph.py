@@ -235,3 +235,10 @@ def test_inputs_and_their_defaults_survive_pruning(name: str) -> None:
     graph.prune()
     assert name in graph.inputs | set(graph.initializers)
     assert "unused" in graph.initializers
+
+
+def test_drop_unread_leaves_what_somebody_reads() -> None:
+    graph = Graph(build())
+    graph.drop_unread(["inside", "w", "x", "y", "nowhere", "", "unused"])
+    assert {t.name for t in graph.proto.initializer} == {"w", "inside"}
+    consistent(graph)
