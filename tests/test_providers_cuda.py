@@ -132,6 +132,11 @@ def test_the_libraries_of_this_build_are_on_our_list() -> None:
     assert named <= set(cuda.library_names(ort.cuda_version, "linux"))
 
 
+def test_windows_has_its_own_names() -> None:
+    names = cuda.library_names("13.0", "win32")
+    assert names == ("cudart64_13.dll", "cublasLt64_13.dll", "cublas64_13.dll", "cudnn64_9.dll")
+
+
 def test_tf32_is_off_and_no_algorithm_is_left_to_default() -> None:
     options = cuda.options()
     assert options["use_tf32"] == "0"

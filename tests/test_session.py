@@ -236,6 +236,18 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, how: str) -
         open_session(inner / "m.onnx", threads=1)
 
 
+def test_a_file_beyond_protobufs_limit_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "m.onnx").open("wb") as stream:
+        stream.truncate(2**31)  # sparse: takes no room
+    with pytest.raises(BadInput, match="has 2,147,483,648 bytes, the limit is 2,147,483,647"):
+        open_session(tmp_path / "m.onnx", threads=1)
+
+
+def test_graphs_are_optimized_unless_told_otherwise() -> None:
+    levels = [open_session(cnn(), threads=1, **o).raw.get_session_options() for o in ({}, {"optimize": False})]
+    assert [str(o.graph_optimization_level).split(".")[-1] for o in levels] == ["ORT_ENABLE_ALL", "ORT_DISABLE_ALL"]
+
+
 def test_the_model_bytes_are_not_kept() -> None:
     assert open_session(cnn(), threads=1).raw._model_bytes == b""
 
