@@ -1,0 +1,36 @@
+"""Files and networks are told apart by their names first, by their first bytes second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecnn.opened import is_bundle, is_model_file, model_of, open_any, read_model
+from runtimes.base import BadInput
+from small_nets import conv_net, save
+
+
+@pytest.mark.parametrize(
+    ("source", "is_file"),
+    [("resnet18", False), ("nets.py:Net", False), ("torchvision:resnet18", False), ("a.onnx", True), ("A.ONNX", True),
+     ("b.edge", True), ("there", True), ("nets.py", False), (".", False)],
+)  # fmt: skip
+def test_what_is_a_file(source: str, is_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("there", "nets.py"):
+        (tmp_path / name).write_bytes(b"x")
+    assert is_model_file(source) is is_file
+
+
+def test_a_file_without_a_suffix_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    net = conv_net()
+    path = save(net, tmp_path / "model")
+    assert not is_bundle(path)
+    assert open_any(path).inputs[0].name == "x"
+    assert model_of(path) == path
+    assert read_model(path) == (net, path.stat().st_size)
+    (tmp_path / "zip").write_bytes(b"PK\x03\x04junk")
+    assert is_bundle(tmp_path / "zip")
+    with pytest.raises(BadInput, match="is not a whole zip file"):
+        open_any(tmp_path / "zip")
