@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from exporters.sandbox import MEMORY_MB, ChildFailed, run_in_child
 from runtimes.base import Array, BadInput, Tensors
@@ -39,7 +40,7 @@ def probe(
     With `finite=False` only running counts, not what comes out. Symbolic sizes other than the batch must be given by
     `input_shapes`.
     """
-    data = model.SerializeToString()
+    data = to_bytes(model, name)
     options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed, "finite": finite}
     try:
         run_in_child("exporters.probe:child", data, options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(data))
@@ -47,6 +48,16 @@ def probe(
         raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
     except BadInput as error:
         raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
+
+
+def to_bytes(model: onnx.ModelProto, name: str) -> bytes:
+    """`model` as bytes; raises `BadInput` above protobuf's limit of 2 GiB."""
+    try:
+        return bytes(model.SerializeToString())
+    except (ValueError, EncodeError) as error:
+        raise BadInput(
+            f"{name}: larger than 2 GiB, which no ONNX tool takes in one piece; split the network"
+        ) from error
 
 
 def room_mb(data: bytes) -> int:

@@ -334,6 +334,12 @@ def test_big_models_go_beside_and_come_back(tmp_path: Path, monkeypatch: pytest.
     for ours, other in zip(model.graph.initializer, theirs.graph.initializer, strict=True):
         np.testing.assert_array_equal(numpy_helper.to_array(ours), numpy_helper.to_array(other))
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    entries = [
+        e for t in onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.initializer for e in t.external_data
+    ]
+    offsets = [int(entry.value) for entry in entries if entry.key == "offset"]
+    assert len(offsets) == 2
+    assert all(offset % 4096 == 0 for offset in offsets), "a runtime maps pages"
 
 
 def test_data_written_by_onnx_itself_is_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import platform
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import helper, numpy_helper, parser
 
 from exporters.load import check_model
@@ -94,3 +95,13 @@ def test_good_models_pass() -> None:
 def test_what_comes_out_may_be_left_out_of_account() -> None:
     probe(HOSTILE["negative variance"][0], "nan.onnx", finite=False, timeout_s=20)
     probe(HOSTILE["noise"][0], "noise.onnx", finite=False, timeout_s=20)
+
+
+@pytest.mark.parametrize("error", [ValueError, EncodeError])
+def test_models_beyond_protobuf_are_refused(error: type[Exception]) -> None:
+    class Huge:
+        def SerializeToString(self) -> bytes:
+            raise error("exceeds maximum protobuf size of 2GB")
+
+    with pytest.raises(BadInput, match=r"huge\.onnx: larger than 2 GiB"):
+        probe(Huge(), "huge.onnx", timeout_s=20)  # type: ignore[arg-type]

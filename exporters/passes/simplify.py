@@ -23,7 +23,7 @@ from exporters.base import Change, Kept, PassResult
 from exporters.external import copy_fields
 from exporters.graph import copy_model, copy_tensor, get_meta, label, opset, set_meta
 from exporters.load import check_model, first_sentence
-from exporters.probe import Shapes, probe, room_mb
+from exporters.probe import Shapes, probe, room_mb, to_bytes
 from exporters.sandbox import ChildFailed, run_in_child
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.parity import compare
@@ -59,7 +59,7 @@ def run(
     only for the random inputs of the proof, for symbolic sizes other than the batch.
     """
     probe(model, name, input_shapes=input_shapes, seed=seed, finite=False, memory_mb=memory_mb)
-    data = model.SerializeToString()
+    data = to_bytes(model, name)
     options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed}
     target, room = "exporters.passes.simplify:child", memory_mb or room_mb(data)
     try:
