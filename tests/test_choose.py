@@ -11,9 +11,9 @@ from edgecnn import choose
 from edgecnn.choose import Candidate, Trial, decide, drop_of
 from edgecnn.samples import Samples
 from exporters.quantize import QuantRecipe, quantize_model
+from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.latency import Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport
-from test_placement import CONV_RELU_CONV, WEIGHTS, parse
 
 
 def rival(verdict: Verdict, refused: str = "") -> Candidate:

@@ -13,10 +13,10 @@ import pytest
 
 from exporters import load
 from exporters.pack import pack
+from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import CheckFailed
 from runtimes.bundle import open_bundle, verify
 from runtimes.session import open_session
-from test_placement import CONV_RELU_CONV, WEIGHTS, parse
 
 ABOUT: dict[str, Any] = {
     "name": "made",
@@ -68,7 +68,7 @@ def test_it_is_a_plain_zip(model: onnx.ModelProto, tmp_path: Path) -> None:
 
 def test_wrong_golden_outputs_write_nothing(model: onnx.ModelProto, tmp_path: Path) -> None:
     inputs, outputs = golden(model)
-    with pytest.raises(CheckFailed, match="golden outputs differ by .* nothing written"):
+    with pytest.raises(CheckFailed, match=r"golden outputs differ by .* nothing written"):
         pack(tmp_path / "m.edge", model, ABOUT, inputs, [outputs[0] + 1.0], 0.0)
     assert list(tmp_path.iterdir()) == []
 

@@ -16,11 +16,11 @@ from exporters.affine import activation_grid, weight_grid
 from exporters.graph import MODULE_KEY, get_meta, set_meta
 from exporters.placement import plan
 from exporters.quantize import QuantRecipe, quantize_model
+from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
 from runtimes.census import census, kernels_dict
 from runtimes.parity import compare
 from runtimes.session import open_session, random_feeds
-from test_placement import CONV_RELU_CONV, WEIGHTS, parse
 
 
 def feeds_for(model: onnx.ModelProto, count: int = 4) -> list[Tensors]:
@@ -171,7 +171,8 @@ CARRIERS = {
 @pytest.mark.parametrize("op", CARRIERS)
 def test_every_carrier_moves_integers(op: str) -> None:
     """No Dequantize/Quantize around it: one Quantize at the input, one Dequantize at the output, as without it."""
-    constants = "<float[4] two = {1.0,1.0,2.0,2.0}, int64[1] i0 = {0}, int64[1] i4 = {4}, int64[1] i2 = {2}, int64[4] same = {0,4,-1,6}>"
+    integers = "int64[1] i0 = {0}, int64[1] i4 = {4}, int64[1] i2 = {2}, int64[4] same = {0,4,-1,6}"
+    constants = f"<float[4] two = {{1.0,1.0,2.0,2.0}}, {integers}>"
     text = f"g (float[N,3,8,8] x) => (float[N,C,H,W] y) {constants} {{ a = Conv(x, w) {CARRIERS[op]} y = Sigmoid(p) }}"
     if op == "Flatten":
         text = text.replace("float[N,C,H,W] y", "float[N,C] y")

@@ -13,11 +13,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from conftest import Walked
 from edgecnn.sources import Network
 from exporters.quantize import QuantRecipe, calibrate, quantize_model
+from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, Tensors
 from runtimes.census import census, kernels_dict
 from runtimes.parity import compare
 from runtimes.session import open_session
-from test_placement import CONV_RELU_CONV, WEIGHTS, parse
 
 IMAGES = 16
 

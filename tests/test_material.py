@@ -1,0 +1,94 @@
+"""Which images calibrate and which judge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecnn.material import material_for, part, with_model_labels
+from edgecnn.samples import Samples
+from exporters.artifact import Identity
+from graphs import parse
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess
+from runtimes.session import open_session
+
+GREY = Identity("net", labels=tuple("0123456789"), preprocess=Preprocess(size=(8, 8), channels=1))
+
+
+def classifier(classes: int = 10) -> onnx.ModelProto:
+    text = f"""g (float[N,1,8,8] x) => (float[N,{classes}] y) {{
+        a = Conv(x, w)
+        f = Flatten(a)
+        y = Gemm <transB = 1> (f, v)
+    }}"""
+    return parse(text, w=(2, 1, 3, 3), v=(classes, 72))
+
+
+def test_digits_calibrate_on_the_train_part_and_are_judged_on_the_test_part() -> None:
+    material = material_for(classifier(), GREY, "digits", "digits", 64, 0)
+    assert len(material.calibration) == 64
+    assert material.judged.labels is not None
+    assert not set(material.calibration.ids) & set(material.judged.ids)
+    assert material.input_name == "x"
+    assert material.calibration_feeds[0]["x"].shape == (1, 1, 8, 8)
+
+
+def test_without_data_the_calibration_images_judge_unlabelled() -> None:
+    material = material_for(classifier(), GREY, "digits", None, 16, 0)
+    assert material.judged.ids == material.calibration.ids
+    assert material.judged.labels is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "other", "expected"),
+    [
+        ("photos", None, "all"),
+        ("photos", "photos", "train"),
+        ("digits", None, "train"),
+        ("random:4", "random:4", "all"),
+    ],
+)
+def test_a_set_is_cut_only_if_it_must_serve_twice(spec: str, other: str | None, expected: str) -> None:
+    assert part("train", spec, other) == expected
+
+
+def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    assert part("train", str(tmp_path), None) == "train"
+
+
+def labelled(names: tuple[str, ...]) -> Samples:
+    labels = np.arange(len(names))
+    return Samples("made", names, lambda i: np.zeros((1, 8, 8), np.float32), labels, names)
+
+
+def test_folder_names_are_looked_up_among_the_models_labels() -> None:
+    samples = with_model_labels(labelled(("7", "3")), GREY.labels, open_session(classifier()))
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [7, 3]
+
+
+def test_a_class_that_the_model_does_not_know_is_named() -> None:
+    with pytest.raises(BadInput, match="zebra"):
+        with_model_labels(labelled(("7", "zebra")), GREY.labels, open_session(classifier()))
+
+
+def test_more_classes_than_outputs_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="made: has 4 classes, the model knows 3"):
+        with_model_labels(labelled(tuple("abcd")), (), open_session(classifier(3)))
+
+
+def test_a_model_without_classes_is_judged_without_labels() -> None:
+    model = parse("g (float[N,1,8,8] x) => (float[N,2,6,6] y) { y = Conv(x, w) }", w=(2, 1, 3, 3))
+    assert with_model_labels(labelled(("a", "b")), (), open_session(model)).labels is None
+
+
+def test_a_model_that_takes_no_image_is_bad_input() -> None:
+    model = parse("g (float[N,5] x) => (float[N,5] y) { y = Neg(x) }")
+    with pytest.raises(BadInput, match="calibration needs one float32 input"):
+        material_for(model, replace(GREY, preprocess=None), "digits", None, 8, 0)

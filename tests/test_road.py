@@ -1,0 +1,223 @@
+"""The real road on the real networks: parity at every stage, our fold, an honest choice, a bundle that proves itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Walked
+from edgecnn import road, stages
+from edgecnn.sources import Network, resolve
+from edgecnn.spec import unit_range
+from exporters import artifact
+from exporters.graph import MODULE_KEY, get_meta, op_counts
+from exporters.load import load_model
+from runtimes.base import BadInput, CheckFailed
+from runtimes.bundle import open_bundle, verify
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+FIXTURES = Path(__file__).parent / "fixtures"
+LENET = FIXTURES / "lenet5_digits.safetensors"
+BATCHNORMS = {"lenet5": 0, "resnet18": 20, "mobilenet_v2": 52, "resnet50": 53}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BATCHNORMS)
+def test_every_float_stage_is_the_same_function(name: str, walk: Callable[[str], Walked]) -> None:
+    walked = walk(name)
+    by_name = {stage.name: stage for stage in walked.stages}
+    assert list(by_name) == ["export", *stages.FLOAT_PASSES]
+    for stage in walked.stages:
+        # 60 layers of float32 sums in another order leave 100 to 140 dB; a wrong epsilon alone leaves under 90
+        assert stage.snr_db is not None
+        assert stage.snr_db >= 100, stage
+        # and no stage adds more than the rounding that the module itself has against float64
+        assert stage.snr_db >= walked.reference.noise_db() - stages.NOISE_MARGIN_DB, stage
+    assert by_name["export"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
+    assert by_name["simplify"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BATCHNORMS)
+def test_the_fold_is_ours_and_exact(name: str, walk: Callable[[str], Walked]) -> None:
+    """All BatchNorms arrive at our pass, and none leaves it: without the pass this fails."""
+    walked = walk(name)
+    assert "BatchNormalization" not in op_counts(walked.model)
+    before = next(stage for stage in walked.stages if stage.name == "simplify")
+    assert before.ops.get("BatchNormalization", 0) == BATCHNORMS[name]
+    folded = next(stage for stage in walked.stages if stage.name == "fold_batchnorm")
+    assert f"{BATCHNORMS[name]} changed" in folded.note or BATCHNORMS[name] == 0
+
+
+def test_without_the_fold_the_batchnorms_stay() -> None:
+    network = resolve("resnet8")
+    model, done, _ = stages.float_road(network, skip=["fold_batchnorm"])
+    assert op_counts(model)["BatchNormalization"] == 7
+    assert [stage.name for stage in done] == ["export", "simplify", "global_pool", "drop_noops"]
+
+
+@pytest.mark.slow
+def test_modules_survive_the_whole_float_road(walk: Callable[[str], Walked]) -> None:
+    paths = {get_meta(n).get(MODULE_KEY) for n in walk("resnet18").model.graph.node if n.op_type == "Conv"}
+    assert "layer1.0.conv1" in paths
+    assert len(paths) == 20
+
+
+def test_a_stage_that_changes_the_function_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stages._run_pass
+
+    def broken(name: str, model: artifact.onnx.ModelProto) -> tuple[artifact.onnx.ModelProto, str]:
+        model, note = real(name, model)
+        if name == "fold_batchnorm":
+            bias = next(t for t in model.graph.initializer if len(t.dims) == 1)
+            values = np.frombuffer(bias.raw_data, np.float32) * np.float32(1.001)
+            bias.raw_data = values.tobytes()
+        return model, note
+
+    monkeypatch.setattr(stages, "_run_pass", broken)
+    with pytest.raises(CheckFailed, match=r"stage fold_batchnorm: output logits: SNR .* PyTorch module"):
+        stages.float_road(resolve("resnet8"))
+
+
+def test_a_noisy_network_is_held_to_its_own_noise() -> None:
+    """Differences of large numbers: float32 itself keeps only about 50 dB here, and the stages say so."""
+
+    class Cancelling(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return ((x + 1000.0) - x.mean((1, 2, 3), keepdim=True) * 1000.0).sum((2, 3)) - 64000.0
+
+    noisy = Network("noisy", Cancelling(), (1, 8, 8), unit_range(8, 8, channels=1))
+    model, done, reference = stages.float_road(noisy)
+    noted = stages.held_to(done, reference)
+    worst = min(stage.snr_db or 0.0 for stage in done)
+    if worst < stages.FLOAT_LIMIT_DB:  # depends on how this CPU orders its sums
+        assert any("own float32 noise" in stage.note for stage in noted)
+    assert worst >= min(stages.FLOAT_LIMIT_DB, reference.noise_db() - stages.NOISE_MARGIN_DB)
+
+
+# ---------------------------------------------------------------------------------------------------------- export
+def test_export_writes_a_model_that_knows_where_it_came_from(tmp_path: Path) -> None:
+    report = road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
+    model = load_model(tmp_path / "m.onnx")
+    assert artifact.read_stages(model) == report.stages
+    identity = artifact.read_identity(model)
+    assert identity is not None
+    assert (identity.name, identity.labels) == ("lenet5", tuple("0123456789"))
+    assert identity.preprocess is not None
+    assert not report.seeded
+    assert json.loads(json.dumps(report.to_dict()))["stages"][0]["name"] == "export"
+
+
+def test_export_without_weights_says_that_they_are_random(tmp_path: Path) -> None:
+    assert road.export("lenet5", tmp_path / "m.onnx").seeded
+
+
+def test_static_export_takes_one_image(tmp_path: Path) -> None:
+    road.export("lenet5", tmp_path / "m.onnx", weights=LENET, dynamic=False, simplify=False)
+    assert open_session(tmp_path / "m.onnx").inputs[0].shape == (1, 1, 32, 32)
+
+
+def test_the_same_export_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    for name in ("a.onnx", "b.onnx"):
+        road.export("lenet5", tmp_path / name, weights=LENET)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+# -------------------------------------------------------------------------------------------------------- quantize
+def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
+    """LeNet-5 is too small for int8 to pay; whatever this machine says, the file is what the verdict says."""
+    road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
+    report = road.quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32)
+    assert report.int8_nodes > 0
+    assert report.speedup is not None
+    assert report.accuracy is not None
+    assert report.accuracy["float"] >= 0.97  # the fixture's own accuracy
+    assert report.accuracy["drop"] <= 0.01
+    ops = op_counts(load_model(tmp_path / "q.onnx"))
+    assert ("QuantizeLinear" in ops) == (report.chosen == "int8") == (report.speedup.verdict == "faster")
+    assert ("kept float" in report.verdict) == (report.chosen == "float")
+    assert set(report.to_dict()) >= {"output", "chosen", "recipe", "speedup", "int8_nodes", "float_nodes", "snr_db"}
+
+
+def test_allow_slower_forces_int8(tmp_path: Path) -> None:
+    road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
+    report = road.quantize(
+        tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32, allow_slower=True
+    )
+    assert report.chosen == "int8"
+    model = load_model(tmp_path / "q.onnx")
+    assert [s.name for s in artifact.read_stages(model)] == ["export", *stages.FLOAT_PASSES, "quantize"]
+    recipe = json.loads(get_meta(model)[artifact.RECIPE_KEY])
+    assert (recipe["calibrator"], recipe["data"], recipe["images"]) == ("minmax", "digits", 32)
+
+
+def test_quantize_folds_a_model_from_elsewhere_first(tmp_path: Path) -> None:
+    road.export("resnet8", tmp_path / "m.onnx", fold=False, simplify=False)
+    model = load_model(tmp_path / "m.onnx")
+    del model.metadata_props[:]  # as another exporter would write it
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    report = road.quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", limit=8, allow_slower=True, max_drop=1.0)
+    ops = op_counts(load_model(tmp_path / "q.onnx"))
+    assert "BatchNormalization" not in ops
+    assert report.chosen == "int8"
+
+
+# ----------------------------------------------------------------------------------------------------------- build
+def test_build_packs_the_faster_model_with_its_proof(tmp_path: Path) -> None:
+    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="digits", data="digits", limit=32)
+    bundle = open_bundle(tmp_path / "n.edge")
+    assert bundle.chosen == report.chosen
+    assert bundle.manifest["verdict"] == report.verdict
+    assert bundle.labels == tuple("0123456789")
+    assert verify(bundle).passed
+    assert [s["name"] for s in bundle.manifest["stages"]] == ["export", *stages.FLOAT_PASSES, "quantize"]
+    network = resolve("lenet5", LENET)
+    inputs, outputs = bundle.golden()
+    with torch.no_grad():
+        mine = network.module(torch.from_numpy(inputs[0])).numpy()
+    np.testing.assert_allclose(outputs[0], mine, atol=1e-5)  # golden outputs are PyTorch's own; batch size may differ
+    times = bundle.manifest["race"]["times_ms"]
+    assert len(times["float"]) == len(times["int8"]) >= 6
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["chosen"] == report.chosen
+
+
+def test_an_existing_output_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "n.edge").write_bytes(b"mine")
+    with pytest.raises(BadInput, match="exists already"):
+        road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="digits")
+    assert (tmp_path / "n.edge").read_bytes() == b"mine"
+
+
+def test_nan_in_the_calibration_data_names_the_image_and_writes_nothing(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).normal(size=(4, 1, 32, 32)).astype(np.float32)
+    images[2, 0, 5, 5] = np.nan
+    np.save(tmp_path / "x.npy", images)
+    with pytest.raises(BadInput, match=r"x\.npy.*2.*NaN"):
+        road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib=str(tmp_path / "x.npy"))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_random_calibration_is_written_into_the_recipe(tmp_path: Path) -> None:
+    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4")
+    assert "random" in report.quantized.recipe.data
+    assert "random" in open_bundle(tmp_path / "n.edge").manifest["recipe"]["data"]
+
+
+def test_float_and_int8_of_one_build_agree_on_digits(tmp_path: Path) -> None:
+    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="digits", data="digits", limit=64)
+    rival = report.decision.rival
+    assert rival is not None
+    assert rival.snr_db is not None
+    assert rival.snr_db > 20  # trained, shallow, min-max: 25 to 40 dB
+    assert rival.accuracy is not None
+    assert rival.accuracy >= 0.96
+    float_session = open_bundle(tmp_path / "n.edge").session()
+    feed = {"input": np.zeros((1, 1, 32, 32), np.float32)}
+    assert compare(float_session, float_session, [feed]).max_abs == 0.0
