@@ -52,6 +52,6 @@ def _refuse(constant: str) -> Any:
 def _numbered(pairs: list[tuple[str, Any]]) -> list[Any]:
     """The values of an object whose keys are "0" to "n-1", each once, in that order."""
     named = dict(pairs)
-    if len(named) != len(pairs) or set(named) != {str(i) for i in range(len(pairs))}:
+    if set(named) != {str(i) for i in range(len(pairs))}:
         raise ValueError('an object whose keys are not "0", "1", ... each once')
     return [named[str(i)] for i in range(len(pairs))]
