@@ -7,6 +7,7 @@ are shown literally, control characters escaped. Test: tests/test_report.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
@@ -30,6 +31,10 @@ from edgecnn.words import number, safe
 T = TypeVar("T")
 PIPE_WIDTH = 10_000
 """Columns where there is no terminal: wide enough that nothing is folded (rich pads a table to its content only)."""
+
+
+MANY_STEPS = 50
+REDRAW_SECONDS = 0.2
 
 
 class _Console(Console):
@@ -84,7 +89,11 @@ class Page:
 
 
 class Bars:
-    """A `Track` (see runtimes/base.py) that draws on stderr: a bar, the count, and the time left."""
+    """A `Track` (see runtimes/base.py) that draws on stderr: a bar, the count, and the time left.
+
+    A loop of few, long steps is drawn by a thread of rich's, ten times a second. A loop of many short steps is drawn
+    between two of them and never by a thread: it may be a race, and the thread would run on its clock.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.progress = Progress(
@@ -94,13 +103,19 @@ class Bars:
 
     def __call__(self, items: Sequence[T], label: str) -> Iterator[T]:
         """One bar for this loop, below those of the loops around it. A loop of one step shows its age instead."""
-        known = len(items) if hasattr(items, "__len__") and len(items) > 1 else None
-        task = self.progress.add_task(safe(label), total=known)
-        self.progress.start()
+        count = len(items) if hasattr(items, "__len__") else 0
+        task = self.progress.add_task(safe(label), total=count if count > 1 else None)
+        if len(self.progress.tasks) == 1:
+            self.progress.live.auto_refresh = count < MANY_STEPS
+            self.progress.start()
+        drawn = time.monotonic()
         try:
             for item in items:
                 yield item
                 self.progress.advance(task)
+                if not self.progress.live.auto_refresh and time.monotonic() - drawn > REDRAW_SECONDS:
+                    self.progress.refresh()
+                    drawn = time.monotonic()
         finally:
             self.progress.remove_task(task)
             if not self.progress.tasks:

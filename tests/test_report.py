@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 
 import pytest
 
@@ -80,6 +82,19 @@ def test_bars_yield_every_item_and_clean_up() -> None:
     assert next(broken) == 0
     broken.close()  # what happens to a loop that raises
     assert not bars.progress.tasks
+
+
+def test_no_thread_draws_while_many_short_steps_run() -> None:
+    """A race of 100 rounds is timed in CPU time of the process: a drawing thread would be part of it."""
+    before = threading.active_count()
+    stream = Terminal()
+    counts = set()
+    for _ in Bars(stream)(range(100), "racing"):
+        counts.add(threading.active_count())
+        time.sleep(0.005)
+    assert counts == {before}
+    assert "racing" in stream.getvalue()
+    assert max(threading.active_count() for _ in Bars(Terminal())(range(3), "exporting")) == before + 1
 
 
 def test_a_loop_of_known_length_shows_the_time_left() -> None:
