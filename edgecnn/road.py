@@ -25,6 +25,7 @@ from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.load import load_model, save_model
 from exporters.pack import pack
+from exporters.probe import probe
 from exporters.quantize import Quantized, QuantRecipe, quantize_model
 from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import Track, silent
@@ -91,6 +92,7 @@ def quantize(
     """
     path = check_output(Path(output), force)
     original = load_model(Path(model))
+    probe(original, os.fspath(model), seed=seed)
     identity = artifact.read_identity(original)
     material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     float_model, ready = stages.ready_for_int8(original, material.calibration_feeds[:2], track)

@@ -49,8 +49,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walk() -> Callable[[str], Walked]:
     """`walk("resnet18")`: the network, seeded, after `stages.float_road`; each is exported once a session.
 
-    The last BatchNorm of every residual branch is damped to 0.2, about where training leaves it: random branches at full
-    strength double any rounding error every few blocks, and ResNet-50's own float32 noise is then at 97 dB.
+    The last BatchNorm of every residual branch is damped to 0.2, about where training leaves it: random branches at
+    full strength double any rounding error every few blocks, and ResNet-50's own float32 noise is then at 97 dB.
     """
 
     @functools.cache

@@ -1,4 +1,4 @@
-"""The real road on the real networks: parity at every stage, our fold, an honest choice, a bundle that proves itself."""
+"""The real road on the real networks: parity at every stage, our fold, an honest choice, a bundle with its proof."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_noisy_network_is_held_to_its_own_noise() -> None:
             return ((x + 1000.0) - x.mean((1, 2, 3), keepdim=True) * 1000.0).sum((2, 3)) - 64000.0
 
     noisy = Network("noisy", Cancelling(), (1, 8, 8), unit_range(8, 8, channels=1))
-    model, done, reference = stages.float_road(noisy)
+    _, done, reference = stages.float_road(noisy)
     noted = stages.held_to(done, reference)
     worst = min(stage.snr_db or 0.0 for stage in done)
     if worst < stages.FLOAT_LIMIT_DB:  # depends on how this CPU orders its sums
