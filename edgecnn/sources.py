@@ -18,24 +18,20 @@ Test: tests/test_sources.py.
 
 from __future__ import annotations
 
-import importlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgecnn import callables, zoo
-from edgecnn.spec import IMAGENET, Shape, image_shape, preprocess_for
+from edgecnn import callables, libraries, zoo
+from edgecnn.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.textures import textures
 from edgecnn.weights import State, Trained, apply_weights, load_weights
-from runtimes import plugins
-from runtimes.base import BadInput, Unavailable
+from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 
 SEED = 0
@@ -53,22 +49,6 @@ class Network:
     labels: tuple[str, ...] = ()
     weights: str | None = None
     seeded: bool = False
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """A network before it is built. `build` takes `num_classes` when `classes` (its default) is not None."""
-
-    name: str
-    build: Callable[..., nn.Module]
-    classes: int | None
-    input_shape: Shape | None = None
-    preprocess: Preprocess | None = None
-    task: str = "classification"
-    labels: tuple[str, ...] = ()
-    epochs: int = 10
-    ours: bool = True
-    """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
 
 
 def resolve(
@@ -108,8 +88,8 @@ def blueprint(source: str) -> Blueprint:
     if not place or not name:
         raise BadInput(f"{source}: unknown source; give a zoo name, FILE.py:NAME, MODULE:NAME or torchvision:NAME")
     if place == "torchvision":
-        return _torchvision(name)
-    return _timm(name) if place == "timm" else _own(place, name)
+        return libraries.torchvision(name)
+    return libraries.timm(name) if place == "timm" else _own(place, name)
 
 
 def _own(place: str, name: str) -> Blueprint:
@@ -129,64 +109,6 @@ def _own(place: str, name: str) -> Blueprint:
         labels=tuple(str(label) for label in labels),
         ours=False,
     )
-
-
-def _library(name: str) -> ModuleType:
-    """An optional library; `Unavailable` says how to install it, or why the installed one does not load."""
-    try:
-        with warnings.catch_warnings(), callables.quiet():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        library, missing = name.partition(".")[0], (error.name or name).partition(".")[0]
-        what = "is not installed" if missing == library else f"needs {missing}, which is not installed"
-        raise Unavailable(f"{library}: {what}; run `pip install {missing}`") from error
-    except Exception as error:  # torchvision beside another torch: "operator torchvision::nms does not exist"
-        library, cause = name.partition(".")[0], str(error).partition("\n")[0][:100]
-        advice = "install the build for this torch"
-        raise Unavailable(f"{library}: does not load beside torch {torch.__version__} ({cause}); {advice}") from error
-
-
-def _torchvision(name: str) -> Blueprint:
-    models = _library("torchvision.models")
-    known = [n for n in models.list_models() if "/" not in n]
-    if name not in known:
-        raise BadInput(f"torchvision:{plugins.unknown(name, known, 'network')}")
-    transforms = models.get_model_weights(name).DEFAULT.transforms()
-    preprocess = IMAGENET
-    if hasattr(transforms, "crop_size"):
-        size, resize = int(transforms.crop_size[0]), int(transforms.resize_size[0])
-        preprocess = Preprocess((size, size), 3, max(size, resize), tuple(transforms.mean), tuple(transforms.std))
-    return Blueprint(
-        name,
-        lambda **kwargs: _quietly(models.get_model, name, weights=None, **kwargs),
-        1000,
-        (3, *preprocess.size),
-        preprocess,
-    )
-
-
-def _timm(name: str) -> Blueprint:
-    timm = _library("timm")
-    if name.partition(".")[0] not in timm.list_models():
-        raise BadInput(f"timm:{plugins.unknown(name, timm.list_models(), 'network')}")
-    cfg = timm.get_pretrained_cfg(name).to_dict()
-    channels, height, width = cfg["input_size"]
-    resize = max(height, width, int(height / cfg.get("crop_pct", 1.0)))
-    preprocess = Preprocess((height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]))
-    return Blueprint(
-        name,
-        lambda **kwargs: _quietly(timm.create_model, name, pretrained=False, **kwargs),
-        int(cfg.get("num_classes") or 1000),
-        (channels, height, width),
-        preprocess,
-    )
-
-
-def _quietly(build: Callable[..., nn.Module], name: str, **kwargs: Any) -> nn.Module:
-    with warnings.catch_warnings(), callables.quiet():
-        warnings.simplefilter("ignore")
-        return build(name, **kwargs)
 
 
 # ------------------------------------------------------------------------------------------------------- building it

@@ -58,6 +58,22 @@ class ModelSpec:
         return (self.preprocess.channels, *self.preprocess.size)
 
 
+@dataclass(frozen=True)
+class Blueprint:
+    """A network before it is built. `build` takes `num_classes` when `classes` (its default) is not None."""
+
+    name: str
+    build: Callable[..., nn.Module]
+    classes: int | None
+    input_shape: Shape | None = None
+    preprocess: Preprocess | None = None
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    epochs: int = 10
+    ours: bool = True
+    """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
+
+
 def image_shape(given: str | Sequence[int]) -> Shape:
     """(C, H, W) from what users write, with or without the batch and the input's name; raises `BadInput`.
 

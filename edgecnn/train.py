@@ -30,8 +30,8 @@ from edgecnn.callables import quiet
 from edgecnn.data import load_data
 from edgecnn.evaluate import evaluate
 from edgecnn.samples import Samples
-from edgecnn.sources import Blueprint, blueprint, build, describe, probe
-from edgecnn.spec import image_shape
+from edgecnn.sources import blueprint, build, describe, probe
+from edgecnn.spec import Blueprint, image_shape
 from edgecnn.weights import Trained, check_weights_output, save_weights
 from runtimes.base import Array, BadInput, Tensors, Track, silent
 

@@ -272,6 +272,9 @@ def test_timm_by_its_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     network = resolve("timm:tiny", num_classes=4)
     assert asked == [("tiny", False, 4)]
     assert (network.input_shape, network.preprocess.resize) == ((3, 48, 48), 64)
+    fake.create_model = lambda name, **kwargs: 1 / 0
+    with pytest.raises(BadInput, match=r"tiny: its library cannot build it \(division by zero\)"):
+        resolve("timm:tiny")
     with pytest.raises(BadInput, match="timm:tinyy: unknown network; did you mean tiny"):
         resolve("timm:tinyy")
 
