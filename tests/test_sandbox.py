@@ -187,9 +187,15 @@ def test_a_parent_that_is_stopped_takes_its_child_along(tmp_path: Path, number: 
 
 @posix
 def test_signal_handlers_are_as_they_were() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    call("echo")
-    assert signal.getsignal(signal.SIGTERM) == before
+    own = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        call("echo")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        call("echo")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "a caller who decided otherwise is left alone"
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 def test_modules_of_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
