@@ -204,3 +204,26 @@ def test_the_wheel_holds_the_data_files() -> None:
     for path in tracked:
         floor, *rest = path.relative_to(ROOT).parts
         assert any(fnmatch.fnmatch("/".join(rest), pattern) for pattern in patterns[floor]), path
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "wheel"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("win32", "ARM64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("darwin", "x86_64", "onnxruntime"),
+    ],
+)
+def test_every_machine_gets_one_onnx_runtime(system: str, machine: str, wheel: str) -> None:
+    """Markers know no `not`: a wrong one is found by pip alone, when it is too late."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    place = {"sys_platform": system, "platform_machine": machine}
+    wanted = [r.name for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate(place)]
+    assert [name for name in wanted if name.startswith("onnxruntime")] == [wheel]
