@@ -135,7 +135,7 @@ class Numbers:
     def _stored(self, node: onnx.NodeProto, name: str) -> bool:
         reader = self.graph.only_consumer(name)
         fused = node.op_type == "DequantizeLinear" or (reader is not None and reader.op_type == "QuantizeLinear")
-        return bool(name) and node.op_type != "Constant" and not fused
+        return bool(name) and node.op_type != "Constant" and (not fused or name in self.graph.outputs)
 
     def _sizes(self, name: str) -> Sizes | None:
         return self.shapes[name][0] if name in self.shapes else None

@@ -103,15 +103,27 @@ def test_a_skip_connection_keeps_its_tensor_alive() -> None:
 
 
 def test_quantized_tensors_count_a_byte_and_weights_stay_parameters() -> None:
+    """4 -> 32 -> 1 channels of 8 x 8: the integer input (256 bytes) lives until the first Conv has made its 2,048."""
     quantized = model(
-        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y) {'
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4, 8, 8] x) => (float[1, 1, 8, 8] y) {'
         "q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) k = DequantizeLinear (w, s, zw)"
-        "c = Conv <pads = [1, 1, 1, 1]> (d, k) u = QuantizeLinear (c, s, z) y = DequantizeLinear (u, s, z) }",
-        s=np.float32(0.1), z=np.uint8(128), zw=np.int8(0), w=np.ones((4, 4, 3, 3), np.int8),
+        "c = Conv <pads = [1, 1, 1, 1]> (d, k) u = QuantizeLinear (c, s, z) e = DequantizeLinear (u, s, z)"
+        "l = DequantizeLinear (v, s, zw) f = Conv (e, l) t = QuantizeLinear (f, s, z) y = DequantizeLinear (t, s, z) }",
+        s=np.float32(0.1), z=np.uint8(128), zw=np.int8(0),
+        w=np.ones((32, 4, 3, 3), np.int8), v=np.ones((1, 32, 1, 1), np.int8),
     )  # fmt: skip
     found = inspect_model(quantized, "q", 0)
-    assert (found.params, found.macs) == (4 * 4 * 9, 4 * 64 * 36)
-    assert found.activation_bytes == 256 * 4 + 256  # the float input beside its integer form; then two integer tensors
+    assert (found.params, found.macs) == (32 * 36 + 32, 32 * 64 * 36 + 64 * 32)
+    assert found.activation_bytes == 256 + 2048
+
+
+def test_a_dequantized_output_is_a_float_tensor() -> None:
+    quantized = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (uint8[1, 100] x) => (float[1, 100] y) '
+        "{ y = DequantizeLinear (x, s, z) }",
+        s=np.float32(0.1), z=np.uint8(128),
+    )  # fmt: skip
+    assert inspect_model(quantized, "q", 0).activation_bytes == 100 + 400
 
 
 def test_what_cannot_be_known_is_none() -> None:

@@ -34,3 +34,11 @@ def test_a_file_without_a_suffix_is_told_by_its_first_bytes(tmp_path: Path) -> N
     assert is_bundle(tmp_path / "zip")
     with pytest.raises(BadInput, match="is not a whole zip file"):
         open_any(tmp_path / "zip")
+
+
+def test_the_name_counts_before_the_bytes(tmp_path: Path) -> None:
+    """A damaged bundle is reported as one, and a model that begins like a zip file as a model."""
+    (tmp_path / "net.edge").write_bytes(b"hello")
+    assert is_bundle(tmp_path / "net.edge")
+    (tmp_path / "net.onnx").write_bytes(b"PK\x03\x04")
+    assert not is_bundle(tmp_path / "net.onnx")
