@@ -227,3 +227,13 @@ def test_every_machine_gets_one_onnx_runtime(system: str, machine: str, wheel: s
     place = {"sys_platform": system, "platform_machine": machine}
     wanted = [r.name for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate(place)]
     assert [name for name in wanted if name.startswith("onnxruntime")] == [wheel]
+
+
+@pytest.mark.parametrize("name", ["runtimes", "exporters"])
+def test_a_foreign_package_of_the_same_name_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    command = [sys.executable, "-c", "import edgecnn"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+    assert f"ImportError: {tmp_path / name}: a foreign package hides edgecnn's own `{name}`" in done.stderr
