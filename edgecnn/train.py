@@ -37,7 +37,7 @@ from runtimes.base import Array, BadInput, Tensors, Track, silent
 
 THREADS = 1
 """One: networks this small gain little from a second thread, and lose all of it on a core that somebody shares."""
-BATCH = 32
+BATCH = 16
 KEEP_LIMIT_BYTES = 1 << 30
 """Decoded images are kept in memory up to here; above they are decoded anew in every epoch."""
 
@@ -229,4 +229,4 @@ def score(module: nn.Module, samples: Samples) -> float:
         with torch.no_grad(), quiet():
             return {"logits": module(torch.from_numpy(feeds["image"])).numpy()}
 
-    return evaluate(run, samples, "image", 4 * BATCH)
+    return evaluate(run, samples, "image", 64)

@@ -74,7 +74,7 @@ def test_lenet5_learns_the_digits_in_under_a_minute(tmp_path: Path) -> None:
 def test_resnet8_w32_learns_the_digits_within_the_demos_budget(tmp_path: Path) -> None:
     start = time.process_time()
     report = train("resnet8_w32", "digits", tmp_path / "w.safetensors")
-    assert time.process_time() - start < 60  # 12 s alone on a core, twice that beside other tests
+    assert time.process_time() - start < 60  # 20 s on one core; three times that on a slow one
     assert report.test_accuracy >= 0.98
 
 
@@ -130,7 +130,7 @@ def test_progress_goes_through_track_step_by_step(tmp_path: Path) -> None:
             yield item
 
     train("lenet5", "digits", tmp_path / "w.safetensors", epochs=1, track=track)
-    assert seen == [("training", 44)] * 44  # 1,438 // 32
+    assert seen == [("training", 89)] * 89  # 1,438 // 16
 
 
 # ------------------------------------------------------------------------------------------------------------- own data
@@ -189,7 +189,7 @@ def refused(tmp_path: Path, match: str, *args: Any, **kwargs: Any) -> None:
 
 def test_divergence_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     refused(
-        tmp_path, r"diverged in step \d+ of 44 at rate 1e\+20; try a rate of", "lenet5", "digits", rate=1e20, epochs=1
+        tmp_path, r"diverged in step \d+ of 89 at rate 1e\+20; try a rate of", "lenet5", "digits", rate=1e20, epochs=1
     )
 
 

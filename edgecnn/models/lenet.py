@@ -49,4 +49,4 @@ class LeNet5(nn.Module):
         return self.fc3(x)
 
 
-SPECS = (ModelSpec("lenet5", LeNet5, unit_range(32, 32, channels=1), "LeCun et al. 1998", num_classes=10, epochs=12),)
+SPECS = (ModelSpec("lenet5", LeNet5, unit_range(32, 32, channels=1), "LeCun et al. 1998", num_classes=10, epochs=10),)

@@ -154,7 +154,7 @@ VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
 
 SPECS = (
     ModelSpec("resnet8", ResNet8, unit_range(32, 32), "Banbury et al. 2021 (MLPerf Tiny)", num_classes=10, epochs=5),
-    ModelSpec("resnet8_w32", partial(ResNet8, 32), unit_range(32, 32), "resnet8, twice as wide", 10, epochs=5),
+    ModelSpec("resnet8_w32", partial(ResNet8, 32), unit_range(32, 32), "resnet8, twice as wide", 10, epochs=4),
     *(
         ModelSpec(name, partial(ResNet, block, blocks), IMAGENET, "He et al. 2016", num_classes=1000)
         for name, (block, blocks) in VARIANTS.items()
