@@ -316,6 +316,9 @@ def test_chaotic_network_is_held_to_its_own_noise(monkeypatch: pytest.MonkeyPatc
     assert child(model) == {}
     shift = 5e-2  # 23 dB: below the floor
     assert "it needs" in str(child(model)["worse"])
+    wild = build(text, k=np.float32(1e6), e=np.float32(0))
+    shift = 2e-2  # 31 dB, and the network's own noise is larger still: nothing below 40 dB is believed
+    assert "it needs 40.0 dB" in str(child(wild)["worse"])
     calm = build(text, k=np.float32(1), e=np.float32(0))
     shift = 5e-5
     assert "it needs 90.0 dB" in str(child(calm)["worse"])
