@@ -7,6 +7,7 @@ arrays have a limit. Objects (pickles) are never loaded. Test: tests/test_arrays
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,10 @@ from runtimes.files import check_input_file
 
 FILE_LIMIT_BYTES = 64 << 30
 NPZ_LIMIT_BYTES = 1 << 30
-FAULTS = (ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, RecursionError, TypeError)
+FAULTS = (
+    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, RecursionError, TypeError, tokenize.TokenError,
+)  # fmt: skip
+"""What numpy lets out for a damaged header; the last one since it parses old headers with Python's tokenizer."""
 
 
 def read_npy(path: Path | str) -> Array:

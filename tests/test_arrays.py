@@ -79,6 +79,7 @@ BAD_NPY: dict[str, tuple[bytes, str]] = {
         header("{'descr': '<f4', 'fortran_order': False, 'shape': (print('ran'),), }"),
         "is not a .npy array",
     ),
+    "parentheses": (header("(" * 60), "is not a .npy array"),
     "version 9": (b"\x93NUMPY\x09\x00" + bytes(200), "is not a .npy array"),
 }
 
