@@ -21,7 +21,8 @@ from runtimes.files import check_input_file
 FILE_LIMIT_BYTES = 64 << 30
 NPZ_LIMIT_BYTES = 1 << 30
 FAULTS = (
-    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, RecursionError, TypeError, tokenize.TokenError,
+    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, RecursionError, TypeError,
+    tokenize.TokenError,
 )  # fmt: skip
 """What numpy lets out for a damaged header; the last one since it parses old headers with Python's tokenizer."""
 
