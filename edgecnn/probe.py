@@ -57,7 +57,8 @@ def probe(job: Job) -> Probe:
     )
     answer = _last_line(done.stdout)
     if "error" in answer:
-        raise (Unavailable if answer["exit_code"] == Unavailable.exit_code else BadInput)(answer["error"])
+        kinds = {kind.exit_code: kind for kind in (BadInput, Unavailable)}
+        raise kinds.get(answer["exit_code"], EdgeError)(answer["error"])
     if done.returncode != 0 or not answer:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         raise BadInput(f"{job.model}: ONNX Runtime crashed on it ({how}); export the model again")
@@ -71,6 +72,11 @@ def main() -> None:
         print(json.dumps(asdict(measure(job))))
     except EdgeError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+    except MemoryError:
+        print(json.dumps({"error": f"{job.model}: out of memory; use a smaller batch", "exit_code": 2}))
+    except Exception as error:
+        what = f"bug in edgecnn: {type(error).__name__}: {error}"
+        print(json.dumps({"error": what, "exit_code": EdgeError.exit_code}))
 
 
 def measure(job: Job) -> Probe:

@@ -15,7 +15,7 @@ from edgecnn import benchmark, probe
 from edgecnn.benchmark import BenchReport, ModelBench, bench
 from edgecnn.cli import main
 from edgecnn.probe import Job, Probe
-from runtimes.base import BadInput, Unavailable
+from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.census import Kernel
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
@@ -100,6 +100,12 @@ def test_errors_of_the_child_keep_their_kind(tmp_path: Path) -> None:
         probe.probe(job(path, input_shape=("z:1,3,8,8",)))
     with pytest.raises(BadInput, match="no such file"):
         probe.probe(job(tmp_path / "none.onnx"))
+
+
+def test_a_bug_in_the_child_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="bug in edgecnn: ") as caught:
+        probe.probe(job(save(conv_net(), tmp_path / "net.onnx"), threads="two"))
+    assert caught.value.exit_code == 5
 
 
 def test_a_provider_that_cannot_run_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,8 @@ def test_debug_adds_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["bench"], r"MODEL: is missing; see `edgecnn bench --help`"),
         (["fold", "m.onnx"], r"--output: is missing; see `edgecnn fold --help`"),
         (["bench", "m", "--batch", "0"], r"--batch: 0 is not in the range x>=1; see .*"),
+        (["bench", "m", "--seed", "-1"], r"--seed: -1 is not in the range 0<=x.*; see .*"),
+        (["bench", "m", "--threads", "99999999999"], r"--threads: 99999999999 is not in the range 1<=x<=1024; see .*"),
         (["export", "lenet5", "-o", "x", "--opset", "new"], r"--opset: 'new' is not a valid integer; see .*"),
         (["fold", "a", "b", "-o", "c"], r"Got unexpected extra argument.*; see .*"),
         (["run\x1b[2J"], r"run\\x1b\[2J: unknown command; did you mean run\?"),
@@ -226,6 +228,21 @@ def test_a_closed_pipe_is_quiet() -> None:
     done = edgecnn_process("models", stdout=writer, stderr=subprocess.PIPE, capture_output=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_streams_that_the_caller_closed(number: int, tmp_path: Path) -> None:
+    """`edgecnn ... >&-`: no traceback, and nothing that was meant for stderr lands on stdout."""
+    command = f'"{sys.executable}" -m edgecnn models --json {number}>&-; echo $?; '
+    command += f'"{sys.executable}" -m edgecnn nope {number}>&-; echo $?'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=ENVIRONMENT, timeout=60)
+    assert b"Traceback" not in done.stderr
+    if number == 1:
+        assert done.stdout.split() == [b"0", b"2"]
+        assert done.stderr.startswith(b"error: nope")
+    else:
+        assert done.stdout.rstrip().endswith(b"}\n0\n2")
+        assert done.stderr == b""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a Linux device")

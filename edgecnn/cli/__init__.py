@@ -32,6 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     With EDGECNN_DEBUG=1 the traceback of any failure follows its one line.
     """
+    _open_closed_streams()
     try:
         with _terminate_by_exception(), _own_process_settings(own=args is None):
             code = _run(list(sys.argv[1:] if args is None else args))
@@ -82,6 +83,16 @@ def _drop_stdout() -> None:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where the caller closed stdout or stderr (`>&-`).
+
+    The next file that is opened would get that number, and with it whatever C++ code prints there.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtimes.base import Track
 
 FILE = click.Path(path_type=Path)
+THREADS = click.IntRange(1, 1024)
 
 
 source = click.argument("source", metavar="SOURCE")
@@ -25,7 +26,9 @@ def output(what: str) -> Callable[[F], F]:
 
 
 force = option("--force", is_flag=True, group="Output", help="Replace an existing output.")
-seed = option("--seed", type=int, default=0, group="Repeat", help="The same seed gives the same result.")
+seed = option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, group="Repeat", help="The same seed gives the same result."
+)
 weights = option("--weights", type=FILE, group="Network", help="State dict: .safetensors, or .pt (tensors only).")
 num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network",
                      help="Outputs of the network; read from the weights where it can be.")  # fmt: skip
@@ -34,9 +37,9 @@ input_shape = option("--input-shape", metavar="SHAPE", group="Network",
 input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
                       help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
 provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
-threads = option("--threads", type=click.IntRange(min=1), group="Machine",
+threads = option("--threads", type=THREADS, group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip
-race_threads = option("--threads", type=click.IntRange(min=1), default=1, group="Machine",
+race_threads = option("--threads", type=THREADS, default=1, group="Machine",
                       help="Threads in the race; on one, CPU time can be trusted most.")  # fmt: skip
 batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
 limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images.")

@@ -18,9 +18,8 @@ from edgecnn.cli._result import Result
 @options.output("the weights (.safetensors)")
 @options.force
 @option("--epochs", type=click.IntRange(min=1), group="Training", help="Default: what the network is known to need.")
-@option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), default=0.1, group="Training", help="Peak learning rate."
-)
+@option("--rate", type=click.FloatRange(min=0, min_open=True), group="Training",
+        help="Peak learning rate; default: what the network is known to survive.")  # fmt: skip
 @options.input_shape
 @options.num_classes
 @options.seed
@@ -30,7 +29,7 @@ def command(
     output: Path,
     force: bool,
     epochs: int | None,
-    rate: float,
+    rate: float | None,
     input_shape: str | None,
     num_classes: int | None,
     seed: int,
