@@ -20,6 +20,7 @@ from edgecnn.arrays import read_npy
 from edgecnn.data import from_array, load_data
 from edgecnn.folders import SUFFIXES
 from edgecnn.images import read_image
+from edgecnn.opened import is_bundle
 from edgecnn.samples import Samples
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed
@@ -110,7 +111,7 @@ def run(
     top: int = 5,
 ) -> RunReport:
     """The `top` answers of `bundle` for every image in the files `inputs`; raises `BadInput` and `Unavailable`."""
-    opened = bundles.open_bundle(Path(bundle))
+    opened = open_bundle(Path(bundle))
     if opened.task != "classification":
         raise BadInput(f"{bundle}: its task is {opened.task}; `edgecnn run` knows classification")
     sources = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
@@ -125,7 +126,14 @@ def run(
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
     """Prove `bundle` on this machine; raises `BadInput` for a damaged one, the report says whether outputs hold."""
-    return VerifyReport(os.fspath(bundle), bundles.verify(bundles.open_bundle(Path(bundle)), provider, threads))
+    return VerifyReport(os.fspath(bundle), bundles.verify(open_bundle(Path(bundle)), provider, threads))
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The bundle in `path`; a model that is not packed yet is told from a damaged bundle. Raises `BadInput`."""
+    if not is_bundle(path):
+        raise BadInput(f"{path}: is no bundle; make one with `edgecnn build SOURCE -o NAME.edge --calib DATA`")
+    return bundles.open_bundle(path)
 
 
 def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:

@@ -49,17 +49,20 @@ class Page:
         terminal = stream.isatty()
         self.console = _Console(file=stream, width=width or (None if terminal else PIPE_WIDTH), markup=False,
                                highlight=False, emoji=False, soft_wrap=False)  # fmt: skip
+        self.begun = False  # a table that follows something is set off by an empty line
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
         """One row a line. A column whose heading starts with `>` is right-aligned."""
         table = Table(box=SIMPLE_HEAD, title=safe(title) or None, title_justify="left", pad_edge=False,
-                      title_style="bold", header_style="bold", show_edge=False)  # fmt: skip
+                      title_style="bold", header_style="bold", show_edge=False, collapse_padding=True)  # fmt: skip
         for heading in columns:
             right = heading.startswith(">")
             table.add_column(heading.removeprefix(">"), justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(safe(cell if isinstance(cell, str) else number(cell))) for cell in row))
-        self.console.print(table)
+        if self.begun:
+            self.console.print()
+        self._print(table)
 
     def pairs(self, rows: Iterable[tuple[str, object]], title: str = "") -> None:
         """Two columns, name and value, without a heading."""
@@ -69,10 +72,10 @@ class Page:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(Text(safe(name)), Text(safe(value if isinstance(value, str) else number(value))))
-        self.console.print(table)
+        self._print(table)
 
     def note(self, text: str) -> None:
-        self.console.print(Text(safe(text)))
+        self._print(Text(safe(text)))
 
     def picture(self, lines: Iterable[str]) -> None:
         """Lines as they are, e.g. an image drawn with characters."""
@@ -81,7 +84,11 @@ class Page:
 
     def verdict(self, text: str) -> None:
         if text:
-            self.console.print(Text(safe(text), style="bold"))
+            self._print(Text(safe(text), style="bold"))
+
+    def _print(self, what: Table | Text) -> None:
+        self.console.print(what)
+        self.begun = True
 
     def again(self, command: str) -> None:
         """The command that makes this page again; never folded, so that it can be copied."""

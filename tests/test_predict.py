@@ -19,7 +19,7 @@ from exporters.pack import pack
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
-from small_nets import conv_net
+from small_nets import conv_net, save
 
 LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PREPROCESS = Preprocess(size=(8, 8), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -176,6 +176,11 @@ def test_a_changed_member_is_bad_input(bundle: Path, capsys: pytest.CaptureFixtu
     data[len(data) // 2] ^= 1
     assert main(["run", str(rewritten(bundle, "model.onnx", bytes(data))), "x.npy"]) == 2
     assert "model.onnx was changed after packing" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_packed_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no bundle; make one with `edgecnn build"):
+        run(save(NET, tmp_path / "net.onnx"), "x.npy")
 
 
 def test_run_shows_labels_and_imports_no_torch(bundle: Path, tmp_path: Path) -> None:

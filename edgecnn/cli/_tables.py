@@ -32,7 +32,7 @@ def decibel(value: float | None) -> str:
 
 
 def stages(page: Page, steps: Iterable[Stage]) -> None:
-    columns = ("stage", ">seconds", ">size", ">nodes", ">SNR to PyTorch", ">largest difference", "note")
+    columns = ("stage", ">seconds", ">size", ">nodes", ">vs PyTorch", ">max |diff|", "note")
     rows = [
         (s.name, f"{s.seconds:.2f}", size(s.size_bytes), s.nodes, decibel(s.snr_db), s.max_abs, s.note) for s in steps
     ]
@@ -40,28 +40,16 @@ def stages(page: Page, steps: Iterable[Stage]) -> None:
 
 
 def candidates(page: Page, found: Iterable[Candidate], chosen: str) -> None:
-    """The race of a build or a quantization; `found` are `edgecnn.choose.Candidate` records."""
-    columns = (
-        "",
-        "candidate",
-        ">median ms",
-        ">speed-up",
-        ">95 % interval",
-        ">size",
-        ">SNR",
-        ">same answer",
-        ">accuracy",
-        "out because",
-    )
+    """The race of a build or a quantization; why a candidate is out stands in the verdict."""
+    columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", ">top-1")
     page.table(columns, [_candidate(c, chosen) for c in found])
 
 
 def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
     race = c.speedup
-    ratio = ("-", "-") if race is None else (f"{race.ratio:.2f}x", f"{race.low:.2f} to {race.high:.2f}")
+    ratio = "-" if race is None else f"{race.ratio:.2f}x ({race.low:.2f} to {race.high:.2f})"
     shares = ("-" if share is None else f"{share:.1%}" for share in (c.agreement, c.accuracy))
-    mark = ">" if c.name == chosen else ""
-    return (mark, c.name, c.p50_ms, *ratio, size(c.size_bytes), decibel(c.snr_db), *shares, c.refused)
+    return (">" if c.name == chosen else "", c.name, c.p50_ms, ratio, size(c.size_bytes), decibel(c.snr_db), *shares)
 
 
 def quantized(page: Page, report: QuantizeReport) -> None:
@@ -146,9 +134,9 @@ def demonstrated(page: Page, report: DemoReport) -> None:
     page.note(report.training)
     stages(page, report.stages)
     candidates(page, report.candidates, report.chosen)
-    page.picture(report.picture)
-    for line in report.next_commands:
-        page.note(line)
+    page.picture(["", *report.picture, ""])
+    for i, line in enumerate(report.next_commands):
+        page.note(f"{'' if i else 'go on with:':12}{line}")
 
 
 def _shape(sizes: tuple[int, ...] | None) -> str:
