@@ -39,8 +39,12 @@ IMAGES, LABELS = ("x", "images"), ("y", "labels")
 """Names of the arrays in an `.npz`; the first that is there counts."""
 
 
+Ready = Preprocess | tuple[int, ...]
+"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
+
+
 def load_data(
-    spec: str | Path, preprocess: Preprocess, *, limit: int | None = None, split: str = "all", seed: int = 0
+    spec: str | Path, preprocess: Ready, *, limit: int | None = None, split: str = "all", seed: int = 0
 ) -> Samples:
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
@@ -57,14 +61,14 @@ def load_data(
     return samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
 
 
-def _load(spec: str, preprocess: Preprocess, split: str, seed: int) -> Samples:
+def _load(spec: str, preprocess: Ready, split: str, seed: int) -> Samples:
     if spec == "random" or spec.startswith("random:"):
-        return _random(spec, preprocess, seed)
-    if spec == "digits":
-        return split_off(_digits(preprocess), split)
+        return _random(spec, sample_shape(preprocess), seed)
     path = Path(spec)
-    if path.is_dir():
-        return _folder(path, preprocess, split)
+    if spec == "digits" or path.is_dir():
+        if not isinstance(preprocess, Preprocess):
+            raise BadInput(f"{spec}: images do not fit samples of shape {list(preprocess)}; give float arrays as .npy")
+        return split_off(_digits(preprocess), split) if spec == "digits" else _folder(path, preprocess, split)
     if path.suffix == ".npz":
         return split_off(_npz(path, preprocess), split)
     if path.suffix == ".npy":
@@ -82,12 +86,16 @@ def _digits(preprocess: Preprocess) -> Samples:
     return Samples("digits", ids, lambda i: preprocess(grey[i]), labels, tuple("0123456789"))
 
 
-def _random(spec: str, preprocess: Preprocess, seed: int) -> Samples:
+def sample_shape(preprocess: Ready) -> tuple[int, ...]:
+    """Shape of one sample as the network eats it."""
+    return (preprocess.channels, *preprocess.size) if isinstance(preprocess, Preprocess) else preprocess
+
+
+def _random(spec: str, shape: tuple[int, ...], seed: int) -> Samples:
     found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
     count = int(found[1] or RANDOM_SAMPLES) if found else 0
     if not 1 <= count <= MAX_RANDOM_SAMPLES:
         raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
-    shape = (preprocess.channels, *preprocess.size)
     ids = tuple(f"random[{i}]" for i in range(count))
     return Samples(
         f"random noise ({count} samples, seed {seed})",
@@ -105,7 +113,7 @@ def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
     return samples if found.is_split else split_off(samples, split)
 
 
-def _npz(path: Path, preprocess: Preprocess) -> Samples:
+def _npz(path: Path, preprocess: Ready) -> Samples:
     arrays = read_npz(path)
     images = next((arrays[name] for name in IMAGES if name in arrays), None)
     labels = next((arrays[name] for name in LABELS if name in arrays), None)
@@ -122,12 +130,15 @@ def _npz(path: Path, preprocess: Preprocess) -> Samples:
     return Samples(samples.name, samples.ids, samples.load, labels.astype(np.int64), names)
 
 
-def from_array(name: str, images: Array, preprocess: Preprocess) -> Samples:
-    """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, C, H, W) that is already what the network eats."""
+def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
+    """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
-    shape = (preprocess.channels, *preprocess.size)
-    if images.dtype.kind == "f" and images.ndim == 4 and images.shape[1:] == shape:
+    shape = sample_shape(preprocess)
+    if images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
         return Samples(name, ids, lambda i: _float32(images[i]))
+    if not isinstance(preprocess, Preprocess):
+        wanted = f"float {['N', *shape]}".replace("'", "")
+        raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
     if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return Samples(name, ids, lambda i: preprocess(np.asarray(images[i])))
     wanted = f"float {['N', *shape]} or uint8 images (N, H, W[, 3])".replace("'", "")

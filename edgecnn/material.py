@@ -15,12 +15,11 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.data import load_data
+from edgecnn.data import Ready, load_data
 from edgecnn.runners import image_preprocess
 from edgecnn.samples import Samples
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors
-from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
 
 
@@ -42,7 +41,7 @@ def material_for(
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them; raises `BadInput` when they do not fit together."""
     session = open_session(model)
-    preprocess = (identity.preprocess if identity else None) or usual_preprocess(session)
+    preprocess = (identity.preprocess if identity else None) or usual(session)
     labels = identity.labels if identity else ()
     calibration = load_data(calib, preprocess, limit=limit, split=part("train", calib, data), seed=seed)
     if data is None:
@@ -59,16 +58,22 @@ def part(wanted: str, spec: str, other: str | None) -> str:
     return wanted if parted and not spec.startswith("random") else "all"
 
 
-def usual_preprocess(session: Session) -> Preprocess:
-    """What a model that says nothing about its pixels usually wants; `BadInput` when it does not take one image."""
+def usual(session: Session) -> Ready:
+    """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
+
+    Raises `BadInput` when it does not take one float32 input of fixed size.
+    """
     preprocess = image_preprocess(session)
-    if preprocess is None or session.inputs[0].dtype != "float32":
-        wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
-        raise BadInput(
-            f"model: wants {wants}; calibration needs one float32 input (N, 1 or 3, H, W) of fixed size, "
-            "see `edgecnn simplify --input-shape`"
-        )
-    return preprocess
+    if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
+        sizes = session.inputs[0].shape[1:]
+        fixed = tuple(size for size in sizes if isinstance(size, int))
+        if preprocess is not None or len(fixed) == len(sizes) > 0:
+            return preprocess or fixed
+    wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
+    raise BadInput(
+        f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch, "
+        "see `edgecnn simplify --input-shape`"
+    )
 
 
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:

@@ -88,7 +88,24 @@ def test_a_model_without_classes_is_judged_without_labels() -> None:
     assert with_model_labels(labelled(("a", "b")), (), open_session(model)).labels is None
 
 
-def test_a_model_that_takes_no_image_is_bad_input() -> None:
-    model = parse("g (float[N,5] x) => (float[N,5] y) { y = Neg(x) }")
+def test_a_model_that_takes_no_image_is_fed_with_arrays(tmp_path: Path) -> None:
+    model = parse("g (float[N,2,16] x) => (float[N,4,14] y) { y = Conv(x, w) }", w=(4, 2, 3))
+    signals = np.random.default_rng(0).normal(size=(6, 2, 16)).astype(np.float32)
+    np.save(tmp_path / "signals.npy", signals)
+    material = material_for(model, None, str(tmp_path / "signals.npy"), None, 4, 0)
+    assert len(material.calibration) == 4
+    np.testing.assert_array_equal(material.calibration_feeds[0]["x"][0], material.calibration[0])
+    assert material_for(model, None, "random:3", None, 8, 0).calibration[0].shape == (2, 16)
+    with pytest.raises(BadInput, match=r"images do not fit samples of shape \[2, 16\]"):
+        material_for(model, None, "digits", None, 8, 0)
+    np.save(tmp_path / "short.npy", signals[:, :, :9])
+    with pytest.raises(BadInput, match=r"float32 \[6, 2, 9\]; this network needs float \[N, 2, 16\]"):
+        material_for(model, None, str(tmp_path / "short.npy"), None, 8, 0)
+
+
+@pytest.mark.parametrize("text", ["float[N,A] x", "float[N,5] x, float[N,5] z", "double[N,5] x"])
+def test_a_model_that_cannot_be_fed_is_bad_input(text: str) -> None:
+    kind = text.split("[", maxsplit=1)[0]
+    model = parse(f"g ({text}) => ({kind}[N,5] y) {{ y = Neg(x) }}")
     with pytest.raises(BadInput, match="calibration needs one float32 input"):
-        material_for(model, replace(GREY, preprocess=None), "digits", None, 8, 0)
+        material_for(model, replace(GREY, preprocess=None), "random", None, 8, 0)
