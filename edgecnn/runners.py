@@ -6,11 +6,12 @@ Test: tests/test_compare.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecnn.opened import is_bundle, is_model_file, open_any
-from edgecnn.shapes import ShapeText, first_shape
+from edgecnn.shapes import ShapeText, first_shape, parse_shape
 from edgecnn.spec import preprocess_for
 from runtimes.base import Runner
 from runtimes.preprocess import Preprocess
@@ -44,7 +45,7 @@ def open_subject(
     if not is_model_file(source):
         return _from_torch(source, weights, input_shape)
     path = Path(source)
-    return _from_bundle(path, threads) if is_bundle(path) else _from_onnx(path, threads)
+    return _from_bundle(path, threads) if is_bundle(path) else _from_onnx(path, input_shape, threads)
 
 
 def _from_bundle(path: Path, threads: int | None) -> Subject:
@@ -55,16 +56,30 @@ def _from_bundle(path: Path, threads: int | None) -> Subject:
     return Subject(str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float")
 
 
-def _from_onnx(path: Path, threads: int | None) -> Subject:
+def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -> Subject:
+    """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
     from exporters.artifact import read_identity
     from exporters.load import load_model
+    from exporters.probe import probe
 
     model = load_model(path)
-    session = open_any(path, "cpu", threads)
     identity = read_identity(model)
+    given = {tensor.name for tensor in model.graph.initializer}
+    shapes = _by_position(input_shape, [value.name for value in model.graph.input if value.name not in given])
+    if not shapes and identity is not None and identity.preprocess is not None:
+        shapes = {model.graph.input[0].name: (1, identity.preprocess.channels, *identity.preprocess.size)}
+    probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
+    session = open_any(path, "cpu", threads)
     preprocess = identity.preprocess if identity is not None else image_preprocess(session)
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     return Subject(str(path), session, session.inputs, preprocess, quantized)
+
+
+def _by_position(input_shape: ShapeText | None, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model whose inputs may have other names than the ones that the user knows."""
+    texts = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
+    parsed = [parse_shape(text) for text in texts[: len(names)]]
+    return {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
 
 
 def image_preprocess(session: Session) -> Preprocess | None:

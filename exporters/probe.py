@@ -32,16 +32,18 @@ def probe(
     input_shapes: Shapes | None = None,
     seed: int = 0,
     finite: bool = True,
+    repeatable: bool = False,
     timeout_s: float = TIMEOUT_S,
     memory_mb: int | None = None,
 ) -> None:
     """Raise `BadInput` naming `name` unless `model` runs on seeded random inputs, twice with equal, finite outputs.
 
-    With `finite=False` only running counts, not what comes out. Symbolic sizes other than the batch must be given by
-    `input_shapes`.
+    With `finite=False` only running counts, not what comes out, unless `repeatable` still wants two runs to agree.
+    Symbolic sizes other than the batch must be given by `input_shapes`.
     """
     data = to_bytes(model, name)
-    options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed, "finite": finite}
+    shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
+    options = {"input_shapes": shapes, "seed": seed, "finite": finite, "repeatable": repeatable or finite}
     try:
         run_in_child("exporters.probe:child", data, options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(data))
     except ChildFailed as error:
@@ -65,22 +67,24 @@ def room_mb(data: bytes) -> int:
     return MEMORY_MB + 8 * (len(data) >> 20)
 
 
-def child(data: bytes, input_shapes: dict[str, list[int]], seed: int, finite: bool) -> tuple[bytes, dict[str, Any]]:
+def child(
+    data: bytes, input_shapes: dict[str, list[int]], seed: int, finite: bool, repeatable: bool
+) -> tuple[bytes, dict[str, Any]]:
     """What runs in the child process."""
     session = open_session(data, optimize=False)
     feeds = random_feeds(session.inputs, seed=seed, sizes={k: tuple(v) for k, v in input_shapes.items()})
     first = dict(session(feeds))
-    if finite:
-        check_outputs(first, dict(session(feeds)))
+    if repeatable:
+        check_outputs(first, dict(session(feeds)), finite)
     return b"", {}
 
 
-def check_outputs(first: Tensors, second: Tensors) -> None:
-    """Raise `BadInput` unless two runs on one input gave the same finite numbers."""
+def check_outputs(first: Tensors, second: Tensors, finite: bool = True) -> None:
+    """Raise `BadInput` unless two runs on one input gave the same numbers, all of them finite if `finite`."""
     for name, value in first.items():
-        if not _finite(value):
+        if finite and not _finite(value):
             raise BadInput(f"output {name} holds NaN or Inf on an ordinary random input; train or export it again")
-        if not np.array_equal(value, second[name]):
+        if not np.array_equal(value, second[name], equal_nan=value.dtype.kind == "f"):
             raise BadInput(f"output {name} differs between two runs on one input; export it in eval mode")
 
 

@@ -172,3 +172,16 @@ def test_limits_are_parsed_from_the_right() -> None:
     assert [parse_limit(text) for text in ("1", "a:2", "a:b:3e-1", 0.5)] == [
         (None, 1.0), ("a", 2.0), ("a:b", 0.3), (None, 0.5),
     ]  # fmt: skip
+
+
+def test_a_model_that_kills_the_process_kills_only_a_child(tmp_path: Path) -> None:
+    """A constant INT64_MIN / -1 raises SIGFPE in ONNX Runtime; NaN, on the other hand, is compared and fails."""
+    head = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) '
+    crash = head + "{ low = Constant <value_int = -9223372036854775808> () minus = Constant <value_int = -1> () "
+    crash += "one = Div(low, minus) f = Cast <to = 1> (one) y = Add(x, f) }"
+    (tmp_path / "crash.onnx").write_bytes(onnx.parser.parse_model(crash).SerializeToString())
+    with pytest.raises(BadInput, match=r"crash\.onnx: does not survive one run"):
+        check(tmp_path / "crash.onnx", tmp_path / "crash.onnx")
+    nan = head + "{ z = Sub(x, x) y = Div(z, z) }"
+    (tmp_path / "nan.onnx").write_bytes(onnx.parser.parse_model(nan).SerializeToString())
+    assert not check(tmp_path / "nan.onnx", tmp_path / "nan.onnx").passed

@@ -105,3 +105,10 @@ def test_models_beyond_protobuf_are_refused(error: type[Exception]) -> None:
 
     with pytest.raises(BadInput, match=r"huge\.onnx: larger than 2 GiB"):
         probe(Huge(), "huge.onnx", timeout_s=20)  # type: ignore[arg-type]
+
+
+def test_an_answer_that_changes_is_refused_even_where_nan_is_not() -> None:
+    """`edgecnn check` counts NaN itself, but nothing can be compared with noise."""
+    probe(HOSTILE["negative variance"][0], "nan.onnx", finite=False, repeatable=True, timeout_s=20)
+    with pytest.raises(BadInput, match="differs between two runs"):
+        probe(HOSTILE["noise"][0], "noise.onnx", finite=False, repeatable=True, timeout_s=20)

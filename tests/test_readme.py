@@ -61,11 +61,19 @@ def test_every_fence_is_of_a_known_kind() -> None:
             assert not re.search(r"^\s*(\$|edgecnn|pip|python)\s", block.text, re.MULTILINE), f"line {block.line}"
 
 
+def setups() -> list[tuple[Block, list[str]]]:
+    """The set-up blocks, each one line of three parts: make the environment, install, run."""
+    found = [block for block in blocks() if "pip install" in block.text]
+    return [(block, block.commands[0].replace(".venv/bin/", "").split(" && ")) for block in found]
+
+
 def test_the_setup_is_what_the_continuous_integration_runs() -> None:
-    """The first block needs a package index: the line that asks it is run, letter for letter, by .ci/run."""
-    venv, install = blocks()[0].commands
-    assert venv == "python3 -m venv .venv && . .venv/bin/activate"
-    assert f"\n{install}\n" in (ROOT / ".ci/run").read_text()
+    """These blocks need a package index: their installing part is run, letter for letter, by .ci/run."""
+    assert [parts[2] for _, parts in setups()] == ["edgecnn demo", "pytest"]
+    for block, (venv, install, _) in setups():
+        assert len(block.commands) == 1
+        assert venv == "python3 -m venv .venv"
+        assert f"\n{install}\n" in (ROOT / ".ci/run").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +123,14 @@ def shape_of(text: str) -> set[str]:
 
 @pytest.mark.slow
 def test_all_blocks_run_in_order(folder: Path) -> None:
-    """One folder, one reader, from the first block to the last (the set-up's second line: see above)."""
+    """One folder, one reader, from the first block to the last (for installing, and pytest itself, see above)."""
     last = ""
-    for number, block in enumerate(blocks()):
+    runs = {block.line: parts[2] for block, parts in setups()}
+    for block in blocks():
         if block.kind == "text":
             assert shape_of(block.text) <= shape_of(last), f"README line {block.line} shows what nobody prints"
-        elif number == 0:
-            execute(Block("sh", block.line, block.commands[0]), folder)
+        elif block.line in runs:
+            last = execute(Block("sh", block.line, runs[block.line]), folder) if runs[block.line] != "pytest" else ""
         else:
             last = execute(block, folder)
 
