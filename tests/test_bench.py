@@ -1,0 +1,62 @@
+"""The benches: the README's table is the one that the committed results make, and every script says how to run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted((ROOT / "bench").glob("*.py"))
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"bench_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+latency = load(ROOT / "bench" / "latency.py")
+
+
+def test_the_readme_shows_the_committed_results() -> None:
+    assert latency.tables() in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_committed_results_reach_the_target() -> None:
+    """ResNet-18 in int8 at least 2.5 times as fast as float on a VNNI CPU, at the lower end of its interval."""
+    rows = [row for table in latency.results() for row in table if row["network"] == "resnet18"]
+    measured = [row for row in rows if "vnni" in row["machine"]["isa"]]
+    assert measured
+    assert all(row["int8"]["ratio"]["low"] >= 2.5 and row["kernels"]["QLinearConv"] == 20 for row in measured)
+
+
+def test_check_fails_below_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    (rows,) = [table for table in latency.results() if table[0]["network"] == "resnet18"][:1]
+    assert latency.check(rows) == 0
+    slow = json.loads(json.dumps(rows))
+    slow[0]["int8"]["ratio"]["low"] = 2.4
+    assert latency.check(slow) == 1
+    assert "wanted 2.5x" in capsys.readouterr().out
+
+
+def test_one_network_can_be_measured() -> None:
+    row = latency.measure("lenet5", rounds=8, seconds=2.0)
+    assert set(row) >= {"float", "int8", "ort_default", "ort_best", "machine", "kernels", "rounds", "clock"}
+    assert row["kernels"]["QLinearConv"] == 2
+    assert row["int8"]["snr_db"] > 25  # three layers of 8 bits
+    assert row["int8"]["size_bytes"] < row["float"]["size_bytes"] / 3
+    assert latency.table([row]).count("| `lenet5` |") == 1
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_says_how_to_run_it(path: Path) -> None:
+    assert f"python bench/{path.name}" in (load(path).__doc__ or "")
