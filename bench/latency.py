@@ -68,7 +68,7 @@ def measure(name: str, rounds: int, seconds: float) -> dict[str, Any]:
     network = resolve(name)
     model, _, _ = float_road(network)
     rng = np.random.default_rng(1)
-    feeds: list[Tensors] = [{INPUT_NAME: textures(network.preprocess, 1, rng)} for _ in range(2 * IMAGES)]
+    feeds: list[Tensors] = [{INPUT_NAME: textures(network.ready, 1, rng)} for _ in range(2 * IMAGES)]
     seen, unseen = feeds[:IMAGES], feeds[IMAGES:]
     graphs: dict[str, Any] = {"float": model, "int8": quantize_model(model, seen, QuantRecipe()).model}
     graphs |= dict(theirs(model, seen))

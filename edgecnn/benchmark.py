@@ -1,6 +1,6 @@
 """How fast is a model here, and which of several is faster: `edgecnn bench`. Never imports torch.
 
-    each model alone, in fresh processes    load, first run, peak memory      (edgecnn/probe.py, median of three)
+    each model alone, in fresh processes    load, first run, peak memory      (fresh_process.py, median of three)
     all models together, interleaved        latency, ratios, verdicts         (runtimes/latency.py)
     each model once with profiling          the kernels that really ran       (runtimes/census.py)
 
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecnn.fresh_process import Job, Probe, probe
 from edgecnn.opened import is_bundle, model_of, open_any
-from edgecnn.probe import Job, Probe, probe
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput, Inconclusive, Tensors, Track, silent
 from runtimes.census import Kernel, census, kernels_dict

@@ -24,7 +24,7 @@ import numpy as np
 from edgecnn.arrays import read_npy, read_npz
 from edgecnn.folders import scan
 from edgecnn.images import read_image
-from edgecnn.samples import Samples, split_off
+from edgecnn.samples import Ready, Samples, split_off
 from runtimes import plugins
 from runtimes.base import Array, BadInput
 from runtimes.preprocess import Preprocess
@@ -37,10 +37,6 @@ MAX_RANDOM_SAMPLES = 100_000
 MAX_LABEL = 999_999
 IMAGES, LABELS = ("x", "images"), ("y", "labels")
 """Names of the arrays in an `.npz`; the first that is there counts."""
-
-
-Ready = Preprocess | tuple[int, ...]
-"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
 
 
 def load_data(

@@ -6,12 +6,11 @@ The counts and what they mean: edgecnn/onnx_numbers.py and edgecnn/count.py. Tes
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgecnn.onnx_numbers import Layer, Numbers
+from edgecnn.inspection import Inspection
+from edgecnn.onnx_numbers import Numbers
 from edgecnn.opened import is_model_file, read_model
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput
@@ -19,35 +18,6 @@ from runtimes.session import TensorInfo
 
 if TYPE_CHECKING:
     import onnx
-
-    from exporters.artifact import Stage
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """Counts of one model for one input. `macs` and `activation_bytes` are None where shapes cannot be known."""
-
-    model: str
-    kind: str
-    params: int
-    macs: int | None
-    activation_bytes: int | None
-    size_bytes: int
-    opset: int | None
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    ops: Mapping[str, int]
-    layers: tuple[Layer, ...]
-    stages: tuple[Stage, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
-        return f"{self.model}: {self.params:,} parameters, {macs} MACs (one multiply-add each) for one input."
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "stages": [stage.to_dict() for stage in self.stages]}
 
 
 def inspect(

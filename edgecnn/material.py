@@ -15,9 +15,9 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.data import Ready, load_data
+from edgecnn.data import load_data
 from edgecnn.runners import image_preprocess
-from edgecnn.samples import Samples
+from edgecnn.samples import Ready, Samples
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors
 from runtimes.session import Session, open_session

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx.inliner
 from onnx import TensorProto, helper
 
-from edgecnn.onnx_shapes import Sizes, shapes_of
+from edgecnn.inspection import Layer, Sizes
+from edgecnn.onnx_shapes import shapes_of
 from exporters.graph import MODULE_KEY, Graph, get_meta
 
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -33,18 +33,6 @@ NOT_PARAMS = {
 }  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT32)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One node (or module). `output` is the shape of its first output, `macs` None where shapes are unknown."""
-
-    name: str
-    op: str
-    module: str
-    output: Sizes | None
-    params: int
-    macs: int | None
 
 
 def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None) -> int | None:

@@ -74,15 +74,9 @@ class QuantizeReport:
     def to_dict(self) -> dict[str, Any]:
         return {
             "output": str(self.output),
-            "chosen": self.chosen,
-            "recipe": self.recipe.to_dict(),
             "speedup": self.speedup.to_dict() if self.speedup else None,
-            "int8_nodes": self.int8_nodes,
-            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
             "snr_db": None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT),
-            "accuracy": self.accuracy,
-            "candidates": [candidate.to_dict() for candidate in self.decision.candidates],
-            "verdict": self.verdict,
+            **_choice(self.decision, self.quantized),
         }
 
 
@@ -115,13 +109,20 @@ class BuildReport:
             "output": str(self.output),
             "size_bytes": self.size_bytes,
             "stages": [stage.to_dict() for stage in self.stages],
-            "chosen": self.chosen,
-            "candidates": [candidate.to_dict() for candidate in self.candidates],
-            "recipe": self.quantized.recipe.to_dict(),
-            "int8_nodes": self.quantized.int8_nodes,
-            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],
-            "accuracy": self.decision.accuracy,
             "seeded_weights": self.seeded,
             "seconds": round(self.seconds, 2),
-            "verdict": self.verdict,
+            **_choice(self.decision, self.quantized),
         }
+
+
+def _choice(decision: Decision, quantized: Quantized) -> dict[str, Any]:
+    """What both say of the choice: who won, who ran, what is int8 and what is not."""
+    return {
+        "chosen": decision.chosen,
+        "verdict": decision.verdict,
+        "candidates": [candidate.to_dict() for candidate in decision.candidates],
+        "accuracy": decision.accuracy,
+        "recipe": quantized.recipe.to_dict(),
+        "int8_nodes": quantized.int8_nodes,
+        "float_nodes": [{"node": node, "reason": reason} for node, reason in quantized.float_nodes],
+    }

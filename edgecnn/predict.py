@@ -25,6 +25,7 @@ from edgecnn.samples import Samples
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.bundle import Bundle
+from runtimes.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -156,17 +157,15 @@ def probabilities(scores: Array) -> Array:
 
 def images_of(source: str | os.PathLike[str], bundle: Bundle) -> Samples:
     """Every image that `source` names, ready for the network: a picture, an array file, or any DATA."""
-    preprocess = bundle.preprocess
-    if preprocess is None:
-        raise BadInput(f"{bundle.path}: takes no images; feed it with runtimes.bundle.open_bundle(...).session()")
+    ready = bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
     path = Path(source)
-    if path.suffix.lower() in SUFFIXES:
-        return Samples(str(path), (str(path),), lambda _: preprocess(read_image(path)))
+    if path.suffix.lower() in SUFFIXES and isinstance(ready, Preprocess):
+        return Samples(str(path), (str(path),), lambda _: ready(read_image(path)))
     if path.suffix.lower() != ".npy":
-        return load_data(str(path), preprocess)
+        return load_data(str(path), ready)
     array = read_npy(path)
-    single = from_array(str(path), array[None], preprocess) if is_single(array) else None
-    return from_array(str(path), array, preprocess) if single is None else replace(single, ids=(str(path),))
+    single = from_array(str(path), array[None], ready) if is_single(array) else None
+    return from_array(str(path), array, ready) if single is None else replace(single, ids=(str(path),))
 
 
 def is_single(array: Array) -> bool:

@@ -12,15 +12,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from edgecnn import choose, proof, stages
 from edgecnn.choose import Decision, Trial
+from edgecnn.labels import read_labels
 from edgecnn.material import Material, material_for
 from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
-from edgecnn.sources import Network, resolve
+from edgecnn.sources import Network, classes_of, resolve
 from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.load import load_model, save_model
@@ -46,6 +48,7 @@ def export(
     weights: StrPath | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
+    labels: StrPath | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
     fold: bool = True,
@@ -59,7 +62,7 @@ def export(
     Raises `BadInput` for sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
     """
     path = check_output(Path(output), force)
-    network = resolve(source, _path(weights), input_shape, num_classes)
+    network = named(resolve(source, _path(weights), input_shape, num_classes), labels)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(network, opset=opset, dynamic=dynamic, skip=skip, seed=seed, track=track)
     done = stages.held_to(done, reference)
@@ -116,6 +119,7 @@ def build(
     data: str | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
+    labels: StrPath | None = None,
     calibrator: str = "minmax",
     max_drop: float = 0.01,
     limit: int | None = None,
@@ -131,7 +135,7 @@ def build(
     """
     started = time.perf_counter()
     path = check_output(Path(output), force)
-    network = resolve(source, _path(weights), input_shape, num_classes)
+    network = named(resolve(source, _path(weights), input_shape, num_classes), labels)
     identity = identity_of(network)
     float_model, done, reference = stages.float_road(network, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
@@ -150,6 +154,13 @@ def build(
     pack(path, chosen, manifest, *proof.golden(real, session))
     seconds = time.perf_counter() - started
     return BuildReport(path, path.stat().st_size, done, decision, quantized, network.seeded, seconds)
+
+
+def named(network: Network, labels: StrPath | None) -> Network:
+    """`network` with the class names in the file `labels`, one for each of its answers."""
+    if labels is None:
+        return network
+    return replace(network, labels=read_labels(_path(labels) or "", classes_of(network)))
 
 
 def identity_of(network: Network) -> Identity:

@@ -14,9 +14,14 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.preprocess import Preprocess
 
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
+
+
+Ready = Preprocess | tuple[int, ...]
+"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
 
 
 @dataclass(frozen=True)

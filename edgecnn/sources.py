@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from edgecnn import callables, libraries, zoo
+from edgecnn.samples import Ready
 from edgecnn.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.textures import textures
 from edgecnn.weights import State, Trained, apply_weights, load_weights
@@ -44,11 +45,16 @@ class Network:
     name: str
     module: nn.Module
     input_shape: Shape
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     task: str = "classification"
     labels: tuple[str, ...] = ()
     weights: str | None = None
     seeded: bool = False
+
+    @property
+    def ready(self) -> Ready:
+        """How a sample is made ready for it; its shape alone where it takes no pictures."""
+        return self.preprocess or self.input_shape
 
 
 def resolve(
@@ -69,7 +75,7 @@ def resolve(
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
     probe(network)
     if state is None and plan.ours:
-        settle(module, network.preprocess)
+        settle(module, network.ready)
     return replace(network, weights=None if weights is None else str(weights), seeded=weights is None)
 
 
@@ -163,11 +169,11 @@ def first_channels(module: nn.Module) -> int:
     return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
-def settle(module: nn.Module, preprocess: Preprocess) -> None:
+def settle(module: nn.Module, ready: Ready) -> None:
     """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
-    pictures = torch.from_numpy(textures(preprocess, 4, np.random.default_rng(SEED)))
+    pictures = torch.from_numpy(textures(ready, 4, np.random.default_rng(SEED)))
     for norm in norms:
         norm.momentum = 1.0
         norm.train()
@@ -176,6 +182,12 @@ def settle(module: nn.Module, preprocess: Preprocess) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.eval()
+
+
+def classes_of(network: Network) -> int | None:
+    """How many classes the network answers with; None where its answer is no row of scores."""
+    answer = probe(network)
+    return int(answer.shape[1]) if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
 
 
 def probe(network: Network) -> Any:

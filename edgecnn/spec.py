@@ -89,11 +89,14 @@ def image_shape(given: str | Sequence[int]) -> Shape:
     return channels, height, width
 
 
-def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess:
-    """Preprocessing to `shape` (C, H, W) with the statistics of `like`; by default ImageNet's for three channels."""
+def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess | None:
+    """Preprocessing to `shape` (C, H, W) with the statistics of `like`; by default ImageNet's for three channels.
+
+    None where the channels are not those of a picture (grey or RGB): such a network is fed with ready arrays.
+    """
     channels, height, width = shape
     if channels not in (1, 3):
-        raise BadInput(f"input shape {shape}: {channels} channels; images have 1 (grey) or 3 (RGB)")
+        return None
     if like is None or like.channels != channels:
         like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
     crops = like.resize is not None and height == width >= CROP_FROM_SIDE

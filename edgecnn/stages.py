@@ -60,7 +60,7 @@ class Reference:
 def made_images(network: Network, dynamic: bool, seed: int) -> list[Tensors]:
     """Seeded textures, preprocessed as photographs would be, as batches of 1 and 3 where the batch is free."""
     rng = np.random.default_rng(seed)
-    return [{INPUT_NAME: textures(network.preprocess, n, rng)} for n in ((1, 3) if dynamic else (1, 1))]
+    return [{INPUT_NAME: textures(network.ready, n, rng)} for n in ((1, 3) if dynamic else (1, 1))]
 
 
 def output_names(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgecnn.samples import Ready
 from runtimes.base import Array
 from runtimes.preprocess import Preprocess
 
@@ -21,10 +22,12 @@ MEAN, DEVIATION = 118.0, 58.0
 """Grey level and contrast of an average photograph, of 255."""
 
 
-def textures(preprocess: Preprocess, count: int, rng: np.random.Generator) -> Array:
-    """float32 (count, C, H, W): made pictures as `preprocess` hands them to a network."""
-    height, width = preprocess.size
-    return np.stack([preprocess(texture(height, width, preprocess.channels, rng)) for _ in range(count)])
+def textures(ready: Ready, count: int, rng: np.random.Generator) -> Array:
+    """float32 (count, C, H, W): made pictures as `ready` hands them to a network; noise where it takes no pictures."""
+    if not isinstance(ready, Preprocess):
+        return rng.standard_normal((count, *ready), np.float32)
+    height, width = ready.size
+    return np.stack([ready(texture(height, width, ready.channels, rng)) for _ in range(count)])
 
 
 def texture(height: int, width: int, channels: int, rng: np.random.Generator) -> Array:

@@ -15,8 +15,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from edgecnn.count import count, layer_macs
-from edgecnn.inspect import Inspection
-from edgecnn.onnx_numbers import Layer
+from edgecnn.inspection import Inspection, Layer
 from edgecnn.shapes import ShapeText, first_shape
 from edgecnn.sources import resolve
 from edgecnn.spec import Shape

@@ -126,6 +126,8 @@ def _prepare(
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     shape = image_shape(input_shape) if input_shape is not None else None
     draft = describe(plan, build(plan, None, draft_classes, name, seed), None, shape)
+    if draft.preprocess is None:
+        raise BadInput(f"{name}: takes {draft.input_shape[0]} channels; training needs pictures, grey (1) or RGB (3)")
     parts = load_data(data, draft.preprocess, split="train"), load_data(data, draft.preprocess, split="test")
     names = parts[0].class_names
     if parts[0].labels is None or len(names) < 2:

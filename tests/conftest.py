@@ -69,7 +69,7 @@ def walk() -> Callable[[str], Walked]:
             for path, module in network.module.named_modules():
                 if path.endswith(last) and isinstance(module, torch.nn.BatchNorm2d):
                     module.weight.fill_(0.2)
-        settle(network.module, network.preprocess)
+        settle(network.module, network.ready)
         return Walked(network, *stages.float_road(network))
 
     return walked
@@ -80,6 +80,6 @@ def photo_feeds(photos: Path) -> Callable[[Network, int], list[Tensors]]:
     """`photo_feeds(network, n)`: the first n photographs as feeds of one image."""
 
     def feeds(network: Network, count: int) -> list[Tensors]:
-        return load_data(str(photos), network.preprocess).feeds(stages.INPUT_NAME, 1)[:count]
+        return load_data(str(photos), network.ready).feeds(stages.INPUT_NAME, 1)[:count]
 
     return feeds

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn import benchmark, probe
+from edgecnn import benchmark, fresh_process
 from edgecnn.benchmark import BenchReport, ModelBench, bench
 from edgecnn.cli import main
-from edgecnn.probe import Job, Probe
+from edgecnn.fresh_process import Job, Probe
 from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.census import Kernel
 from runtimes.latency import LatencyReport, Race
@@ -61,24 +61,24 @@ def test_the_document_has_the_fields_others_rely_on(tmp_path: Path) -> None:
 def test_peak_memory_is_the_models_and_not_the_callers(tmp_path: Path) -> None:
     """A forked child starts with its parent's ru_maxrss: the number must not grow with the caller."""
     path = save(conv_net(), tmp_path / "net.onnx")
-    before = probe.probe(job(path)).peak_rss_mb
+    before = fresh_process.probe(job(path)).peak_rss_mb
     ballast = np.ones(60_000_000)  # 480 MB, really touched
-    assert probe.peak_bytes() > 4e8
-    assert probe.probe(job(path)).peak_rss_mb < before + 100
+    assert fresh_process.peak_bytes() > 4e8
+    assert fresh_process.probe(job(path)).peak_rss_mb < before + 100
     assert ballast[-1] == 1
 
 
 def test_peak_memory_is_resident_memory() -> None:
-    """Against the kernel's other count of the same thing, which can only be larger (see edgecnn/probe.py)."""
+    """Against the kernel's other count of the same thing, which can only be larger (see edgecnn/fresh_process.py)."""
     resource = pytest.importorskip("resource", reason="Windows has no getrusage, and no peak is measured there")
     unit = 1 if sys.platform == "darwin" else 1024
-    assert 2e7 < probe.peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert 2e7 < fresh_process.peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_peak_memory_grows_with_the_model(tmp_path: Path) -> None:
-    small = probe.probe(job(save(conv_net(8, 8), tmp_path / "s.onnx"))).peak_rss_mb
+    small = fresh_process.probe(job(save(conv_net(8, 8), tmp_path / "s.onnx"))).peak_rss_mb
     wide = save(conv_net(64, 512), tmp_path / "l.onnx")
-    assert probe.probe(job(wide)).peak_rss_mb > small + 64  # one activation alone: 64 x 512 x 512 x 4 bytes
+    assert fresh_process.probe(job(wide)).peak_rss_mb > small + 64  # one activation alone: 64 x 512 x 512 x 4 bytes
 
 
 def test_a_model_that_kills_the_runtime_is_one_line(tmp_path: Path) -> None:
@@ -95,16 +95,16 @@ def test_a_model_that_kills_the_runtime_is_one_line(tmp_path: Path) -> None:
 def test_errors_of_the_child_keep_their_kind(tmp_path: Path) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
     with pytest.raises(BadInput, match="unknown provider"):
-        probe.probe(job(path, provider="cpuu"))
+        fresh_process.probe(job(path, provider="cpuu"))
     with pytest.raises(BadInput, match="unknown input"):
-        probe.probe(job(path, input_shape=("z:1,3,8,8",)))
+        fresh_process.probe(job(path, input_shape=("z:1,3,8,8",)))
     with pytest.raises(BadInput, match="no such file"):
-        probe.probe(job(tmp_path / "none.onnx"))
+        fresh_process.probe(job(tmp_path / "none.onnx"))
 
 
 def test_a_bug_in_the_child_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="bug in edgecnn: ") as caught:
-        probe.probe(job(save(conv_net(), tmp_path / "net.onnx"), threads="two"))
+        fresh_process.probe(job(save(conv_net(), tmp_path / "net.onnx"), threads="two"))
     assert caught.value.exit_code == 5
 
 

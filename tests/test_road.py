@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import Walked
-from edgecnn import road, stages
+from edgecnn import predict, road, stages
 from edgecnn.sources import Network, resolve
 from edgecnn.spec import unit_range
 from exporters import artifact
@@ -221,3 +221,45 @@ def test_float_and_int8_of_one_build_agree_on_digits(tmp_path: Path) -> None:
     float_session = open_bundle(tmp_path / "n.edge").session()
     feed = {"input": np.zeros((1, 1, 32, 32), np.float32)}
     assert compare(float_session, float_session, [feed]).max_abs == 0.0
+
+
+FOUR_CHANNELS = """
+import torch
+from torch import nn
+
+def build(num_classes=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, num_classes))
+
+build.input_shape = (4, 8, 8)
+"""
+
+
+def test_a_network_that_takes_no_pictures_walks_the_road_on_arrays(tmp_path: Path) -> None:
+    """Four channels (RGB and depth, say): no preprocessing of ours, ready float arrays in and out."""
+    (tmp_path / "nets.py").write_text(FOUR_CHANNELS)
+    arrays = np.random.default_rng(0).normal(size=(12, 4, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", arrays)
+    (tmp_path / "names.txt").write_text("left\nright\nahead\n")
+    report = road.build(
+        f"{tmp_path / 'nets.py'}:build",
+        tmp_path / "n.edge",
+        calib=str(tmp_path / "x.npy"),
+        labels=tmp_path / "names.txt",
+        max_drop=1.0,
+    )
+    bundle = open_bundle(tmp_path / "n.edge")
+    assert bundle.preprocess is None
+    assert bundle.labels == ("left", "right", "ahead")
+    assert verify(bundle).passed
+    assert report.stages[0].snr_db is not None
+    answers = predict.run(tmp_path / "n.edge", tmp_path / "x.npy").predictions
+    assert len(answers) == 12
+    wanted = bundle.session()({"input": arrays})["logits"].argmax(axis=1)
+    assert [answer.label for answer in answers] == [bundle.labels[i] for i in wanted]
+
+
+def test_too_few_labels_are_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text('["a", "b"]')
+    with pytest.raises(BadInput, match="holds 2 names, the network has 10 classes"):
+        road.export("lenet5", tmp_path / "m.onnx", weights=LENET, labels=tmp_path / "names.json")

@@ -36,6 +36,7 @@ input_shape = option("--input-shape", metavar="SHAPE", group="Network",
                      help="e.g. 1,3,224,224 or x:1,3,224,224.")  # fmt: skip
 input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
                       help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
+labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
 provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
 threads = option("--threads", type=THREADS, group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgecnn.choose import Candidate
     from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
-    from edgecnn.inspect import Inspection
+    from edgecnn.inspection import Inspection
     from edgecnn.outcomes import BuildReport, QuantizeReport
     from edgecnn.report import Page
     from exporters.artifact import Stage

@@ -18,6 +18,7 @@ from edgecnn.cli._result import Result
 @options.weights
 @options.input_shape
 @options.num_classes
+@options.labels
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
@@ -30,6 +31,7 @@ def command(
     weights: Path | None,
     input_shape: str | None,
     num_classes: int | None,
+    labels: Path | None,
     opset: int,
     dynamic: bool,
     fold: bool,
@@ -41,9 +43,9 @@ def command(
     from runtimes.files import check_output
 
     check_output(output, force)
-    report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes, opset=opset,
-                        dynamic=dynamic, fold=fold, simplify=simplify, force=force, seed=seed,
-                        track=options.track())  # fmt: skip
+    report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
+                        labels=labels, opset=opset, dynamic=dynamic, fold=fold, simplify=simplify, force=force,
+                        seed=seed, track=options.track())  # fmt: skip
     last = report.stages[-1]
     return Result(
         report.to_dict(),

@@ -23,7 +23,7 @@ from runtimes.base import BadInput, EdgeError, Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 600
-_START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.probe import main; main()"
+_START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.fresh_process import main; main()"
 
 
 @dataclass(frozen=True)
