@@ -39,8 +39,21 @@ def size(count: float) -> str:
     >>> [size(x) for x in (12, 61_706, 102_000_000)]
     ['12 B', '61.7 kB', '102 MB']
     """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+    return _scaled(count, ("B", "kB", "MB", "GB"))
+
+
+def amount(count: float) -> str:
+    """A large count for people; exact ones are in the JSON.
+
+    >>> [amount(x) for x in (950, 61_706, 11_689_512, 1_814_073_344)]
+    ['950', '61.7 k', '11.7 M', '1.8 G']
+    """
+    return _scaled(count, ("", "k", "M", "G")).rstrip()
+
+
+def _scaled(count: float, units: tuple[str, ...]) -> str:
+    for unit in units:
+        if count < 999.5 or unit == units[-1]:
+            return f"{count:.0f} {unit}" if unit == units[0] or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")

@@ -18,7 +18,7 @@ import pytest
 
 import edgecnn.zoo
 from edgecnn.cli import main
-from edgecnn.cli._result import plain
+from edgecnn.cli._result import overwrite, plain
 from runtimes.base import BadInput, CheckFailed, EdgeError, Inconclusive, Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,6 +203,20 @@ def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFi
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
     assert lines[-1] == "again: edgecnn models"
     assert re.match(r"\d+ networks", lines[-2])
+
+
+@pytest.mark.parametrize(
+    ("args", "more"),
+    [
+        (["fold", "a.onnx", "-o", "b.onnx"], ["--force"]),
+        (["fold", "a.onnx", "--output=b.onnx"], ["--force"]),
+        (["demo"], ["--force"]),
+        (["build", "lenet5", "-o", "b.edge", "--force"], []),
+        (["verify", "b.edge"], []),
+    ],
+)
+def test_the_command_to_repeat_may_overwrite_what_it_wrote(args: list[str], more: list[str]) -> None:
+    assert overwrite(args) == more
 
 
 # ------------------------------------------------------------------------------------- signals, pipes, foreign places

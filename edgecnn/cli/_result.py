@@ -40,10 +40,16 @@ def show(result: Result, as_json: bool, args: Sequence[str]) -> None:
         page = Page(sys.stdout)
         result.draw(page)
         page.verdict(result.verdict)
-        page.again(shlex.join(["edgecnn", *args]))
+        page.again(shlex.join(["edgecnn", *args, *overwrite(args)]))
     sys.stdout.flush()
     if result.failure is not None:
         raise result.failure
+
+
+def overwrite(args: Sequence[str]) -> list[str]:
+    """What must be added to ARGS to run them again: `--force`, where an output is there now."""
+    writes = args[:1] == ["demo"] or any(a in ("-o", "--output") or a.startswith(("-o", "--output=")) for a in args)
+    return ["--force"] if writes and "--force" not in args else []
 
 
 def plain(value: Any) -> Any:

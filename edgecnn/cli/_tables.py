@@ -78,14 +78,16 @@ def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> 
 
 def benched(page: Page, report: BenchReport) -> None:
     page.pairs((name, _plain(value)) for name, value in report.machine.to_dict().items() if name in MACHINE_WIDE)
-    columns = ("model", "on", ">p50 ms", ">p90", ">p99", ">images/s", ">load ms", ">first ms", ">peak MB", "kernels")
+    columns = ("model", "on", ">p50 ms", ">p90", ">p99", ">images/s", ">load ms", ">first ms", ">peak MB")
     rows = []
     for model in report.models:
         row = model.to_dict()
-        kernels = ", ".join(f"{count} {op}" for op, count in list(row["kernels"].items())[:4])
         names = ("p50_ms", "p90_ms", "p99_ms", "images_per_s", "load_ms", "first_ms", "peak_rss_mb")
-        rows.append((model.model, f"{model.provider} x{model.threads}", *(row[name] for name in names), kernels))
+        rows.append((model.model, f"{model.provider} x{model.threads}", *(row[name] for name in names)))
     page.table(columns, rows)
+    for model in report.models:
+        ran = ", ".join(f"{count} {op}" for op, count in model.to_dict()["kernels"].items())
+        page.note(f"kernels that ran in {model.model}: {ran}")
     if any(model.latency.p99_ms is None for model in report.models):
         page.note("- : too few samples for this percentile (p90 needs 100 runs, p99 needs 1,000).")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgecnn.cli._click import command as register
 from edgecnn.cli._result import Result
+from edgecnn.words import amount
 
 
 @register("models", section="Start here", example="edgecnn models --json")
@@ -12,12 +13,13 @@ def command() -> Result:
     from edgecnn import api
 
     rows = api.models()
-    columns = ("name", "task", "input", ">classes", ">parameters", ">MACs", "paper")
+    columns = ("name", "task", "input", ">classes", ">params", ">MACs", "paper")
     cells = [
-        (r.name, r.task, "x".join(map(str, r.input_shape)), r.num_classes, r.params, r.macs, r.paper) for r in rows
+        (r.name, r.task, "x".join(map(str, r.input_shape)), r.num_classes, amount(r.params), amount(r.macs), r.paper)
+        for r in rows
     ]
     return Result(
         {"models": [row.to_dict() for row in rows]},
         lambda page: page.table(columns, cells),
-        f"{len(rows)} networks; a MAC is one multiply-add, counted for one image.",
+        f"{len(rows)} networks; a MAC is one multiply-add, counted for one image; --json has exact numbers.",
     )
