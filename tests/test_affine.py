@@ -118,3 +118,12 @@ def test_a_bias_that_leaves_int32_makes_its_channel_coarser() -> None:
     q, scale = quantize_bias(bias, 1e-3, fitted.scale)
     assert abs(float(q[0]) * float(scale[0]) - 100.0) < 1e-4
     assert fitted.scale[1] == grid.scale[1]  # the other channel keeps its grid
+
+
+@given(hnp.arrays(np.float32, 6, elements=st.floats(-10, 10, width=32)), st.floats(1e-4, 1.0), st.floats(1e-4, 1.0))
+@settings(max_examples=100, deadline=None)
+def test_a_bias_is_rounded_to_the_nearest_step(bias: np.ndarray, input_scale: float, weight_scale: float) -> None:
+    q, scale = quantize_bias(bias, input_scale, np.full(6, weight_scale, np.float32))
+    assert q.dtype == np.int32
+    error = np.abs(q.astype(np.float64) * scale.astype(np.float64) - bias.astype(np.float64))
+    assert (error <= 0.5001 * scale.astype(np.float64)).all()

@@ -62,6 +62,7 @@ def test_it_is_a_plain_zip(model: onnx.ModelProto, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.edge") as archive:
         assert archive.namelist() == ["manifest.json", "model.onnx", "golden.npz"]
         assert archive.testzip() is None
+        assert {info.date_time[0] for info in archive.infolist()} == {1980}  # not the hour at which it was made
         onnx.checker.check_model(onnx.load_from_string(archive.read("model.onnx")), full_check=True)
         assert set(json.loads(archive.read("manifest.json"))["files"]) == {"model.onnx", "golden.npz"}
 

@@ -136,3 +136,50 @@ def test_shape_arithmetic_is_not_a_float_layer() -> None:
     p = plan(parse(text, w=(4, 3, 3, 3)))
     assert p.int8 == {"a", "y"}
     assert p.float_nodes == ()
+
+
+def test_a_concat_with_a_float_side_that_only_float_reads_stays_float() -> None:
+    text = """g (float[N,4,8,8] x) => (float[N,8,8,8] y) {
+        a = Conv <pads: ints = [1,1,1,1]> (x, w)
+        h = HardSwish(a)
+        c = Concat <axis = 1> (a, h)
+        y = HardSwish(c)
+    }"""
+    p = plan(parse(text, w=(4, 4, 3, 3)))
+    assert p.int8 == {"a"}
+    assert [node for node, _ in p.float_nodes] == ["h", "c", "y"]
+
+
+def test_a_grid_that_a_later_node_needs_reaches_an_earlier_one() -> None:
+    """The Concat follows because the Add behind it does, which in turn follows because a convolution reads it."""
+    text = """g (float[N,4,8,8] x) => (float[N,2,8,8] y) {
+        a = Conv <pads: ints = [1,1,1,1]> (x, w)
+        b = Conv(x, u)
+        h = HardSwish(a)
+        c = Concat <axis = 1> (a, h)
+        s = Add(b, c)
+        y = Conv(s, v)
+    }"""
+    p = plan(parse(text, w=(4, 4, 3, 3), u=(8, 4, 1, 1), v=(2, 8, 1, 1)))
+    assert p.int8 == {"a", "b", "c", "s", "y"}
+
+
+def test_a_constant_operand_is_not_observed() -> None:
+    text = "g (float[N,4,8,8] x) => (float[N,4,6,6] y) { a = Conv(x, w) y = Add(a, shift) }"
+    p = plan(parse(text, w=(4, 4, 3, 3), shift=(1, 4, 1, 1)))
+    assert p.int8 == {"a", "y"}
+    assert p.observed == ["a", "x", "y"]
+
+
+def test_a_relu_behind_a_carrier_is_a_node_of_its_own() -> None:
+    """The pool's output has its source's grid, which reaches below zero: it cannot do the ReLU's work."""
+    text = """g (float[N,3,8,8] x) => (float[N,2,1,1] y) {
+        a = Conv(x, w)
+        p = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+        r = Relu(p)
+        y = Conv(r, v)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3), v=(2, 4, 3, 3)))
+    assert "r" not in p.made_by_int8
+    assert p.grids["p"] == "a"
+    assert dict(p.float_nodes) == {"r": "Relu has no int8 kernel"}

@@ -48,6 +48,52 @@ def test_conv_relu_conv_is_two_integer_kernels_and_nothing_between() -> None:
     assert "Conv" not in ran
 
 
+def scales(model: onnx.ModelProto, bits: int) -> list[tuple[np.ndarray, int | None]]:
+    """(scale, axis) of every dequantizer of constants with that many bits, in the order of the graph."""
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in values]
+    wanted = [n for n in nodes if values[n.input[0]].dtype.itemsize * 8 == bits]
+    return [(values[n.input[1]], next((a.i for a in n.attribute if a.name == "axis"), None)) for n in wanted]
+
+
+def test_weights_and_biases_have_a_scale_for_each_channel_or_one() -> None:
+    model, _ = quantized(parse(CONV_RELU_CONV, **WEIGHTS))
+    assert [(scale.shape, axis) for scale, axis in scales(model, 8)] == [((4,), 0), ((4,), 0)]
+    assert [(scale.shape, axis) for scale, axis in scales(model, 32)] == [((4,), 0)]
+    model, _ = quantized(parse(CONV_RELU_CONV, **WEIGHTS), per_channel=False)
+    assert [(scale.shape, axis) for scale, axis in scales(model, 8)] == [((), None), ((), None)]
+    assert [(scale.shape, axis) for scale, axis in scales(model, 32)] == [((), None)]
+
+
+@pytest.mark.parametrize("trans", [0, 1])
+def test_a_gemm_has_a_scale_for_each_output(trans: int) -> None:
+    """Outputs of very different size, in a square matrix: the wrong axis is not caught by its length."""
+    text = f"g (float[N,6] x) => (float[N,6] y) {{ y = Gemm <transB = {trans}> (x, w, b) }}"
+    original = parse(text, w=(6, 6), b=(6,))
+    weight = next(t for t in original.graph.initializer if t.name == "w")
+    sizes = (10.0 ** np.arange(-3, 3, dtype=np.float32))[:, None]
+    values = numpy_helper.to_array(weight) * sizes
+    weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values if trans else values.T), "w"))
+    model, feeds = quantized(original)
+    want = np.concatenate([open_session(original)(feed)["y"] for feed in feeds])
+    got = np.concatenate([open_session(model)(feed)["y"] for feed in feeds])
+    error = np.abs(want - got).max(axis=0)
+    assert (error <= 0.05 * sizes[:, 0] + 0.05 * np.abs(want).max(axis=0)).all(), error
+
+
+def test_a_bias_far_larger_than_its_weights_survives() -> None:
+    """A channel whose weights died under its BatchNorm: on the weights' own scale its bias would leave int32."""
+    text = "g (float[N,3,5,5] x) => (float[N,4,3,3] y) { y = Conv(x, w1, b1) }"
+    original = parse(text, **{k: WEIGHTS[k] for k in ("w1", "b1")})
+    for tensor in original.graph.initializer:
+        values = numpy_helper.to_array(tensor).copy()
+        values[1] = 1e-12 if tensor.name == "w1" else 5.0
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    model, feeds = quantized(original)
+    got = open_session(model)(feeds[0])["y"][:, 1]
+    np.testing.assert_allclose(got, 5.0, atol=0.1)  # one step of the output's grid
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_int8_is_close_to_float(per_channel: bool) -> None:
     original = parse(CONV_RELU_CONV, **WEIGHTS)
