@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from edgecnn.inspect import inspect as inspect
     from edgecnn.predict import run as run
     from edgecnn.predict import verify as verify
+    from edgecnn.quantizing import quantize as quantize
     from edgecnn.road import build as build
     from edgecnn.road import export as export
-    from edgecnn.road import quantize as quantize
     from edgecnn.single import fold as fold
     from edgecnn.single import simplify as simplify
     from edgecnn.train import train as train
@@ -35,7 +35,7 @@ HOMES = {
     "fold": "edgecnn.single:fold",
     "inspect": "edgecnn.inspect:inspect",
     "models": "edgecnn.zoo:list_models",
-    "quantize": "edgecnn.road:quantize",
+    "quantize": "edgecnn.quantizing:quantize",
     "run": "edgecnn.predict:run",
     "simplify": "edgecnn.single:simplify",
     "train": "edgecnn.train:train",

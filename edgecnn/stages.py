@@ -2,37 +2,30 @@
 
     export -> simplify -> fold_batchnorm -> ...          every stage: parity >= 90 dB, seconds, bytes, operators
 
-90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
-tens of layers of reordered sums add up. A network whose own float32 noise (the module in float32 against float64) is
-larger than that is held to its own noise instead, and the stage says so. Test: tests/test_road.py.
+The passes and the limit are those of `float_passes`. A network whose own float32 noise (the module in float32 against
+float64) is larger than 90 dB is held to its own noise instead, and the stage says so. Test: tests/test_road.py.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
+from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
 from edgecnn.sources import Network
 from edgecnn.textures import textures
-from exporters import artifact, passes
+from exporters import artifact
 from exporters.artifact import Stage
-from exporters.base import PassResult
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
-from runtimes import plugins
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
 
-FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
-"""In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
-FLOAT_LIMIT_DB = 90.0
-NOISE_MARGIN_DB = 10.0
-"""Another order of summation is another draw of the same noise; the largest gap seen is 6.5 dB."""
 INPUT_NAME = "input"
 
 
@@ -86,35 +79,13 @@ def float_road(
             model, note = _export(network, opset, dynamic), ""
             reference = Reference(network, feeds, output_names(model))
         else:
-            model, note = _run_pass(name, model)
+            model, note = run_pass(name, model)
         seconds = time.perf_counter() - started
         parity = reference.parity(open_session(model))
         stages.append(artifact.describe(name, model, seconds, parity, note))
         _require(stages[-1], parity, reference)
     assert reference is not None
     return model, tuple(stages), reference
-
-
-def ready_for_int8(
-    model: onnx.ModelProto, feeds: Sequence[Tensors], track: Track = silent
-) -> tuple[onnx.ModelProto, tuple[Stage, ...]]:
-    """Simplify and fold a float `model` from anywhere, except for what its stages say was done; compared on `feeds`.
-
-    Raises `CheckFailed` when a pass changed the function by more than the model's own float noise.
-    """
-    original = open_session(model)
-    before = {stage.name for stage in artifact.read_stages(model)}
-    stages: list[Stage] = []
-    for name in track([name for name in FLOAT_PASSES if name not in before], "preparing"):
-        started = time.perf_counter()
-        model, note = _run_pass(name, model)
-        seconds = time.perf_counter() - started
-        parity = compare(original, open_session(model), feeds)
-        stages.append(artifact.describe(name, model, seconds, parity, note))
-        if parity.snr_db < FLOAT_LIMIT_DB:
-            noise = compare(original, open_session(model, optimize=False), feeds).snr_db
-            parity.require(snr_db=min(FLOAT_LIMIT_DB, noise - NOISE_MARGIN_DB))
-    return model, tuple(stages)
 
 
 def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
@@ -127,20 +98,6 @@ def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
         input_name=INPUT_NAME,
         output_names=(output,),
     )
-
-
-def _run_pass(name: str, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(passes, name, "pass").run
-    result = run(model)
-    return result.model, note_of(result)
-
-
-def note_of(result: PassResult) -> str:
-    """`20 changed`, `20 changed, 1 kept: bn3 (is also an output of the model)` or `nothing to do`."""
-    parts = [f"{len(result.changes)} changed"] if result.changes else []
-    if result.kept:
-        parts.append(f"{len(result.kept)} kept: {result.kept[0].node} ({result.kept[0].reason})")
-    return ", ".join(parts) or "nothing to do"
 
 
 def _require(stage: Stage, parity: ParityReport, reference: Reference) -> None:

@@ -126,6 +126,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["check", "MODEL", "MODEL"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["fold", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["simplify", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),
+        (["quantize", "MODEL", "-o", "OUT", "--calib", "random:2"], {"numpy", "rich", "onnx", "onnxruntime", "PIL"}),
         (["doctor"], {"numpy", "rich", "onnxruntime"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

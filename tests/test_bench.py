@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "bench"))  # as `python bench/SCRIPT.py` has it
 SCRIPTS = sorted((ROOT / "bench").glob("*.py"))
 
 

@@ -12,6 +12,8 @@ import torch
 
 from conftest import Walked
 from edgecnn import predict, road, stages
+from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB
+from edgecnn.quantizing import quantize
 from edgecnn.sources import Network, resolve
 from edgecnn.spec import unit_range
 from exporters import artifact
@@ -32,13 +34,13 @@ BATCHNORMS = {"lenet5": 0, "resnet18": 20, "mobilenet_v2": 52, "resnet50": 53}
 def test_every_float_stage_is_the_same_function(name: str, walk: Callable[[str], Walked]) -> None:
     walked = walk(name)
     by_name = {stage.name: stage for stage in walked.stages}
-    assert list(by_name) == ["export", *stages.FLOAT_PASSES]
+    assert list(by_name) == ["export", *FLOAT_PASSES]
     for stage in walked.stages:
         # 60 layers of float32 sums in another order leave 100 to 140 dB; a wrong epsilon alone leaves under 90
         assert stage.snr_db is not None
         assert stage.snr_db >= 100, stage
         # and no stage adds more than the rounding that the module itself has against float64
-        assert stage.snr_db >= walked.reference.noise_db() - stages.NOISE_MARGIN_DB, stage
+        assert stage.snr_db >= walked.reference.noise_db() - NOISE_MARGIN_DB, stage
     assert by_name["export"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
     assert by_name["simplify"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
 
@@ -70,7 +72,7 @@ def test_modules_survive_the_whole_float_road(walk: Callable[[str], Walked]) -> 
 
 
 def test_a_stage_that_changes_the_function_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stages._run_pass
+    real = stages.run_pass
 
     def broken(name: str, model: artifact.onnx.ModelProto) -> tuple[artifact.onnx.ModelProto, str]:
         model, note = real(name, model)
@@ -80,7 +82,7 @@ def test_a_stage_that_changes_the_function_stops_the_road(monkeypatch: pytest.Mo
             bias.raw_data = values.tobytes()
         return model, note
 
-    monkeypatch.setattr(stages, "_run_pass", broken)
+    monkeypatch.setattr(stages, "run_pass", broken)
     with pytest.raises(CheckFailed, match=r"stage fold_batchnorm: output logits: SNR .* PyTorch module"):
         stages.float_road(resolve("resnet8"))
 
@@ -96,9 +98,9 @@ def test_a_noisy_network_is_held_to_its_own_noise() -> None:
     _, done, reference = stages.float_road(noisy)
     noted = stages.held_to(done, reference)
     worst = min(stage.snr_db or 0.0 for stage in done)
-    if worst < stages.FLOAT_LIMIT_DB:  # depends on how this CPU orders its sums
+    if worst < FLOAT_LIMIT_DB:  # depends on how this CPU orders its sums
         assert any("own float32 noise" in stage.note for stage in noted)
-    assert worst >= min(stages.FLOAT_LIMIT_DB, reference.noise_db() - stages.NOISE_MARGIN_DB)
+    assert worst >= min(FLOAT_LIMIT_DB, reference.noise_db() - NOISE_MARGIN_DB)
 
 
 # ---------------------------------------------------------------------------------------------------------- export
@@ -134,7 +136,7 @@ def test_the_same_export_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
     """LeNet-5 is too small for int8 to pay; whatever this machine says, the file is what the verdict says."""
     road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
-    report = road.quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32)
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32)
     assert report.int8_nodes > 0
     assert report.speedup is not None
     assert report.accuracy is not None
@@ -148,12 +150,10 @@ def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
 
 def test_allow_slower_forces_int8(tmp_path: Path) -> None:
     road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
-    report = road.quantize(
-        tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32, allow_slower=True
-    )
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32, allow_slower=True)
     assert report.chosen == "int8"
     model = load_model(tmp_path / "q.onnx")
-    assert [s.name for s in artifact.read_stages(model)] == ["export", *stages.FLOAT_PASSES, "quantize"]
+    assert [s.name for s in artifact.read_stages(model)] == ["export", *FLOAT_PASSES, "quantize"]
     recipe = json.loads(get_meta(model)[artifact.RECIPE_KEY])
     assert (recipe["calibrator"], recipe["data"], recipe["images"]) == ("minmax", "digits", 32)
 
@@ -163,7 +163,7 @@ def test_quantize_folds_a_model_from_elsewhere_first(tmp_path: Path) -> None:
     model = load_model(tmp_path / "m.onnx")
     del model.metadata_props[:]  # as another exporter would write it
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    report = road.quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", limit=8, allow_slower=True, max_drop=1.0)
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", limit=8, allow_slower=True, max_drop=1.0)
     ops = op_counts(load_model(tmp_path / "q.onnx"))
     assert "BatchNormalization" not in ops
     assert report.chosen == "int8"
@@ -177,7 +177,7 @@ def test_build_packs_the_faster_model_with_its_proof(tmp_path: Path) -> None:
     assert bundle.manifest["verdict"] == report.verdict
     assert bundle.labels == tuple("0123456789")
     assert verify(bundle).passed
-    assert [s["name"] for s in bundle.manifest["stages"]] == ["export", *stages.FLOAT_PASSES, "quantize"]
+    assert [s["name"] for s in bundle.manifest["stages"]] == ["export", *FLOAT_PASSES, "quantize"]
     network = resolve("lenet5", LENET)
     inputs, outputs = bundle.golden()
     with torch.no_grad():

@@ -1,0 +1,65 @@
+"""The passes that every float graph goes through before it is deployed or quantized, and how exact they must be.
+
+    simplify -> fold_batchnorm -> global_pool -> drop_noops          each compared with the graph that came in
+
+90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
+tens of layers of reordered sums add up. No torch here: `edgecnn quantize` starts on any ONNX file at once.
+Test: tests/test_road.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import onnx
+
+from exporters import artifact, passes
+from exporters.artifact import Stage
+from exporters.base import PassResult
+from runtimes import plugins
+from runtimes.base import Tensors, Track, silent
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
+"""In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
+FLOAT_LIMIT_DB = 90.0
+NOISE_MARGIN_DB = 10.0
+"""Another order of summation is another draw of the same noise; the largest gap seen is 6.5 dB."""
+
+
+def ready_for_int8(
+    model: onnx.ModelProto, feeds: Sequence[Tensors], track: Track = silent
+) -> tuple[onnx.ModelProto, tuple[Stage, ...]]:
+    """Simplify and fold a float `model` from anywhere, except for what its stages say was done; compared on `feeds`.
+
+    Raises `CheckFailed` when a pass changed the function by more than the model's own float noise.
+    """
+    original = open_session(model)
+    before = {stage.name for stage in artifact.read_stages(model)}
+    stages: list[Stage] = []
+    for name in track([name for name in FLOAT_PASSES if name not in before], "preparing"):
+        started = time.perf_counter()
+        model, note = run_pass(name, model)
+        seconds = time.perf_counter() - started
+        parity = compare(original, open_session(model), feeds)
+        stages.append(artifact.describe(name, model, seconds, parity, note))
+        if parity.snr_db < FLOAT_LIMIT_DB:
+            noise = compare(original, open_session(model, optimize=False), feeds).snr_db
+            parity.require(snr_db=min(FLOAT_LIMIT_DB, noise - NOISE_MARGIN_DB))
+    return model, tuple(stages)
+
+
+def run_pass(name: str, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(passes, name, "pass").run
+    result = run(model)
+    return result.model, note_of(result)
+
+
+def note_of(result: PassResult) -> str:
+    """`20 changed`, `20 changed, 1 kept: bn3 (is also an output of the model)` or `nothing to do`."""
+    parts = [f"{len(result.changes)} changed"] if result.changes else []
+    if result.kept:
+        parts.append(f"{len(result.kept)} kept: {result.kept[0].node} ({result.kept[0].reason})")
+    return ", ".join(parts) or "nothing to do"

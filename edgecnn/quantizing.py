@@ -1,0 +1,104 @@
+"""From any float ONNX file to the faster of int8 and float within the accuracy budget. Never imports torch.
+
+    probe -> images -> simplify, fold -> calibrate, quantize -> race and judge -> write the graph that won
+
+Test: tests/test_road.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from edgecnn import choose
+from edgecnn.choose import Decision, Trial
+from edgecnn.float_passes import ready_for_int8
+from edgecnn.material import Material, material_for
+from edgecnn.outcomes import QuantizeReport
+from exporters import artifact, calibrators
+from exporters.artifact import Identity, Stage
+from exporters.load import load_model, save_model
+from exporters.probe import probe
+from exporters.quantize import Quantized, QuantRecipe, quantize_model
+from runtimes import plugins
+from runtimes.base import BadInput, Track, silent
+from runtimes.files import check_output
+
+DEFAULT_LIMIT = 128
+"""Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
+
+
+def quantize(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    calib: str,
+    *,
+    calibrator: str = "minmax",
+    per_tensor: bool = False,
+    exclude: Sequence[str] = (),
+    max_drop: float = 0.01,
+    data: str | None = None,
+    limit: int | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    allow_slower: bool = False,
+    force: bool = False,
+    track: Track = silent,
+) -> QuantizeReport:
+    """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
+
+    BatchNorms are folded first. `max_drop` is the share of top-1 that int8 may lose on `data`; without labels it is the
+    share of answers that may change. Raises `BadInput` for models and data that cannot be used.
+    """
+    path = check_output(Path(output), force)
+    check_calibrator(calibrator)
+    original = load_model(Path(model))
+    probe(original, os.fspath(model), seed=seed)
+    identity = artifact.read_identity(original)
+    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed)
+    float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], track)
+    recipe = QuantRecipe(
+        calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration)
+    )
+    quantized, stage = quantized_stage(float_model, recipe, material, track)
+    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed)
+    decision = choose.decide(float_model, quantized.model if quantized.int8_nodes else None, trial, track)
+    done = (*artifact.read_stages(original), *ready, stage)
+    save_model(shipped(float_model, quantized, decision, identity, done), path, force=force)
+    return QuantizeReport(path, decision, quantized)
+
+
+def check_calibrator(name: str) -> None:
+    """Raise `BadInput` for a calibrator that does not exist, before any long work."""
+    if name not in plugins.names(calibrators):
+        raise BadInput(plugins.unknown(name, plugins.names(calibrators), "calibrator"))
+
+
+def quantized_stage(
+    float_model: onnx.ModelProto, recipe: QuantRecipe, material: Material, track: Track
+) -> tuple[Quantized, Stage]:
+    started = time.perf_counter()
+    result = quantize_model(float_model, material.calibration_feeds, recipe, track=track)
+    seconds = time.perf_counter() - started
+    return result, artifact.describe("quantize", result.model, seconds, note=f"{result.int8_nodes} int8 nodes")
+
+
+def shipped(
+    float_model: onnx.ModelProto,
+    quantized: Quantized,
+    decision: Decision,
+    identity: Identity | None,
+    done: tuple[Stage, ...],
+) -> onnx.ModelProto:
+    """The chosen graph, with its identity and the stages that lead to it."""
+    if decision.chosen == choose.INT8:
+        model = artifact.write_stages(quantized.model, done)
+    else:
+        model = artifact.write_stages(float_model, done[:-1])
+    if identity is not None:
+        artifact.write_identity(model, identity)
+    return model
