@@ -1,10 +1,11 @@
 """The shape of every tensor of an ONNX graph for one size of input, without running it.
 
-    open input sizes -> 1 (or as given) -> shape inference -> sizes computed in the graph -> shape inference -> ...
+    open batch -> 1 (or as given) -> shape inference -> sizes computed in the graph -> shape inference -> ...
 
 onnx's own inference stops at a Reshape whose target is computed (Shape, Gather, Concat), which is how every exporter
 writes a Flatten with a free batch. With the input sizes known, those few integers are computed here and put in as
-constants, until nothing new comes out. Test: tests/test_inspect.py.
+constants, until nothing new comes out. Only the first dimension of an input can be a batch: any other open size stays
+open, and with it every shape that follows from it. Test: tests/test_inspect.py.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _fix(value: onnx.ValueInfoProto, sizes: Sizes | None) -> None:
     for i, dim in enumerate(value.type.tensor_type.shape.dim):
         if sizes is not None and i < len(sizes):
             dim.dim_value = sizes[i]
-        elif not dim.HasField("dim_value"):
+        elif i == 0 and not dim.HasField("dim_value"):
             dim.dim_value = 1
 
 

@@ -79,7 +79,7 @@ def test_macs_by_hand(op: str, inputs: list[tuple[int, ...] | None], output: tup
     assert node_macs(op, inputs, output) == macs
 
 
-def test_open_sizes_count_as_one_unless_given() -> None:
+def test_an_open_batch_counts_as_one_unless_given() -> None:
     net = conv_net(channels=8, size=8)
     one, four = (inspect_model(net, "net", 0, shape) for shape in (None, "x:4,3,8,8"))
     assert one.macs == 8 * 64 * 27 + 80
@@ -87,6 +87,19 @@ def test_open_sizes_count_as_one_unless_given() -> None:
     assert four.activation_bytes == 4 * one.activation_bytes
     with pytest.raises(BadInput, match=r"xx: unknown input; did you mean x\?"):
         inspect_model(net, "net", 0, "xx:1,3,8,8")
+
+
+def test_an_open_image_size_is_unknown_and_not_one() -> None:
+    """A 1 x 1 image would cost 1/64 of the truth."""
+    net = conv_net(channels=8, size=8)
+    for i in (2, 3):
+        net.graph.input[0].type.tensor_type.shape.dim[i].dim_param = "HW"[i - 2]
+    found = inspect_model(net, "net", 0)
+    assert (found.macs, found.activation_bytes) == (None, None)
+    assert found.params == inspect_model(conv_net(channels=8, size=8), "net", 0).params
+    assert [layer.macs for layer in found.layers if layer.op in ("Conv", "Gemm")] == [None, 80]  # 8 x 10 after the pool
+    given = inspect_model(net, "net", 0, "1,3,8,8")
+    assert (given.macs, given.activation_bytes) == (8 * 64 * 27 + 80, 2 * 8 * 64 * 4)
 
 
 def test_activation_memory_by_hand() -> None:
