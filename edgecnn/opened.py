@@ -55,6 +55,12 @@ def model_of(path: Path) -> Path | bytes:
     return bundle.open_bundle(path).read(bundle.MODEL) if is_bundle(path) else path
 
 
+def refuse_bundle(path: Path) -> None:
+    """Raise `BadInput` for a bundle (and for what `is_bundle` refuses) where an .onnx file is wanted."""
+    if is_bundle(path):
+        raise BadInput(f"{path}: is a bundle, not an .onnx file; unzip {bundle.MODEL} from it and give that")
+
+
 def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
     """(model, bytes on disk) of an .onnx file or a bundle, checked in full; raises `BadInput`."""
     from exporters.load import check_model, load_model, parse_model

@@ -2,17 +2,20 @@
 
 Both graphs run without ONNX Runtime's own optimizer on seeded inputs. float32 graphs must agree to 60 dB, others to
 30 dB: reordered float32 sums leave 80 to 140 dB (a network of 300 layers 80), float16 rounds at 66 dB, and a wrong
-fold leaves less than 20. Test: tests/test_single.py.
+fold leaves less than 20. The step is added to the stages that the file carries. Test: tests/test_single.py.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.opened import refuse_bundle
 from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.base import Kept, PassResult
 from exporters.load import load_model, save_model
@@ -75,7 +78,7 @@ def fold(
         except BadInput as error:  # it knows the node, not the file
             raise BadInput(f"{os.fspath(model)}: {error}") from error
 
-    result, _, parity = _apply(model, output, run, force, input_shape, seed)
+    result, _, parity = _apply("fold", model, output, run, force, input_shape, seed)
     return FoldReport(Path(output), len(result.changes), result.kept, parity.max_abs, parity.images)
 
 
@@ -96,12 +99,13 @@ def simplify(
         shapes = parse_shapes(input_shape, names) or None
         return onnxsim_pass.run(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=os.fspath(model))
 
-    result, before, parity = _apply(model, output, run, force, input_shape, seed)
+    result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
     nodes = len(result.model.graph.node)
     return SimplifyReport(Path(output), before, nodes, result.kept, parity.max_abs, parity.images)
 
 
 def _apply(
+    name: str,
     model: PathText,
     output: PathText,
     run: Callable[[onnx.ModelProto], PassResult],
@@ -113,11 +117,29 @@ def _apply(
     path = check_output(Path(output), force)
     if path.exists() and path.samefile(model):
         raise BadInput(f"{path}: is the input itself; give another name")
+    refuse_bundle(Path(model))
     before = load_model(model)
+    started = time.perf_counter()
     result = run(before)
+    seconds = time.perf_counter() - started
     parity = prove(before, result.model, os.fspath(model), input_shape, seed)
-    save_model(result.model, path, force)
+    save_model(_with_stage(name, before, result, seconds, parity), path, force)
     return result, len(before.graph.node), parity
+
+
+def _with_stage(
+    name: str, before: onnx.ModelProto, result: PassResult, seconds: float, parity: ParityReport
+) -> onnx.ModelProto:
+    """The result's model with the step `name` after the stages of `before`.
+
+    A stage's own SNR is against the original network, which is not here; the one against `before` goes into the note.
+    """
+    from edgecnn.float_passes import note_of
+    from exporters.artifact import describe, read_stages, write_stages
+
+    kept = "identical" if math.isinf(parity.snr_db) else f"{parity.snr_db:.1f} dB"
+    stage = describe(name, result.model, seconds, note=f"{note_of(result)}; {kept} to the file before")
+    return write_stages(result.model, (*read_stages(before), stage))
 
 
 def prove(

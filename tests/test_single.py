@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from edgecnn.cli import main
 from edgecnn.single import fold, prove, simplify
+from exporters.artifact import Stage, read_stages, write_stages
 from exporters.base import Change, PassResult
 from exporters.passes import fold_batchnorm
 from runtimes.base import BadInput, CheckFailed, Inconclusive
@@ -86,6 +88,28 @@ def test_open_sizes_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--input-shape x:N,C,H,W"):
         fold(source, tmp_path / "out.onnx")
     assert fold(source, tmp_path / "out.onnx", input_shape="x:[1,3,16,16]").folded == 1
+
+
+def test_the_steps_are_kept_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, middle, target = (tmp_path / f"{name}.onnx" for name in ("in", "simple", "out"))
+    first = Stage("export", 1.0, 100, 6, snr_db=130.0)
+    save(write_stages(conv_net(), (first,)), source)
+    simplify(source, middle)
+    fold(middle, target)
+    stages = read_stages(onnx.load(target))
+    assert [stage.name for stage in stages] == ["export", "simplify", "fold"]
+    assert stages[0] == first
+    assert (stages[2].nodes, stages[2].snr_db) == (5, None)  # compared with the file before, not with PyTorch
+    assert re.fullmatch(r"1 changed; 1\d\d\.\d dB to the file before", stages[2].note)
+    assert main(["inspect", str(target)]) == 0
+    assert re.search(r"^fold .*1 changed", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", [fold, simplify])
+def test_a_bundle_is_called_one(tmp_path: Path, verb: Callable[..., object]) -> None:
+    (tmp_path / "net.edge").write_bytes(b"PK\x03\x04")
+    with pytest.raises(BadInput, match=r"net\.edge: is a bundle, not an \.onnx file; unzip model\.onnx from it"):
+        verb(tmp_path / "net.edge", tmp_path / "out.onnx")
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
