@@ -123,7 +123,15 @@ def _call(session: Session, feed: Tensors) -> Callable[[], object]:
 def _scores(sessions: Mapping[str, Session], trial: Trial) -> dict[str, float]:
     if trial.samples.labels is None:
         return {}
-    return {name: evaluate(session, trial.samples, trial.input_name) for name, session in sessions.items()}
+    return {
+        name: evaluate(session, trial.samples, trial.input_name, 32 if free_batch(session) else 1)
+        for name, session in sessions.items()
+    }
+
+
+def free_batch(session: Session) -> bool:
+    """Whether the model takes any number of images at once; many exporters fix it to one."""
+    return not isinstance(session.inputs[0].shape[0], int)
 
 
 def _judge(
@@ -169,7 +177,7 @@ def _choose(base: Candidate, rival: Candidate, allow_slower: bool) -> tuple[str,
     """(name, sentence). The budget comes first; then speed, which --allow-slower waives."""
     assert rival.speedup is not None
     ratio = rival.speedup
-    speed = f"int8 is {ratio.ratio:.2f}x of float on this CPU (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
+    speed = f"int8 is {ratio.ratio:.2f}x of float's speed on this CPU (95 %: {ratio.low:.2f} to {ratio.high:.2f})"
     if rival.refused:
         return FLOAT, f"{rival.refused}: kept float; labelled --data or a larger --max-drop may change that"
     if ratio.verdict == "faster":

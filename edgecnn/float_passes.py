@@ -10,7 +10,7 @@ Test: tests/test_road.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
@@ -22,6 +22,7 @@ from runtimes.base import Tensors, Track, silent
 from runtimes.parity import compare
 from runtimes.session import open_session
 
+Sizes = Mapping[str, tuple[int, ...]]
 FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
 FLOAT_LIMIT_DB = 90.0
@@ -30,7 +31,7 @@ NOISE_MARGIN_DB = 10.0
 
 
 def ready_for_int8(
-    model: onnx.ModelProto, feeds: Sequence[Tensors], track: Track = silent
+    model: onnx.ModelProto, feeds: Sequence[Tensors], sizes: Sizes, track: Track = silent
 ) -> tuple[onnx.ModelProto, tuple[Stage, ...]]:
     """Simplify and fold a float `model` from anywhere, except for what its stages say was done; compared on `feeds`.
 
@@ -41,7 +42,7 @@ def ready_for_int8(
     stages: list[Stage] = []
     for name in track([name for name in FLOAT_PASSES if name not in before], "preparing"):
         started = time.perf_counter()
-        model, note = run_pass(name, model)
+        model, note = run_pass(name, model, sizes)
         seconds = time.perf_counter() - started
         parity = compare(original, open_session(model), feeds)
         stages.append(artifact.describe(name, model, seconds, parity, note))
@@ -51,9 +52,10 @@ def ready_for_int8(
     return model, tuple(stages)
 
 
-def run_pass(name: str, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(passes, name, "pass").run
-    result = run(model)
+def run_pass(name: str, model: onnx.ModelProto, sizes: Sizes | None = None) -> tuple[onnx.ModelProto, str]:
+    """The model after the pass `name`, and a note; `sizes` are input shapes to try a model of open size with."""
+    run: Callable[..., PassResult] = plugins.load(passes, name, "pass").run
+    result = run(model, input_shapes=sizes) if name == "simplify" and sizes else run(model)
     return result.model, note_of(result)
 
 

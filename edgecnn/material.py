@@ -15,19 +15,23 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.data import load_data
+from edgecnn.data import load_data, sample_shape
 from edgecnn.runners import image_preprocess
 from edgecnn.samples import Ready, Samples
+from edgecnn.shapes import parse_shape
+from edgecnn.spec import preprocess_for
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors
+from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
 
 
 @dataclass(frozen=True)
 class Material:
-    """`calibration` and `judged` images for a model whose only input is called `input_name`."""
+    """`calibration` and `judged` images for a model whose only input is called `input_name`, made `ready` for it."""
 
     input_name: str
+    ready: Ready
     calibration: Samples
     judged: Samples
 
@@ -35,21 +39,59 @@ class Material:
     def calibration_feeds(self) -> Sequence[Tensors]:
         return self.calibration.feeds(self.input_name, 1)
 
+    @property
+    def preprocess(self) -> Preprocess | None:
+        return self.ready if isinstance(self.ready, Preprocess) else None
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the model's input for one image."""
+        return {self.input_name: (1, *sample_shape(self.ready))}
+
+    @property
+    def judged_on(self) -> str:
+        """`359 labelled images of digits`, or what else the verdict stands on."""
+        if self.judged.labels is not None:
+            return f"{len(self.judged)} labelled images of {self.judged.name}"
+        same = "the same" if self.judged.ids == self.calibration.ids else f"{len(self.judged)}"
+        return f"{same} images without labels: answers are compared with the float graph's"
+
 
 def material_for(
-    model: onnx.ModelProto, identity: Identity | None, calib: str, data: str | None, limit: int, seed: int
+    model: onnx.ModelProto,
+    identity: Identity | None,
+    calib: str,
+    data: str | None,
+    limit: int,
+    seed: int,
+    input_shape: str | None = None,
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them; raises `BadInput` when they do not fit together."""
     session = open_session(model)
-    preprocess = (identity.preprocess if identity else None) or usual(session)
+    known = identity.preprocess if identity else None
+    ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
     labels = identity.labels if identity else ()
-    calibration = load_data(calib, preprocess, limit=limit, split=part("train", calib, data), seed=seed)
+    calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed)
     if data is None:
         judged = replace(calibration, labels=None)
     else:
-        judged = load_data(data, preprocess, split=part("test", data, calib), seed=seed)
+        judged = load_data(data, ready, split=part("test", data, calib), seed=seed)
         judged = with_model_labels(judged, labels, session)
-    return Material(session.inputs[0].name, calibration, judged)
+    return Material(session.inputs[0].name, ready, calibration, judged)
+
+
+def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
+    """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
+    wanted = session.inputs[0]
+    name, sizes = parse_shape(input_shape)
+    sizes = sizes[1:] if len(sizes) == len(wanted.shape) else sizes
+    open_or_same = [not isinstance(w, int) or w == s for w, s in zip(wanted.shape[1:], sizes, strict=False)]
+    if len(sizes) != len(wanted.shape) - 1 or not all(open_or_same) or name not in (None, wanted.name):
+        shape = ", ".join(map(str, wanted.shape))
+        raise BadInput(f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]")
+    if len(sizes) != 3:
+        return sizes
+    return preprocess_for((sizes[0], sizes[1], sizes[2]), known) or sizes
 
 
 def part(wanted: str, spec: str, other: str | None) -> str:
@@ -72,7 +114,7 @@ def usual(session: Session) -> Ready:
     wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
     raise BadInput(
         f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch, "
-        "see `edgecnn simplify --input-shape`"
+        "give --input-shape where the size is open"
     )
 
 
@@ -85,7 +127,9 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     shape = session.outputs[0].shape
     if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
         return replace(samples, labels=None)
-    if not labels and len(samples.class_names) > shape[1]:
+    if not labels and len(samples.class_names) != shape[1]:
         have = len(samples.class_names)
-        raise BadInput(f"{samples.name}: has {have} classes, the model knows {shape[1]}; give data of its classes")
+        raise BadInput(
+            f"{samples.name}: has {have} classes, the model {shape[1]}, which it does not name; see --labels"
+        )
     return samples.with_labels(labels)

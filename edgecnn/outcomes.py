@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.choose import Candidate, Decision
+from edgecnn.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantize import Quantized, QuantRecipe
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
+from runtimes.preprocess import Preprocess
+
+SEEDED = "The weights are random (no --weights): sizes and times are real, answers are not."
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,22 @@ class ExportReport:
     output: Path
     stages: tuple[Stage, ...]
     seeded: bool
+    preprocess: Preprocess | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know beside the table."""
+        return (f"pixels: {in_words(self.preprocess)}", *([SEEDED] if self.seeded else []))
 
     def to_dict(self) -> dict[str, Any]:
         steps = [stage.to_dict() for stage in self.stages]
-        return {"output": str(self.output), "stages": steps, "seeded_weights": self.seeded}
+        preprocess = self.preprocess.to_dict() if self.preprocess else None
+        return {
+            "output": str(self.output),
+            "stages": steps,
+            "seeded_weights": self.seeded,
+            "preprocess": preprocess,
+        }
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,12 @@ class QuantizeReport:
     output: Path
     decision: Decision
     quantized: Quantized
+    preprocess: Preprocess | None = None
+    judged_on: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return _notes(self.preprocess, self.recipe, self.judged_on)
 
     @property
     def chosen(self) -> str:
@@ -91,6 +113,13 @@ class BuildReport:
     quantized: Quantized
     seeded: bool
     seconds: float
+    preprocess: Preprocess | None = None
+    judged_on: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        own = _notes(self.preprocess, self.quantized.recipe, self.judged_on)
+        return (*own, *([SEEDED] if self.seeded else []))
 
     @property
     def chosen(self) -> str:
@@ -111,8 +140,15 @@ class BuildReport:
             "stages": [stage.to_dict() for stage in self.stages],
             "seeded_weights": self.seeded,
             "seconds": round(self.seconds, 2),
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "judged_on": self.judged_on,
             **_choice(self.decision, self.quantized),
         }
+
+
+def _notes(preprocess: Preprocess | None, recipe: QuantRecipe, judged_on: str) -> tuple[str, ...]:
+    calibrated = f"calibrated on {recipe.images} images of {recipe.data}, judged on {judged_on}"
+    return (f"pixels: {in_words(preprocess)}", calibrated)
 
 
 def _choice(decision: Decision, quantized: Quantized) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edgecnn.choose import Decision, Trial
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.material import Material, material_for
 from edgecnn.outcomes import QuantizeReport
+from edgecnn.shapes import parse_shape
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.load import load_model, save_model
@@ -43,6 +44,7 @@ def quantize(
     max_drop: float = 0.01,
     data: str | None = None,
     limit: int | None = None,
+    input_shape: str | None = None,
     threads: int = 1,
     seed: int = 0,
     allow_slower: bool = False,
@@ -57,10 +59,10 @@ def quantize(
     path = check_output(Path(output), force)
     check_calibrator(calibrator)
     original = load_model(Path(model))
-    probe(original, os.fspath(model), seed=seed)
     identity = artifact.read_identity(original)
-    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed)
-    float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], track)
+    probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
+    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+    float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = QuantRecipe(
         calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration)
     )
@@ -69,7 +71,24 @@ def quantize(
     decision = choose.decide(float_model, quantized.model if quantized.int8_nodes else None, trial, track)
     done = (*artifact.read_stages(original), *ready, stage)
     save_model(shipped(float_model, quantized, decision, identity, done), path, force=force)
-    return QuantizeReport(path, decision, quantized)
+    return QuantizeReport(path, decision, quantized, material.preprocess, material.judged_on)
+
+
+def probe_shapes(
+    model: onnx.ModelProto, identity: Identity | None, input_shape: str | None
+) -> dict[str, tuple[int, ...]]:
+    """The shape to try the model with, before any session of ours has told what it wants."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in given]
+    if len(inputs) != 1:
+        return {}
+    if input_shape is not None:
+        _, sizes = parse_shape(input_shape)
+        rank = len(inputs[0].type.tensor_type.shape.dim)
+        return {inputs[0].name: sizes if len(sizes) == rank else (1, *sizes)}
+    if identity is not None and identity.preprocess is not None:
+        return {inputs[0].name: (1, identity.preprocess.channels, *identity.preprocess.size)}
+    return {}
 
 
 def check_calibrator(name: str) -> None:

@@ -14,13 +14,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from edgecnn import choose, proof, stages
 from edgecnn.choose import Trial
 from edgecnn.data import load_data
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
 from edgecnn.outcomes import BuildReport, ExportReport
+from edgecnn.pixels import read_preprocess
 from edgecnn.quantizing import DEFAULT_LIMIT, check_calibrator, quantized_stage, shipped
+from edgecnn.samples import Samples
 from edgecnn.sources import Network, classes_of, resolve
 from exporters import artifact
 from exporters.artifact import Identity
@@ -28,7 +32,8 @@ from exporters.load import save_model
 from exporters.pack import pack
 from exporters.quantize import QuantRecipe
 from exporters.torch_export import DEFAULT_OPSET
-from runtimes.base import Track, silent
+from runtimes.base import BadInput, Track, silent
+from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
 from runtimes.session import open_session
 
@@ -38,13 +43,14 @@ REAL_IMAGES = 16
 
 
 def export(
-    source: str,
+    source: str | nn.Module,
     output: StrPath,
     *,
     weights: StrPath | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
     labels: StrPath | None = None,
+    preprocess: str | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
     fold: bool = True,
@@ -58,17 +64,17 @@ def export(
     Raises `BadInput` for sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
     """
     path = check_output(Path(output), force)
-    network = named(resolve(source, _path(weights), input_shape, num_classes), labels)
+    network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(network, opset=opset, dynamic=dynamic, skip=skip, seed=seed, track=track)
     done = stages.held_to(done, reference)
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
-    return ExportReport(path, done, network.seeded)
+    return ExportReport(path, done, network.seeded, network.preprocess)
 
 
 def build(
-    source: str,
+    source: str | nn.Module,
     output: StrPath,
     *,
     calib: str,
@@ -77,6 +83,7 @@ def build(
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
     labels: StrPath | None = None,
+    preprocess: str | None = None,
     calibrator: str = "minmax",
     max_drop: float = 0.01,
     limit: int | None = None,
@@ -92,11 +99,12 @@ def build(
     """
     started = time.perf_counter()
     path = check_output(Path(output), force)
+    if path.suffix != SUFFIX:
+        raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
     check_calibrator(calibrator)
-    network = named(resolve(source, _path(weights), input_shape, num_classes), labels)
-    for spec in (calib, data):  # a folder that is not there is found now, not after the export
-        if spec is not None:
-            load_data(spec, network.ready)
+    network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
+    for spec in (data, calib):  # a folder that is not there is found now, not after the export
+        network = named_by(network, load_data(spec, network.ready)) if spec is not None else network
     identity = identity_of(network)
     float_model, done, reference = stages.float_road(network, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
@@ -114,14 +122,29 @@ def build(
     manifest = proof.about(identity, decision, recipe, done, session, network.weights)
     pack(path, chosen, manifest, *proof.golden(real, session))
     seconds = time.perf_counter() - started
-    return BuildReport(path, path.stat().st_size, done, decision, quantized, network.seeded, seconds)
+    judged = material.judged_on
+    return BuildReport(
+        path, path.stat().st_size, done, decision, quantized, network.seeded, seconds, network.preprocess, judged
+    )
 
 
-def named(network: Network, labels: StrPath | None) -> Network:
-    """`network` with the class names in the file `labels`, one for each of its answers."""
-    if labels is None:
+def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Network:
+    """`network` with what the user says: class names from a file, one for each answer, and how pixels are prepared."""
+    if labels is not None:
+        network = replace(network, labels=read_labels(Path(labels), classes_of(network)))
+    if preprocess is not None:
+        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape))
+    return network
+
+
+def named_by(network: Network, data: Samples) -> Network:
+    """`network` with the class names of labelled `data`, where it has none and there is one for each answer.
+
+    Folders of classes are numbered in the order of their names, as torchvision's ImageFolder does in training.
+    """
+    if network.labels or data.labels is None or len(data.class_names) != classes_of(network):
         return network
-    return replace(network, labels=read_labels(_path(labels) or "", classes_of(network)))
+    return replace(network, labels=data.class_names)
 
 
 def identity_of(network: Network) -> Identity:

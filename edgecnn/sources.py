@@ -18,6 +18,7 @@ Test: tests/test_sources.py.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from edgecnn import callables, libraries, zoo
 from edgecnn.samples import Ready
@@ -36,6 +38,8 @@ from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 
 SEED = 0
+OTHER_TASK = "other"
+"""What answers with anything but a row of scores for each image."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ class Network:
 
 
 def resolve(
-    source: str,
+    source: str | nn.Module,
     weights: Path | str | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
 ) -> Network:
-    """The network that `source` names, with `weights` loaded, tried once on an input of its shape.
+    """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
     """
@@ -73,15 +77,18 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
-    probe(network)
+    task = plan.task if rows_of_scores(probe(network)) else OTHER_TASK
     if state is None and plan.ours:
         settle(module, network.ready)
-    return replace(network, weights=None if weights is None else str(weights), seeded=weights is None)
+    seeded = weights is None and not isinstance(source, nn.Module)
+    return replace(network, task=task, weights=None if weights is None else str(weights), seeded=seeded)
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
-def blueprint(source: str) -> Blueprint:
-    """What stands behind a SOURCE; imports it, but builds nothing yet."""
+def blueprint(source: str | nn.Module) -> Blueprint:
+    """What stands behind a SOURCE; imports it, but builds nothing yet. A module stands for itself, weights and all."""
+    if isinstance(source, nn.Module):
+        return Blueprint(type(source).__name__, lambda: source, None, ours=False)
     place, colon, name = source.rpartition(":")
     if not colon:
         if source.endswith(".py"):
@@ -184,18 +191,49 @@ def settle(module: nn.Module, ready: Ready) -> None:
     module.eval()
 
 
+def rows_of_scores(answer: Any) -> bool:
+    """Whether an answer is one tensor (1, classes)."""
+    return isinstance(answer, torch.Tensor) and answer.ndim == 2
+
+
 def classes_of(network: Network) -> int | None:
     """How many classes the network answers with; None where its answer is no row of scores."""
     answer = probe(network)
-    return int(answer.shape[1]) if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
+    return int(answer.shape[1]) if rows_of_scores(answer) else None
 
 
 def probe(network: Network) -> Any:
-    """What the module answers to one image: a shape that does not fit is found here, not minutes later on the road."""
-    batch = (1, *network.input_shape)
+    """What the module answers to one picture: what does not fit is found here, not minutes later on the road.
+
+    Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
+    """
+    picture = torch.from_numpy(textures(network.ready, 1, np.random.default_rng(SEED)))
     try:
         with torch.no_grad(), callables.quiet():
-            return network.module(torch.zeros(batch))
+            answer, again = network.module(picture), network.module(picture)
     except Exception as error:
-        cause = str(error).partition("\n")[0][:120]
-        raise BadInput(f"{network.name}: does not run on {batch} ({cause}); give --input-shape C,H,W") from error
+        raise BadInput(f"{network.name}: {_why_not(error, tuple(picture.shape))}") from error
+    if not _same(answer, again):
+        raise BadInput(
+            f"{network.name}: answers the same picture differently each time; is there a dropout without "
+            "training=self.training, or a random number?"
+        )
+    return answer
+
+
+def _why_not(error: Exception, shape: tuple[int, ...]) -> str:
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        return "its forward wants another number of inputs than one; wrap it in a module that takes one image"
+    cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
+    size = ",".join(map(str, shape))
+    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape C,H,W"
+
+
+def _same(answer: Any, again: Any) -> bool:
+    """Equal up to the rounding of sums in another order."""
+    pairs = zip(pytree.tree_leaves(answer), pytree.tree_leaves(again), strict=True)
+    return all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().amax()) if a.numel() else 0.0, equal_nan=True)
+        for a, b in pairs
+        if isinstance(a, torch.Tensor) and a.is_floating_point()
+    )

@@ -10,6 +10,7 @@ Test: tests/test_quantize.py (oracle: ONNX Runtime's own quantize_static).
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from onnx import TensorProto, helper
 
 from exporters import calibrators, placement, qdq
 from exporters.artifact import RECIPE_KEY
-from exporters.graph import opset, set_meta
+from exporters.graph import MODULE_KEY, get_meta, opset, set_meta
 from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.session import open_session
@@ -77,6 +78,7 @@ def quantize_model(
     A model in which nothing can be int8 comes back as it was, with zero `int8_nodes` and the reasons.
     """
     model = prepare(model)
+    check_patterns(model, recipe.exclude)
     plan = placement.plan(model, recipe.exclude)
     if not plan.int8:
         return Quantized(model, recipe, {}, 0, plan.float_nodes)
@@ -84,6 +86,14 @@ def quantize_model(
     result = qdq.insert(model, plan, ranges, recipe.per_channel)
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
     return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes)
+
+
+def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
+    """Raise `BadInput` for a pattern that no node's name or module path matches: a typing mistake, most likely."""
+    names = [n for node in model.graph.node for n in (node.name, get_meta(node).get(MODULE_KEY, "")) if n]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise BadInput(f"--exclude {plugins.unknown(pattern, sorted(set(names)), 'node')}")
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -96,7 +96,8 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # torch's loggers bring their own handlers
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        noise = io.StringIO()  # a failed trace also dumps its whole graph
+        with warnings.catch_warnings(), contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -104,7 +105,10 @@ def quiet() -> Iterator[None]:
 
 
 def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
-    """One output is `name`, several are `name_0`, `name_1` ... . Runs the module once: a wrong shape shows early."""
+    """One output is `name`, those of a dict are its keys, others `name_0`, `name_1` ... .
+
+    Runs the module once: a wrong shape shows early.
+    """
     try:
         outputs = module(example)
     except Exception as error:
@@ -112,6 +116,8 @@ def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
         raise BadInput(
             f"the network does not run on an input of shape {shape}: {first_line(error)}; see --input-shape"
         ) from error
+    if isinstance(outputs, dict) and all(isinstance(v, torch.Tensor) and str(k) for k, v in outputs.items()):
+        return [str(key) for key in outputs]
     count = len(pytree.tree_leaves(outputs))
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
 

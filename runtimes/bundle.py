@@ -50,11 +50,16 @@ __all__ = [
     "MODEL_DATA",
     "SUFFIX",
     "Bundle",
+    "Changed",
     "open_bundle",
     "verify",
 ]
 
 MAX_GOLDEN_BYTES = 2**28
+
+
+class Changed(BadInput):
+    """A member of a bundle is not what its manifest says: damaged or tampered with after packing."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Bundle:
         """A member's content; raises `BadInput` when it is missing or no longer what the manifest says."""
         data = self.archive.read(member)
         if hashlib.sha256(data).hexdigest() != self.manifest["files"].get(member, {}).get("sha256"):
-            raise BadInput(f"{self.path}: {member} was changed after packing; build or copy it again")
+            raise Changed(f"{self.path}: {member} was changed after packing; build or copy it again")
         return data
 
     def session(self, provider: str = "cpu", threads: int | None = None, member: str = MODEL) -> Session:
@@ -191,7 +196,7 @@ def _check_files(archive: Archive, files: dict[str, Any]) -> None:
         raise BadInput(f"{archive.subject}: {name} {where}; build or copy it again")
     for name, entry in files.items():
         if archive.members[name] != entry["bytes"] or archive.sha256(name) != entry["sha256"]:
-            raise BadInput(f"{archive.subject}: {name} was changed after packing; build or copy it again")
+            raise Changed(f"{archive.subject}: {name} was changed after packing; build or copy it again")
 
 
 def _golden_error(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:

@@ -79,7 +79,7 @@ def test_a_class_that_the_model_does_not_know_is_named() -> None:
 
 
 def test_more_classes_than_outputs_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="made: has 4 classes, the model knows 3"):
+    with pytest.raises(BadInput, match="made: has 4 classes, the model 3, which it does not name; see --labels"):
         with_model_labels(labelled(tuple("abcd")), (), open_session(classifier(3)))
 
 
@@ -109,3 +109,29 @@ def test_a_model_that_cannot_be_fed_is_bad_input(text: str) -> None:
     model = parse(f"g ({text}) => ({kind}[N,5] y) {{ y = Neg(x) }}")
     with pytest.raises(BadInput, match="calibration needs one float32 input"):
         material_for(model, replace(GREY, preprocess=None), "random", None, 8, 0)
+
+
+def open_sized() -> onnx.ModelProto:
+    return parse("g (float[N,3,H,W] x) => (float[N,4,A,B] y) { y = Conv(x, w) }", w=(4, 3, 3, 3))
+
+
+def test_an_open_size_is_closed_by_the_user() -> None:
+    with pytest.raises(BadInput, match="give --input-shape where the size is open"):
+        material_for(open_sized(), None, "digits", None, 4, 0)
+    for shape in ("1,3,20,24", "3,20,24", "x:[1,3,20,24]"):
+        material = material_for(open_sized(), None, "digits", None, 4, 0, shape)
+        assert material.calibration_feeds[0]["x"].shape == (1, 3, 20, 24)
+        assert material.sizes == {"x": (1, 3, 20, 24)}
+
+
+@pytest.mark.parametrize("shape", ["1,1,20,24", "20,24", "z:1,3,20,24", "1,3,20,24,2"])
+def test_a_shape_that_is_not_the_models_is_bad_input(shape: str) -> None:
+    with pytest.raises(BadInput, match=r"the model's input x is \[N, 3, H, W\]"):
+        material_for(open_sized(), None, "digits", None, 4, 0, shape)
+
+
+def test_it_says_what_the_verdict_stands_on() -> None:
+    labelled = material_for(classifier(), GREY, "digits", "digits", 16, 0)
+    assert labelled.judged_on == f"{len(labelled.judged)} labelled images of digits"
+    alone = material_for(classifier(), GREY, "digits", None, 16, 0)
+    assert alone.judged_on == "the same images without labels: answers are compared with the float graph's"

@@ -119,3 +119,9 @@ def test_nothing_to_quantize_gives_the_reasons() -> None:
     assert result.int8_nodes == 0
     assert result.float_nodes == (("y", "Neg has no int8 kernel"),)
     assert not any(n.op_type == "QuantizeLinear" for n in result.model.graph.node)
+
+
+def test_a_pattern_that_matches_nothing_is_a_typing_mistake() -> None:
+    feed = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    with pytest.raises(BadInput, match=r"--exclude b: unknown node"):
+        quantize_model(parse(CONV_RELU_CONV, **WEIGHTS), [feed], QuantRecipe(exclude=("b",)))

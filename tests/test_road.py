@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import Walked
 from edgecnn import predict, road, stages
@@ -263,3 +264,79 @@ def test_too_few_labels_are_bad_input(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text('["a", "b"]')
     with pytest.raises(BadInput, match="holds 2 names, the network has 10 classes"):
         road.export("lenet5", tmp_path / "m.onnx", weights=LENET, labels=tmp_path / "names.json")
+
+
+def test_a_fixed_batch_of_one_is_quantized_and_judged(tmp_path: Path) -> None:
+    """What torch.onnx.export writes by default."""
+    road.export("lenet5", tmp_path / "m.onnx", weights=LENET, dynamic=False)
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=8)
+    assert report.accuracy is not None
+    assert report.accuracy["float"] >= 0.97
+
+
+class Convolution(torch.nn.Module):
+    """Any size in, any size out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x))
+
+
+def test_a_model_of_open_size_is_quantized_at_a_size_and_stays_open(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    road.export(Convolution(), tmp_path / "m.onnx", input_shape="3,32,32")
+    model = load_model(tmp_path / "m.onnx")
+    del model.metadata_props[:]
+    for value in [*model.graph.input, *model.graph.output]:
+        for axis, name in ((2, "h"), (3, "w")):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
+    (tmp_path / "open.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadInput, match="input-shape"):
+        quantize(tmp_path / "open.onnx", tmp_path / "q.onnx", "random:4")
+    report = quantize(
+        tmp_path / "open.onnx",
+        tmp_path / "q.onnx",
+        "random:4",
+        input_shape="1,3,24,40",
+        allow_slower=True,
+        max_drop=1.0,
+    )
+    assert report.chosen == "int8"
+    assert open_session(tmp_path / "q.onnx").inputs[0].shape[1:] == (3, "h", "w")
+
+
+def test_a_module_stands_for_itself(tmp_path: Path) -> None:
+    report = road.export(Convolution(), tmp_path / "m.onnx", input_shape="3,8,8")
+    assert not report.seeded
+    identity = artifact.read_identity(load_model(tmp_path / "m.onnx"))
+    assert identity is not None
+    assert (identity.name, identity.task) == ("Convolution", "other")
+    assert open_session(tmp_path / "m.onnx").outputs[0].name == "output"
+
+
+def test_what_the_user_says_of_pixels_is_what_is_shipped(tmp_path: Path) -> None:
+    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4", preprocess="unit")
+    preprocess = open_bundle(tmp_path / "n.edge").preprocess
+    assert preprocess is not None
+    assert (preprocess.mean, preprocess.std) == ((0.0,), (1.0,))
+    assert any("x/255" in note for note in report.notes)
+
+
+def test_class_folders_name_a_network_that_has_no_names(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(FOUR_CHANNELS.replace("Conv2d(4,", "Conv2d(3,").replace("(4, 8, 8)", "(3, 8, 8)"))
+    for name in ("ant", "bee", "cow"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
+    source, data = f"{tmp_path / 'nets.py'}:build", str(tmp_path / "data")
+    road.build(source, tmp_path / "n.edge", calib=data, data=data, max_drop=1.0)
+    assert open_bundle(tmp_path / "n.edge").labels == ("ant", "bee", "cow")
+
+
+def test_a_bundle_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"ends in \.edge; give .*n\.edge"):
+        road.build("lenet5", tmp_path / "n.onnx", weights=LENET, calib="digits")

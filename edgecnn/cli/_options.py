@@ -37,6 +37,8 @@ input_shape = option("--input-shape", metavar="SHAPE", group="Network",
 input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
                       help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
 labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
+preprocess = option("--preprocess", metavar="HOW", group="Network",
+                    help="Pixels: imagenet, unit (x/255), signed (-1 to 1), or a .json file.")  # fmt: skip
 provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
 threads = option("--threads", type=THREADS, group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip

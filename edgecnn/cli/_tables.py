@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
     from edgecnn.inspection import Inspection
-    from edgecnn.outcomes import BuildReport, QuantizeReport
+    from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
     from edgecnn.report import Page
     from exporters.artifact import Stage
 
@@ -52,16 +52,24 @@ def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
     return (">" if c.name == chosen else "", c.name, c.p50_ms, ratio, size(c.size_bytes), decibel(c.snr_db), *shares)
 
 
+def exported(page: Page, report: ExportReport) -> None:
+    stages(page, report.stages)
+    for note in report.notes:
+        page.note(note)
+
+
 def quantized(page: Page, report: QuantizeReport) -> None:
     candidates(page, report.decision.candidates, report.chosen)
     left_float(page, report.int8_nodes, report.float_nodes)
+    for note in report.notes:
+        page.note(note)
 
 
 def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
     candidates(page, report.candidates, report.chosen)
-    if report.seeded:
-        page.note("The weights are random (no --weights): sizes and times are real, answers are not.")
+    for note in report.notes:
+        page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
     page.note(f"go on with: edgecnn verify {report.output}")
     page.note(f"            edgecnn run {report.output} IMAGE")

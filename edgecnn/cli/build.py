@@ -22,6 +22,7 @@ from edgecnn.cli._result import Result
 @options.input_shape
 @options.num_classes
 @options.labels
+@options.preprocess
 @options.calib
 @options.data
 @options.limit
@@ -38,6 +39,7 @@ def command(
     input_shape: str | None,
     num_classes: int | None,
     labels: Path | None,
+    preprocess: str | None,
     calib: str,
     data: str | None,
     limit: int | None,
@@ -53,7 +55,7 @@ def command(
 
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
-                       num_classes=num_classes, labels=labels, calibrator=calibrator, max_drop=max_drop,
-                       limit=limit, threads=threads,
+                       num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
+                       max_drop=max_drop, limit=limit, threads=threads,
                        allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)

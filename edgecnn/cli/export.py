@@ -19,6 +19,7 @@ from edgecnn.cli._result import Result
 @options.input_shape
 @options.num_classes
 @options.labels
+@options.preprocess
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
@@ -32,6 +33,7 @@ def command(
     input_shape: str | None,
     num_classes: int | None,
     labels: Path | None,
+    preprocess: str | None,
     opset: int,
     dynamic: bool,
     fold: bool,
@@ -44,11 +46,11 @@ def command(
 
     check_output(output, force)
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
-                        labels=labels, opset=opset, dynamic=dynamic, fold=fold, simplify=simplify, force=force,
-                        seed=seed, track=options.track())  # fmt: skip
+                        labels=labels, preprocess=preprocess, opset=opset, dynamic=dynamic, fold=fold,
+                        simplify=simplify, force=force, seed=seed, track=options.track())  # fmt: skip
     last = report.stages[-1]
     return Result(
         report.to_dict(),
-        lambda page: tables.stages(page, report.stages),
+        lambda page: tables.exported(page, report),
         f"{output}: {tables.decibel(last.snr_db)} to the PyTorch module, {last.nodes} nodes.",
     )

@@ -20,6 +20,7 @@ from edgecnn.cli._result import Result
 @options.calib
 @options.data
 @options.limit
+@options.input_shape
 @options.calibrator
 @option("--per-tensor", is_flag=True, group="Quantization", help="One weight scale a layer instead of one a channel.")
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
@@ -34,6 +35,7 @@ def command(
     calib: str,
     data: str | None,
     limit: int | None,
+    input_shape: str | None,
     calibrator: str,
     per_tensor: bool,
     exclude: tuple[str, ...],
@@ -48,6 +50,6 @@ def command(
 
     check_output(output, force)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, data=data, limit=limit, threads=threads, seed=seed,
-                          allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
+                          max_drop=max_drop, data=data, limit=limit, input_shape=input_shape, threads=threads,
+                          seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict)

@@ -1,0 +1,65 @@
+"""What users say about pixels, and what they are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgecnn.pixels import in_words, read_preprocess
+from edgecnn.spec import IMAGENET
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "shift"),
+    [("unit", 1 / 255, 0.0), ("signed", 1 / 127.5, -1.0)],
+)
+def test_the_names_are_the_usual_formulas(name: str, scale: float, shift: float) -> None:
+    wanted = torch.from_numpy(PICTURE).permute(2, 0, 1).float() * scale + shift
+    got = read_preprocess(name, (3, 32, 32))(PICTURE)
+    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-6)  # float32 rounding of the same formula
+
+
+def test_imagenet_is_imagenets() -> None:
+    assert read_preprocess("imagenet", (3, 224, 224)) == IMAGENET
+    assert read_preprocess("imagenet", (3, 32, 32)) == replace(IMAGENET, size=(32, 32), resize=None)
+
+
+def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.5], "resize": 40}')
+    found = read_preprocess(str(tmp_path / "p.json"), (3, 32, 32))
+    assert found == Preprocess(size=(32, 32), channels=3, resize=40, mean=(0.1, 0.2, 0.3), std=(0.5,))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "complaint"),
+    [
+        ("imagent", (3, 8, 8), "imagent: unknown preprocessing; did you mean imagenet"),
+        ("imagenet", (1, 8, 8), "is for RGB, the network takes 1 channel"),
+        ("unit", (4, 8, 8), "the network takes 4 channels; pictures have 1 or 3"),
+        ("none.json", (3, 8, 8), "none.json: no such file"),
+        ("[1]", (3, 8, 8), "is not an object"),
+        ("{", (3, 8, 8), "is not JSON"),
+        ('{"mean": 1}', (3, 8, 8), "mean 1; a list is needed"),
+        ('{"men": [1]}', (3, 8, 8), "men: unknown preprocess setting; did you mean mean"),
+        ('{"size": [9, 9]}', (3, 8, 8), "makes 3x9x9, the network takes 3x8x8"),
+    ],
+)
+def test_what_cannot_be_used(text: str, shape: tuple[int, int, int], complaint: str, tmp_path: Path) -> None:
+    if text[0] in "[{":
+        (tmp_path / "p.json").write_text(text)
+        text = str(tmp_path / "p.json")
+    with pytest.raises(BadInput, match=complaint):
+        read_preprocess(text, shape)
+
+
+def test_words_tell_every_setting_apart() -> None:
+    settings = [IMAGENET, replace(IMAGENET, resize=None), replace(IMAGENET, mean=(0.5,)), replace(IMAGENET, std=(0.5,))]
+    assert len({in_words(p) for p in [*settings, None]}) == 5
