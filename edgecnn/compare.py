@@ -33,7 +33,10 @@ RANDOM_BATCHES = 8
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was compared, on what, against which limits (`max_abs` by output name), and what does not hold."""
+    """What was compared, on what, against which limits (`max_abs` by output name), and what does not hold.
+
+    `seeded` names the PyTorch networks that no weights were given for.
+    """
 
     reference: str
     candidate: str
@@ -44,6 +47,7 @@ class CheckReport:
     default_limit: bool
     parity: ParityReport
     failures: tuple[str, ...]
+    seeded: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -76,6 +80,7 @@ class CheckReport:
             "passed": self.passed,
             "reference": self.reference,
             "candidate": self.candidate,
+            "seeded_weights": bool(self.seeded),
             "data": self.data,
             "limits": limits,
             **self.parity.to_dict(),
@@ -119,7 +124,8 @@ def check(
     max_abs = _by_output(given, parity)
     failures = parity.failures(snr_db=snr_db, max_abs=max_abs or None, top1=top1)
     reference_name, candidate_name = (subject.name for subject in subjects)
-    return CheckReport(reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures)
+    seeded = tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded))
+    return CheckReport(reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures, seeded)
 
 
 def parse_limit(text: str | float) -> tuple[str | None, float]:
@@ -153,7 +159,7 @@ def make_feeds(
             raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
         samples = load_data(data, preprocess, limit=limit, seed=seed)
         return samples.feeds(inputs[0].name, batch), samples.name
-    sizes = parse_shapes(input_shape, [info.name for info in inputs])
+    sizes = _shapes(subjects, input_shape)
     shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
     fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
     feeds = [random_feeds(fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
@@ -167,6 +173,15 @@ def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runn
     if len(given) != len(wanted):
         raise BadInput(f"inputs: {', '.join(given)} against {', '.join(wanted)}; the two models eat different things")
     return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
+
+
+def _shapes(subjects: Sequence[Subject], input_shape: ShapeText | None) -> dict[str, tuple[int, ...]]:
+    """Sizes by the first subject's input names; an input may also be called what another subject calls it."""
+    names = [info.name for info in subjects[0].inputs]
+    alias = {info.name: name for s in subjects[1:] for info, name in zip(s.inputs, names, strict=False)}
+    alias |= {name: name for name in names}  # two models may use one name at different places: the first decides
+    found = parse_shapes(input_shape, [*names, *(name for name in alias if name not in names)])
+    return {alias[name]: sizes for name, sizes in found.items()}
 
 
 def _tightest(subjects: Sequence[Subject], index: int) -> tuple[int | str | None, ...]:

@@ -29,13 +29,16 @@ INTEGER_OPS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under comparison. `preprocess` is None when its input is not one image."""
+    """A model under comparison. `preprocess` is None when its input is not one image, `seeded` a network that no
+    weights were given for.
+    """
 
     name: str
     runner: Runner
     inputs: tuple[TensorInfo, ...]
     preprocess: Preprocess | None
     quantized: bool
+    seeded: bool = False
 
 
 def open_subject(
@@ -100,4 +103,4 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
     network = resolve(source, weights, first_shape(input_shape))
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
     runner = torch_runner(network.module, network.input_shape)
-    return Subject(source, runner, (info,), network.preprocess, quantized=False)
+    return Subject(source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded)

@@ -148,6 +148,45 @@ def test_a_pytorch_network_against_its_export(tmp_path: Path) -> None:
     assert not check(source, exported, weights=other).passed
 
 
+def test_an_input_may_be_called_by_the_name_that_either_model_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    source = f"{tmp_path / 'nets.py'}:Net"
+    from edgecnn.sources import resolve
+
+    network = resolve(source)
+    exported = save(export_module(network.module, network.input_shape, input_name="img"), tmp_path / "net.onnx")
+    for pair in ((source, exported), (exported, source)):
+        for name in ("img:", "input:", ""):
+            assert check(*pair, input_shape=f"{name}1,3,12,12").passed
+        with pytest.raises(BadInput, match=r"imgg: unknown input; did you mean img\?"):
+            check(*pair, input_shape="imgg:1,3,12,12")
+
+
+def test_a_name_that_both_models_use_is_the_first_ones(tmp_path: Path) -> None:
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[N, A] {}, float[N, B] {}) => (float[N, C] z) {{ {} }}'
+    one = save(model(text.format("p", "q", "z = Concat <axis = 1> (p, q)")), tmp_path / "one.onnx")
+    two = save(model(text.format("q", "p", "z = Concat <axis = 1> (p, q)")), tmp_path / "two.onnx")
+    assert check(one, two, input_shape=["p:1,2", "q:1,3"]).passed
+
+
+def test_random_weights_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    source, weights = f"{tmp_path / 'nets.py'}:Net", tmp_path / "w.pt"
+    from edgecnn.sources import resolve
+
+    torch.save(resolve(source).module.state_dict(), weights)
+    assert main(["check", source, source]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.count(f"{source}: no --weights, so its weights are random (seed 0) unless its own code loads some\n") == 1
+    )
+    assert main(["check", source, source, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeded_weights"] is True
+    assert main(["check", source, source, "--weights", str(weights)]) == 0
+    assert "random (seed 0)" not in capsys.readouterr().out
+    assert check(source, source, weights=weights).to_dict()["seeded_weights"] is False
+
+
 def test_the_number_of_outputs_must_agree(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     report = check(f"{tmp_path / 'nets.py'}:Net", f"{tmp_path / 'nets.py'}:Two", snr_db=-1000)

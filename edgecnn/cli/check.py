@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,9 @@ from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+
+if TYPE_CHECKING:
+    from edgecnn.report import Page
 
 
 @register("check", section="Measure and prove", example="edgecnn check m.onnx m_int8.onnx --data photos/ --top1 0.99")
@@ -55,5 +60,10 @@ def command(
         (o.name, o.max_abs, tables.decibel(o.snr_db), None if o.top1 is None else f"{o.top1:.2%}", o.nonfinite)
         for o in report.parity.outputs
     ]
-    columns = ("output", ">largest difference", ">SNR", ">same top-1", ">NaN or Inf")
-    return Result(report.to_dict(), lambda page: page.table(columns, rows), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: _draw(page, rows, report.seeded), report.verdict, report.failure)
+
+
+def _draw(page: Page, rows: Iterable[Sequence[object]], seeded: Sequence[str]) -> None:
+    page.table(("output", ">largest difference", ">SNR", ">same top-1", ">NaN or Inf"), rows)
+    for name in seeded:
+        page.note(f"{name}: no --weights, so its weights are random (seed 0) unless its own code loads some")
