@@ -1,6 +1,6 @@
 """Every command as a Python call of the same name and arguments: `from edgecnn import api; api.build("lenet5", ...)`.
 
-A call returns a record and prints nothing. Each is imported from its home when it is first used, so that a program that
+A call returns a record and prints nothing, or raises one of the errors below (their tree: runtimes/base.py). Each is imported from its home when it is first used, so that a program that
 only calls `api.bench` never pays for torch. Test: tests/test_api.py.
 """
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from edgecnn.single import simplify as simplify
     from edgecnn.train import train as train
     from edgecnn.zoo import list_models as models
+    from runtimes.base import BadInput as BadInput
+    from runtimes.base import CheckFailed as CheckFailed
+    from runtimes.base import EdgeError as EdgeError
+    from runtimes.base import Inconclusive as Inconclusive
+    from runtimes.base import Unavailable as Unavailable
 
 HOMES = {
     "bench": "edgecnn.benchmark:bench",
@@ -41,18 +46,23 @@ HOMES = {
     "train": "edgecnn.train:train",
     "verify": "edgecnn.predict:verify",
 }
+ERRORS = {
+    name: f"runtimes.base:{name}" for name in ("BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable")
+}
 __all__ = [
+    "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "demo", "doctor", "export", "fold",
     "inspect", "models", "quantize", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    home = {**HOMES, **ERRORS}.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, function = HOMES[name].split(":")
-    return getattr(importlib.import_module(module), function)
+    module, attribute = home.split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
-    return list(HOMES)
+    return [*HOMES, *ERRORS]

@@ -12,6 +12,7 @@ import pytest
 
 from edgecnn import api
 from edgecnn.cli._click import Command, group
+from runtimes import base
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = group.list_commands(click.Context(group))
@@ -49,15 +50,24 @@ def _spelled(param: click.Parameter) -> list[str]:
 
 
 def test_the_calls_are_the_commands() -> None:
-    assert sorted(api.HOMES) == sorted(api.__all__) == sorted(dir(api)) == NAMES
+    assert sorted(api.HOMES) == NAMES
+    assert sorted(api.__all__) == sorted(dir(api)) == sorted([*NAMES, *api.ERRORS])
     with pytest.raises(AttributeError, match="buld"):
         _ = api.buld  # type: ignore[attr-defined]
+
+
+def test_the_errors_are_here_too() -> None:
+    """Every class of the tree in runtimes/base.py, so that a caller needs one import."""
+    tree = {c.__name__: c for c in vars(base).values() if isinstance(c, type) and issubclass(c, base.EdgeError)}
+    assert {name: getattr(api, name) for name in api.ERRORS} == tree
+    with pytest.raises(api.BadInput, match="no such file"):
+        api.verify("none.edge")
 
 
 def test_type_checkers_see_what_is_there() -> None:
     """The imports under TYPE_CHECKING name the same homes as HOMES."""
     text = (ROOT / "edgecnn/api.py").read_text()
-    for name, home in api.HOMES.items():
+    for name, home in {**api.HOMES, **api.ERRORS}.items():
         module, function = home.split(":")
         assert f"    from {module} import {function} as {name}\n" in text
 
