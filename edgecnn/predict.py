@@ -3,7 +3,8 @@
     image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  scores  --softmax-->  top k
 
 A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. Scores that are
-probabilities already (none negative, sum 1) are left as they are. Test: tests/test_predict.py.
+probabilities already (none negative, sum 1) are left as they are. Only for networks that answer with one score a class,
+(N, classes): of a map or a box the largest number means nothing. Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from edgecnn.data import from_array, load_data
 from edgecnn.folders import SUFFIXES
 from edgecnn.images import read_image
 from edgecnn.opened import is_bundle
-from edgecnn.samples import Samples
+from edgecnn.samples import Ready, Samples
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed
-from runtimes.bundle import Bundle
+from runtimes.bundle import Bundle, Changed
 from runtimes.preprocess import Preprocess
+
+Source = str | os.PathLike[str] | Array
+"""A file, or images that are in memory already."""
 
 
 @dataclass(frozen=True)
@@ -105,29 +109,35 @@ class VerifyReport:
 
 def run(
     bundle: str | os.PathLike[str],
-    inputs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    inputs: Sequence[Source] | Source,
     *,
     provider: str = "cpu",
     threads: int | None = None,
     top: int = 5,
 ) -> RunReport:
-    """The `top` answers of `bundle` for every image in the files `inputs`; raises `BadInput` and `Unavailable`."""
+    """The `top` answers of `bundle` for every image in `inputs`, files or arrays; raises `BadInput`, `Unavailable`."""
     opened = open_bundle(Path(bundle))
-    if opened.task != "classification":
-        raise BadInput(f"{bundle}: its task is {opened.task}; `edgecnn run` knows classification")
-    sources = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    samples = [images_of(source, opened) for source in sources]
+    require_classes(opened, _output_shape(opened))
+    sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
+    samples = [images_of(source, opened, f"array {i}") for i, source in enumerate(sources)]
     session = opened.session(provider, threads)
     found = []
     for name, image in ((s.ids[i], s[i]) for s in samples for i in range(len(s))):
         (scores, *_) = session({session.inputs[0].name: image[None]}).values()
-        found.append(Prediction(name, best(scores.reshape(-1), opened.labels, top)))
+        require_classes(opened, scores.shape)  # the manifest is not hashed: it may say what it wants
+        found.append(Prediction(name, best(scores[0], opened.labels, top)))
     return RunReport(os.fspath(bundle), session.provider, tuple(found))
 
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
-    """Prove `bundle` on this machine; raises `BadInput` for a damaged one, the report says whether outputs hold."""
-    return VerifyReport(os.fspath(bundle), bundles.verify(open_bundle(Path(bundle)), provider, threads))
+    """Prove `bundle` on this machine; the report says whether its outputs hold.
+
+    Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
+    """
+    try:
+        return VerifyReport(os.fspath(bundle), bundles.verify(open_bundle(Path(bundle)), provider, threads))
+    except Changed as error:  # elsewhere bad input; here it is the answer to what was asked
+        raise CheckFailed(str(error)) from error
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -135,6 +145,22 @@ def open_bundle(path: Path) -> Bundle:
     if not is_bundle(path):
         raise BadInput(f"{path}: is no bundle; make one with `edgecnn build SOURCE -o NAME.edge --calib DATA`")
     return bundles.open_bundle(path)
+
+
+def require_classes(bundle: Bundle, shape: Sequence[object]) -> None:
+    """Raise `BadInput` unless `bundle`, whose first output has `shape`, gives a score for each of several classes."""
+    if bundle.task != "classification" or len(shape) != 2 or shape[1] == 1:
+        sizes = f"[{', '.join(map(str, shape))}]"
+        raise BadInput(
+            f"{bundle.path}: answers with {sizes}, not with classes; use runtimes.bundle.open_bundle(...).session()"
+        )
+
+
+def _output_shape(bundle: Bundle) -> list[object]:
+    shape = bundle.manifest["output"].get("shape")
+    if not isinstance(shape, list):
+        raise BadInput(f"{bundle.path}: manifest.json has no proper 'output'; build it again")
+    return shape
 
 
 def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:
@@ -155,17 +181,23 @@ def probabilities(scores: Array) -> Array:
     return np.asarray(powers / powers.sum())
 
 
-def images_of(source: str | os.PathLike[str], bundle: Bundle) -> Samples:
-    """Every image that `source` names, ready for the network: a picture, an array file, or any DATA."""
+def images_of(source: Source, bundle: Bundle, array_name: str = "array") -> Samples:
+    """Every image that `source` names, ready for the network: a picture, an array (or its file), or any DATA."""
     ready = bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
+    if isinstance(source, np.ndarray):
+        return _from_array(array_name, source, ready)
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and isinstance(ready, Preprocess):
         return Samples(str(path), (str(path),), lambda _: ready(read_image(path)))
     if path.suffix.lower() != ".npy":
         return load_data(str(path), ready)
-    array = read_npy(path)
-    single = from_array(str(path), array[None], ready) if is_single(array) else None
-    return from_array(str(path), array, ready) if single is None else replace(single, ids=(str(path),))
+    return _from_array(str(path), read_npy(path), ready)
+
+
+def _from_array(name: str, array: Array, ready: Ready) -> Samples:
+    if is_single(array):
+        return replace(from_array(name, array[None], ready), ids=(name,))
+    return from_array(name, array, ready)
 
 
 def is_single(array: Array) -> bool:

@@ -19,7 +19,7 @@ from exporters.pack import pack
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
-from small_nets import conv_net, save
+from small_nets import conv_net, model, save
 
 LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PREPROCESS = Preprocess(size=(8, 8), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -176,6 +176,68 @@ def test_a_changed_member_is_bad_input(bundle: Path, capsys: pytest.CaptureFixtu
     data[len(data) // 2] ^= 1
     assert main(["run", str(rewritten(bundle, "model.onnx", bytes(data))), "x.npy"]) == 2
     assert "model.onnx was changed after packing" in capsys.readouterr().err
+
+
+def test_a_changed_member_fails_the_check_that_was_asked_for(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        data = bytearray(archive.read("model.onnx"))
+    data[len(data) // 2] ^= 1
+    for change in (bytes(data), bytes(data[:-1])):  # another hash, another length
+        copy = rewritten(bundle, "model.onnx", change)
+        assert main(["verify", str(copy)]) == 1
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", f"error: {copy}: model.onnx was changed after packing; build or copy it again\n")
+    copy.write_bytes(copy.read_bytes()[:-30])
+    assert main(["verify", str(copy)]) == 2  # no bundle any more
+
+
+def repacked(bundle: Path, **changes: object) -> Path:
+    """A copy of `bundle` with entries of its manifest replaced."""
+    with zipfile.ZipFile(bundle) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    return rewritten(bundle, "manifest.json", json.dumps({**manifest, **changes}).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape"),
+    [
+        ({"task": "segmentation", "output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8]"),
+        ({"output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8]"),
+        ({"output": {"shape": ["N", 1]}}, "[N, 1]"),
+        ({"task": "regression"}, "[N, 10]"),
+    ],
+)
+def test_only_classes_are_predicted(changes: dict[str, object], shape: str, bundle: Path, tmp_path: Path) -> None:
+    copy = repacked(bundle, **changes)
+    with pytest.raises(BadInput) as caught:
+        run(copy, np.zeros((3, 8, 8), np.float32))
+    assert str(caught.value) == (
+        f"{copy}: answers with {shape}, not with classes; use runtimes.bundle.open_bundle(...).session()"
+    )
+
+
+def test_a_map_is_no_list_of_classes_whatever_the_manifest_says(tmp_path: Path) -> None:
+    net = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Relu (x) }'
+    )
+    images = np.ones((1, 3, 8, 8), np.float32)
+    pack(tmp_path / "map.edge", net, ABOUT, [images], [images], 0.0)
+    with pytest.raises(BadInput, match=r"answers with \[1, 3, 8, 8\], not with classes"):
+        run(tmp_path / "map.edge", images)
+    with pytest.raises(BadInput, match="no proper 'output'"):
+        run(repacked(tmp_path / "map.edge", output={}), images)
+
+
+def test_arrays_in_memory_are_taken_as_their_files_are(bundle: Path, tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png")
+    ready = PREPROCESS(pixels)
+    (wanted,) = run(bundle, tmp_path / "a.png").predictions
+    found = run(bundle, [pixels, ready, np.stack([ready, ready]), tmp_path / "a.png"]).predictions
+    assert [p.input for p in found] == ["array 0", "array 1", "array 2[0]", "array 2[1]", str(tmp_path / "a.png")]
+    assert [p.top for p in found] == [wanted.top] * 5
+    assert [p.input for p in run(bundle, pixels).predictions] == ["array 0"]
+    with pytest.raises(BadInput, match=r"array 0: is float32 \[2, 3, 9, 9\]; this network needs"):
+        run(bundle, np.zeros((2, 3, 9, 9), np.float32))
 
 
 def test_a_model_that_is_not_packed_is_told_so(tmp_path: Path) -> None:
