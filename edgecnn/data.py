@@ -16,6 +16,9 @@ they are met, by name. No torch here. Test: tests/test_data.py.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from runtimes.preprocess import Preprocess
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 BUILT_IN = ("digits", "random")
+ARRAYS = (".npz", ".npy")
 SPLITS = ("all", "train", "test")
 RANDOM_SAMPLES = 32
 MAX_RANDOM_SAMPLES = 100_000
@@ -71,7 +75,20 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int) -> Samples:
         return split_off(from_array(str(path), read_npy(path), preprocess), split)
     if path.exists():
         raise BadInput(f"{path}: unknown kind of data; give a folder of images, a .npz or .npy file, or `digits`")
-    raise BadInput(f"{plugins.unknown(spec, BUILT_IN, 'data')} Or give a folder of images, a .npz or .npy file")
+    raise BadInput(
+        f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits or random"
+    )
+
+
+def _meant(path: Path) -> str:
+    """`did you mean photos/? else ` for a name near those of the built-in data or of what lies in its folder."""
+    known = {name: name for name in BUILT_IN}
+    with contextlib.suppress(OSError, ValueError):
+        for other in path.parent.iterdir():
+            if other.is_dir() or other.suffix in ARRAYS:
+                known[other.name] = f"{other}{os.sep}" if other.is_dir() else str(other)
+    near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(known[name] for name in near)}? Else " if near else ""
 
 
 def _digits(preprocess: Preprocess) -> Samples:

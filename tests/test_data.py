@@ -171,6 +171,25 @@ BAD_ARRAYS = {
 }
 
 
+def test_what_lies_beside_a_name_that_does_not_exist_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "images.npy").write_bytes(b"x")
+    (tmp_path / "photox.txt").write_bytes(b"no data")
+    monkeypatch.chdir(tmp_path)
+    rest = "give a folder of images, a .npz or .npy file, digits or random"
+    for name, near in [
+        ("photoz/", "photos/"),
+        (f"{tmp_path}/photo", f"{tmp_path}/photos/"),
+        ("images", "images.npy"),
+        ("randm", "random"),
+    ]:
+        with pytest.raises(BadInput) as caught:
+            load_data(name, RGB)
+        assert str(caught.value) == f"{name}: unknown data; did you mean {near}? Else {rest}"
+
+
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_arrays_that_do_not_fit(tmp_path: Path, case: str) -> None:
     arrays, complaint = BAD_ARRAYS[case]
@@ -227,7 +246,10 @@ def test_unlabelled_data_is_split_too_and_one_sample_cannot_be(tmp_path: Path) -
     ("spec", "complaint"),
     [
         ("digit", "digit: unknown data; did you mean digits"),
-        ("/no/such/folder", "unknown data"),
+        (
+            "/no/such/folder",
+            "^/no/such/folder: unknown data; give a folder of images, a .npz or .npy file, digits or random$",
+        ),
         (__file__, "unknown kind of data; give a folder"),
     ],
 )
