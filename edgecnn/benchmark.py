@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.fresh_process import Job, Probe, probe
-from edgecnn.opened import is_bundle, model_of, open_any
+from edgecnn.opened import is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput, Inconclusive, Tensors, Track, silent
 from runtimes.census import Kernel, census, kernels_dict
@@ -123,6 +123,7 @@ def bench(
     if not paths or batch < 1 or warmup < 0:
         raise BadInput(f"bench: {len(paths)} models, batch {batch}, {warmup} warm-ups; at least 1, 1 and 0 are needed")
     for path in paths.values():
+        refuse_source(os.fspath(path))
         is_bundle(path)  # every file can be read, before the first one is measured
     threads = default_threads() if threads is None else threads
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
@@ -151,6 +152,16 @@ def distinct(models: Sequence[str | os.PathLike[str]]) -> list[str]:
     """
     names = [os.fspath(model) for model in models]
     return [f"{name} #{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
+
+
+def refuse_source(model: str) -> None:
+    """Raise `BadInput` for the name of a PyTorch network, which must be exported first."""
+    from edgecnn.zoo import list_models
+
+    if is_model_file(model) or not (":" in model or model in {row.name for row in list_models()}):
+        return
+    name = model.rpartition(":")[2] or "model"
+    raise BadInput(f"{model}: is a PyTorch network; export it first: `edgecnn export {model} -o {name}.onnx`")
 
 
 def _probe(job: Job, track: Track) -> Probe:

@@ -133,6 +133,19 @@ def test_every_file_is_looked_at_before_the_first_is_measured(tmp_path: Path, mo
         bench([], **FEW)
 
 
+@pytest.mark.parametrize(
+    ("source", "name"), [("lenet5", "lenet5"), ("nets.py:Net", "Net"), ("torchvision:resnet50", "resnet50")]
+)
+def test_a_network_is_to_be_exported_first(source: str, name: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        bench(source, **FEW)
+    assert str(caught.value) == (
+        f"{source}: is a PyTorch network; export it first: `edgecnn export {source} -o {name}.onnx`"
+    )
+    with pytest.raises(BadInput, match="lenet6: no such file"):
+        bench("lenet6", **FEW)
+
+
 def test_the_same_file_twice_is_the_same(tmp_path: Path) -> None:
     path = save(conv_net(16, 16), tmp_path / "net.onnx")
     report = bench([path, path], iterations=300, threads=1)
