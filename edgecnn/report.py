@@ -94,6 +94,12 @@ class Page:
         """The command that makes this page again; never folded, so that it can be copied."""
         self.console.print(Text(f"again: {safe(command)}", style="dim"), soft_wrap=True)
 
+    def go_on(self, commands: Iterable[str]) -> None:
+        """What to do next, a command a line; never folded, so that they can be copied."""
+        for i, command in enumerate(commands):
+            self.console.print(Text(f"{'' if i else 'go on with:':12}{safe(command)}"), soft_wrap=True)
+        self.begun = True
+
 
 class Bars:
     """A `Track` (see runtimes/base.py) that draws on stderr: a bar, the count, and the time left.

@@ -114,6 +114,21 @@ def test_usage_errors_are_one_line_with_the_nearest(
     assert re.fullmatch(f"error: {line}\n", err), err
 
 
+def test_a_file_that_may_not_be_read_is_told_in_our_own_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
+    path = tmp_path / "it's.jpg"
+    path.write_bytes(b"x")
+    assert main(["run", "net.edge", str(path)]) == 2
+    assert capsys.readouterr().err == f"error: {path}: no permission to read it; change its mode or owner\n"
+
+
+def test_no_sentence_of_the_overview_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("\n")[2]  # below the line of the usage
+
+
 def test_no_arguments_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from edgecnn import demo
+from edgecnn.cli._tables import demonstrated
+from edgecnn.report import Page
 from edgecnn.train import TrainReport
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle, verify
@@ -56,6 +59,13 @@ def test_the_picture_fits_a_terminal(trained: None, tmp_path: Path) -> None:
     assert len(report.picture) == 9  # eight rows of pixels and the answers
     assert all(len(line) <= 80 for line in report.picture)
     assert all(shown.answer in report.picture[-1] for shown in report.digits)
+
+
+def test_the_next_commands_can_be_copied_from_a_narrow_terminal(trained: None, tmp_path: Path) -> None:
+    report, stream = demo.demo(tmp_path), io.StringIO()
+    demonstrated(Page(stream, width=40), report)
+    lines = [line.removeprefix("go on with:").strip() for line in stream.getvalue().splitlines()]
+    assert tuple(lines[-len(report.next_commands) :]) == report.next_commands
 
 
 def test_an_earlier_demo_is_not_overwritten(trained: None, tmp_path: Path) -> None:

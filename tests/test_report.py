@@ -61,6 +61,14 @@ def test_the_command_to_repeat_is_never_folded() -> None:
     assert stream.getvalue().splitlines() == ["again: edgecnn build " + "x" * 100]
 
 
+def test_the_next_commands_are_never_folded() -> None:
+    stream = io.StringIO()
+    Page(stream, width=20).go_on(["edgecnn verify " + "x" * 100, "edgecnn run \x1b.edge"])
+    assert stream.getvalue().splitlines() == [
+        "go on with: edgecnn verify " + "x" * 100, "            edgecnn run \\x1b.edge",
+    ]  # fmt: skip
+
+
 def test_ascii_streams_get_ascii_tables() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace")

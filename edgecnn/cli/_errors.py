@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 
 import click
 
@@ -53,6 +54,9 @@ def usage(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return f"{_name(error.param)}: is missing; {helper}"
     if isinstance(error, click.BadParameter) and error.param is not None:
+        unreadable = re.fullmatch(r"Path (['\"])(.*)\1 is not readable\.?", error.message, re.DOTALL)
+        if unreadable:  # as runtimes/files.py says it
+            return f"{unreadable[2]}: no permission to read it; change its mode or owner"
         return f"{_name(error.param)}: {error.message.rstrip('.')}; {helper}"
     message = error.format_message().rstrip(".")
     return message if "; " in message else f"{message}; {helper}"

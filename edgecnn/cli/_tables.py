@@ -71,8 +71,7 @@ def built(page: Page, report: BuildReport) -> None:
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
-    page.note(f"go on with: edgecnn verify {report.output}")
-    page.note(f"            edgecnn run {report.output} IMAGE")
+    page.go_on((f"edgecnn verify {report.output}", f"edgecnn run {report.output} IMAGE"))
 
 
 def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> None:
@@ -145,8 +144,7 @@ def demonstrated(page: Page, report: DemoReport) -> None:
     stages(page, report.stages)
     candidates(page, report.candidates, report.chosen)
     page.picture(["", *report.picture, ""])
-    for i, line in enumerate(report.next_commands):
-        page.note(f"{'' if i else 'go on with:':12}{line}")
+    page.go_on(report.next_commands)
 
 
 def _shape(sizes: tuple[int, ...] | None) -> str:

@@ -19,7 +19,7 @@ from edgecnn.cli._result import Result
 @options.input_shapes
 @option("--layers", is_flag=True, group="Output", help="Show a row for every layer.")
 def command(model: str, weights: Path | None, input_shape: tuple[str, ...], layers: bool) -> Result:
-    """Count parameters, multiply-adds, memory and operators of an .onnx file, a bundle or a PyTorch network."""
+    """Count parameters, multiply-adds, memory and operators of a model or network."""
     from edgecnn import api
 
     found = api.inspect(model, weights=weights, input_shape=input_shape)
