@@ -27,7 +27,7 @@ class ExportReport:
     output: Path
     stages: tuple[Stage, ...]
     seeded: bool
-    preprocess: Preprocess | None = None
+    preprocess: Preprocess | None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -35,91 +35,29 @@ class ExportReport:
         return (f"pixels: {in_words(self.preprocess)}", *([SEEDED] if self.seeded else []))
 
     def to_dict(self) -> dict[str, Any]:
-        steps = [stage.to_dict() for stage in self.stages]
-        preprocess = self.preprocess.to_dict() if self.preprocess else None
         return {
             "output": str(self.output),
-            "stages": steps,
+            "stages": [stage.to_dict() for stage in self.stages],
             "seeded_weights": self.seeded,
-            "preprocess": preprocess,
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
         }
 
 
 @dataclass(frozen=True)
 class QuantizeReport:
-    """The graph that was written and why. `float_nodes` are (node, reason) in the int8 candidate."""
+    """The graph that was written and why. `judged_on` says in words what the verdict stands on."""
 
     output: Path
     decision: Decision
     quantized: Quantized
-    preprocess: Preprocess | None = None
-    judged_on: str = ""
+    preprocess: Preprocess | None
+    judged_on: str
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return _notes(self.preprocess, self.recipe, self.judged_on)
-
-    @property
-    def chosen(self) -> str:
-        return self.decision.chosen
-
-    @property
-    def verdict(self) -> str:
-        return self.decision.verdict
-
-    @property
-    def recipe(self) -> QuantRecipe:
-        return self.quantized.recipe
-
-    @property
-    def speedup(self) -> Ratio | None:
-        rival = self.decision.rival
-        return rival.speedup if rival else None
-
-    @property
-    def int8_nodes(self) -> int:
-        return self.quantized.int8_nodes
-
-    @property
-    def float_nodes(self) -> tuple[tuple[str, str], ...]:
-        return self.quantized.float_nodes
-
-    @property
-    def snr_db(self) -> float | None:
-        rival = self.decision.rival
-        return rival.snr_db if rival else None
-
-    @property
-    def accuracy(self) -> dict[str, float] | None:
-        return self.decision.accuracy
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "output": str(self.output),
-            "speedup": self.speedup.to_dict() if self.speedup else None,
-            "snr_db": None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT),
-            **_choice(self.decision, self.quantized),
-        }
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """A bundle on disk, and everything that its manifest says."""
-
-    output: Path
-    size_bytes: int
-    stages: tuple[Stage, ...]
-    decision: Decision
-    quantized: Quantized
-    seeded: bool
-    seconds: float
-    preprocess: Preprocess | None = None
-    judged_on: str = ""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        own = _notes(self.preprocess, self.quantized.recipe, self.judged_on)
-        return (*own, *([SEEDED] if self.seeded else []))
+        """What a reader must know beside the tables."""
+        images = f"calibrated on {self.recipe.images} images of {self.recipe.data}, judged on {self.judged_on}"
+        return (f"pixels: {in_words(self.preprocess)}", images)
 
     @property
     def chosen(self) -> str:
@@ -133,32 +71,68 @@ class BuildReport:
     def candidates(self) -> tuple[Candidate, ...]:
         return self.decision.candidates
 
+    @property
+    def accuracy(self) -> dict[str, float] | None:
+        return self.decision.accuracy
+
+    @property
+    def recipe(self) -> QuantRecipe:
+        return self.quantized.recipe
+
+    @property
+    def int8_nodes(self) -> int:
+        return self.quantized.int8_nodes
+
+    @property
+    def float_nodes(self) -> tuple[tuple[str, str], ...]:
+        """(node, reason) for what is float in the int8 candidate."""
+        return self.quantized.float_nodes
+
+    @property
+    def speedup(self) -> Ratio | None:
+        rival = self.decision.rival
+        return rival.speedup if rival else None
+
+    @property
+    def snr_db(self) -> float | None:
+        rival = self.decision.rival
+        return rival.snr_db if rival else None
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "output": str(self.output),
-            "size_bytes": self.size_bytes,
-            "stages": [stage.to_dict() for stage in self.stages],
-            "seeded_weights": self.seeded,
-            "seconds": round(self.seconds, 2),
-            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "chosen": self.chosen,
+            "verdict": self.verdict,
+            "speedup": self.speedup.to_dict() if self.speedup else None,
+            "snr_db": None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT),
+            "accuracy": self.accuracy,
             "judged_on": self.judged_on,
-            **_choice(self.decision, self.quantized),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "recipe": self.recipe.to_dict(),
+            "int8_nodes": self.int8_nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
         }
 
 
-def _notes(preprocess: Preprocess | None, recipe: QuantRecipe, judged_on: str) -> tuple[str, ...]:
-    calibrated = f"calibrated on {recipe.images} images of {recipe.data}, judged on {judged_on}"
-    return (f"pixels: {in_words(preprocess)}", calibrated)
+@dataclass(frozen=True)
+class BuildReport(QuantizeReport):
+    """A bundle on disk, and everything that its manifest says."""
 
+    stages: tuple[Stage, ...]
+    size_bytes: int
+    seeded: bool
+    seconds: float
 
-def _choice(decision: Decision, quantized: Quantized) -> dict[str, Any]:
-    """What both say of the choice: who won, who ran, what is int8 and what is not."""
-    return {
-        "chosen": decision.chosen,
-        "verdict": decision.verdict,
-        "candidates": [candidate.to_dict() for candidate in decision.candidates],
-        "accuracy": decision.accuracy,
-        "recipe": quantized.recipe.to_dict(),
-        "int8_nodes": quantized.int8_nodes,
-        "float_nodes": [{"node": node, "reason": reason} for node, reason in quantized.float_nodes],
-    }
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*super().notes, *([SEEDED] if self.seeded else []))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **super().to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "size_bytes": self.size_bytes,
+            "seeded_weights": self.seeded,
+            "seconds": round(self.seconds, 2),
+        }

@@ -122,10 +122,8 @@ def build(
     manifest = proof.about(identity, decision, recipe, done, session, network.weights)
     pack(path, chosen, manifest, *proof.golden(real, session))
     seconds = time.perf_counter() - started
-    judged = material.judged_on
-    return BuildReport(
-        path, path.stat().st_size, done, decision, quantized, network.seeded, seconds, network.preprocess, judged
-    )
+    chosen_by = (path, decision, quantized, network.preprocess, material.judged_on)
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
 
 
 def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Network:
