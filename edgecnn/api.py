@@ -1,7 +1,8 @@
 """Every command as a Python call of the same name and arguments: `from edgecnn import api; api.build("lenet5", ...)`.
 
-A call returns a record and prints nothing, or raises one of the errors below (their tree: runtimes/base.py). Each is imported from its home when it is first used, so that a program that
-only calls `api.bench` never pays for torch. Test: tests/test_api.py.
+A call returns a record and prints nothing, or raises one of the errors below (their tree: runtimes/base.py). Each is
+imported from its home when it is first used, so that a program that only calls `api.bench` never pays for torch.
+Test: tests/test_api.py.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@
     Gemm, MatMul      output elements x length of the summed axis
 
 One fused multiply-add is one MAC; biases, norms, activations, pooling and additions count nothing, as in
-edgecnn/count.py. An open batch counts as 1 unless a shape is given; with any other size open, what hangs on it is unknown.
-Activation memory is the largest sum of tensors alive at once when the nodes run in the order of the file; quantize and
-dequantize operators are taken as fused into their neighbours, as ONNX Runtime does. Oracle in tests/test_inspect.py: PyTorch's own counts, and shapes by hand.
+edgecnn/count.py. An open batch counts as 1 unless a shape is given; with any other size open, what hangs on it is
+unknown. Activation memory is the largest sum of tensors alive at once when the nodes run in the order of the file;
+quantize and dequantize operators are taken as fused into their neighbours, as ONNX Runtime does. Oracle in
+tests/test_inspect.py: PyTorch's own counts, and shapes by hand.
 """
 
 from __future__ import annotations
