@@ -146,8 +146,15 @@ def test_the_table_of_commands_is_complete() -> None:
     assert sorted(rows) == names
 
 
-def test_the_python_block_is_short_and_links_exist() -> None:
-    (python,) = [block for block in blocks() if block.kind == "python"]
-    assert len(python.text.splitlines()) <= 20
+def test_the_python_blocks_are_short_and_the_devices_one_is_light() -> None:
+    """One for the workshop, one for the device: that one imports what the lowest floor may import."""
+    workshop, device = [block.text for block in blocks() if block.kind == "python"]
+    assert "from edgecnn import api" in workshop
+    assert max(len(text.splitlines()) for text in (workshop, device)) <= 20
+    imported = {m[1] for m in re.finditer(r"^\s*(?:import|from) (\w+)", device, re.MULTILINE)}
+    assert imported == {"numpy", "runtimes"}
+
+
+def test_links_exist() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text("utf-8")):
         assert (ROOT / target).exists(), target
