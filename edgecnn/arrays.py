@@ -10,11 +10,10 @@ import math
 import tokenize
 import zipfile
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
+from runtimes.archive import npy_header
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
 
@@ -32,7 +31,7 @@ def read_npy(path: Path | str) -> Array:
     path = check_input_file(Path(path), FILE_LIMIT_BYTES)
     try:
         with open(path, "rb") as stream:
-            shape, fortran, dtype = _header(stream)
+            shape, fortran, dtype = npy_header(stream)
             offset = stream.tell()
         _check(str(path), shape, dtype, path.stat().st_size - offset)
         return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
@@ -56,20 +55,10 @@ def read_npz(path: Path | str) -> dict[str, Array]:
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Array:
     with archive.open(member) as stream:
-        shape, fortran, dtype = _header(stream)
+        shape, fortran, dtype = npy_header(stream)
         _check(f"{path}[{member.filename}]", shape, dtype, member.file_size - stream.tell())
         data = stream.read()  # to the end, where the check sum is compared
     return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """(shape, Fortran order, dtype) of the array that starts here; ValueError when it is none."""
-    version = npy.read_magic(stream)
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version} of the format")
-    shape, fortran, dtype = readers[version](stream)
-    return shape, fortran, dtype
 
 
 def _check(subject: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], size_bytes: int) -> None:

@@ -39,9 +39,9 @@ def inspect_model(
 ) -> Inspection:
     """Inspect a loaded ONNX model; `name` and `size_bytes` are what it is called and how large its files are."""
     from exporters.artifact import STAGES_KEY, read_stages
-    from exporters.graph import get_meta, op_counts, opset
+    from exporters.graph import free_inputs, get_meta, op_counts, opset
 
-    free = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
+    free = free_inputs(model)
     numbers = Numbers(model, parse_shapes(input_shape, [value.name for value in free]))
     layers = numbers.layers()
     macs = [layer.macs for layer in layers]

@@ -18,8 +18,9 @@ from edgecnn import choose
 from edgecnn.choose import Decision, Trial
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.material import Material, material_for
+from edgecnn.opened import refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.shapes import parse_shape
+from edgecnn.runners import probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.load import load_model, save_model
@@ -58,6 +59,7 @@ def quantize(
     """
     path = check_output(Path(output), force)
     check_calibrator(calibrator)
+    refuse_bundle(Path(model))
     original = load_model(Path(model))
     identity = artifact.read_identity(original)
     probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
@@ -72,23 +74,6 @@ def quantize(
     done = (*artifact.read_stages(original), *ready, stage)
     save_model(shipped(float_model, quantized, decision, identity, done), path, force=force)
     return QuantizeReport(path, decision, quantized, material.preprocess, material.judged_on)
-
-
-def probe_shapes(
-    model: onnx.ModelProto, identity: Identity | None, input_shape: str | None
-) -> dict[str, tuple[int, ...]]:
-    """The shape to try the model with, before any session of ours has told what it wants."""
-    given = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in given]
-    if len(inputs) != 1:
-        return {}
-    if input_shape is not None:
-        _, sizes = parse_shape(input_shape)
-        rank = len(inputs[0].type.tensor_type.shape.dim)
-        return {inputs[0].name: sizes if len(sizes) == rank else (1, *sizes)}
-    if identity is not None and identity.preprocess is not None:
-        return {inputs[0].name: (1, identity.preprocess.channels, *identity.preprocess.size)}
-    return {}
 
 
 def check_calibrator(name: str) -> None:

@@ -25,7 +25,7 @@ from edgecnn.outcomes import BuildReport, ExportReport
 from edgecnn.pixels import read_preprocess
 from edgecnn.quantizing import DEFAULT_LIMIT, check_calibrator, quantized_stage, shipped
 from edgecnn.samples import Samples
-from edgecnn.sources import Network, classes_of, resolve
+from edgecnn.sources import Network, resolve
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.load import save_model
@@ -129,7 +129,7 @@ def build(
 def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Network:
     """`network` with what the user says: class names from a file, one for each answer, and how pixels are prepared."""
     if labels is not None:
-        network = replace(network, labels=read_labels(Path(labels), classes_of(network)))
+        network = replace(network, labels=read_labels(Path(labels), network.classes))
     if preprocess is not None:
         network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape))
     return network
@@ -140,7 +140,7 @@ def named_by(network: Network, data: Samples) -> Network:
 
     Folders of classes are numbered in the order of their names, as torchvision's ImageFolder does in training.
     """
-    if network.labels or data.labels is None or len(data.class_names) != classes_of(network):
+    if network.labels or data.labels is None or len(data.class_names) != network.classes:
         return network
     return replace(network, labels=data.class_names)
 

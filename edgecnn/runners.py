@@ -6,9 +6,9 @@ Test: tests/test_compare.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn.opened import is_bundle, is_model_file, open_any
 from edgecnn.shapes import ShapeText, first_shape, parse_shape
@@ -16,6 +16,11 @@ from edgecnn.spec import preprocess_for
 from runtimes.base import Runner
 from runtimes.preprocess import Preprocess
 from runtimes.session import Session, TensorInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+    from exporters.artifact import Identity
 
 INTEGER_OPS = {
     "QuantizeLinear",
@@ -67,10 +72,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -
 
     model = load_model(path)
     identity = read_identity(model)
-    given = {tensor.name for tensor in model.graph.initializer}
-    shapes = _by_position(input_shape, [value.name for value in model.graph.input if value.name not in given])
-    if not shapes and identity is not None and identity.preprocess is not None:
-        shapes = {model.graph.input[0].name: (1, identity.preprocess.channels, *identity.preprocess.size)}
+    shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, "cpu", threads)
     preprocess = identity.preprocess if identity is not None else image_preprocess(session)
@@ -78,11 +80,23 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -
     return Subject(str(path), session, session.inputs, preprocess, quantized)
 
 
-def _by_position(input_shape: ShapeText | None, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model whose inputs may have other names than the ones that the user knows."""
+def probe_shapes(
+    model: onnx.ModelProto, identity: Identity | None, input_shape: ShapeText | None
+) -> dict[str, tuple[int, ...]]:
+    """The shapes to try a model with before a session tells what it wants: the user's, else those of its pictures.
+
+    Inputs may have other names than the user knows (then the place counts), and the batch may be left out.
+    """
+    from exporters.graph import free_inputs
+
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in free_inputs(model)}
+    names = list(ranks)
     texts = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
+    if not texts and names and identity is not None and identity.preprocess is not None:
+        return {names[0]: (1, identity.preprocess.channels, *identity.preprocess.size)}
     parsed = [parse_shape(text) for text in texts[: len(names)]]
-    return {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
+    shapes = {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
+    return {name: (1, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in shapes.items()}
 
 
 def image_preprocess(session: Session) -> Preprocess | None:

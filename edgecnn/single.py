@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.opened import refuse_bundle
 from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.base import Kept, PassResult
+from exporters.graph import free_inputs
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive
 from runtimes.files import check_output
@@ -31,6 +32,7 @@ FLOAT32_SNR_DB = 60.0
 OTHER_SNR_DB = 30.0
 IMAGES = 3
 PathText = str | os.PathLike[str]
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,7 @@ def fold(
     from exporters.passes import fold_batchnorm
     from exporters.probe import probe
 
-    def run(proto: onnx.ModelProto) -> PassResult:
-        names = [value.name for value in proto.graph.input]
-        shapes = parse_shapes(input_shape, names) or None
+    def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
         probe(proto, os.fspath(model), input_shapes=shapes, seed=seed, finite=False)  # a crash must not be ours
         try:
             return fold_batchnorm.run(proto)
@@ -94,9 +94,7 @@ def simplify(
     """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`."""
     from exporters.passes import simplify as onnxsim_pass
 
-    def run(proto: onnx.ModelProto) -> PassResult:
-        names = [value.name for value in proto.graph.input]
-        shapes = parse_shapes(input_shape, names) or None
+    def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
         return onnxsim_pass.run(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=os.fspath(model))
 
     result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
@@ -108,7 +106,7 @@ def _apply(
     name: str,
     model: PathText,
     output: PathText,
-    run: Callable[[onnx.ModelProto], PassResult],
+    run: Callable[[onnx.ModelProto, Shapes], PassResult],
     force: bool,
     input_shape: ShapeText | None,
     seed: int,
@@ -119,8 +117,9 @@ def _apply(
         raise BadInput(f"{path}: is the input itself; give another name")
     refuse_bundle(Path(model))
     before = load_model(model)
+    shapes = parse_shapes(input_shape, [value.name for value in free_inputs(before)])
     started = time.perf_counter()
-    result = run(before)
+    result = run(before, shapes)
     seconds = time.perf_counter() - started
     parity = prove(before, result.model, os.fspath(model), input_shape, seed)
     save_model(_with_stage(name, before, result, seconds, parity), path, force)

@@ -44,7 +44,10 @@ OTHER_TASK = "other"
 
 @dataclass(frozen=True)
 class Network:
-    """A module in evaluation mode and what there is to know about it. `weights`: the file they came from, or None."""
+    """A module in evaluation mode and what there is to know about it.
+
+    `weights`: the file they came from, or None. `classes`: how many it answers with; None for any other answer.
+    """
 
     name: str
     module: nn.Module
@@ -54,6 +57,7 @@ class Network:
     labels: tuple[str, ...] = ()
     weights: str | None = None
     seeded: bool = False
+    classes: int | None = None
 
     @property
     def ready(self) -> Ready:
@@ -77,11 +81,14 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
-    task = plan.task if rows_of_scores(probe(network)) else OTHER_TASK
+    answer = probe(network)
+    classes = int(answer.shape[1]) if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
+    task = OTHER_TASK if classes is None else plan.task
     if state is None and plan.ours:
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
-    return replace(network, task=task, weights=None if weights is None else str(weights), seeded=seeded)
+    file = None if weights is None else str(weights)
+    return replace(network, task=task, weights=file, seeded=seeded, classes=classes)
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
@@ -189,17 +196,6 @@ def settle(module: nn.Module, ready: Ready) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.eval()
-
-
-def rows_of_scores(answer: Any) -> bool:
-    """Whether an answer is one tensor (1, classes)."""
-    return isinstance(answer, torch.Tensor) and answer.ndim == 2
-
-
-def classes_of(network: Network) -> int | None:
-    """How many classes the network answers with; None where its answer is no row of scores."""
-    answer = probe(network)
-    return int(answer.shape[1]) if rows_of_scores(answer) else None
 
 
 def probe(network: Network) -> Any:

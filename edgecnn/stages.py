@@ -9,6 +9,7 @@ float64) is larger than 90 dB is held to its own noise instead, and the stage sa
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,6 +44,7 @@ class Reference:
     def parity(self, candidate: Runner) -> ParityReport:
         return compare(self, candidate, self.feeds)
 
+    @functools.cached_property
     def noise_db(self) -> float:
         """SNR of the module in float32 against itself in float64: no graph can be asked to be closer than this."""
         double = copy.deepcopy(self.network.module).double()
@@ -103,7 +105,7 @@ def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
 def _require(stage: Stage, parity: ParityReport, reference: Reference) -> None:
     if parity.snr_db >= FLOAT_LIMIT_DB:
         return
-    limit = min(FLOAT_LIMIT_DB, reference.noise_db() - NOISE_MARGIN_DB)
+    limit = min(FLOAT_LIMIT_DB, reference.noise_db - NOISE_MARGIN_DB)
     try:
         parity.require(snr_db=limit)
     except CheckFailed as error:
@@ -114,7 +116,7 @@ def held_to(stages: Sequence[Stage], reference: Reference) -> tuple[Stage, ...]:
     """`stages`, with the network's own float noise noted where that, and not 90 dB, was the limit."""
     if all(stage.snr_db is None or stage.snr_db >= FLOAT_LIMIT_DB for stage in stages):
         return tuple(stages)
-    noise = f"own float32 noise of this network: {reference.noise_db():.0f} dB"
+    noise = f"own float32 noise of this network: {reference.noise_db:.0f} dB"
     return tuple(
         replace(s, note=f"{s.note}; {noise}".lstrip("; ")) if (s.snr_db or 0) < FLOAT_LIMIT_DB else s for s in stages
     )

@@ -260,6 +260,12 @@ def opset(model: onnx.ModelProto) -> int:
     return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
+def free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Graph inputs that a caller must feed; those with an initializer have a default."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in given]
+
+
 def get_meta(holder: Any) -> dict[str, str]:
     """`metadata_props` of a model or node as a dict."""
     return {p.key: p.value for p in holder.metadata_props}

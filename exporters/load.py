@@ -51,8 +51,6 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
 def parse_model(data: bytes, name: str) -> onnx.ModelProto:
     """Bytes to a ModelProto that has a graph; raises `BadInput` naming `name`. Nothing else is checked yet."""
-    if data.startswith(b"PK\x03\x04"):
-        raise BadInput(f"{name}: is a zip archive; if it is a bundle, take model.onnx out of it, or use verify and run")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)

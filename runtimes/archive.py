@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -90,9 +91,7 @@ def read_npy(data: bytes, subject: str) -> Array:
     """
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = headers[version](stream)
+        shape, fortran, dtype = npy_header(stream)
     except Exception as error:  # numpy reads headers with Python's own tokenizer, which has its own errors
         raise BadInput(f"{subject}: is not an .npy array; write it with numpy.save") from error
     if dtype.hasobject or dtype.kind not in "biufcSU":
@@ -102,6 +101,17 @@ def read_npy(data: bytes, subject: str) -> Array:
         raise BadInput(f"{subject}: its header says {list(shape)} {dtype}, but {body:,} bytes follow; write it again")
     flat = np.frombuffer(data, dtype, offset=stream.tell()) if body else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="C")
+
+
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """(shape, Fortran order, dtype) of the `.npy` array that starts here; ValueError for an unknown version, and
+    whatever numpy raises for what is none."""
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version} of the format")
+    shape, fortran, dtype = readers[version](stream)
+    return shape, fortran, dtype
 
 
 def safe_name(name: str) -> bool:

@@ -41,7 +41,7 @@ def test_every_float_stage_is_the_same_function(name: str, walk: Callable[[str],
         assert stage.snr_db is not None
         assert stage.snr_db >= 100, stage
         # and no stage adds more than the rounding that the module itself has against float64
-        assert stage.snr_db >= walked.reference.noise_db() - NOISE_MARGIN_DB, stage
+        assert stage.snr_db >= walked.reference.noise_db - NOISE_MARGIN_DB, stage
     assert by_name["export"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
     assert by_name["simplify"].ops.get("BatchNormalization", 0) == BATCHNORMS[name]
 
@@ -101,7 +101,7 @@ def test_a_noisy_network_is_held_to_its_own_noise() -> None:
     worst = min(stage.snr_db or 0.0 for stage in done)
     if worst < FLOAT_LIMIT_DB:  # depends on how this CPU orders its sums
         assert any("own float32 noise" in stage.note for stage in noted)
-    assert worst >= min(FLOAT_LIMIT_DB, reference.noise_db() - NOISE_MARGIN_DB)
+    assert worst >= min(FLOAT_LIMIT_DB, reference.noise_db - NOISE_MARGIN_DB)
 
 
 # ---------------------------------------------------------------------------------------------------------- export
