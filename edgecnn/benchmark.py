@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.fresh_process import Job, Probe, probe
-from edgecnn.opened import is_bundle, is_model_file, model_of, open_any
+from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput, Inconclusive, Tensors, Track, silent
 from runtimes.census import Kernel, census, kernels_dict
@@ -136,7 +136,10 @@ def bench(
         iterations or ITERATIONS, warmup, seed, None if iterations else SECONDS_PER_MODEL * len(paths), track,
         threads=threads, clock=None if provider == "cpu" else "wall",
     )  # fmt: skip
-    kernels = {name: census(model_of(path), feeds[name], provider, threads) for name, path in paths.items()}
+    kernels = {
+        name: census(model_of(path), feeds[name], provider, threads, external=external_of(path))
+        for name, path in paths.items()
+    }
     rows = [
         ModelBench(name, session.provider, batch, threads, probes[name], result.reports[name], kernels[name])
         for name, session in sessions.items()

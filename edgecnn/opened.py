@@ -55,6 +55,11 @@ def model_of(path: Path) -> Path | bytes:
     return bundle.open_bundle(path).read(bundle.MODEL) if is_bundle(path) else path
 
 
+def external_of(path: Path) -> dict[str, bytes] | None:
+    """The weights beside the model inside a bundle; None where ONNX Runtime finds them by itself."""
+    return bundle.open_bundle(path).external() if is_bundle(path) else None
+
+
 def refuse_bundle(path: Path) -> None:
     """Raise `BadInput` for a bundle (and for what `is_bundle` refuses) where an .onnx file is wanted."""
     if is_bundle(path):

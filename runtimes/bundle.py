@@ -99,12 +99,15 @@ class Bundle:
             raise Changed(f"{self.path}: {member} was changed after packing; build or copy it again")
         return data
 
+    def external(self, member: str = MODEL) -> dict[str, bytes] | None:
+        """The weights that lie beside the model `member`, by the name it calls them; None when it holds its own."""
+        data = f"{member}.data"
+        return {data: self.read(data)} if data in self.archive.members else None
+
     def session(self, provider: str = "cpu", threads: int | None = None, member: str = MODEL) -> Session:
         """The model, opened on `provider`; raises `BadInput` when its input is not the one that the manifest names."""
-        data = f"{member}.data"
-        external = {data: self.read(data)} if data in self.archive.members else None
         session = open_session(
-            self.read(member), provider, threads, external=external, subject=f"{self.path}: {member}"
+            self.read(member), provider, threads, external=self.external(member), subject=f"{self.path}: {member}"
         )
         wanted = self.manifest["input"]
         first = session.inputs[0] if session.inputs else None

@@ -20,6 +20,7 @@ from runtimes.census import Kernel
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
 from small_nets import conv_net, model, save
+from test_pack import heavy
 
 FEW = {"iterations": 20, "warmup": 1, "threads": 1}
 
@@ -192,3 +193,10 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     assert os.fsencode(json.loads(done.stdout)["models"][0]["model"]) == os.fsencode(path)
+
+
+def test_a_bundle_whose_weights_lie_beside_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The census opens the model once more, and must find them too."""
+    heavy(tmp_path / "n.edge", monkeypatch)
+    (row,) = bench(tmp_path / "n.edge", iterations=6, threads=1).models
+    assert sum(count for op, count in row.to_dict()["kernels"].items() if "Conv" in op) == 1  # Conv, or FusedConv
