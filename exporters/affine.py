@@ -44,7 +44,9 @@ class Grid:
         """Integers of the grid nearest to `x` (float, any shape), saturated at the ends."""
         info = np.iinfo(self.zero_point.dtype)
         scale, zero = self._along(x.ndim)
-        q: Array = np.clip(np.rint(x / scale) + zero, info.min, info.max).astype(self.zero_point.dtype)
+        with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
+            steps = np.rint(x / scale)
+        q: Array = np.clip(steps + zero, info.min, info.max).astype(self.zero_point.dtype)
         return q
 
     def dequantize(self, q: Array) -> Array:
