@@ -1,89 +1,86 @@
-"""What every file in exporters/passes promises: pure, valid, idempotent, the same function, names kept.
+"""What every file in exporters/passes and exporters/rewrites promises: pure, valid, idempotent, the same function.
 
-A new file in that folder is enrolled by being there. Limit: float32 of these sizes carries more than 110 dB; a pass
-that computes something else leaves less than 60.
+A new file in one of those folders is enrolled by being there; its models stand in tests/pass_examples/NAME.py. Limit:
+float32 of these sizes carries more than 110 dB; a pass that computes something else leaves less than 60.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
+from collections.abc import Iterator
 
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
 
 import exporters.passes
+import exporters.rewrites
+from edgecnn.float_passes import FLOAT_PASSES
 from exporters.base import PassResult
-from exporters.graph import MODULE_KEY, get_meta, set_meta
+from exporters.graph import get_meta
+from pass_examples import build, draw, statistics
 from runtimes import plugins
 from runtimes.parity import compare
-from runtimes.session import open_session, random_feeds
+from runtimes.session import Session, open_session, random_feeds
 
 SNR_LIMIT_DB = 100.0
+OPEN_SIZE = 16
+FOLDERS = (exporters.passes, exporters.rewrites)
+NAMES = [name for folder in FOLDERS for name in plugins.names(folder)]
 
-PLAIN = """
-<ir_version: 9, opset_import: ["" : 18]>
-plain (float[N,3,12,12] x) => (float[N,5] y, float[N,8,5,5] features) {
-    c1 = Conv <strides: ints = [2, 2]> (x, w1)
-    n1 = BatchNormalization (c1, s1, h1, m1, v1)
-    r1 = Relu (n1)
-    i1 = Identity (r1)
-    c2 = Conv <group: int = 8, pads: ints = [1, 1, 1, 1]> (i1, w2, b2)
-    features = BatchNormalization (c2, s1, h1, m1, v1)
-    d = Dropout (features)
-    p = ReduceMean <keepdims: int = 1> (d, axes)
-    f = Flatten (p)
-    y = Gemm <transB: int = 1> (f, w3, b3)
-    dead = Exp (y)
-}
-"""
-
-NOTHING_TO_DO = """
-<ir_version: 9, opset_import: ["" : 18]>
-done (float[N,3,4,4] x) => (float[N,2,4,4] y) { c = Conv (x, w) y = Relu (c) }
-"""
+NOTHING_TO_DO = build(
+    " done (float[N,3,4,4] x) => (float[N,2,4,4] y) { c = Conv (x, w) y = Relu (c) }", {"w": draw(2, 3, 1, 1)}
+)
 
 
-def build(text: str, **values: np.ndarray) -> onnx.ModelProto:
-    model = parser.parse_model(text)
-    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
-    for node in model.graph.node:
-        node.name = f"net.{node.output[0]}"
-        set_meta(node, {MODULE_KEY: f"net.{node.output[0]}"})
-    onnx.checker.check_model(model, full_check=True)
-    return model
+@functools.cache
+def examples(name: str) -> dict[str, onnx.ModelProto]:
+    return dict(importlib.import_module(f"pass_examples.{name}").EXAMPLES)
 
 
-def models() -> dict[str, onnx.ModelProto]:
-    r = np.random.default_rng(0)
-
-    def draw(*shape: int) -> np.ndarray:
-        return r.normal(size=shape).astype(np.float32)
-
-    weights = {"w1": draw(8, 3, 3, 3), "w2": draw(8, 1, 3, 3), "w3": draw(5, 8), "b2": draw(8), "b3": draw(5)}
-    stats = {"s1": draw(8), "h1": draw(8), "m1": draw(8), "v1": np.abs(draw(8)) + np.float32(0.1)}
-    plain = build(PLAIN, **weights, **stats, axes=np.array([2, 3]), unused=draw(3))
-    return {"plain": plain, "nothing to do": build(NOTHING_TO_DO, w=draw(2, 3, 1, 1))}
-
-
-MODELS = models()
-PASSES = plugins.names(exporters.passes)
+CASES = [(name, example) for name in NAMES for example in examples(name)]
 
 
 def run(name: str, model: onnx.ModelProto) -> PassResult:
-    result = plugins.load(exporters.passes, name, "pass").run(model)
+    """The pass or rewrite `name` on `model`, which must not feel it."""
+    folder = next(folder for folder in FOLDERS if name in plugins.names(folder))
+    before = model.SerializeToString(deterministic=True)
+    result = plugins.load(folder, name, "pass").run(model)
     assert isinstance(result, PassResult)
+    assert model.SerializeToString(deterministic=True) == before, "the argument is never edited"
+    assert result.model is not model
+    onnx.checker.check_model(result.model, full_check=True)
     return result
 
 
-def test_the_folder_is_the_registry() -> None:
-    assert PASSES == ["drop_noops", "fold_batchnorm", "global_pool", "simplify"]
+def feeds(session: Session) -> Iterator[dict]:
+    """Seeded inputs: batches of 1 and 4 where the batch is free; every other open size is `OPEN_SIZE`."""
+    free = any(info.shape and not isinstance(info.shape[0], int) for info in session.inputs)
+    for batch in (1, 4) if free else (1,):
+        shapes = {
+            info.name: tuple(
+                d if isinstance(d, int) else (batch if axis == 0 else OPEN_SIZE) for axis, d in enumerate(info.shape)
+            )
+            for info in session.inputs
+        }
+        yield random_feeds(session.inputs, seed=batch, sizes=shapes)
 
 
-@pytest.mark.parametrize("name", PASSES)
+def check_same_function(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
+    sessions = [open_session(model, optimize=False, threads=1) for model in (before, after)]
+    compare(*sessions, feeds(sessions[0])).require(snr_db=SNR_LIMIT_DB)
+
+
+def test_a_name_is_one_pass_or_one_rewrite() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert set(FLOAT_PASSES) <= set(plugins.names(exporters.passes)), "the road's list names files of the folder"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_signature_and_first_sentence(name: str) -> None:
-    module = plugins.load(exporters.passes, name, "pass")
+    folder = next(folder for folder in FOLDERS if name in plugins.names(folder))
+    module = plugins.load(folder, name, "pass")
     first, *others = inspect.signature(module.run).parameters.values()
     assert first.name == "model"
     assert all(p.kind == p.KEYWORD_ONLY and p.default is not p.empty for p in others), (
@@ -93,39 +90,63 @@ def test_signature_and_first_sentence(name: str) -> None:
     assert f"Test: tests/test_{name}.py" in " ".join(module.__doc__.split())
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("name", PASSES)
-def test_contract(name: str, kind: str) -> None:
-    model = MODELS[kind]
-    before = model.SerializeToString()
+@pytest.mark.parametrize(("name", "example"), CASES)
+def test_contract(name: str, example: str) -> None:
+    model = examples(name)[example]
     result = run(name, model)
-    assert model.SerializeToString() == before, "the argument is never edited"
-    assert result.model is not model
-    onnx.checker.check_model(result.model, full_check=True)
-    assert result.modified == (kind == "plain")
-    assert result.modified or result.model == model
-    assert [v.name for v in result.model.graph.input] == [v.name for v in model.graph.input]
-    assert list(result.model.graph.output) == list(model.graph.output)
-
-    sessions = [open_session(m, optimize=False) for m in (model, result.model)]
-    for batch in (1, 4):
-        compare(*sessions, [random_feeds(sessions[0].inputs, batch=batch, seed=2)]).require(snr_db=SNR_LIMIT_DB)
+    after = result.model
+    assert result.modified, "an example gives the pass something to do"
+    assert after != model
+    assert list(after.graph.input) == list(model.graph.input)
+    assert list(after.graph.output) == list(model.graph.output)
+    assert list(after.opset_import) == list(model.opset_import)
+    assert after.graph.name == model.graph.name
+    assert get_meta(after) == get_meta(model)
+    check_same_function(model, after)
 
     given = {node.name: node for node in model.graph.node}
-    for node in result.model.graph.node:
-        assert node.name.removesuffix("/Flatten") in given, "what stays keeps its name"
-        assert get_meta(node) == get_meta(given[node.name.removesuffix("/Flatten")])
+    for node in after.graph.node:
+        origin = given.get(node.name) or given.get(node.name.rpartition("/")[0])
+        assert origin is not None, f"{node.name}: what stays keeps its name, what is new is called NAME/Something"
+        assert get_meta(node) == get_meta(origin)
 
-    again = run(name, result.model)
+    again = run(name, after)
     assert not again.modified, again.changes
-    assert again.model == result.model
+    assert again.model == after
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_do(name: str) -> None:
+    result = run(name, NOTHING_TO_DO)
+    assert not result.modified
+    assert result.model == NOTHING_TO_DO
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_example_has_its_reason(name: str) -> None:
+    assert examples(name), f"tests/pass_examples/{name}.py: at least one model on which it has something to do"
+
+
+ROAD = """ plain (float[N,3,12,12] x) => (float[N,5] y, float[N,8,5,5] features) {
+    c1 = Conv <strides: ints = [2, 2]> (x, w1)
+    n1 = BatchNormalization (c1, s, h, m, v)
+    r1 = Relu (n1)
+    i1 = Identity (r1)
+    c2 = Conv <group: int = 8, pads: ints = [1, 1, 1, 1]> (i1, w2, b2)
+    features = BatchNormalization (c2, s, h, m, v)
+    d = Dropout (features)
+    p = ReduceMean <keepdims: int = 1> (d, axes)
+    f = Flatten (p)
+    y = Gemm <transB: int = 1> (f, w3, b3)
+    dead = Exp (y)
+}"""
 
 
 def test_all_passes_one_after_the_other() -> None:
     """The road: nothing of what a deployed graph does not need is left."""
-    model = MODELS["plain"]
-    for name in ("simplify", "fold_batchnorm", "global_pool", "drop_noops"):
+    weights = {"w1": draw(8, 3, 3, 3), "w2": draw(8, 1, 3, 3), "b2": draw(8), "w3": draw(5, 8), "b3": draw(5)}
+    given = model = build(ROAD, {**weights, **statistics(8), "axes": [2, 3], "unused": draw(3)})
+    for name in FLOAT_PASSES:
         model = run(name, model).model
     assert [n.op_type for n in model.graph.node] == ["Conv", "Relu", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]
-    sessions = [open_session(m, optimize=False) for m in (MODELS["plain"], model)]
-    compare(*sessions, [random_feeds(sessions[0].inputs, batch=3, seed=4)]).require(snr_db=SNR_LIMIT_DB)
+    check_same_function(given, model)
