@@ -19,7 +19,7 @@ from torchvision_oracle import torchvision_models
 
 ROWS = zoo.list_models()
 NAMES = [row.name for row in ROWS]
-IN_TORCHVISION = [name for name in NAMES if not name.startswith(("lenet", "resnet8"))]
+CLASSIFIERS = [row.name for row in ROWS if row.task == "classification"]
 
 
 def shapes(name: str, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -54,6 +54,11 @@ def test_contract(name: str) -> None:
     assert spec.input_shape == (spec.preprocess.channels, *spec.preprocess.size)
     assert spec.paper
     assert spec.labels == () or len(spec.labels) == spec.num_classes
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_answers_with_a_row_of_logits_an_image(name: str) -> None:
+    spec = zoo.find(name)
     with torch.device("meta"):
         logits = spec.build(num_classes=7)(torch.zeros(2, *spec.input_shape))
     assert logits.shape == (2, 7)
@@ -102,6 +107,10 @@ def test_an_unknown_name_answers_with_the_nearest(typed: str, meant: str) -> Non
         ("resnet101", 44_549_160),
         ("resnet152", 60_192_808),
         ("mobilenet_v2", 3_504_872),
+        ("vgg16", 138_357_544),
+        ("vgg19", 143_667_240),
+        ("vgg16_bn", 138_365_992),
+        ("vgg19_bn", 143_678_248),
     ],
 )
 def test_parameters(name: str, params: int) -> None:
@@ -117,6 +126,8 @@ def test_parameters(name: str, params: int) -> None:
         ("resnet101", 7.801),
         ("resnet152", 11.514),
         ("mobilenet_v2", 0.301),
+        ("vgg16", 15.470),
+        ("vgg19", 19.632),
         ("resnet8", 0.0125),  # MLPerf Tiny: 12.5 M
     ],
 )
@@ -160,17 +171,27 @@ def test_resnet8_shortcuts_are_bare_convolutions_only_where_the_shape_changes() 
 
 
 # -------------------------------------------------------------------------------------------- torchvision, the oracle
-@pytest.mark.parametrize("name", IN_TORCHVISION)
+def oracle(name: str, **options: int) -> nn.Module:
+    """torchvision's network of that name with random weights; skips where it has none."""
+    models = torchvision_models()
+    if name not in models.list_models():
+        pytest.skip(f"torchvision has no {name}")
+    network: nn.Module = models.get_model(name, weights=None, **options)
+    return network
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_names_and_shapes_are_torchvisions(name: str) -> None:
+    """In the same order too: a checkpoint that is loaded by position fits as well."""
     with torch.device("meta"):
-        theirs = torchvision_models().get_model(name, weights=None, num_classes=12).state_dict()
+        theirs = oracle(name, num_classes=12).state_dict()
     assert list(shapes(name, 12).items()) == [(k, tuple(v.shape)) for k, v in theirs.items()]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "vgg16_bn"])
 def test_initial_values_and_outputs_are_torchvisions(name: str) -> None:
     torch.manual_seed(3)
-    theirs: nn.Module = torchvision_models().get_model(name, weights=None).train()
+    theirs = oracle(name).train()
     torch.manual_seed(3)
     ours = zoo.find(name).build().train()
     expected = theirs.state_dict()
