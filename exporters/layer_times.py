@@ -1,0 +1,86 @@
+"""How long each node of a model's file takes on ONNX Runtime, although other nodes run: fused, renamed, inserted.
+
+    file:   Conv c -> Clip h             float kernels:  h_nchwc (Conv)           named by the tensor they end in
+            Conv c -> Clip h -> Q, DQ    int8 kernels:   c_token_7 (QLinearConv)  named by the node they began as
+
+What belongs to no node of the file (Transpose, Reorder, Quantize, Dequantize) is the cost of boundaries, and counted
+apart. Source: names as ONNX Runtime's optimizers give them, read off its profiles. Test: tests/test_layer_times.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from exporters.graph import Graph
+from runtimes.base import Tensors
+from runtimes.census import NodeRun, profile
+
+_TOKEN = re.compile(r"_token_\d+$")
+FUSED_DEPTH = 4
+"""A kernel ends at most this many nodes behind the Conv that it is: Conv, Add, Clip and a pair."""
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Microseconds of one image's run: `by_node` of the file's nodes, `between_us` of all that was inserted."""
+
+    by_node: Mapping[str, float]
+    between_us: float
+
+    @property
+    def total_us(self) -> float:
+        return sum(self.by_node.values()) + self.between_us
+
+
+def layer_times(
+    model: onnx.ModelProto, feeds: Tensors, source: onnx.ModelProto | None = None, runs: int = 3
+) -> LayerTimes:
+    """Times of `model` on one thread, told by the nodes of `source` (default: itself), the fastest of `runs` runs."""
+    graph = Graph(source if source is not None else model)
+    measured = [attribute(profile(model, feeds), graph) for _ in range(runs)]
+    names = {name for times in measured for name in times.by_node}
+    fastest = {name: min(times.by_node.get(name, float("inf")) for times in measured) for name in names}
+    return LayerTimes(fastest, min(times.between_us for times in measured))
+
+
+def attribute(runs: Iterable[NodeRun], graph: Graph) -> LayerTimes:
+    """Sum the executed kernels by the node of `graph` that each of them stands for."""
+    named = {node.name: node for node in graph.proto.node if node.name}
+    times: dict[str, float] = collections.defaultdict(float)
+    between = 0.0
+    for run in runs:
+        node = origin(run, graph, named, times)
+        if node is None:
+            between += run.time_us
+        else:
+            times[node.name or node.output[0]] += run.time_us
+    return LayerTimes(dict(times), between)
+
+
+def origin(
+    run: NodeRun, graph: Graph, named: Mapping[str, onnx.NodeProto], taken: Iterable[str] = ()
+) -> onnx.NodeProto | None:
+    """The node of `graph` that the kernel `run` executes; None for what ONNX Runtime or we put between the nodes."""
+    name = _TOKEN.sub("", run.node)
+    if name in named:
+        return named[name]
+    last = graph.producer.get(name.removesuffix("_nchwc"))
+    return None if last is None else _same_operator(last, run.op.removeprefix("Fused"), graph, set(taken))
+
+
+def _same_operator(
+    node: onnx.NodeProto, op: str, graph: Graph, taken: set[str], depth: int = FUSED_DEPTH
+) -> onnx.NodeProto | None:
+    """Backwards from `node`, the first node with operator `op` that no other kernel stands for."""
+    if node.op_type == op and (node.name or node.output[0]) not in taken:
+        return node
+    if depth == 0:
+        return None
+    before = (graph.producer[name] for name in node.input if name in graph.producer)
+    found = (_same_operator(b, op, graph, taken, depth - 1) for b in before)
+    return next((b for b in found if b is not None), None)

@@ -1,0 +1,210 @@
+"""Find the fastest integer form of a network by racing candidates on the machine at hand, within a number of seconds.
+
+    design    =  which rewrites are applied, and which nodes stay float
+    start     =  the faster of the plain design (no rewrite, all int8) and the full one (every rewrite that applies)
+    step      =  one rewrite less or more, or one region back to float; taken when its race says "faster"
+    end       =  no step helps any more, or the time is up: the best so far stands
+
+Regions come from measured times: every layer is timed in int8 and in float, and the runs of layers (and the PyTorch
+modules) with the largest loss are tried first. A rule does not do: what a layer wins in float, its two boundaries may
+cost again. The search sees designs and ratios only, never a clock: with the same table of ratios it does the same.
+Test: tests/test_search.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from runtimes.latency import Ratio
+
+
+@dataclass(frozen=True)
+class Design:
+    """How an integer candidate is made: `rewrites` in their order, then all int8 but for the nodes in `kept_float`."""
+
+    rewrites: tuple[str, ...] = ()
+    kept_float: tuple[str, ...] = ()
+
+    def without(self, rewrite: str) -> Design:
+        return replace(self, rewrites=tuple(name for name in self.rewrites if name != rewrite))
+
+    def floated(self, nodes: Iterable[str]) -> Design:
+        """This design with `nodes` in float too."""
+        return replace(self, kept_float=tuple(sorted({*self.kept_float, *nodes})))
+
+    @property
+    def is_plain(self) -> bool:
+        return self == Design()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rewrites": list(self.rewrites), "kept_float": list(self.kept_float)}
+
+
+@dataclass(frozen=True)
+class Region:
+    """Nodes that might be faster in float: `loss_us` is what int8 costs more, boundaries not counted."""
+
+    name: str
+    nodes: tuple[str, ...]
+    loss_us: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One race of the search: the candidate is `ratio` times as fast as the best design before it."""
+
+    what: str
+    design: Design
+    ratio: float
+    low: float
+    high: float
+    adopted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        numbers = {name: round(getattr(self, name), 4) for name in ("ratio", "low", "high")}
+        return {"what": self.what, **self.design.to_dict(), **numbers, "adopted": self.adopted}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome: the fastest `design` that was tried, every race on the way, and whether time ran out first."""
+
+    design: Design
+    steps: tuple[Step, ...]
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The timing table that an artifact keeps."""
+        steps = [step.to_dict() for step in self.steps]
+        return {"design": self.design.to_dict(), "complete": self.complete, "steps": steps}
+
+
+class Workshop(Protocol):
+    """What makes and races designs; a test passes a table."""
+
+    def rewrites(self) -> Sequence[str]:
+        """Names of the rewrites that change this network, in their order."""
+
+    def regions(self, design: Design) -> Sequence[Region]:
+        """What might go back to float in `design`, the largest loss first."""
+
+    def race(self, a: Design, b: Design) -> Ratio | None:
+        """How many times faster `a` runs than `b`; None when they are the same graph."""
+
+
+def search(shop: Workshop, time_left: Callable[[], float]) -> Found:
+    """The fastest design of `shop` that can be found while `time_left()` is above 0 seconds.
+
+    The first race, of the plain against the full design, is always run.
+    """
+    climb = _Climb(shop, time_left)
+    names = tuple(shop.rewrites())
+    if names:
+        climb.attempt("all rewrites", Design(names))
+    moved = True
+    while moved and climb.may_go_on():
+        moved = climb.rewrites(names)
+        moved = climb.regions() or moved
+    return Found(climb.best, tuple(climb.steps), climb.may_go_on())
+
+
+class _Climb:
+    """The best design so far and the way to it."""
+
+    def __init__(self, shop: Workshop, time_left: Callable[[], float]) -> None:
+        self.shop = shop
+        self.time_left = time_left
+        self.best = Design()
+        self.steps: list[Step] = []
+        self.seen = {self.best}
+
+    def may_go_on(self) -> bool:
+        return self.time_left() > 0
+
+    def attempt(self, what: str, design: Design) -> bool:
+        """Race `design` against the best one; adopt it when it is faster. True when it was adopted."""
+        if design in self.seen:
+            return False
+        self.seen.add(design)
+        ratio = self.shop.race(design, self.best)
+        if ratio is None:
+            return False
+        adopted = ratio.verdict == "faster"
+        self.steps.append(Step(what, design, ratio.ratio, ratio.low, ratio.high, adopted))
+        if adopted:
+            self.best = design
+        return adopted
+
+    def rewrites(self, names: Sequence[str]) -> bool:
+        """Take each rewrite out where it is in, and in where it is out."""
+        moved = False
+        for name in names:
+            if not self.may_go_on():
+                break
+            if name in self.best.rewrites:
+                moved |= self.attempt(f"without {name}", self.best.without(name))
+            else:
+                more = tuple(n for n in names if n == name or n in self.best.rewrites)
+                moved |= self.attempt(f"with {name}", replace(self.best, rewrites=more))
+        return moved
+
+    def regions(self) -> bool:
+        """Put regions back to float as long as one of them helps; after a success the losses are measured anew."""
+        moved = False
+        while self.may_go_on():
+            regions = self.shop.regions(self.best)
+            found = (
+                self.attempt(f"{r.name} in float", self.best.floated(r.nodes)) for r in regions if self.may_go_on()
+            )
+            if not any(found):
+                break
+            moved = True
+        return moved
+
+
+# ------------------------------------------------------------------------------------------------------------ regions
+MOST_REGIONS = 12
+"""Proposals after one measurement; the tail of the list hardly ever wins."""
+
+
+def worst_runs(nodes: Sequence[str], loss_us: Sequence[float], most: int = 4) -> list[Region]:
+    """Runs of consecutive `nodes` with the largest sums of loss (Kadane 1984), disjoint, the largest first.
+
+    >>> [(r.name, r.loss_us) for r in worst_runs(["a", "b", "c", "d", "e"], [-5, 3, -1, 4, -9])]
+    [('b ... d', 6)]
+    """
+    losses, regions = list(loss_us), []
+    for _ in range(most):
+        best, start, running, first = 0.0, 0, 0.0, 0
+        end = -1
+        for i, loss in enumerate(losses):
+            if running <= 0:
+                running, first = 0.0, i
+            running += loss
+            if running > best:
+                best, start, end = running, first, i
+        if end < 0:
+            break
+        name = nodes[start] if start == end else f"{nodes[start]} ... {nodes[end]}"
+        regions.append(Region(name, tuple(nodes[start : end + 1]), best))
+        losses[start : end + 1] = [float("-inf")] * (end + 1 - start)
+    return regions
+
+
+def worst_modules(
+    nodes: Sequence[str], modules: Sequence[str], loss_us: Sequence[float], most: int = 6
+) -> list[Region]:
+    """PyTorch modules (of any depth, of at least two nodes) whose nodes lose most together, the largest first."""
+    inside: dict[str, list[int]] = {}
+    for i, path in enumerate(modules):
+        parts = path.split(".") if path else []
+        for depth in range(1, len(parts) + 1):
+            inside.setdefault(".".join(parts[:depth]), []).append(i)
+    regions = [
+        Region(path, tuple(nodes[i] for i in held), sum(loss_us[i] for i in held))
+        for path, held in inside.items()
+        if len(held) > 1
+    ]
+    return sorted((r for r in regions if r.loss_us > 0), key=lambda r: (-r.loss_us, r.name))[:most]

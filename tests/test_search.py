@@ -1,0 +1,153 @@
+"""The search on tables of ratios: what is tried, what is adopted, when it stops. Oracle: exhaustive search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporters.search import Design, Region, search, worst_modules, worst_runs
+from runtimes.latency import Ratio, verdict
+
+
+class Table:
+    """Times (ms) of designs by a formula; a race of equal graphs is none."""
+
+    def __init__(
+        self, time: Callable[[Design], float], rewrites: Sequence[str] = (), layers: Sequence[str] = ()
+    ) -> None:
+        self.time, self.names, self.layers = time, rewrites, layers
+        self.raced: list[Design] = []
+
+    def rewrites(self) -> Sequence[str]:
+        return self.names
+
+    def regions(self, design: Design) -> Sequence[Region]:
+        return [Region(n, (n,), 1.0) for n in self.layers if n not in design.kept_float]
+
+    def race(self, a: Design, b: Design) -> Ratio | None:
+        self.raced.append(a)
+        ratio = self.time(b) / self.time(a)
+        return Ratio("a", "b", ratio, ratio * 0.995, ratio * 1.005, verdict(ratio * 0.995, ratio * 1.005, 50))
+
+
+def forever() -> float:
+    return 1.0
+
+
+def rounds(count: int) -> Callable[[], float]:
+    """Time for `count` questions."""
+    left = iter(range(count, -1, -1))
+    return lambda: float(next(left, 0))
+
+
+def additive(gains: dict[str, float]) -> Callable[[Design], float]:
+    """Each part of a design multiplies the time of 10 ms by its factor."""
+    return lambda d: 10 * math.prod(gains[n] for n in (*d.rewrites, *d.kept_float))
+
+
+@given(st.lists(st.sampled_from([0.5, 0.8, 0.99, 1.0, 1.01, 1.3]), min_size=1, max_size=5), st.data())
+def test_independent_gains_are_all_found(factors: list[float], data: st.DataObject) -> None:
+    """Where parts do not depend on each other, the climb ends within noise of the best of all designs."""
+    cut = data.draw(st.integers(0, len(factors)))
+    gains = {f"p{i}": f for i, f in enumerate(factors)}
+    names = list(gains)
+    table = Table(additive(gains), names[:cut], names[cut:])
+    found = search(table, forever)
+    everything = [
+        Design(r, f)
+        for k in range(cut + 1)
+        for r in itertools.combinations(names[:cut], k)
+        for m in range(len(names) - cut + 1)
+        for f in itertools.combinations(names[cut:], m)
+    ]
+    best = min(table.time(d) for d in everything)
+    assert found.complete
+    within_noise = sum(f in (0.99, 1.01) for f in factors)
+    assert table.time(found.design) <= best * 1.0102**within_noise * 1.0001, found
+
+
+def test_a_rewrite_that_only_hurts_together_with_another_is_taken_out() -> None:
+    def time(d: Design) -> float:
+        return {(): 10.0, ("a",): 6.0, ("b",): 8.0, ("a", "b"): 7.0}[d.rewrites]
+
+    found = search(Table(time, ["a", "b"]), forever)
+    assert found.design == Design(("a",))
+    assert [s.what for s in found.steps if s.adopted] == ["all rewrites", "without b"]
+
+
+def test_rewrites_keep_their_order_when_one_comes_back() -> None:
+    def time(d: Design) -> float:
+        return 10.0 if len(d.rewrites) == 3 else 10 - 3 * ("a" in d.rewrites) - 3 * ("c" in d.rewrites)
+
+    found = search(Table(time, ["a", "b", "c"]), forever)
+    assert found.design.rewrites == ("a", "c")
+
+
+def test_regions_are_measured_again_after_each_success() -> None:
+    table = Table(additive({"x": 0.9, "y": 0.9}), layers=["x", "y"])
+    found = search(table, forever)
+    assert found.design.kept_float == ("x", "y")
+
+
+def test_nothing_is_adopted_within_the_noise() -> None:
+    found = search(Table(lambda d: 10 - 0.01 * len(d.rewrites), ["a", "b"], ["x"]), forever)
+    assert found.design == Design()
+    assert found.complete
+    assert not any(step.adopted for step in found.steps)
+
+
+@pytest.mark.parametrize("questions", [0, 1, 2, 3])
+def test_when_the_time_is_up_the_best_so_far_stands(questions: int) -> None:
+    table = Table(additive({"a": 0.5, "b": 0.9, "x": 0.8}), ["a", "b"], ["x"])
+    found = search(table, rounds(questions))
+    assert not found.complete
+    assert found.design == Design(("a", "b")), "the first race is always run"
+    assert len(table.raced) <= 1 + questions
+
+
+def test_no_design_is_raced_twice_and_the_same_table_gives_the_same_steps() -> None:
+    def run() -> Table:
+        table = Table(additive({"a": 0.9, "b": 1.2, "c": 0.7, "x": 0.8, "y": 1.1}), ["a", "b", "c"], ["x", "y"])
+        table.found = search(table, forever)
+        return table
+
+    first, second = run(), run()
+    assert first.found == second.found
+    assert first.found.to_dict() == second.found.to_dict()
+    assert len(set(first.raced)) == len(first.raced)
+
+
+def test_equal_graphs_are_no_step() -> None:
+    class Same(Table):
+        def race(self, a: Design, b: Design) -> None:
+            return None
+
+    assert search(Same(lambda d: 1.0, ["a"]), forever).steps == ()
+
+
+# ------------------------------------------------------------------------------------------------------------ regions
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=12))
+def test_the_worst_run_is_the_largest_sum_of_all(losses: list[int]) -> None:
+    nodes = [f"n{i}" for i in range(len(losses))]
+    runs = worst_runs(nodes, losses)
+    sums = [sum(losses[i:j]) for i in range(len(losses)) for j in range(i + 1, len(losses) + 1)]
+    if max(sums) <= 0:
+        assert runs == []
+        return
+    assert runs[0].loss_us == max(sums)
+    assert all(r.loss_us == sum(losses[nodes.index(n)] for n in r.nodes) for r in runs)
+    held = [n for r in runs for n in r.nodes]
+    assert len(held) == len(set(held))
+    assert [r.loss_us for r in runs] == sorted((r.loss_us for r in runs), reverse=True)
+
+
+def test_modules_of_every_depth_are_regions() -> None:
+    nodes = ["a", "b", "c", "d"]
+    modules = ["net.se.fc1", "net.se.fc2", "net.conv", ""]
+    found = worst_modules(nodes, modules, [5.0, 4.0, -6.0, 99.0])
+    assert [(r.name, r.nodes, r.loss_us) for r in found] == [("net.se", ("a", "b"), 9.0), ("net", ("a", "b", "c"), 3.0)]
