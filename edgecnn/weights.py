@@ -15,7 +15,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -180,8 +180,16 @@ def check_state(state: Mapping[Any, Any], path: Path) -> State:
 
 # ----------------------------------------------------------------------------------------------------------- applying
 def apply_weights(module: nn.Module, state: Mapping[str, torch.Tensor], subject: str = "weights") -> None:
-    """Load `state` into `module`, all or nothing; `subject` (the file) opens the message of a `BadInput`."""
+    """Load `state` into `module`, all or nothing; `subject` (the file) opens the message of a `BadInput`.
+
+    A network whose published checkpoints are spelled otherwise, or hold more than is deployed, translates them in a
+    method `adapt_state_dict(state) -> state`.
+    """
     wanted = module.state_dict()
+    adapt: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = getattr(
+        module, "adapt_state_dict", dict
+    )
+    state = adapt(state)
     # BatchNorm's step counter means nothing at inference, and checkpoints from before torch 0.4.1 lack it.
     given = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")} | dict(state)
     problems = misfits(wanted, given)
