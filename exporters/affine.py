@@ -82,11 +82,16 @@ def activation_grid(low: float, high: float) -> Grid:
     return Grid(np.asarray(scale), np.asarray(zero_point))
 
 
-def weight_grid(weight: Array, axis: int | None) -> Grid:
+EIGHT_BITS, SEVEN_BITS = 127, 64
+"""Largest |weight| on its grid; with 64 no CPU's sums of two products leave 16 bits."""
+
+
+def weight_grid(weight: Array, axis: int | None, largest: int = EIGHT_BITS) -> Grid:
     """Symmetric int8 grid of `weight`: one scale per index of `axis`, or one for all when `axis` is None.
 
-    -128 is not used, so that a grid and its mirror image are the same. A channel of zeros gets the median of the
-    other channels' scales: its bias is quantized on a grid made of this scale and must not become coarse.
+    It reaches from `-largest` to `largest`: without -128 a grid and its mirror image are the same. A channel of zeros
+    gets the median of the other channels' scales: its bias is quantized on a grid made of this scale and must not
+    become coarse.
     """
     absolute = np.abs(weight.astype(np.float64))
     if axis is None:
@@ -94,9 +99,9 @@ def weight_grid(weight: Array, axis: int | None) -> Grid:
     else:
         peak = absolute.max(axis=tuple(i for i in range(weight.ndim) if i != axis), initial=0.0)
     live = peak[peak > np.finfo(np.float32).tiny]
-    fallback = float(np.median(live)) if live.size else 127.0
+    fallback = float(np.median(live)) if live.size else float(largest)
     peak = np.where(peak > np.finfo(np.float32).tiny, peak, fallback)
-    scale = (peak / 127.0).astype(np.float32)
+    scale = (peak / largest).astype(np.float32)
     return Grid(scale, np.zeros(scale.shape, np.int8), axis)
 
 

@@ -1,0 +1,115 @@
+"""Per-layer choices for CPUs whose sums of two products saturate, on layers made to saturate and layers that cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from exporters.affine import SEVEN_BITS, activation_grid, weight_grid
+from exporters.cpu_target import TARGETS, check_target, predict, snr_db
+from exporters.saturation import saturating_dot
+from runtimes.base import BadInput
+from small_nets import model
+
+NET = """
+<ir_version: 9, opset_import: ["" : 18]>
+net (float[N,8,6,6] x) => (float[N,4] y) {
+    c = Conv <pads = [1, 1, 1, 1]> (x, w)
+    d = Conv <group = 8> (c, dw)
+    g = Conv <group = 2> (d, gw)
+    p = GlobalAveragePool (g)
+    f = Flatten (p)
+    y = Gemm <transB = 1> (f, v)
+}
+"""
+
+
+def make(w: np.ndarray) -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    shapes = {"dw": (8, 1, 3, 3), "gw": (8, 4, 1, 1), "v": (4, 8)}
+    return model(NET, w=w, **{k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()})
+
+
+def risk_of_first(w: np.ndarray, x: np.ndarray) -> object:
+    net = make(w)
+    grid = activation_grid(float(x.min()), float(x.max()))
+    return predict(net, {"c"}, {"x": grid}, {"x": x})[0]
+
+
+ONE_SIGN = np.where(np.arange(8)[:, None] < 4, 1.0, 0.2).reshape(1, 8, 1, 1)
+
+
+def test_large_weights_of_one_sign_on_bright_images_saturate() -> None:
+    """Four bright channels with the largest weights: every pair of them leaves 16 bits."""
+    w = np.broadcast_to(ONE_SIGN, (8, 8, 3, 3)).astype(np.float32).copy()
+    x = np.full((2, 8, 6, 6), 1.0, np.float32)
+    risk = risk_of_first(w, x)
+    assert risk.saturated_db < 15 < risk.exact_db
+    assert risk.risky_pairs == pytest.approx(0.5)
+    assert risk.choice == "s7", "the weights are as exact on 7 bits"
+
+
+def test_the_prediction_is_the_instruction_itself() -> None:
+    """Oracle: the whole layer as one matrix product through `saturating_dot`, which Python integers hold."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(8, 8, 1, 1)).astype(np.float32)
+    w[:, :4] = np.abs(w[:, :4]) * 3
+    x = rng.uniform(0, 1, (4, 8, 6, 6)).astype(np.float32)
+    net = model(NET.replace("<pads = [1, 1, 1, 1]> (x, w)", "(x, w)"), w=w, dw=np.ones((8, 1, 3, 3), np.float32),
+                gw=np.ones((8, 4, 1, 1), np.float32), v=np.ones((4, 8), np.float32))  # fmt: skip
+    grid = activation_grid(0.0, 1.0)
+    risk = predict(net, {"c"}, {"x": grid}, {"x": x})[0]
+    rows = grid.quantize(x).transpose(0, 2, 3, 1).reshape(-1, 8)
+    flat = w.reshape(8, 8)
+    wg = weight_grid(flat, 0)
+    got = saturating_dot(rows, wg.quantize(flat)) * float(grid.scale) * wg.scale
+    want = grid.dequantize(rows).astype(np.float64) @ flat.T
+    assert risk.saturated_db == pytest.approx(snr_db([(want, got)]), abs=0.7), "a sample of 256 of 144 positions"
+    assert risk.saturated_db < risk.exact_db - 1
+
+
+def test_gaussian_weights_on_dark_images_are_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(size=(2, 8, 6, 6))).astype(np.float32) ** 3
+    risk = risk_of_first(rng.normal(size=(8, 8, 3, 3)).astype(np.float32), x)
+    assert risk.loss_db < 0.5
+    assert risk.choice == "leave"
+
+
+def test_where_seven_bits_cost_too_much_the_weights_become_unsigned() -> None:
+    """One pair of large weights on bright channels, all else small: 7 bits hit the small ones, saturation the sums."""
+    rng = np.random.default_rng(5)
+    w = (rng.normal(size=(8, 8, 3, 3)) * 0.05).astype(np.float32)
+    w[:, :2] = 0.0
+    w[:, :2, 1, 1] = 1.0
+    x = (rng.uniform(size=(2, 8, 6, 6)) * (rng.uniform(size=(2, 8, 6, 6)) < 0.2)).astype(np.float32)
+    x[:, :2] = rng.uniform(0.9, 1.0, (2, 2, 6, 6))
+    risk = risk_of_first(w, x)
+    assert risk.loss_db > 3
+    assert risk.exact_db - risk.seven_bits_db > 3
+    assert risk.choice == "u8"
+
+
+def test_depthwise_layers_are_not_asked_and_groups_are() -> None:
+    rng = np.random.default_rng(0)
+    net = make(rng.normal(size=(8, 8, 3, 3)).astype(np.float32))
+    shapes = {"x": (2, 8, 6, 6), "c": (2, 8, 6, 6), "d": (2, 8, 4, 4), "f": (2, 8)}
+    seen = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    grids = {name: activation_grid(float(v.min()), float(v.max())) for name, v in seen.items()}
+    names = [risk.node for risk in predict(net, {"c", "d", "g", "y"}, grids, seen)]
+    assert names == ["Conv_c", "Conv_g", "Gemm_y"]
+
+
+def test_seven_bit_grids_stay_within_64_and_map_the_peak_there() -> None:
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(5, 40)).astype(np.float32)
+    q = weight_grid(w, 0, SEVEN_BITS).quantize(w)
+    assert np.abs(q.astype(int)).max(axis=1).tolist() == [64] * 5
+
+
+def test_unknown_targets_are_told_with_the_nearest() -> None:
+    for name in TARGETS:
+        check_target(name)
+    with pytest.raises(BadInput, match="avx512"):
+        check_target("avx521")
