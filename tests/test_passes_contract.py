@@ -30,7 +30,7 @@ FOLDERS = (exporters.passes, exporters.rewrites)
 NAMES = [name for folder in FOLDERS for name in plugins.names(folder)]
 
 NOTHING_TO_DO = build(
-    " done (float[N,3,4,4] x) => (float[N,2,4,4] y) { c = Conv (x, w) y = Relu (c) }", {"w": draw(2, 3, 1, 1)}
+    " done (float[N,16,9,9] x) => (float[N,16,8,8] y) { c = Conv (x, w) y = Relu (c) }", {"w": draw(16, 16, 2, 2)}
 )
 
 

@@ -1,0 +1,89 @@
+"""Neighbouring pixels of a row become channels of the first convolution, by a Reshape that moves nothing.
+
+    one row of a channels-last image, f = 4:   rgb rgb rgb rgb | rgb ...   (W, C) = (W / f, f C)
+    output column i = q b + j, q = f / s, reads input columns s i + v - p = f b + (s j + v - p), v = 0 .. k - 1
+
+Block b of the output holds q columns. Column j of it is a filter over whole blocks: tap v falls into block e = (s j +
+v - p) // f, place (s j + v - p) % f. So q O outputs on f C inputs, with taps e_min .. e_max and stride 1 in the row,
+compute the same products; the other weights are zero. The output's (q, O) channels are its columns again, by the same
+Reshape. ONNX Runtime's integer convolution wants input channels in fours and pays for each tap besides its products.
+Acts on convolutions of at most 4 input channels. Refused: width no multiple of f, f no multiple of the stride, an
+output width other than W / s, groups, dilation, sizes not fixed. Bound: the same products, added up in another order.
+Test: tests/test_fold_columns.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from exporters.base import Change, Kept, PassResult
+from exporters.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
+from exporters.graph import Graph, label
+from exporters.sizes import Sizes, fixed_sizes
+from runtimes.base import Array
+
+FOLD = 4
+MOST_CHANNELS = 4
+
+
+def folded(weight: Array, stride: int, pad: int, fold: int) -> tuple[Array, int, int]:
+    """Weights (O, C, kh, kw) over single columns as (q O, f C, kh, taps) over blocks of `fold`, and (e_min, e_max)."""
+    outputs, channels, rows, width = weight.shape
+    q = fold // stride
+    low, high = -pad // fold, (stride * (q - 1) + width - 1 - pad) // fold
+    found = np.zeros((q, outputs, fold, channels, rows, high - low + 1), weight.dtype)
+    for j in range(q):
+        for v in range(width):
+            block, place = divmod(stride * j + v - pad, fold)
+            found[j, :, place, :, :, block - low] = weight[:, :, :, v]
+    return found.reshape(q * outputs, fold * channels, rows, -1), low, high
+
+
+def run(model: onnx.ModelProto) -> PassResult:
+    """Fold the columns of every convolution with few input channels; those that cannot be are in `kept`."""
+    graph = Graph(model)
+    sizes = fixed_sizes(model)
+    changes: list[Change] = []
+    kept: list[Kept] = []
+    for name in nodes_of(graph, "Conv"):
+        node = graph.producer[name]
+        conv = read_conv(graph, node)
+        if isinstance(conv, Conv) and conv.inputs > MOST_CHANNELS:
+            continue
+        reason = conv if isinstance(conv, str) else _why_not(conv, sizes.get(node.input[0], ()), sizes.get(name, ()))
+        if isinstance(conv, str) or reason:
+            kept.append(Kept(label(node), reason))
+        else:
+            _write(graph, node, conv, sizes[node.input[0]], sizes[name])
+            changes.append(Change(label(node), f"{FOLD} columns are channels", conv.bound))
+    return PassResult(graph.model, tuple(changes), tuple(kept))
+
+
+def _why_not(conv: Conv, given: Sizes, made: Sizes) -> str:
+    if conv.group != 1 or conv.dilations[1] != 1:
+        return "it has groups or is dilated"
+    if len(given) != 4 or len(made) != 4 or None in given[1:] or None in made[1:]:
+        return "its channels, height and width are not fixed"
+    width, stride = int(given[3] or 0), conv.strides[1]
+    if width % FOLD or FOLD % stride:
+        return f"a width of {width} and a stride of {stride} do not go into blocks of {FOLD} columns"
+    if int(made[3] or 0) * stride != width:
+        return f"its output has {made[3]} columns, not {width // stride}"
+    return "" if conv.kernel != (1, 1) or stride != 1 else "a 1x1 convolution gains nothing"
+
+
+def _write(graph: Graph, node: onnx.NodeProto, conv: Conv, given: Sizes, made: Sizes) -> None:
+    channels, height, width = (int(v or 0) for v in given[1:])
+    outputs, rows, columns = (int(v or 0) for v in made[1:])
+    weight, low, high = folded(conv.weight, conv.strides[1], conv.pads[1], FOLD)
+    top, _, bottom, _ = conv.pads
+    pads = (top, -low, bottom, high)
+    act = activation_behind(graph, node.output[0])
+    chain = Chain(graph, node)
+    x = chain.nchw(chain.reshape(chain.nhwc(node.input[0]), [-1, height, width // FOLD, FOLD * channels]))
+    bias = conv.tiled(weight.shape[0] // outputs)
+    x = chain.conv(x, reshaped(conv, weight, bias, strides=(conv.strides[0], 1), pads=pads))
+    x = chain.reshape(chain.nhwc(chain.activation(x, act)), [-1, rows, columns, outputs])
+    chain.nchw(x, (act or node).output[0])
+    chain.write([node] if act is None else [node, act])
