@@ -86,7 +86,7 @@ def quantized_stage(
     float_model: onnx.ModelProto, recipe: QuantRecipe, material: Material, track: Track
 ) -> tuple[Quantized, Stage]:
     started = time.perf_counter()
-    result = quantize_model(float_model, material.calibration_feeds, recipe, track=track)
+    result = quantize_model(float_model, material.calibration_feeds, recipe, ids=material.calibration.ids, track=track)
     seconds = time.perf_counter() - started
     return result, artifact.describe("quantize", result.model, seconds, note=f"{result.int8_nodes} int8 nodes")
 

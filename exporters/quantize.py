@@ -1,9 +1,8 @@
 """Post-training quantization: plan where int8 goes, watch those tensors on real images, write the integer graph.
 
-    plan (placement) -> calibrate (one streaming pass, one image in memory) -> insert (qdq)
+    plan (placement) -> observe (calibration: one streaming pass, one image in memory) -> insert (qdq)
 
-Calibration runs the float model with the planned tensors as extra outputs and hands each to a calibrator of
-`exporters/calibrators`. Memory is that of one batch's activations, however many images there are.
+Only tensors that get a grid are observed. Memory is that of one batch's activations, however many images there are.
 Source: Jacob et al. 2018; Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference".
 Test: tests/test_quantize.py (oracle: ONNX Runtime's own quantize_static).
 """
@@ -16,16 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper
 
-from exporters import calibrators, placement, qdq
+from exporters import placement, qdq
 from exporters.artifact import RECIPE_KEY
+from exporters.calibration import Calibration, observe
 from exporters.graph import MODULE_KEY, get_meta, opset, set_meta
 from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
-from runtimes.session import open_session
 
 MIN_OPSET = 13
 """DequantizeLinear has a channel axis from opset 13 on."""
@@ -55,13 +52,17 @@ class QuantRecipe:
 
 @dataclass(frozen=True)
 class Quantized:
-    """An integer model with the ranges it stands on. `float_nodes` are (node, reason)."""
+    """An integer model with the ranges it stands on. `float_nodes` are (node, reason).
+
+    `calibration`: what the pass over the images saw; None where nothing could be int8.
+    """
 
     model: onnx.ModelProto
     recipe: QuantRecipe
     ranges: Ranges
     int8_nodes: int
     float_nodes: tuple[tuple[str, str], ...]
+    calibration: Calibration | None = None
 
 
 def quantize_model(
@@ -69,11 +70,13 @@ def quantize_model(
     feeds: Sequence[Tensors],
     recipe: QuantRecipe,
     *,
+    ids: Sequence[str] = (),
     threads: int | None = None,
     track: Track = silent,
 ) -> Quantized:
     """Quantize the float32 `model` on the batches `feeds` (name -> array, as the model's inputs want them).
 
+    `ids` (one for each batch) name the images in messages.
     Raises `BadInput` for a model that is quantized already, for no data, and for values that are not finite.
     A model in which nothing can be int8 comes back as it was, with zero `int8_nodes` and the reasons.
     """
@@ -82,10 +85,22 @@ def quantize_model(
     plan = placement.plan(model, recipe.exclude)
     if not plan.int8:
         return Quantized(model, recipe, {}, 0, plan.float_nodes)
-    ranges = calibrate(model, plan.observed, feeds, recipe.calibrator, threads=threads, track=track)
+    seen = observe(model, plan.observed, feeds, recipe.calibrator, ids=ids, threads=threads, track=track)
+    return on_ranges(model, recipe, seen.ranges, seen, plan)
+
+
+def on_ranges(
+    model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    ranges: Ranges,
+    calibration: Calibration | None = None,
+    plan: placement.Plan | None = None,
+) -> Quantized:
+    """Quantize the prepared float `model` on known `ranges`; they may hold more tensors than are needed."""
+    plan = plan or placement.plan(model, recipe.exclude)
     result = qdq.insert(model, plan, ranges, recipe.per_channel)
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
-    return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes)
+    return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes, calibration)
 
 
 def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
@@ -115,32 +130,9 @@ def calibrate(
     feeds: Sequence[Tensors],
     calibrator: str,
     *,
+    ids: Sequence[str] = (),
     threads: int | None = None,
     track: Track = silent,
 ) -> dict[str, tuple[float, float]]:
     """Range (low, high) of each of `tensors`, seen by the plug-in `calibrator` while `model` runs over `feeds`."""
-    if not len(feeds):
-        raise BadInput("calibration: no images; give at least one (100 or more are better)")
-    kind = plugins.load(calibrators, calibrator, "calibrator").Calibrator
-    watchers = {name: kind() for name in tensors}
-    session = open_session(_exposing(model, tensors), threads=threads)
-    for number, feed in enumerate(track(feeds, "calibrating")):
-        values = {**feed, **session(feed)}
-        for name, watcher in watchers.items():
-            if not np.isfinite(values[name].sum(dtype=np.float64)):
-                raise BadInput(
-                    f"calibration: tensor {name} is NaN or infinite on batch {number}; look at data and weights"
-                )
-            watcher.observe(values[name])
-    return {name: watcher.range() for name, watcher in watchers.items()}
-
-
-def _exposing(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of `model` with `tensors` as additional float outputs."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    shown = {v.name for v in [*copy.graph.output, *copy.graph.input]}
-    copy.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in shown
-    )
-    return copy
+    return observe(model, tensors, feeds, calibrator, ids=ids, threads=threads, track=track).ranges
