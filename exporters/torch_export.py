@@ -15,7 +15,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,33 @@ from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+
+Translation = Callable[..., Any]
+"""Takes what a torch operator takes, as ONNX values, and returns the values of the nodes that stand for it."""
+_translations: dict[str, Callable[[Any], Translation]] = {}
+
+
+def exports_as(operator: str) -> Callable[[Callable[[Any], Translation]], Callable[[Any], Translation]]:
+    """Say how the custom torch `operator` ("namespace::name") is written in ONNX, beside its definition.
+
+    The decorated function takes the operator set (`op.Conv(...)` adds a node) and returns the translation.
+    """
+
+    def register(make: Callable[[Any], Translation]) -> Callable[[Any], Translation]:
+        _translations[operator] = make
+        return make
+
+    return register
+
+
+def _translation_table() -> dict[Any, Translation]:
+    from onnxscript import opset18  # what torch's own translations are written in; the exporter raises all of it
+
+    table = {}
+    for operator, make in _translations.items():
+        namespace, _, name = operator.partition("::")
+        table[getattr(getattr(torch.ops, namespace), name).default] = make(opset18)
+    return table
 
 
 def export_module(
@@ -142,6 +170,7 @@ def _trace(
             dynamic_shapes=shapes,
             input_names=[input_name],
             output_names=output_names,
+            custom_translation_table=_translation_table(),
         )
     except Exception as error:
         raise BadInput(f"torch cannot export this network: {_cause(error)}") from error
