@@ -8,6 +8,7 @@
                                 float (N, C, H, W) goes to the network as it is
     x.npz                       array `x` or `images`, as above                       array `y` or `labels`
     digits                      1,797 digits, 8x8, built in                           0 to 9
+    shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
     random, random:N            normal noise; only when spelled, and the name says so none
 
 Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.arrays import read_npy, read_npz
+from edgecnn.figures import load_shapes
 from edgecnn.folders import scan
 from edgecnn.images import read_image
 from edgecnn.samples import Ready, Samples, split_off
@@ -33,7 +35,7 @@ from runtimes.base import Array, BadInput
 from runtimes.preprocess import Preprocess
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
-BUILT_IN = ("digits", "random")
+BUILT_IN = ("digits", "shapes", "random")
 ARRAYS = (".npz", ".npy")
 SPLITS = ("all", "train", "test")
 RANDOM_SAMPLES = 32
@@ -44,39 +46,49 @@ IMAGES, LABELS = ("x", "images"), ("y", "labels")
 
 
 def load_data(
-    spec: str | Path, preprocess: Ready, *, limit: int | None = None, split: str = "all", seed: int = 0
+    spec: str | Path,
+    preprocess: Ready,
+    *,
+    limit: int | None = None,
+    split: str = "all",
+    seed: int = 0,
+    task: str = "classification",
 ) -> Samples:
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
     `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
-    drawn with `seed` from all (a folder's first images would all be of its first class), in their order.
+    drawn with `seed` from all (a folder's first images would all be of its first class), in their order. `task` says
+    what `shapes` draws: one figure, or several with masks and boxes.
     """
     if split not in SPLITS:
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: must be at least 1")
-    samples = _load(str(spec), preprocess, split, seed)
+    samples = _load(str(spec), preprocess, split, seed, task)
     if limit is None or limit >= len(samples):
         return samples
     return samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
 
 
-def _load(spec: str, preprocess: Ready, split: str, seed: int) -> Samples:
+def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
     if spec == "random" or spec.startswith("random:"):
         return _random(spec, sample_shape(preprocess), seed)
     path = Path(spec)
-    if spec == "digits" or path.is_dir():
+    drawn = spec == "shapes" or spec.startswith("shapes:")
+    if spec == "digits" or drawn or path.is_dir():
         if not isinstance(preprocess, Preprocess):
             raise BadInput(f"{spec}: images do not fit samples of shape {list(preprocess)}; give float arrays as .npy")
+        if drawn:
+            return split_off(load_shapes(spec, preprocess, task), split)
         return split_off(_digits(preprocess), split) if spec == "digits" else _folder(path, preprocess, split)
     if path.suffix == ".npz":
         return split_off(_npz(path, preprocess), split)
     if path.suffix == ".npy":
         return split_off(from_array(str(path), read_npy(path), preprocess), split)
     if path.exists():
-        raise BadInput(f"{path}: unknown kind of data; give a folder of images, a .npz or .npy file, or `digits`")
+        raise BadInput(f"{path}: unknown kind of data; give a folder of images, a .npz or .npy file, digits or shapes")
     raise BadInput(
-        f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits or random"
+        f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits, shapes or random"
     )
 
 

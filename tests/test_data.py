@@ -178,7 +178,7 @@ def test_what_lies_beside_a_name_that_does_not_exist_is_suggested(
     (tmp_path / "images.npy").write_bytes(b"x")
     (tmp_path / "photox.txt").write_bytes(b"no data")
     monkeypatch.chdir(tmp_path)
-    rest = "give a folder of images, a .npz or .npy file, digits or random"
+    rest = "give a folder of images, a .npz or .npy file, digits, shapes or random"
     for name, near in [
         ("photoz/", "photos/"),
         (f"{tmp_path}/photo", f"{tmp_path}/photos/"),
@@ -248,7 +248,7 @@ def test_unlabelled_data_is_split_too_and_one_sample_cannot_be(tmp_path: Path) -
         ("digit", "digit: unknown data; did you mean digits"),
         (
             "/no/such/folder",
-            "^/no/such/folder: unknown data; give a folder of images, a .npz or .npy file, digits or random$",
+            "^/no/such/folder: unknown data; give a folder of images, a .npz or .npy file, digits, shapes or random$",
         ),
         (__file__, "unknown kind of data; give a folder"),
     ],

@@ -1,0 +1,159 @@
+"""What a network is worth on labelled images, and how sure one can be that another one is worth more or less.
+
+    Score        value, and `resample`: the value that a weighting of the images gives
+    Difference   reference - candidate on the same images, with a 95 % interval for other images of the same kind
+
+Two intervals, both paired (the images are the same, so that hard ones cancel):
+
+    bootstrap    draw N of the N images with replacement, R times; value of both on the same draw; the middle 95 %
+                 of the R differences (Efron 1979). For any metric.
+    score        for shares of right answers. With b images that only the reference answers right and c that only the
+                 candidate does, d = (b - c) / N, the interval is all D that a score test does not reject:
+
+                     |b - c - N D| <= 1.96 sqrt(N (2 q + D (1 - D)))     q: likeliest share of c, given D
+
+                 (Tango 1998, "Equivalence test and confidence interval for the difference in proportions for the
+                 paired-sample design"; at D = 0 it is McNemar's test.) It stays honest where b = c = 0: 30 images
+                 without a difference leave room for one of 11 points, which a bootstrap cannot see.
+
+Test: tests/test_scores.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from runtimes.base import Array, BadInput, Runner, Tensors
+
+Z = 1.959963984540054
+"""The normal distribution's 97.5 % point: two of them leave 95 % between."""
+RESAMPLES = 1000
+CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Score:
+    """`value` in 0..1 of the metric over `images`. `details`: further numbers by name, some of them by class.
+
+    `resample` maps weights (R, N), how often each image counts, to R values of the metric (NaN where it has none).
+    """
+
+    metric: str
+    value: float
+    images: int
+    details: Mapping[str, Any]
+    resample: Callable[[Array], Array]
+
+    @cached_property
+    def per_sample(self) -> Array:
+        """float64 (N,): the metric of each image alone; NaN where it has none (no object to be found)."""
+        eye = np.eye(self.images)
+        return np.concatenate([self.resample(eye[i : i + CHUNK]) for i in range(0, self.images, CHUNK)])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`value` with its 95 % interval `low` to `high`; `method` names how that was found."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+
+    def __neg__(self) -> Difference:
+        return Difference(-self.value, -self.high, -self.low, self.method)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "low": self.low, "high": self.high, "method": self.method}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`share` of answers, 0..1, that two networks give alike on `images` images without labels."""
+
+    share: float
+    images: int
+
+
+def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+    """reference.value - candidate.value with the percentile interval; raises `BadInput` for different images."""
+    same_images(reference, candidate)
+    order, found = np.random.default_rng(seed), []
+    for start in range(0, resamples, CHUNK):
+        rows = min(CHUNK, resamples - start)
+        weights = order.multinomial(reference.images, np.full(reference.images, 1 / reference.images), rows)
+        found.append(reference.resample(weights) - candidate.resample(weights))
+    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))
+    method = f"bootstrap over images, {resamples} resamples, seed {seed}, 95 %"
+    return Difference(reference.value - candidate.value, float(low), float(high), method)
+
+
+def same_images(reference: Score, candidate: Score) -> None:
+    if (reference.metric, reference.images) != (candidate.metric, candidate.images):
+        words = [f"{s.metric} of {s.images} images" for s in (reference, candidate)]
+        raise BadInput(f"difference: {words[0]} against {words[1]}; both must be measured on the same images")
+
+
+# ---------------------------------------------------------------------------------------------- shares of right answers
+def paired_shares(only_reference: int, only_candidate: int, images: int) -> Difference:
+    """Tango's interval for (only_reference - only_candidate) / images, the difference of two shares of right answers.
+
+    >>> d = paired_shares(0, 0, 30)
+    >>> round(d.low, 3), round(d.high, 3)
+    (-0.114, 0.114)
+    """
+    value = (only_reference - only_candidate) / images
+
+    def statistic(guess: float) -> float:
+        return score_statistic(only_reference, only_candidate, images, guess)
+
+    low = -1.0 if statistic(-1.0) <= Z else _root(lambda d: statistic(d) - Z, -1.0, value)
+    high = 1.0 if statistic(1.0) >= -Z else _root(lambda d: statistic(d) + Z, value, 1.0)
+    return Difference(value, low, high, "paired score interval (Tango 1998), 95 %")
+
+
+def score_statistic(b: int, c: int, n: int, guess: float) -> float:
+    """How many standard deviations b - c lies above what a difference of `guess` makes us expect."""
+    first = -b - c + (2 * n - b + c) * guess
+    root = math.sqrt(max(first * first + 8 * n * c * guess * (1 - guess), 0.0))
+    likeliest = (root - first) / (4 * n)
+    variance = n * (2 * likeliest + guess * (1 - guess))
+    apart = b - c - n * guess
+    if variance <= 0:
+        return math.copysign(math.inf, apart) if apart else 0.0
+    return apart / math.sqrt(variance)
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses 0 between `low` and `high`; 60 halvings are beyond float64."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+# ---------------------------------------------------------------------------------------------------- asking a network
+def answers(runner: Runner, feeds: Iterable[Tensors], names: Sequence[str]) -> Iterator[tuple[Array, ...]]:
+    """The outputs called `names` for each batch, in that order; found by place where the network calls them otherwise.
+
+    Raises `BadInput` when there are fewer of them.
+    """
+    for feed in feeds:
+        found = runner(feed)
+        if not set(names) <= set(found):
+            if len(found) < len(names):
+                have = f"{len(found)} output{'s' if len(found) != 1 else ''}"
+                raise BadInput(f"model: has {have}, {', '.join(names)} are needed; evaluate it as another task")
+            found = dict(zip(names, found.values(), strict=False))
+        yield tuple(np.asarray(found[name]) for name in names)
+
+
+def rows(feed: Tensors) -> int:
+    """Images in a batch."""
+    return len(next(iter(feed.values())))

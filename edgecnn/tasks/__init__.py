@@ -1,0 +1,17 @@
+"""One file, one task: what it means to be right, how two networks agree without labels, and what to learn from.
+
+Contract of a file (imports no torch at the top, so that an .onnx file is judged without it):
+
+    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]"
+    OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
+    WANTED: str                      what data without answers for it is told to bring
+    has_answers(samples)             whether labelled for this task
+    score(runner, samples, input_name, batch=32, track=silent) -> Score         raises BadInput without answers
+    drop(reference, candidate, seed=0) -> Difference                            reference's value - candidate's
+    agreement(reference, candidate, feeds, track=silent) -> Agreement           share of equal answers, no labels needed
+    answers(samples, picked)         what there is to learn of those samples, for the two below
+    augment(images, answers, order, flip) -> images, answers                    float32 (n, C, H, W), moved together
+    loss(module, images, answers, smoothing) -> torch scalar                    `module` in training mode
+
+`plugins.load(edgecnn.tasks, "segmentation", "task")` gives one. Test: tests/test_tasks_contract.py.
+"""

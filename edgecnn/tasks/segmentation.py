@@ -1,0 +1,144 @@
+"""One class for each pixel: mean intersection over union.
+
+    IoU_c = |truth = c and answer = c| / |truth = c or answer = c|          over all pixels of all images
+    mIoU  = mean of IoU_c over the classes that occur in the truth or in an answer
+
+The answer is the largest of `logits` (N, classes, H, W) at a pixel, the first one of equals, as a device would take it;
+a pixel with NaN or infinity has no class and counts against all. Pixels whose truth is 255 count for nothing.
+Source: Everingham et al. 2015, PASCAL VOC; Long et al. 2015, section 5. Test: tests/test_task_segmentation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecnn import scores
+from edgecnn.moves import flip_images, flips, shift_images, shifts
+from edgecnn.samples import IGNORE, Samples
+from edgecnn.scores import Agreement, Difference, Score
+from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+METRIC = "mIoU"
+OUTPUTS = ("logits",)
+WANTED = "give images/ and masks/ with PNGs of class indices, or x and masks in an .npz"
+
+
+def has_answers(samples: Samples) -> bool:
+    return samples.masks is not None
+
+
+def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, track: Track = silent) -> Score:
+    """mIoU of `runner` on `samples` with masks; `details`: `pixel_accuracy`, `iou` by class (None: does not occur)."""
+    if samples.masks is None:
+        raise BadInput(f"{samples.name}: has no masks; {WANTED}")
+    both, truth, answer = counts_of(runner, samples, track(samples.feeds(input_name, batch), "evaluating"))
+
+    def resample(weights: Array) -> Array:
+        return mean_of_known(iou(*(weights @ counts for counts in (both, truth, answer))))
+
+    by_class = iou(both.sum(0), truth.sum(0), answer.sum(0))
+    if np.isnan(by_class).all():
+        raise BadInput(f"{samples.name}: every pixel is 255 (not to be looked at); check the masks")
+    names = samples.class_names or [str(i) for i in range(len(by_class))]
+    details = {
+        "pixel_accuracy": float(both.sum() / truth.sum()),
+        "iou": {n: None if np.isnan(v) else float(v) for n, v in zip(names, by_class, strict=False)},
+    }
+    return Score(METRIC, float(np.nanmean(by_class)), len(both), details, resample)
+
+
+def counts_of(runner: Runner, samples: Samples, feeds: Any) -> tuple[Array, Array, Array]:
+    """(both, truth, answer), each int64 (N, classes): pixels of a class in both, in the mask, and in the answer."""
+    assert samples.masks is not None
+    found: list[tuple[Array, Array, Array]] = []
+    for (logits,) in scores.answers(runner, feeds, OUTPUTS):
+        for given in logits:
+            found.append(counts(given, samples.masks[len(found)], samples.ids[len(found)]))
+    both, truth, answer = (np.stack(part) for part in zip(*found, strict=True))
+    return both, truth, answer
+
+
+def counts(logits: Array, mask: Array, name: str = "image") -> tuple[Array, Array, Array]:
+    """The three counts of one image from logits (classes, H, W) and its mask (H, W), which is `name`'s."""
+    if logits.ndim != 3 or logits.shape[1:] != mask.shape:
+        raise BadInput(
+            f"output: is {list(logits.shape)} for one image; mIoU needs (classes, {mask.shape[0]}, {mask.shape[1]})"
+        )
+    classes, looked = len(logits), mask != IGNORE
+    wanted, given = mask[looked].astype(np.int64), answer_of(logits)[looked]
+    if wanted.size and wanted.max() >= classes:
+        raise BadInput(
+            f"{name}: its mask has class {wanted.max()}, unknown to a network with {classes}; check the data"
+        )
+    both = np.bincount(wanted[wanted == given], minlength=classes)
+    return both, np.bincount(wanted, minlength=classes), np.bincount(given, minlength=classes + 1)[:classes]
+
+
+def answer_of(logits: Array) -> Array:
+    """int64 (H, W): the class at each pixel of logits (classes, H, W); `classes`, which is none, for NaN and Inf."""
+    return np.asarray(np.where(np.isfinite(logits).all(axis=0), logits.argmax(0), len(logits)))
+
+
+def iou(both: Array, truth: Array, answer: Array) -> Array:
+    """Intersection over union of pixel counts; NaN for what occurs on neither side."""
+    union = truth + answer - both
+    return np.asarray(np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0))
+
+
+def mean_of_known(values: Array) -> Array:
+    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
+
+
+def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+    """mIoU lost by `candidate`, with the bootstrap interval over images."""
+    return scores.bootstrap(reference, candidate, seed)
+
+
+def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:
+    """Share of pixels with the same class; NaN and infinity agree with nothing."""
+    same = pixels = images = 0
+    for feed in track(feeds, "comparing"):
+        ((a,),) = scores.answers(reference, [feed], OUTPUTS)
+        ((b,),) = scores.answers(candidate, [feed], OUTPUTS)
+        if a.ndim != 4 or a.shape != b.shape:
+            raise BadInput(f"output: is {list(a.shape)} against {list(b.shape)}; masks of one size are needed")
+        finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+        same += int((finite & (a.argmax(1) == b.argmax(1))).sum())
+        pixels, images = pixels + finite.size, images + len(a)
+    return Agreement(same / pixels, images)
+
+
+# ------------------------------------------------------------------------------------------------------------- learning
+def answers(samples: Samples, picked: Array) -> Array:
+    assert samples.masks is not None
+    return np.stack([samples.masks[int(i)] for i in picked])
+
+
+def augment(images: Array, masks: Array, order: np.random.Generator, flip: bool) -> tuple[Array, Array]:
+    """Images and masks moved together by up to 1/16 of their size and, where `flip` allows, half of them mirrored."""
+    moves = shifts(images.shape, order)
+    images, masks = shift_images(images, *moves), shift_images(masks, *moves)
+    if not flip:
+        return images, masks
+    chosen = flips(len(images), order)
+    return flip_images(images, chosen), flip_images(masks, chosen)
+
+
+def loss(module: nn.Module, images: torch.Tensor, masks: Array, smoothing: float) -> torch.Tensor:
+    """Cross-entropy, the mean over all pixels that count."""
+    import torch
+    from torch.nn import functional
+
+    wanted = torch.from_numpy(masks.astype(np.int64))
+    return functional.cross_entropy(module(images), wanted, ignore_index=IGNORE, label_smoothing=smoothing)

@@ -1,0 +1,59 @@
+"""Moved pictures are where numpy's own padding puts them, and boxes follow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecnn.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
+from edgecnn.samples import Target
+
+
+def test_a_shift_is_a_cut_from_the_padded_image() -> None:
+    images = np.random.default_rng(0).standard_normal((40, 2, 32, 48)).astype(np.float32)
+    down, right = shifts(images.shape, np.random.default_rng(1))
+    assert (down.min(), down.max(), right.min(), right.max()) == (-2, 2, -3, 3)
+    for image, moved, y, x in zip(images, shift_images(images, down, right), down, right, strict=True):
+        padded = np.pad(image, ((0, 0), (2, 2), (3, 3)), mode="edge")
+        assert np.array_equal(moved, padded[:, 2 + y : 34 + y, 3 + x : 51 + x])
+
+
+def test_small_images_are_not_moved() -> None:
+    down, right = shifts((9, 3, 15, 15), np.random.default_rng(0))
+    assert not down.any()
+    assert not right.any()
+
+
+def test_masks_have_no_channels() -> None:
+    masks = np.random.default_rng(0).integers(0, 9, (5, 32, 32))
+    moves = shifts((5, 1, 32, 32), np.random.default_rng(0))
+    assert np.array_equal(shift_images(masks, *moves), shift_images(masks[:, None], *moves)[:, 0])
+    assert np.array_equal(flip_images(masks, np.array([1, 0, 0, 0, 1], bool))[4], masks[4, :, ::-1])
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    assert 400 < flips(1000, np.random.default_rng(0)).sum() < 600
+
+
+def test_boxes_are_cut_at_the_edge_and_left_out_when_almost_gone() -> None:
+    boxes = np.array([[2, 2, 10, 10], [0, 8, 4, 12], [26, 10, 32, 14]], np.float32)
+    target = Target.of(boxes, np.array([0, 1, 2]), np.array([False, True, False]))
+    moved = shift_target(target, 1, 3, (20, 32))
+    assert moved.boxes.tolist() == [[0, 1, 7, 9], [0, 7, 1, 11], [23, 9, 29, 13]]  # a quarter of the second is left
+    assert moved.labels.tolist() == [0, 1, 2]
+    assert shift_target(target, 0, 4, (20, 32)).labels.tolist() == [0, 2]
+    assert shift_target(target, 0, 4, (20, 32)).crowd.tolist() == [False, False]
+    assert shift_target(target, 0, -3, (20, 32)).boxes[2].tolist() == [29, 10, 32, 14]
+
+
+def test_mirrored_boxes() -> None:
+    target = Target.of(np.array([[2, 3, 10, 12]]), np.array([1]))
+    assert flip_target(target, 32).boxes.tolist() == [[22, 3, 30, 12]]
+    assert flip_target(flip_target(target, 32), 32).boxes.tolist() == target.boxes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"), [([0, 0, 3, 2], 6), ([3, 0, 0, 2], 0), ([1, 1, 1, 5], 0), ([4, 4, 2, 2], 0)]
+)
+def test_area(box: list[int], pixels: int) -> None:
+    assert area(np.array([box], np.float32)).tolist() == [pixels]

@@ -1,0 +1,96 @@
+"""Every file in edgecnn/tasks keeps the folder's contract, and none of them imports torch to judge an .onnx file."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgecnn.tasks
+from edgecnn.data import load_data
+from edgecnn.scores import Agreement, Difference, Score
+from edgecnn.spec import unit_range
+from runtimes import plugins
+from runtimes.base import Array, BadInput, Tensors
+
+TASKS = plugins.names(edgecnn.tasks)
+SIDE = 16
+READY = unit_range(SIDE, SIDE)
+
+
+def blind(name: str) -> object:
+    """A network that gives the same answer to everything, in the form that the task asks for."""
+
+    def run(feeds: Tensors) -> dict[str, Array]:
+        n = len(feeds["x"])
+        if name == "classification":
+            return {"logits": np.tile(np.array([1.0, 0, 0]), (n, 1))}
+        if name == "segmentation":
+            return {"logits": np.tile(np.array([1.0, 0, 0, 0])[:, None, None], (n, 1, SIDE, SIDE))}
+        box = np.tile(np.array([4, 4, 12, 12], np.float32), (n, 1))
+        return {"boxes": box, "scores": np.full(n, 0.9), "labels": np.zeros(n, int), "image": np.arange(n)}
+
+    return run
+
+
+def test_the_tasks() -> None:
+    assert TASKS == ["classification", "detection", "segmentation"]
+    with pytest.raises(BadInput, match="segmentatoin: unknown task; did you mean segmentation"):
+        plugins.load(edgecnn.tasks, "segmentatoin", "task")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_contract(name: str) -> None:
+    task = plugins.load(edgecnn.tasks, name, "task")
+    samples = load_data("shapes:12", READY, task=name)
+    assert task.has_answers(samples)
+    assert not task.has_answers(samples.without_answers())
+    found = task.score(blind(name), samples, "x", batch=5)
+    assert isinstance(found, Score)
+    assert (found.metric, found.images, len(found.per_sample)) == (task.METRIC, 12, 12)
+    assert 0 <= found.value < 1
+    whole = found.resample(np.ones((1, 12)))
+    assert whole == pytest.approx(found.value, abs=1e-9)  # pycocotools divides by a count plus 2e-16
+    drop = task.drop(found, found)
+    assert isinstance(drop, Difference)
+    assert drop.value == 0
+    assert drop.low <= 0 <= drop.high
+    same = task.agreement(blind(name), blind(name), samples.without_answers().feeds("x", 5))
+    assert same == Agreement(1.0, 12)
+    with pytest.raises(BadInput, match=task.WANTED.split(",")[0].replace("(", r"\(").replace(")", r"\)")):
+        task.score(blind(name), samples.without_answers(), "x")
+    for call in ("answers", "augment", "loss"):
+        assert inspect.getdoc(getattr(task, call)) or call == "answers"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_progress_goes_through_track(name: str) -> None:
+    task, seen = plugins.load(edgecnn.tasks, name, "task"), []
+
+    def track(items: object, label: str) -> object:
+        seen.append((label, len(items)))  # type: ignore[arg-type]
+        return items
+
+    samples = load_data("shapes:7", READY, task=name)
+    task.score(blind(name), samples, "x", 2, track)
+    task.agreement(blind(name), blind(name), samples.feeds("x", 3), track)
+    assert seen == [("evaluating", 4), ("comparing", 3)]
+
+
+def test_no_task_imports_torch() -> None:
+    script = (
+        "import sys, edgecnn.tasks, numpy as np; from runtimes import plugins; from edgecnn.data import load_data\n"
+        "from edgecnn.spec import unit_range\n"
+        "for n in plugins.names(edgecnn.tasks): plugins.load(edgecnn.tasks, n, 'task')\n"
+        "from edgecnn.tasks import detection as t\n"
+        "z = np.zeros(0); run = lambda f: dict(boxes=np.zeros((0, 4)), scores=z, labels=z, image=z)\n"
+        "t.score(run, load_data('shapes:3', unit_range(16, 16), task='detection'), 'x')\n"
+        "print('torch' in sys.modules, 'onnx' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, timeout=60)
+    assert done.stdout == "False False\n", done.stderr
