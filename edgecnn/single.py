@@ -15,12 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgecnn.opened import refuse_bundle
 from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.base import Kept, PassResult
 from exporters.graph import free_inputs
 from exporters.load import load_model, save_model
-from runtimes.base import BadInput, CheckFailed, Inconclusive
+from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
 from runtimes.files import check_output
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session, random_feeds
@@ -145,18 +147,24 @@ def prove(
     before: onnx.ModelProto, after: onnx.ModelProto, name: str, input_shape: ShapeText | None = None, seed: int = 0
 ) -> ParityReport:
     """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN."""
-    sessions = [open_session(model, optimize=False) for model in (before, after)]
-    inputs = sessions[0].inputs
-    sizes = parse_shapes(input_shape, [info.name for info in inputs])
-    feeds = [random_feeds(inputs, 1, seed + i, sizes) for i in range(IMAGES)]
-    parity = compare(sessions[0], sessions[1], feeds)
-    if parity.nonfinite and compare(sessions[0], sessions[0], feeds).nonfinite:
+    feeds, answers = _answers(before, input_shape, seed)
+    if any(value.dtype.kind == "f" and not np.isfinite(value).all() for out in answers for value in out.values()):
         raise Inconclusive(
             f"{name}: gives NaN or Inf on random inputs, so nothing can be proven; use real data with `edgecnn check`"
         )
-    single = all(info.dtype == "float32" for info in sessions[0].outputs)
+    known = iter(answers)
+    parity = compare(lambda _: next(known), open_session(after, optimize=False), feeds)
+    single = all(value.dtype == np.float32 for value in answers[0].values())
     limit = FLOAT32_SNR_DB if single else OTHER_SNR_DB
     try:
         return parity.require(snr_db=limit)
     except CheckFailed as error:
         raise CheckFailed(f"{name}: the result computes something else, nothing was written ({error})") from error
+
+
+def _answers(model: onnx.ModelProto, input_shape: ShapeText | None, seed: int) -> tuple[list[Tensors], list[Tensors]]:
+    """(`IMAGES` seeded feeds, what `model` makes of each); its session is gone before another one is opened."""
+    session = open_session(model, optimize=False)
+    sizes = parse_shapes(input_shape, [info.name for info in session.inputs])
+    feeds: list[Tensors] = [random_feeds(session.inputs, 1, seed + i, sizes) for i in range(IMAGES)]
+    return feeds, [session(feed) for feed in feeds]

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 
@@ -123,19 +123,25 @@ def write_external(model: onnx.ModelProto, data: Path) -> onnx.ModelProto:
 
     `model` is not edited, and its large tensors are never copied: that is the point of the format.
     """
+    large = {tensor.name for tensor in model.graph.initializer if len(tensor.raw_data) >= SMALLEST_BYTES}
+    with replace_whole(data) as temporary, open(temporary, "wb") as stream:
+        return split(model, large, stream, data.name)
+
+
+def split(model: onnx.ModelProto, names: Collection[str], stream: BinaryIO, location: str) -> onnx.ModelProto:
+    """Write the bytes of the initializers `names` to `stream`; returns a model that finds them in file `location`."""
     slim = onnx.ModelProto()
     copy_fields(model, slim, skip=("graph",))
     copy_fields(model.graph, slim.graph, skip=("initializer",))
-    with replace_whole(data) as temporary, open(temporary, "wb") as stream:
-        for tensor in model.graph.initializer:
-            target = slim.graph.initializer.add()
-            if len(tensor.raw_data) < SMALLEST_BYTES:
-                target.CopyFrom(tensor)
-                continue
-            copy_fields(tensor, target, skip=("raw_data",))
-            stream.write(b"\0" * (-stream.tell() % ALIGNMENT_BYTES))
-            _point(target, data.name, stream.tell(), len(tensor.raw_data))
-            stream.write(tensor.raw_data)
+    for tensor in model.graph.initializer:
+        target = slim.graph.initializer.add()
+        if tensor.name not in names:
+            target.CopyFrom(tensor)
+            continue
+        copy_fields(tensor, target, skip=("raw_data",))
+        stream.write(b"\0" * (-stream.tell() % ALIGNMENT_BYTES))
+        _point(target, location, stream.tell(), len(tensor.raw_data))
+        stream.write(tensor.raw_data)
     return slim
 
 

@@ -9,12 +9,13 @@ Test: tests/test_probe.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
+from exporters.apart import GRAPH, apart
 from exporters.sandbox import MEMORY_MB, ChildFailed, run_in_child
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.session import open_session, random_feeds
@@ -41,37 +42,34 @@ def probe(
     With `finite=False` only running counts, not what comes out, unless `repeatable` still wants two runs to agree.
     Symbolic sizes other than the batch must be given by `input_shapes`.
     """
-    data = to_bytes(model, name)
     shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
-    options = {"input_shapes": shapes, "seed": seed, "finite": finite, "repeatable": repeatable or finite}
-    try:
-        run_in_child("exporters.probe:child", data, options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(data))
-    except ChildFailed as error:
-        raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
-    except BadInput as error:
-        raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
+    options: dict[str, Any] = {
+        "input_shapes": shapes,
+        "seed": seed,
+        "finite": finite,
+        "repeatable": repeatable or finite,
+    }
+    target = "exporters.probe:child"
+    with apart(model, name) as (folder, size):
+        options["folder"] = str(folder)
+        try:
+            run_in_child(target, b"", options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(size))
+        except ChildFailed as error:
+            raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
+        except BadInput as error:
+            raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
 
 
-def to_bytes(model: onnx.ModelProto, name: str) -> bytes:
-    """`model` as bytes; raises `BadInput` above protobuf's limit of 2 GiB."""
-    try:
-        return bytes(model.SerializeToString())
-    except (ValueError, EncodeError) as error:
-        raise BadInput(
-            f"{name}: larger than 2 GiB, which no ONNX tool takes in one piece; split the network"
-        ) from error
-
-
-def room_mb(data: bytes) -> int:
-    """Address space for a child that holds the model `data`: what the tools need, and room for eight copies of it."""
-    return MEMORY_MB + 8 * (len(data) >> 20)
+def room_mb(size_bytes: int) -> int:
+    """Address space for a child that holds a model of that size: what the tools need, and room for eight copies."""
+    return MEMORY_MB + 8 * (size_bytes >> 20)
 
 
 def child(
-    data: bytes, input_shapes: dict[str, list[int]], seed: int, finite: bool, repeatable: bool
+    data: bytes, folder: str, input_shapes: dict[str, list[int]], seed: int, finite: bool, repeatable: bool
 ) -> tuple[bytes, dict[str, Any]]:
-    """What runs in the child process."""
-    session = open_session(data, optimize=False)
+    """What runs in the child process; `data` is not used."""
+    session = open_session(Path(folder) / GRAPH, optimize=False, subject="model")
     feeds = random_feeds(session.inputs, seed=seed, sizes={k: tuple(v) for k, v in input_shapes.items()})
     first = dict(session(feeds))
     if repeatable:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from exporters import sandbox
 from exporters.sandbox import ChildFailed, run_in_child
 from runtimes.base import BadInput, Unavailable
 
@@ -204,3 +205,29 @@ def test_modules_of_the_current_folder_are_not_imported(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     _, answer = call("imported", name="json")
     assert not answer["file"].startswith(str(tmp_path))
+
+
+# --------------------------------------------------------------------------------------------------------- phases
+def phases(data: bytes, last_s: float) -> Answer:
+    sandbox.enter("first", 0.5)
+    sandbox.enter("second", last_s)
+    while True:  # the alarm needs no help of the interpreter, but a test should not depend on C++ code that hangs
+        time.sleep(0.05)
+
+
+@posix
+def test_a_phase_has_its_own_limit_and_is_named() -> None:
+    with pytest.raises(ChildFailed, match=r"^it takes longer than 0\.7 s$") as caught:
+        call("phases", last_s=0.7)
+    assert caught.value.phase == "second"
+    with pytest.raises(ChildFailed, match=r"^it takes longer than 1\.5 s$") as caught:
+        call("phases", timeout_s=1.5, last_s=0)
+    assert caught.value.phase == "second", "without a limit of its own it has that of the job"
+    with pytest.raises(ChildFailed) as caught:
+        call("die", number=int(signal.SIGKILL))
+    assert caught.value.phase == ""
+
+
+def test_outside_a_child_a_phase_is_nothing() -> None:
+    sandbox.enter("first", 0.01)
+    time.sleep(0.05)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
+from exporters.apart import apart
 from exporters.base import PassResult
 from exporters.graph import MODULE_KEY, copy_model, get_meta, op_counts, set_meta
 from exporters.passes import simplify
@@ -261,7 +262,8 @@ WRONG = {
 
 
 def child(model: onnx.ModelProto) -> dict[str, object]:
-    return simplify.child(model.SerializeToString(), {}, seed=0)[1]
+    with apart(model, "model") as (folder, size):
+        return simplify.child(b"", str(folder), size, {}, seed=0)[1]
 
 
 @pytest.mark.parametrize(("wrong", "reason"), WRONG.values(), ids=WRONG)
@@ -279,7 +281,6 @@ def test_reason_and_given_graph_come_back(monkeypatch: pytest.MonkeyPatch) -> No
     def crash(*_: object, **__: object) -> None:
         raise ChildFailed("its process was killed by SIGSEGV")
 
-    monkeypatch.setattr(simplify, "probe", lambda *_, **__: None)
     monkeypatch.setattr(simplify, "run_in_child", crash)
     result = run(build())
     assert result.model == build()

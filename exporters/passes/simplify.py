@@ -1,30 +1,34 @@
 """Remove what a graph does not need (constant shape arithmetic, no-ops, repeated work) with onnxsim, and prove it.
 
-    probe -> child: onnxsim -> checker -> both graphs on seeded inputs -> names and metadata put back
+    child: one run -> onnxsim -> checker -> both graphs on seeded inputs -> names and metadata put back
 
 The only file that calls onnxsim. It gets a checked model in memory, never a path (its external-data reader copies
 foreign files), in a child process, because it crashes on some valid graphs, prints to stdout and imports torch. It is
-told to leave BatchNormalization alone: that fold is ours (`fold_batchnorm`). A result that differs from the given graph
-by more than the graph's own float noise, has other inputs or outputs, or is much larger is thrown away, and `kept` says
-why. Source: https://github.com/onnxsim/onnxsim. Test: tests/test_simplify.py.
+told to leave BatchNormalization alone: that fold is ours (`fold_batchnorm`). Large weights it never sees (`apart`). A
+result that differs from the given graph by more than the graph's own float noise, has other inputs or outputs, or is
+more than 1.5 times as large is thrown away, and `kept` says why. Source: https://github.com/onnxsim/onnxsim.
+Test: tests/test_simplify.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from exporters.apart import GRAPH, apart, as_inputs, attach, read_graph
 from exporters.base import Change, Kept, PassResult
 from exporters.external import copy_fields
-from exporters.graph import copy_model, copy_tensor, get_meta, label, opset, set_meta
+from exporters.graph import captured_names, copy_model, copy_tensor, get_meta, label, opset, set_meta
 from exporters.load import check_model, first_sentence
-from exporters.probe import Shapes, probe, room_mb, to_bytes
-from exporters.sandbox import ChildFailed, run_in_child
+from exporters.probe import TIMEOUT_S as PROBE_S
+from exporters.probe import Shapes, room_mb
+from exporters.sandbox import ChildFailed, enter, run_in_child
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.parity import compare
 from runtimes.session import Session, open_session, random_feeds
@@ -33,6 +37,9 @@ GROWTH_LIMIT = 1.5
 """A folded constant may be larger than its recipe; a result this many times larger is not simpler."""
 
 GROWTH_FREE_BYTES = 4096
+
+PROBE = "probe"
+"""The child's first phase: what goes wrong in it is the given model's fault."""
 
 NOISE_MARGIN_DB = 20.0
 SNR_CEILING_DB = 90.0
@@ -58,19 +65,29 @@ def run(
     Raises `BadInput` naming `name` when the given model itself cannot run. `input_shapes` (input name -> shape) is
     only for the random inputs of the proof, for symbolic sizes other than the batch.
     """
-    probe(model, name, input_shapes=input_shapes, seed=seed, finite=False, memory_mb=memory_mb)
-    data = to_bytes(model, name)
-    options = {"input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()}, "seed": seed}
-    target, room = "exporters.passes.simplify:child", memory_mb or room_mb(data)
-    try:
-        found, notes = run_in_child(target, data, options, timeout_s=timeout_s, memory_mb=room)
-    except ChildFailed as error:
-        found, notes = b"", {"worse": f"onnxsim failed: {error}"}
+    shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
+    with apart(model, name) as (folder, size):
+        options = {"folder": str(folder), "size_bytes": size, "input_shapes": shapes, "seed": seed}
+        found, notes = _in_child(name, {**options, "timeout_s": timeout_s}, memory_mb or room_mb(size))
     if "worse" in notes:
         return PassResult(copy_model(model), kept=(Kept("graph", notes["worse"]),))
     result = onnx.ModelProto.FromString(found)
+    attach(result, model.graph.initializer)
     changes = tuple(_changes(model, result))
     return PassResult(result if changes else copy_model(model), changes)
+
+
+def _in_child(name: str, options: Mapping[str, Any], room: int) -> tuple[bytes, dict[str, Any]]:
+    """What `child` answers. A given model that does not survive its own run is `BadInput`, onnxsim's failure is not."""
+    target = "exporters.passes.simplify:child"
+    try:
+        return run_in_child(target, b"", options, timeout_s=options["timeout_s"] + PROBE_S, memory_mb=room)
+    except ChildFailed as error:
+        if error.phase == PROBE:
+            raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
+        return b"", {"worse": f"onnxsim failed: {error}"}
+    except BadInput as error:
+        raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
 
 
 def _changes(before: onnx.ModelProto, after: onnx.ModelProto) -> Iterator[Change]:
@@ -97,21 +114,34 @@ class _Worse(Exception):
     """The simplified graph may not replace the given one; the message says why."""
 
 
-def child(data: bytes, input_shapes: dict[str, list[int]], seed: int) -> tuple[bytes, dict[str, Any]]:
-    """What runs in the child process: the simplified and proven model, or why there is none."""
+def child(
+    data: bytes, folder: str, size_bytes: int, input_shapes: dict[str, list[int]], seed: int, timeout_s: float = 0
+) -> tuple[bytes, dict[str, Any]]:
+    """What runs in the child process: the simplified and proven model, or why there is none. `data` is not used.
+
+    Raises `BadInput` for a model that cannot run as it was given.
+    """
+    home, shapes = Path(folder), {k: tuple(v) for k, v in input_shapes.items()}
+    enter(PROBE, PROBE_S)
+    reference = open_session(home / GRAPH, optimize=False, subject="model")
+    reference(random_feeds(reference.inputs, seed=seed, sizes=shapes))
+    enter("onnxsim", timeout_s)
     try:
-        found = _simplified(onnx.ModelProto.FromString(data)).SerializeToString(deterministic=True)
-        if len(found) > GROWTH_LIMIT * len(data) + GROWTH_FREE_BYTES:
-            raise _Worse(f"onnxsim makes {len(found):,} bytes of {len(data):,}")
-        _prove(data, found, {k: tuple(v) for k, v in input_shapes.items()}, seed)
+        found = _simplified(read_graph(home)).SerializeToString(deterministic=True)
+        added = len(found) - (home / GRAPH).stat().st_size
+        if added > (GROWTH_LIMIT - 1) * size_bytes + GROWTH_FREE_BYTES:
+            raise _Worse(f"onnxsim makes {size_bytes + added:,} bytes of {size_bytes:,}")
+        (home / "found.onnx").write_bytes(found)
+        _prove(reference, home / "found.onnx", shapes, seed)
     except _Worse as reason:
         return b"", {"worse": str(reason)}
     return found, {}
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` (edited: it is this process's own copy, and may fill half of its memory) after onnxsim, and valid."""
-    defaults = take_defaults(model)
+    """`model` (edited: it is this process's own copy) after onnxsim, and valid; hidden weights still lie apart."""
+    defaults, inputs = take_defaults(model), len(model.graph.input)
+    hidden = as_inputs(model)
     result = restore(_onnxsim(model), model, defaults)
     if not result.graph.node:
         raise _Worse("nothing but constants would be left")
@@ -119,17 +149,27 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         check_model(result, "simplified graph")
     except BadInput as error:
         raise _Worse(f"onnxsim's graph is not valid: {error}") from error
+    del result.graph.input[inputs:]
+    read = {name for node in result.graph.node for name in (*node.input, *captured_names(node))}
+    result.graph.initializer.extend(tensor for tensor in hidden if tensor.name in read)
     return result
 
 
-def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
-    # It imports torch where it can, which costs a second and 180 MB, and uses none of it to simplify: None in
-    # sys.modules makes `import torch` fail as it does on machines without torch.
+def preload() -> Any:
+    """onnxsim, without the torch that it imports where it can: a second and 180 MB, none of it used to simplify.
+
+    None in sys.modules makes `import torch` fail as it does on machines without torch. For child processes only.
+    """
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     import onnxsim
 
+    return onnxsim
+
+
+def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
+    tool = preload()
     try:
-        result, _ = onnxsim.simplify(model, check_n=0, skip_fuse_bn=True)
+        result, _ = tool.simplify(model, check_n=0, skip_fuse_bn=True)
     except Exception as error:
         raise _Worse(f"onnxsim failed: {first_sentence(error)}") from error
     return result if isinstance(result, onnx.ModelProto) else onnx.ModelProto()
@@ -187,10 +227,10 @@ def _restore_nodes(result: onnx.ModelProto, given: onnx.ModelProto) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- the proof
-def _prove(given: bytes, found: bytes, shapes: Shapes, seed: int) -> None:
+def _prove(reference: Session, found: Path, shapes: Shapes, seed: int) -> None:
     """Raise `_Worse` unless both graphs give the same numbers, within the noise that the given one has itself."""
     try:
-        reference, candidate = open_session(given, optimize=False), open_session(found, optimize=False)
+        candidate = open_session(found, optimize=False, subject="simplified graph")
         batches = list(_batches(reference, shapes, seed))
         report = compare(reference, candidate, batches)
         if report.snr_db >= SNR_CEILING_DB:
