@@ -66,7 +66,9 @@ def hideable(model: onnx.ModelProto) -> set[str]:
 
 
 def read_graph(folder: Path) -> onnx.ModelProto:
-    return onnx.ModelProto.FromString((folder / GRAPH).read_bytes())
+    model = onnx.ModelProto()
+    model.ParseFromString((folder / GRAPH).read_bytes())
+    return model
 
 
 def as_inputs(model: onnx.ModelProto) -> list[onnx.TensorProto]:
