@@ -19,6 +19,9 @@ from runtimes.base import Array
 MODULE_KEY = "edgecnn.module"
 """Node metadata: the path of the PyTorch module that the node came from, e.g. `layer1.0.conv1`."""
 
+ABSORBED_KEY = "edgecnn.absorbed"
+"""Node metadata: the names of the nodes that were folded into this one, one a line, in the order of folding."""
+
 
 class Graph:
     """An editable copy of `model` (main graph only) with `producer`, `consumers` and `initializers` indices."""

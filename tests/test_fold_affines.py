@@ -1,0 +1,1 @@
+"""exporters/fold: affines (cases follow)."""

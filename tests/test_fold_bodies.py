@@ -1,0 +1,1 @@
+"""exporters/fold: bodies (cases follow)."""

@@ -1,0 +1,1 @@
+"""exporters/fold: constants (cases follow)."""

@@ -1,0 +1,1 @@
+"""exporters/fold: front (cases follow)."""
