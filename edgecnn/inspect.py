@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.inspection import Inspection
+from edgecnn.layer_table import layer_table
 from edgecnn.onnx_numbers import Numbers
+from edgecnn.onnx_table import parts
 from edgecnn.opened import is_model_file, read_model
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput
@@ -57,6 +59,7 @@ def inspect_model(
         outputs=tuple(map(_info, model.graph.output)),
         ops=op_counts(model),
         layers=layers,
+        table=layer_table(numbers.sizes(free[0].name) if free else None, parts(numbers)),
         stages=read_stages(model),
         metadata={key: value for key, value in get_meta(model).items() if key != STAGES_KEY},
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.layer_table import Table
 from runtimes.feeds import TensorInfo
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Counts of one model for one input. `macs` and `activation_bytes` are None where shapes cannot be known."""
+    """Counts of one model for one input; `layers` has every operator, `table` the lines that a textbook prints.
+
+    `macs` and `activation_bytes` are None where shapes cannot be known.
+    """
 
     model: str
     kind: str
@@ -45,6 +49,7 @@ class Inspection:
     outputs: tuple[TensorInfo, ...]
     ops: Mapping[str, int]
     layers: tuple[Layer, ...]
+    table: Table
     stages: tuple[Stage, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,4 +59,4 @@ class Inspection:
         return f"{self.model}: {self.params:,} parameters, {macs} MACs (one multiply-add each) for one input."
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "stages": [stage.to_dict() for stage in self.stages]}
+        return {**asdict(self), "table": self.table.to_dict(), "stages": [stage.to_dict() for stage in self.stages]}

@@ -83,8 +83,8 @@ class Numbers:
 
     # ------------------------------------------------------------------------------------------------------- pieces
     def _layer(self, node: onnx.NodeProto) -> Layer:
-        output = self._sizes(node.output[0])
-        macs = node_macs(node.op_type, [self._sizes(name) for name in node.input], output)
+        output = self.sizes(node.output[0])
+        macs = node_macs(node.op_type, [self.sizes(name) for name in node.input], output)
         params = sum(self._elements(name) for name in self._weights(node))
         return Layer(node.name, node.op_type, get_meta(node).get(MODULE_KEY, ""), output, params, macs)
 
@@ -126,7 +126,8 @@ class Numbers:
         fused = node.op_type == "DequantizeLinear" or (reader is not None and reader.op_type == "QuantizeLinear")
         return bool(name) and node.op_type != "Constant" and (not fused or name in self.graph.outputs)
 
-    def _sizes(self, name: str) -> Sizes | None:
+    def sizes(self, name: str) -> Sizes | None:
+        """The shape of tensor `name`; None where it is open."""
         return self.shapes[name][0] if name in self.shapes else None
 
     def _elements(self, name: str) -> int:

@@ -16,9 +16,11 @@ from torch import nn
 
 from edgecnn.count import count, layer_macs
 from edgecnn.inspection import Inspection, Layer
+from edgecnn.layer_table import Part, layer_table
 from edgecnn.shapes import ShapeText, first_shape
 from edgecnn.sources import resolve
 from edgecnn.spec import Shape
+from edgecnn.torch_table import part_of
 from exporters.torch_export import evaluating, module_runner
 from runtimes.base import Array, Runner
 from runtimes.session import TensorInfo
@@ -34,7 +36,7 @@ def torch_runner(module: nn.Module, input_shape: Shape) -> Runner:
 def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:
     """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
     network = resolve(source, weights, first_shape(input_shape))
-    layers, made, largest = watch(network.module, network.input_shape)
+    layers, parts, made, largest = watch(network.module, network.input_shape)
     total = count(network.module, network.input_shape)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     return Inspection(
@@ -49,13 +51,16 @@ def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | N
         outputs=tuple(TensorInfo(name, str(value.dtype), ("batch", *value.shape[1:])) for name, value in made.items()),
         ops=dict(collections.Counter(layer.op for layer in layers).most_common()),
         layers=tuple(layers),
+        table=layer_table((1, *network.input_shape), parts),
     )
 
 
-def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], dict[str, Array], int]:
-    """(leaf modules in the order they ran, outputs, bytes of the largest input and output held by one of them)."""
+def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], list[Part], dict[str, Array], int]:
+    """Leaf modules in the order they ran, those with a line in the table, the outputs, and the largest bytes of input
+    and output that one of them holds."""
     names = {leaf: name for name, leaf in module.named_modules()}
     layers: list[Layer] = []
+    parts: list[Part] = []
     largest = 0
 
     def see(leaf: nn.Module, given: tuple[Any, ...], made: Any) -> None:
@@ -65,13 +70,16 @@ def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], dict[str,
             own = sum(parameter.numel() for parameter in leaf.parameters())
             layers.append(Layer(names[leaf], type(leaf).__name__, names[leaf], tuple(made.shape), own,
                                 layer_macs(leaf, given[0], made)))  # fmt: skip
+            part = part_of(leaf, names[leaf], given[0], made)
+            parts.extend([] if part is None else [part])
 
     hooks = [leaf.register_forward_hook(see) for leaf in module.modules() if not any(True for _ in leaf.children())]
     try:
         runner = torch_runner(module, input_shape)
         layers.clear()  # finding out the number of outputs ran the module once
+        parts.clear()
         outputs = runner({"input": np.zeros((1, *input_shape), np.float32)})
     finally:
         for hook in hooks:
             hook.remove()
-    return layers, dict(outputs), largest
+    return layers, parts, dict(outputs), largest

@@ -51,6 +51,20 @@ def amount(count: float) -> str:
     return _scaled(count, ("", "k", "M", "G")).rstrip()
 
 
+def rounded(count: int) -> str:
+    """Two digits with K or M, exact below ten thousand: how the lectures print activations.
+
+    >>> [rounded(x) for x in (1000, 4096, 25_088, 150_528, 802_816, 3_211_264, 15_237_608, 138_357_544)]
+    ['1000', '4096', '25K', '150K', '800K', '3.2M', '15M', '140M']
+    """
+    if count < 10_000:
+        return str(count)
+    value = float(f"{count:.1e}") / 1000
+    if value < 1000:
+        return f"{value:.0f}K"
+    return f"{value / 1000:.1f}M" if value < 10_000 else f"{value / 1000:.0f}M"
+
+
 def _scaled(count: float, units: tuple[str, ...]) -> str:
     for unit in units:
         if count < 999.5 or unit == units[-1]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgecnn.words import number, size
+from edgecnn.layer_table import BYTES
+from edgecnn.words import number, rounded, size
 
 if TYPE_CHECKING:
     from edgecnn.benchmark import BenchReport
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
     from edgecnn.inspection import Inspection
+    from edgecnn.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
     from edgecnn.report import Page
     from exporters.artifact import Stage
@@ -107,6 +109,7 @@ def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
         )
     if found.stages:
         stages(page, found.stages)
+    layer_table(page, found.table)
     if not every_layer:
         return
     columns = ("layer", "operator", "module", ">output", ">parameters", ">MACs")
@@ -114,11 +117,34 @@ def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
     page.table(columns, rows)
 
 
+def layer_table(page: Page, table: Table) -> None:
+    columns = ("layer", ">output", ">activations", ">float32", ">weights without biases", ">MACs")
+    rows: list[tuple[object, ...]] = [
+        (r.layer, r.shape, _rounded(r.activations), _size(r.activation_bytes), _product(r.formula, r.weights), r.macs)
+        for r in table.rows
+    ]
+    elements = table.activations
+    memory = None if elements is None else BYTES * elements
+    page.table(columns, [*rows, ("total", "", _rounded(elements), _size(memory), number(table.weights), table.macs)])
+
+
+def _rounded(count: int | None) -> str:
+    return "-" if count is None else rounded(count)
+
+
+def _size(count: int | None) -> str:
+    return "-" if count is None else size(count)
+
+
+def _product(formula: str, weights: int) -> str:
+    return f"{formula} = {weights:,}" if formula else "0"
+
+
 def _facts(found: Inspection) -> Iterable[tuple[str, object]]:
     yield "parameters", found.params
     yield "MACs", "unknown: a shape is open, give --input-shape" if found.macs is None else found.macs
     memory = found.activation_bytes
-    yield "activation memory", "unknown" if memory is None else size(memory)
+    yield "activation memory", "unknown" if memory is None else f"{size(memory)} at once"
     yield "size", size(found.size_bytes)
     if found.opset is not None:
         yield "opset", found.opset
