@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import onnx
 
@@ -25,6 +26,8 @@ from runtimes.session import open_session
 Sizes = Mapping[str, tuple[int, ...]]
 FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
+SMALL_PASSES = ("drop_noops",)
+"""What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
 FLOAT_LIMIT_DB = 90.0
 NOISE_MARGIN_DB = 10.0
 """Another order of summation is another draw of the same noise; the largest gap seen is 6.5 dB."""
@@ -53,10 +56,28 @@ def ready_for_int8(
 
 
 def run_pass(name: str, model: onnx.ModelProto, sizes: Sizes | None = None) -> tuple[onnx.ModelProto, str]:
-    """The model after the pass `name`, and a note; `sizes` are input shapes to try a model of open size with."""
-    run: Callable[..., PassResult] = plugins.load(passes, name, "pass").run
-    result = run(model, input_shapes=sizes) if name == "simplify" and sizes else run(model)
+    """The model after the step `name`, and a note; `sizes` are input shapes to try a model of open size with."""
+    result = simplified(model, input_shapes=sizes) if name == "simplify" else _run(name, model)
     return result.model, note_of(result)
+
+
+def simplified(model: onnx.ModelProto, **options: Any) -> PassResult:
+    """`model` after onnxsim (`options`: those of `exporters.passes.simplify.run`) and after `SMALL_PASSES`.
+
+    What a small pass leaves alone is no news to the user, who asked for less, and not for these: only onnxsim's reasons
+    are kept.
+    """
+    first = result = _run("simplify", model, **options)
+    changes = [*first.changes]
+    for name in SMALL_PASSES:
+        result = _run(name, result.model)
+        changes += result.changes
+    return PassResult(result.model, tuple(changes), first.kept)
+
+
+def _run(step: str, model: onnx.ModelProto, /, **options: Any) -> PassResult:
+    run: Callable[..., PassResult] = plugins.load(passes, step, "pass").run
+    return run(model, **options)
 
 
 def note_of(result: PassResult) -> str:

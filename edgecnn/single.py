@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +91,24 @@ def simplify(
     force: bool = False,
     timeout_s: float = 120,
     input_shape: ShapeText | None = None,
+    target: str | None = None,
     seed: int = 0,
 ) -> SimplifyReport:
-    """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`."""
-    from exporters.passes import simplify as onnxsim_pass
+    """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`.
+
+    `input_shape` is written into the file. `target` (`ort==1.17`) lowers operator set and IR version to what that
+    release of ONNX Runtime loads.
+    """
+    from edgecnn.float_passes import simplified
+    from exporters.fix_shapes import fix_shapes
+    from exporters.target import convert, parse_target
+
+    name, wanted = os.fspath(model), parse_target(target) if target else None
 
     def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
-        return onnxsim_pass.run(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=os.fspath(model))
+        proto = fix_shapes(proto, shapes, name) if shapes else proto
+        result = simplified(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=name)
+        return replace(result, model=convert(result.model, wanted, name)) if wanted else result
 
     result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
     nodes = len(result.model.graph.node)

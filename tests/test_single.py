@@ -142,3 +142,43 @@ def test_impossible_statistics_name_file_and_node(tmp_path: Path) -> None:
     variance.CopyFrom(onnx.numpy_helper.from_array(-np.ones(8, np.float32), "var"))
     with pytest.raises(BadInput, match=r"in\.onnx: BatchNormalization_n: variance \+ epsilon is -1"):
         fold(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx")
+
+
+OPEN = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,3,H,W] x) => (float[N,A] y) {
+    r = Relu (x) m = ReduceMean <keepdims: int = 0> (r, axes) y = Identity (m) }"""
+
+
+def sizes(path: Path) -> list[list[int | str]]:
+    graph = onnx.load(path).graph
+    values = (*graph.input, *graph.output)
+    return [[d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim] for value in values]
+
+
+def test_simplify_writes_the_shape_that_was_asked_for(tmp_path: Path) -> None:
+    source = save(model(OPEN, axes=np.array([2, 3])), tmp_path / "in.onnx")
+    simplify(source, tmp_path / "fixed.onnx", input_shape="1,3,8,8")
+    assert sizes(tmp_path / "fixed.onnx") == [[1, 3, 8, 8], [1, 3]]
+    simplify(save(conv_net(), tmp_path / "net.onnx"), tmp_path / "open.onnx")
+    assert sizes(tmp_path / "open.onnx") == [["N", 3, 8, 8], ["N", 10]], "nothing was asked for: nothing is fixed"
+    with pytest.raises(BadInput, match=r"in\.onnx: input x wants \[N, 3, H, W\], the shape given is \[1, 1, 8, 8\]"):
+        simplify(source, tmp_path / "bad.onnx", input_shape="1,1,8,8")
+
+
+def test_simplify_for_an_older_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = save(model(OPEN, axes=np.array([2, 3])), tmp_path / "in.onnx")
+    words = [str(source), "-o", str(tmp_path / "old.onnx"), "--input-shape", "2,3,8,8"]
+    assert main(["simplify", *words, "--target", "ort==1.12"]) == 0
+    old = onnx.load(tmp_path / "old.onnx")
+    assert (old.opset_import[0].version, old.ir_version) == (17, 8)
+    assert main(["simplify", *words, "--force", "--target", "tensorrt"]) == 2
+    assert "tensorrt: not a target" in capsys.readouterr().err
+    assert onnx.load(tmp_path / "old.onnx") == old
+
+
+def test_a_conversion_that_changes_the_function_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exporters import target
+
+    monkeypatch.setattr(target, "convert", lambda *_: conv_net(seed=1))
+    with pytest.raises(CheckFailed, match="computes something else, nothing was written"):
+        simplify(save(conv_net(), tmp_path / "in.onnx"), tmp_path / "out.onnx", target="ort==1.12")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx"]

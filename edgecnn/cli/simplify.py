@@ -17,17 +17,37 @@ from edgecnn.cli._result import Result
 @options.output("the simplified model")
 @options.force
 @option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=120, group="Limits", help="Seconds allowed.")
-@options.input_shapes
+@option(
+    "--input-shape",
+    multiple=True,
+    metavar="SHAPE",
+    group="Input",
+    help="Write these sizes into the file: 1,3,224,224 or x:1,3,224,224; repeatable.",
+)
+@option(
+    "--target",
+    metavar="ort==X.Y",
+    group="Output",
+    help="Lower operator set and IR version to what that release of ONNX Runtime loads.",
+)
 @options.seed
 def command(
-    model: Path, output: Path, force: bool, timeout_s: float, input_shape: tuple[str, ...], seed: int
+    model: Path,
+    output: Path,
+    force: bool,
+    timeout_s: float,
+    input_shape: tuple[str, ...],
+    target: str | None,
+    seed: int,
 ) -> Result:
     """Simplify any ONNX file and keep the result only when it computes the same."""
     from edgecnn import api
     from runtimes.files import check_output
 
     check_output(output, force)
-    report = api.simplify(model, output, force=force, timeout_s=timeout_s, input_shape=input_shape, seed=seed)
+    report = api.simplify(
+        model, output, force=force, timeout_s=timeout_s, input_shape=input_shape, target=target, seed=seed
+    )
     kept = [(entry.node, entry.reason) for entry in report.kept]
     return Result(
         report.to_dict(),

@@ -19,16 +19,14 @@ from onnx import TensorProto, helper
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, attributes, copy_node, is_standard, label
-from runtimes.base import BadInput
-
-Shape = tuple[int | None, ...]
+from exporters.shape_inference import Shape, shape_of, tensor_types
 
 
 def run(model: onnx.ModelProto) -> PassResult:
     """Replace every float32 ReduceMean over exactly all positions; the others are in `kept` with the reason."""
     graph = Graph(model)
     means = [node.output[0] for node in graph.proto.node if is_standard(node, "ReduceMean")]
-    types = _types(model) if means else {}
+    types = tensor_types(model) if means else {}
     changes: list[Change] = []
     kept: list[Kept] = []
     for output in means:
@@ -42,21 +40,11 @@ def run(model: onnx.ModelProto) -> PassResult:
     return PassResult(graph.model, tuple(changes), tuple(kept))
 
 
-def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
-    """Element type and shape of every tensor that shape inference can tell."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model)
-    except Exception as error:  # larger than protobuf's limit, or not a valid model
-        raise BadInput(f"model: its shapes cannot be inferred ({error}); check it first") from error
-    values = [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
-    return {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
-
-
 def _why_not(graph: Graph, node: onnx.NodeProto, kind: onnx.TypeProto.Tensor | None) -> tuple[str, Shape]:
     """The reason to leave `node` alone (empty when there is none), and the shape of what it reads."""
-    if kind is None or not kind.HasField("shape"):
+    shape = shape_of(kind)
+    if kind is None or shape is None:
         return "the rank of what it reads is unknown", ()
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     if kind.elem_type != TensorProto.FLOAT:
         return f"it reads {TensorProto.DataType.Name(kind.elem_type).lower()}, not float32", shape
     axes = _axes(graph, node)

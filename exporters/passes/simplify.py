@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ import onnx
 
 from exporters.apart import GRAPH, apart, as_inputs, attach, read_graph
 from exporters.base import Change, Kept, PassResult
-from exporters.external import copy_fields
-from exporters.graph import captured_names, copy_model, copy_tensor, get_meta, label, opset, set_meta
+from exporters.graph import captured_names, copy_model, label, opset
 from exporters.load import check_model, first_sentence
 from exporters.probe import TIMEOUT_S as PROBE_S
 from exporters.probe import Shapes, room_mb
+from exporters.restore import restore, take_defaults
 from exporters.sandbox import ChildFailed, enter, run_in_child
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.parity import compare
@@ -142,7 +142,7 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` (edited: it is this process's own copy) after onnxsim, and valid; hidden weights still lie apart."""
     defaults, inputs = take_defaults(model), len(model.graph.input)
     hidden = as_inputs(model)
-    result = restore(_onnxsim(model), model, defaults)
+    result = restore(checked(_onnxsim(model), model), model, defaults)
     if not result.graph.node:
         raise _Worse("nothing but constants would be left")
     try:
@@ -175,55 +175,15 @@ def _onnxsim(model: onnx.ModelProto) -> onnx.ModelProto:
     return result if isinstance(result, onnx.ModelProto) else onnx.ModelProto()
 
 
-def take_defaults(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Take the default values of inputs out of `model` and return them.
-
-    An initializer that is also an input may be overridden by the caller. onnxsim folds it all the same; what it does
-    not see it cannot fold.
-    """
-    model.ir_version = max(model.ir_version, 4)  # onnxsim fails on older ones, which demand a default for every weight
-    inputs = {value.name for value in model.graph.input}
-    places = [i for i, tensor in enumerate(model.graph.initializer) if tensor.name in inputs]
-    defaults = [copy_tensor(model.graph.initializer[i]) for i in places]
-    for i in reversed(places):
-        del model.graph.initializer[i]
-    return defaults
-
-
-def restore(
-    simplified: onnx.ModelProto, given: onnx.ModelProto, defaults: Iterable[onnx.TensorProto] = ()
-) -> onnx.ModelProto:
-    """The simplified graph with everything that onnxsim loses or adds put right.
-
-    Header, inputs and outputs (with their symbolic sizes) are the given model's; a node that makes the same tensor as
-    before has its name, documentation and metadata back.
-    """
+def checked(simplified: onnx.ModelProto, given: onnx.ModelProto) -> onnx.ModelProto:
+    """`simplified`, when it still has the outputs and the operator set of `given`."""
     versions = [opset(model) for model in (given, simplified)]
     if versions[0] != versions[1]:
         raise _Worse(f"onnxsim changed the operator set from {versions[0]} to {versions[1]}")
     before, after = ([value.name for value in model.graph.output] for model in (given, simplified))
     if before != after:
         raise _Worse(f"onnxsim changed the outputs from {before} to {after}")
-    result = onnx.ModelProto()
-    copy_fields(given, result, skip=("graph",))
-    copy_fields(given.graph, result.graph, skip=("node", "initializer", "sparse_initializer", "value_info"))
-    result.graph.node.extend(simplified.graph.node)
-    result.graph.initializer.extend([*defaults, *simplified.graph.initializer])
-    result.graph.sparse_initializer.extend(simplified.graph.sparse_initializer)
-    result.graph.value_info.extend(simplified.graph.value_info)
-    _restore_nodes(result, given)
-    return result
-
-
-def _restore_nodes(result: onnx.ModelProto, given: onnx.ModelProto) -> None:
-    origin = {name: node for node in given.graph.node for name in node.output if name}
-    for node in result.graph.node:
-        source = next((origin[name] for name in node.output if name in origin), None)
-        if source is None:
-            continue
-        node.name = node.name or source.name
-        node.doc_string = node.doc_string or source.doc_string
-        set_meta(node, get_meta(source))
+    return simplified
 
 
 # --------------------------------------------------------------------------------------------------------- the proof
