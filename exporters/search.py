@@ -1,13 +1,15 @@
 """Find the fastest integer form of a network by racing candidates on the machine at hand, within a number of seconds.
 
     design    =  which rewrites are applied, and which nodes stay float
-    start     =  the faster of the plain design (no rewrite, all int8) and the full one (every rewrite that applies)
-    step      =  one rewrite less or more, or one region back to float; taken when its race says "faster"
-    end       =  no step helps any more, or the time is up: the best so far stands
+    starts    =  the full design (every rewrite that applies, all int8) and the plain one (no rewrite)
+    step      =  one rewrite less, more or instead of another, or one region back to float; taken when it is "faster"
+    end       =  no step helps any more; the ends of the two climbs race. When the time is up, the best so far stands
 
 Regions come from measured times: every layer is timed in int8 and in float, and the runs of layers (and the PyTorch
 modules) with the largest loss are tried first. A rule does not do: what a layer wins in float, its two boundaries may
-cost again. The search sees designs and ratios only, never a clock: with the same table of ratios it does the same.
+cost again. A climb can end on a hill (a first convolution that a rewrite made fast in int8 hides that the first third
+of the network is faster in float), so there are two. The search sees designs and ratios only, never a clock: with the
+same table of ratios it does the same.
 Test: tests/test_search.py.
 """
 
@@ -29,6 +31,10 @@ class Design:
 
     def without(self, rewrite: str) -> Design:
         return replace(self, rewrites=tuple(name for name in self.rewrites if name != rewrite))
+
+    def with_rewrite(self, rewrite: str, order: Sequence[str]) -> Design:
+        """This design with `rewrite` at its place in `order`."""
+        return replace(self, rewrites=tuple(n for n in order if n == rewrite or n in self.rewrites))
 
     def floated(self, nodes: Iterable[str]) -> Design:
         """This design with `nodes` in float too."""
@@ -84,8 +90,8 @@ class Found:
 class Workshop(Protocol):
     """What makes and races designs; a test passes a table."""
 
-    def rewrites(self) -> Sequence[str]:
-        """Names of the rewrites that change this network, in their order."""
+    def rewrites(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Rewrites that change this network one after the other, in their order; and others that would, alone."""
 
     def regions(self, design: Design) -> Sequence[Region]:
         """What might go back to float in `design`, the largest loss first."""
@@ -99,33 +105,45 @@ def search(shop: Workshop, time_left: Callable[[], float]) -> Found:
 
     The first race, of the plain against the full design, is always run.
     """
+    together, others = shop.rewrites()
+    names = (*together, *others)
     climb = _Climb(shop, time_left)
-    names = tuple(shop.rewrites())
-    if names:
-        climb.attempt("all rewrites", Design(names))
-    moved = True
-    while moved and climb.may_go_on():
-        moved = climb.rewrites(names)
-        moved = climb.regions() or moved
+    helped = bool(together) and climb.attempt("all rewrites", Design(tuple(together)))
+    climb.to_the_top(names)
+    if helped and climb.may_go_on():
+        second = _Climb(shop, time_left, climb.steps)
+        if second.regions():
+            second.to_the_top(names)
+            climb.attempt("the best that began without rewrites", second.best, again=True)
     return Found(climb.best, tuple(climb.steps), climb.may_go_on())
 
 
 class _Climb:
-    """The best design so far and the way to it."""
+    """The best design so far, from the plain one up, and the way to it (`steps` may be another climb's list)."""
 
-    def __init__(self, shop: Workshop, time_left: Callable[[], float]) -> None:
+    def __init__(self, shop: Workshop, time_left: Callable[[], float], steps: list[Step] | None = None) -> None:
         self.shop = shop
         self.time_left = time_left
         self.best = Design()
-        self.steps: list[Step] = []
+        self.steps = [] if steps is None else steps
         self.seen = {self.best}
+
+    def to_the_top(self, names: Sequence[str]) -> None:
+        """Steps of both kinds until none helps or the time is up."""
+        moved = True
+        while moved and self.may_go_on():
+            moved = self.rewrites(names)
+            moved = self.regions() or moved
 
     def may_go_on(self) -> bool:
         return self.time_left() > 0
 
-    def attempt(self, what: str, design: Design) -> bool:
-        """Race `design` against the best one; adopt it when it is faster. True when it was adopted."""
-        if design in self.seen:
+    def attempt(self, what: str, design: Design, again: bool = False) -> bool:
+        """Race `design` against the best one; adopt it when it is faster. True when it was adopted.
+
+        A design that raced before in this climb does not race `again`.
+        """
+        if design in self.seen and not again:
             return False
         self.seen.add(design)
         ratio = self.shop.race(design, self.best)
@@ -138,17 +156,20 @@ class _Climb:
         return adopted
 
     def rewrites(self, names: Sequence[str]) -> bool:
-        """Take each rewrite out where it is in, and in where it is out."""
-        moved = False
+        """Take each rewrite out where it is in; put it in where it is out, also in the place of another one."""
+        before = self.best
         for name in names:
-            if not self.may_go_on():
-                break
             if name in self.best.rewrites:
-                moved |= self.attempt(f"without {name}", self.best.without(name))
+                self.try_it(f"without {name}", self.best.without(name))
             else:
-                more = tuple(n for n in names if n == name or n in self.best.rewrites)
-                moved |= self.attempt(f"with {name}", replace(self.best, rewrites=more))
-        return moved
+                self.try_it(f"with {name}", self.best.with_rewrite(name, names))
+                for other in self.best.rewrites if name not in self.best.rewrites else ():
+                    self.try_it(f"{name} instead of {other}", self.best.without(other).with_rewrite(name, names))
+        return self.best != before
+
+    def try_it(self, what: str, design: Design) -> bool:
+        """As `attempt`, if there is time."""
+        return self.may_go_on() and self.attempt(what, design)
 
     def regions(self) -> bool:
         """Put regions back to float as long as one of them helps; after a success the losses are measured anew."""

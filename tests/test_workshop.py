@@ -1,0 +1,139 @@
+"""Designs made and raced on a small network: names of what goes to float, refusal of wrong rewrites, real ratios."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exporters import rewrites, workshop
+from exporters.base import Change, PassResult
+from exporters.graph import MODULE_KEY, copy_model, set_meta
+from exporters.quantize import QuantRecipe
+from exporters.search import Design, search
+from exporters.workshop import Workshop, prefixes
+from small_nets import model
+
+NET = """
+<ir_version: 9, opset_import: ["" : 18]>
+net (float[N,8,24,24] x) => (float[N,4] y) {
+    c = Conv <pads = [1, 1, 1, 1]> (x, w1)
+    r = Relu (c)
+    d = Conv <pads = [1, 1, 1, 1]> (r, w2)
+    e = Conv (d, w3)
+    p = GlobalAveragePool (e)
+    f = Flatten (p)
+    y = Gemm <transB = 1> (f, v)
+}
+"""
+
+
+def net() -> onnx.ModelProto:
+    draw = np.random.default_rng(0).normal
+    shapes = {"w1": (8, 8, 3, 3), "w2": (8, 8, 3, 3), "w3": (8, 8, 1, 1), "v": (4, 8)}
+    made = model(NET, **{name: draw(size=shape).astype(np.float32) for name, shape in shapes.items()})
+    for node in made.graph.node:
+        set_meta(node, {MODULE_KEY: f"body.{node.output[0]}"})
+    return made
+
+
+@pytest.fixture
+def shop() -> Workshop:
+    feeds = [{"x": np.random.default_rng(s).normal(size=(1, 8, 24, 24)).astype(np.float32)} for s in (1, 2)]
+    return Workshop(net(), feeds, QuantRecipe(), seconds=0.1)
+
+
+def scaled(factor: float) -> types.SimpleNamespace:
+    """A rewrite that multiplies the first weights by `factor`: right for 1, wrong for all else."""
+
+    def run(given: onnx.ModelProto) -> PassResult:
+        if any(n.name == "marked" for n in given.graph.node):
+            return PassResult(copy_model(given))
+        made = copy_model(given)
+        tensor = next(t for t in made.graph.initializer if t.name == "w1")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), "w1"))
+        made.graph.node[0].name = "marked"
+        return PassResult(made, (Change("c", "marked"),))
+
+    return types.SimpleNamespace(run=run)
+
+
+@pytest.fixture(params=[1.0, 1.01])
+def factor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(rewrites, "ORDER", ("marking",))
+    monkeypatch.setattr(workshop.plugins, "load", lambda folder, name, kind: _load(folder, name, kind, request.param))
+    return request.param
+
+
+_real_load = workshop.plugins.load
+
+
+def _load(folder: types.ModuleType, name: str, kind: str, factor: float) -> object:
+    return scaled(factor) if name == "marking" else _real_load(folder, name, kind)
+
+
+def test_a_rewrite_that_changes_the_function_is_refused(shop: Workshop, factor: float) -> None:
+    """One per cent more in one layer is 40 dB; a right rewrite leaves 100."""
+    together, others = shop.rewrites()
+    assert (together, list(others)) == ((("marking",), []) if factor == 1.0 else ((), []))
+    assert ("marking" in shop.refused) == (factor != 1.0)
+
+
+def test_what_a_design_keeps_in_float_is_float_and_nothing_else(shop: Workshop) -> None:
+    built = shop.built(Design(kept_float=("Conv_d",)))
+    assert built is not None
+    reasons = dict(built.quantized.float_nodes)
+    assert "Conv_d" in reasons
+    assert not {"Conv_c", "Conv_e", "Gemm_y"} & set(reasons)
+
+
+def test_names_with_wild_cards_are_meant_literally(shop: Workshop) -> None:
+    for node in shop.model.graph.node:
+        node.name = f"[{node.output[0]}]"
+    built = shop.built(Design(kept_float=("[c]",)))
+    assert built is not None
+    assert "[c]" in dict(built.quantized.float_nodes)
+    assert "[d]" not in dict(built.quantized.float_nodes)
+
+
+def test_a_design_without_int8_is_no_design(shop: Workshop) -> None:
+    everything = Design(kept_float=tuple(n.name for n in shop.model.graph.node))
+    assert shop.built(everything) is None
+    assert shop.race(everything, Design()) is None
+    assert shop.against_float(everything) is None
+
+
+def test_the_same_graph_is_not_raced_against_itself(shop: Workshop) -> None:
+    assert shop.race(Design(kept_float=("no such node",)), Design()) is None
+
+
+def test_ratios_are_of_real_runs(shop: Workshop) -> None:
+    ratio = shop.race(Design(kept_float=("Conv_d",)), Design())
+    assert ratio is not None
+    assert ratio.low <= ratio.ratio <= ratio.high
+    again = shop.against_float(Design())
+    assert again is not None
+    assert (again.a, again.b) == ("int8", "float")
+
+
+def test_regions_are_nodes_of_the_graph_and_lose_time(shop: Workshop) -> None:
+    names = {n.name for n in shop.model.graph.node}
+    for region in shop.regions(Design(kept_float=("Conv_e",))):
+        assert set(region.nodes) <= names
+        assert region.loss_us > 0
+        assert set(region.nodes) != {"Conv_e"}
+
+
+def test_a_whole_search_ends_and_its_design_can_be_made(shop: Workshop) -> None:
+    found = search(shop, lambda: 1.0)
+    assert found.complete
+    assert shop.built(found.design) is not None
+    assert len({(step.what, step.design) for step in found.steps}) >= len(found.steps) / 2
+
+
+def test_prefixes_end_where_the_sum_grew() -> None:
+    assert prefixes(["a", "b", "c", "d"], [-1, 2, 0, -5]) == [prefixes(["a", "b"], [-1, 2])[0]]
+    assert prefixes(["a"], [-1]) == []
