@@ -3,7 +3,8 @@
     eligible(int8)  =  drop <= max_drop          drop: top-1 lost on labelled images, else share of changed answers
     chosen          =  int8 when eligible and its 95 % interval of t(float) / t(int8) lies above 1, else float
 
-Where an output has no classes, `drop` is the noise power in it: 10^(-SNR/10). int8 has to win; a draw is float's.
+Of a detector an answer is a box that either graph is sure of. Where an output has no classes, `drop` is the noise power
+in it: 10^(-SNR/10). int8 has to win; a draw is float's.
 Test: tests/test_choose.py.
 """
 
@@ -17,6 +18,7 @@ import onnx
 
 from edgecnn.evaluate import evaluate
 from edgecnn.samples import Samples
+from edgecnn.tasks import detection
 from runtimes.base import Tensors, Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
@@ -27,7 +29,7 @@ FLOAT, INT8 = "float", "int8"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One graph in the race. `snr_db` and `agreement` (share of equal top-1 answers) are against the float graph.
+    """One graph in the race. `snr_db` and `agreement` (share of equal answers) are against the float graph.
 
     `drop` is what the budget is held against; `refused` says why the graph is out, empty when it may win.
     """
@@ -110,7 +112,10 @@ def decide(
     if INT8 not in sessions:
         return Decision(FLOAT, "no layer of this network can be int8: kept float", (base,), run, trial.threads)
     parity = compare(sessions[FLOAT], sessions[INT8], feeds, track)
-    rival = _judge(sessions[INT8], run, parity, scores, trial.max_drop)
+    agreement = parity.top1
+    if parity.matching is not None:
+        agreement = detection.agreement(sessions[FLOAT], sessions[INT8], feeds, track).share
+    rival = _judge(sessions[INT8], run, parity, agreement, scores, trial.max_drop)
     chosen, verdict = _choose(base, rival, trial.allow_slower)
     return Decision(chosen, verdict, (base, rival), run, trial.threads)
 
@@ -135,38 +140,47 @@ def free_batch(session: Session) -> bool:
 
 
 def _judge(
-    session: Session, run: Race, parity: ParityReport, scores: Mapping[str, float], max_drop: float
+    session: Session,
+    run: Race,
+    parity: ParityReport,
+    agreement: float | None,
+    scores: Mapping[str, float],
+    max_drop: float,
 ) -> Candidate:
-    drop = drop_of(parity, scores)
-    refused = "" if drop <= max_drop else _over_budget(parity, scores, drop, max_drop)
+    drop = drop_of(parity, scores, agreement)
+    refused = "" if drop <= max_drop else _over_budget(parity, agreement, scores, drop, max_drop)
     return Candidate(
         INT8,
         session.size_bytes,
         run.reports[INT8].p50_ms,
         speedup=run.ratio(INT8, FLOAT),
         snr_db=parity.snr_db,
-        agreement=parity.top1,
+        agreement=agreement,
         accuracy=scores.get(INT8),
         drop=drop,
         refused=refused,
     )
 
 
-def drop_of(parity: ParityReport, scores: Mapping[str, float]) -> float:
+def drop_of(parity: ParityReport, scores: Mapping[str, float], agreement: float | None) -> float:
     """What int8 costs, between 0 and 1: accuracy lost, else answers changed, else noise power in the output."""
     if parity.nonfinite:
         return 1.0
     if scores:
         return scores[FLOAT] - scores[INT8]
-    if parity.top1 is not None:
-        return 1.0 - parity.top1
+    if agreement is not None:
+        return 1.0 - agreement
     return float(min(1.0, 10.0 ** (-parity.snr_db / 10.0)))
 
 
-def _over_budget(parity: ParityReport, scores: Mapping[str, float], drop: float, max_drop: float) -> str:
+def _over_budget(
+    parity: ParityReport, agreement: float | None, scores: Mapping[str, float], drop: float, max_drop: float
+) -> str:
     if scores:
         what = f"loses {100 * drop:.1f} points of top-1"
-    elif parity.top1 is not None:
+    elif parity.matching is not None:
+        what = f"changes {100 * drop:.1f} % of the boxes on {parity.images} unlabelled images"
+    elif agreement is not None:
         what = f"changes the answer on {100 * drop:.1f} % of {parity.images} unlabelled images"
     else:
         what = f"has {parity.snr_db:.1f} dB SNR, {100 * drop:.1f} % noise,"

@@ -30,16 +30,19 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn import callables, libraries, zoo
+from edgecnn.detection.heads import liven
 from edgecnn.samples import Ready
 from edgecnn.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.textures import textures
 from edgecnn.weights import State, Trained, apply_weights, load_weights
 from runtimes.base import BadInput
+from runtimes.matching import NAMES as DETECTIONS
+from runtimes.matching import is_detections
 from runtimes.preprocess import Preprocess
 
 SEED = 0
 OTHER_TASK = "other"
-"""What answers with anything but a row of scores for each image."""
+"""What answers with anything but scores for each image or pixel, or detections."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,7 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
-    answer = probe(network)
-    classes = int(answer.shape[1]) if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
-    task = OTHER_TASK if classes is None else plan.task
+    task, classes = task_of(plan, module, probe(network))
     if state is None and plan.ours:
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
@@ -178,13 +179,29 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
     return Network(plan.name, module, shape, preprocess, plan.task, known.labels)
 
 
+def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:
+    """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
+    if isinstance(answer, torch.Tensor) and answer.ndim == 2:
+        return plan.task, int(answer.shape[1])
+    if isinstance(answer, torch.Tensor) and answer.ndim == 4 and plan.task == "segmentation":
+        return plan.task, int(answer.shape[1])
+    values = [v.detach().numpy() for v in pytree.tree_leaves(answer) if isinstance(v, torch.Tensor)]
+    if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
+        found = getattr(module, "num_classes", None)
+        return "detection", found if isinstance(found, int) else None
+    return OTHER_TASK, None
+
+
 def first_channels(module: nn.Module) -> int:
     """Input channels of the first 2-D convolution in `module`; 3 when it has none."""
     return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
 def settle(module: nn.Module, ready: Ready) -> None:
-    """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live."""
+    """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live.
+
+    A detector's answers are spread as well, so that it finds something.
+    """
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     pictures = torch.from_numpy(textures(ready, 4, np.random.default_rng(SEED)))
@@ -196,6 +213,7 @@ def settle(module: nn.Module, ready: Ready) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.eval()
+    liven(module, pictures)
 
 
 def probe(network: Network) -> Any:

@@ -3,7 +3,8 @@
     export -> simplify -> fold_batchnorm -> ...          every stage: parity >= 90 dB, seconds, bytes, operators
 
 The passes and the limit are those of `float_passes`. A network whose own float32 noise (the module in float32 against
-float64) is larger than 90 dB is held to its own noise instead, and the stage says so. Test: tests/test_road.py.
+float64) is larger than 90 dB is held to its own noise instead, and the stage says so. A detector must also find the
+same boxes, each within a thousandth of a pixel of its counterpart, again up to its own noise. Test: tests/test_road.py.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from exporters import artifact
 from exporters.artifact import Stage
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
+from runtimes.matching import NAMES as DETECTIONS
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
 
 INPUT_NAME = "input"
+BOX_LIMIT_PX = 1e-3
+OUTPUTS = {"classification": ("logits",), "segmentation": ("logits",), "detection": DETECTIONS}
+"""Names of a network's outputs by its task; `output`, or `output_0` ..., for any other."""
 
 
 class Reference:
@@ -45,11 +50,15 @@ class Reference:
         return compare(self, candidate, self.feeds)
 
     @functools.cached_property
-    def noise_db(self) -> float:
-        """SNR of the module in float32 against itself in float64: no graph can be asked to be closer than this."""
+    def noise(self) -> ParityReport:
+        """The module in float32 against itself in float64: no graph can be asked to be closer than this."""
         double = copy.deepcopy(self.network.module).double()
         run = module_runner(double, self.output_names, INPUT_NAME)
-        return compare(lambda feed: run({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)}), self, self.feeds).snr_db
+        return compare(lambda feed: run({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)}), self, self.feeds)
+
+    @property
+    def noise_db(self) -> float:
+        return self.noise.snr_db
 
 
 def made_images(network: Network, dynamic: bool, seed: int) -> list[Tensors]:
@@ -91,23 +100,26 @@ def float_road(
 
 
 def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
-    output = "logits" if network.task == "classification" else "output"
     return export_module(
         network.module,
         network.input_shape,
         opset_version=opset,
         dynamic_batch=dynamic,
         input_name=INPUT_NAME,
-        output_names=(output,),
+        output_names=OUTPUTS.get(network.task, ("output",)),
     )
 
 
 def _require(stage: Stage, parity: ParityReport, reference: Reference) -> None:
-    if parity.snr_db >= FLOAT_LIMIT_DB:
+    px = {"boxes": BOX_LIMIT_PX} if parity.matching else None
+    if not parity.failures(snr_db=FLOAT_LIMIT_DB, max_abs=px):
         return
     limit = min(FLOAT_LIMIT_DB, reference.noise_db - NOISE_MARGIN_DB)
+    if px is not None:
+        own = next(output.max_abs for output in reference.noise.outputs if output.name == "boxes")
+        px = {"boxes": max(BOX_LIMIT_PX, own * 10 ** (NOISE_MARGIN_DB / 20))}
     try:
-        parity.require(snr_db=limit)
+        parity.require(snr_db=limit, max_abs=px)
     except CheckFailed as error:
         raise CheckFailed(f"stage {stage.name}: {error} (against the PyTorch module)") from error
 

@@ -9,6 +9,7 @@
 4. *Carriers* (MaxPool, Reshape, Resize ...) only move values: their output shares their input's grid.
 5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
    their precision.
+6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
 
 All other nodes stay float, each with its reason.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_placement.py.
@@ -24,6 +25,7 @@ import numpy as np
 import onnx
 
 from exporters.graph import MODULE_KEY, Graph, attributes, get_meta
+from exporters.tail import REASON, tail_of
 from runtimes.base import Array
 
 COMPUTE = ("Conv", "Gemm", "MatMul")
@@ -84,6 +86,9 @@ class _State:
     root: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     float_nodes: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.refused |= dict.fromkeys(tail_of(self.graph, COMPUTE), REASON)
 
     def root_of(self, name: str) -> str:
         while self.root[name] != name:

@@ -14,6 +14,7 @@ import ast
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -206,11 +207,22 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
         value.doc_string = ""
         del value.metadata_props[:]
+    _name_counts(model)
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
     model.producer_name, model.producer_version = "edgecnn", ""
     return model
+
+
+def _name_counts(model: onnx.ModelProto) -> None:
+    """Sizes that depend on values are `u0`, `u7` ... to torch; to the reader of a graph they are `found`, `found_1`."""
+    names: dict[str, str] = {}
+    for value in [*model.graph.output, *model.graph.value_info]:
+        for dim in value.type.tensor_type.shape.dim:
+            if re.fullmatch(r"u\d+", dim.dim_param):
+                count = len(names)
+                dim.dim_param = names.setdefault(dim.dim_param, f"found_{count}" if count else "found")
 
 
 def module_path(scopes: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import machine
+from runtimes import machine, matching
 from runtimes.archive import Archive, read_npz
 from runtimes.base import Array, BadInput
 from runtimes.manifest import (
@@ -207,8 +207,11 @@ def _golden_error(session: Session, inputs: Sequence[Array], outputs: Sequence[A
     names = [info.name for info in session.inputs]
     if len(names) != len(inputs) or len(session.outputs) != len(outputs):
         return math.inf
-    got = session({name: array[index : index + 1] for name, array in zip(names, inputs, strict=True)}).values()
-    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got, strict=True))
+    got = session({name: array[index : index + 1] for name, array in zip(names, inputs, strict=True)})
+    wanted = dict(zip(got, outputs, strict=True))
+    if matching.is_detections(got):
+        return matching.farthest(matching.unpad(wanted, index), got)
+    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got.values(), strict=True))
 
 
 def _error(want: Array, have: Array) -> float:

@@ -3,8 +3,10 @@
     max_abs = max |ref - cand|     snr_db = 10 log10( sum ref^2 / sum (ref - cand)^2 )     top1 = share of equal argmax
 
 NaN and Inf, on either side, are counted and never pass: not even when both sides have them in the same place. A wrong
-shape or a missing output never passes either. SNR as in ONNX Runtime's quantization debugging (`compute_signal_to_
-quantization_noice_ratio`). Test: tests/test_parity.py.
+shape or a missing output never passes either. Detections (boxes, scores, labels, image) are compared with their
+counterparts, wherever these stand in the list; one without a counterpart is compared with zeros.
+SNR as in ONNX Runtime's quantization debugging (`compute_signal_to_quantization_noice_ratio`).
+Test: tests/test_parity.py, tests/test_matching.py.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import plugins
+from runtimes import matching, plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
+
+NEAR_TIE = 1e-4
+"""Two detections whose scores differ by less than float32 noise may change places at the end of a list."""
 
 JSON_SNR_LIMIT = 999.0
 """JSON has no infinity: +999 dB in a document stands for "equal", -999 dB for "cannot be compared"."""
@@ -57,10 +62,14 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What `compare` saw. `images` counts rows of the first feed; every number is the worst over the outputs."""
+    """What `compare` saw. `images` counts rows of the first feed; every number is the worst over the outputs.
+
+    `matching`: for detections, how many have a counterpart; None for other outputs.
+    """
 
     images: int
     outputs: tuple[OutputParity, ...]
+    matching: matching.Matching | None = None
 
     @property
     def max_abs(self) -> float:
@@ -99,7 +108,8 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `edgecnn check`, without its verdict."""
-        return {"images": self.images, "outputs": [out.to_dict() for out in self.outputs]}
+        document: dict[str, Any] = {"images": self.images, "outputs": [out.to_dict() for out in self.outputs]}
+        return document | ({"matching": vars(self.matching)} if self.matching else {})
 
     def _check_names(self, limit: Limit) -> None:
         known = [out.name for out in self.outputs]
@@ -114,14 +124,18 @@ def compare(reference: Runner, candidate: Runner, batches: Iterable[Tensors], tr
     Raises `BadInput` for no batches and for outputs that are not numbers.
     """
     sums: dict[str, _Sums] = {}
-    images = 0
+    images, matched = 0, None
     for feeds in track(batches, "comparing") if isinstance(batches, Sequence) else batches:
-        for name, ref, cand in _pairs(reference(feeds), candidate(feeds)):
-            sums.setdefault(name, _Sums()).add(name, ref, cand)
+        ours, theirs = reference(feeds), candidate(feeds)
+        if matching.is_detections(ours) and matching.is_detections(theirs):
+            ours, theirs, found = matching.align(ours, theirs, NEAR_TIE)
+            matched = found if matched is None else matched + found
+        for name, ref, cand in _pairs(ours, theirs):
+            sums.setdefault(name, _Sums(classes=matched is None)).add(name, ref, cand)
         images += _rows(feeds)
     if not sums:
         raise BadInput("compare: no batches, so nothing was compared; give some data")
-    return ParityReport(images, tuple(entry.result(name) for name, entry in sums.items()))
+    return ParityReport(images, tuple(entry.result(name) for name, entry in sums.items()), matched)
 
 
 def difference(ref: Array, cand: Array) -> Array:
@@ -156,9 +170,10 @@ def json_number(value: float, limit: float = sys.float_info.max) -> float:
 
 
 class _Sums:
-    """Running sums of one output."""
+    """Running sums of one output; `classes`: whether columns of a table can be classes."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: bool) -> None:
+        self.classes = classes
         self.signal = self.noise = self.max_abs = 0.0
         self.rows = self.agree = self.nonfinite = 0
         self.shape_ok = True
@@ -173,7 +188,7 @@ class _Sums:
         self.nonfinite += int(np.count_nonzero(~(np.isfinite(ref) & np.isfinite(cand))))
         if not self.nonfinite:
             self._add_values(ref, difference(ref, cand))
-        if ref.ndim == 2 and ref.shape[1] >= 2:
+        if self.classes and ref.ndim == 2 and ref.shape[1] >= 2:
             self.rows += len(ref)
             self.agree += int(np.count_nonzero(ref.argmax(1) == cand.argmax(1)))
 

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from edgecnn.detection.anchors import centred, default_sides
 from edgecnn.detection.boxes import VARIANCES, clip, decode
+from edgecnn.detection.heads import CODE_SPREAD, SCORE_SPREAD, Heads
 from edgecnn.detection.loss import Targets, multibox_loss
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.vgg import VGG16, features
@@ -87,6 +88,10 @@ class Scores(nn.Module):
         answers = [layer(x).permute(0, 2, 3, 1) for layer, x in zip(self.module_list, maps, strict=True)]
         return torch.cat([a.reshape(a.shape[0], -1, self.columns) for a in answers], 1)
 
+    def last(self, spread: float) -> list[tuple[nn.Module, float]]:
+        """The convolution that each map's predictor ends in, with the `spread` that its answers should have."""
+        return [([m for m in layer.modules() if isinstance(m, nn.Conv2d)][-1], spread) for layer in self.module_list]
+
 
 class Head(nn.Module):
     """Maps -> logits (N, P, 1 + classes) and code (N, P, 4)."""
@@ -114,6 +119,7 @@ class SSD(nn.Module):
         self.backbone = backbone
         self.head = head
         self.boxes, self.how = boxes, how
+        self.num_classes = head.classification_head.columns - 1
 
     def forward(self, x: torch.Tensor) -> Detections | Raw:
         height, width = x.shape[2:]
@@ -129,6 +135,9 @@ class SSD(nn.Module):
     def loss(self, raw: Raw, targets: Targets) -> torch.Tensor:
         """The multibox loss of a training answer for one `boxes`, `labels` target an image."""
         return multibox_loss(*raw, targets, VARIANCES)
+
+    def heads(self) -> Heads:
+        return [[*self.head.classification_head.last(SCORE_SPREAD), *self.head.regression_head.last(CODE_SPREAD)]]
 
 
 def conv3x3(channels: int, outputs: int) -> nn.Module:

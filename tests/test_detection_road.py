@@ -1,0 +1,105 @@
+"""A detector goes the whole road: the same boxes at every stage, int8 that finds them, a bundle that proves itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgecnn import predict, road, stages
+from edgecnn.detection.select import OUTPUTS
+from edgecnn.sources import resolve, task_of
+from edgecnn.spec import Blueprint
+from exporters.quantize import QuantRecipe, quantize_model
+from runtimes.base import CheckFailed
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+
+@pytest.fixture(scope="module")
+def walked() -> tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference]:
+    return stages.float_road(resolve("ssd_tiny"))
+
+
+def test_every_stage_finds_the_same_boxes(
+    walked: tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference],
+) -> None:
+    model, done, reference = walked
+    report = reference.parity(open_session(model))
+    assert report.matching is not None
+    assert (report.matching.matched, report.matching.unmatched) == (200, 0)  # 50 in each of four images
+    report.require(snr_db=90, max_abs={"boxes": 1e-3, "scores": 1e-5, "labels": 0, "image": 0})
+    assert [stage.name for stage in done][:2] == ["export", "simplify"]
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["NonMaxSuppression"] == 1
+    assert not {"Loop", "If", "Scan", "BatchNormalization"} & set(kinds)
+    assert [(out.name, out.type.tensor_type.shape.dim[0].dim_param) for out in model.graph.output] == [
+        (name, "found") for name in OUTPUTS
+    ]
+
+
+def test_int8_finds_boxes_and_leaves_the_tail_float(
+    walked: tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference],
+) -> None:
+    model, _, reference = walked
+    quantized = quantize_model(model, reference.feeds, QuantRecipe())
+    report = reference.parity(open_session(quantized.model))
+    assert quantized.int8_nodes == 12  # its convolutions
+    assert report.matching is not None
+    assert report.matching.matched > 0.8 * 200  # random weights, 0.94 on the machine that this was written on
+
+
+def test_a_stage_that_loses_a_box_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(name: str, model: onnx.ModelProto, sizes: object = None) -> tuple[onnx.ModelProto, str]:
+        spoilt = onnx.ModelProto()
+        spoilt.CopyFrom(model)
+        limit = next(node for node in spoilt.graph.node if node.op_type == "NonMaxSuppression").input[3]
+        for tensor in spoilt.graph.initializer:
+            if tensor.name == limit:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32([0.2]), limit))
+        for node in spoilt.graph.node:
+            if node.output[0] == limit:
+                node.attribute[0].CopyFrom(onnx.helper.make_attribute("value_floats", [0.2]))
+        return spoilt, ""
+
+    monkeypatch.setattr(stages, "run_pass", spoil)
+    with pytest.raises(CheckFailed, match="stage simplify: output"):
+        stages.float_road(resolve("ssd_tiny"))
+
+
+def test_a_detector_is_known_by_its_answer() -> None:
+    """Whatever it was made from; the plan's task does not make one."""
+    plan = Blueprint("mine", nn.Identity, None)
+    four = (torch.zeros(5, 4), torch.zeros(5), torch.zeros(5, dtype=torch.int64), torch.zeros(5, dtype=torch.int64))
+    assert task_of(plan, nn.Identity(), four) == ("detection", None)
+    assert task_of(plan, nn.Identity(), four[:3]) == ("other", None)
+    assert task_of(plan, nn.Identity(), (four[1], *four[1:])) == ("other", None)
+    network = resolve("ssd_tiny", num_classes=5)
+    assert (network.task, network.classes) == ("detection", 5)
+
+
+def test_build_packs_a_detector_and_verify_proves_it(tmp_path: Path) -> None:
+    bundle = tmp_path / "tiny.edge"
+    report = road.build("ssd_tiny", bundle, calib="random:8", max_drop=0.5)
+    rival = report.decision.rival
+    assert rival is not None
+    assert rival.agreement is not None
+    assert rival.agreement > 0.8
+    assert rival.drop == pytest.approx(1 - rival.agreement)
+    proven = predict.verify(bundle)
+    assert proven.result.passed
+    assert json.loads(json.dumps(proven.to_dict()))["passed"]
+
+
+def test_parity_sees_a_moved_box(walked: tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference]) -> None:
+    model, _, reference = walked
+    session = open_session(model)
+    moved = compare(reference, lambda feed: {**session(feed), "boxes": session(feed)["boxes"] + 0.01}, reference.feeds)
+    with pytest.raises(CheckFailed, match=r"output boxes: .*0.01 is above the limit of 0.001"):
+        moved.require(max_abs={"boxes": stages.BOX_LIMIT_PX})
