@@ -29,6 +29,7 @@ from exporters.graph import MODULE_KEY, get_meta, opset
 from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
+SIZES = ("depth", "height", "width")
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
 Translation = Callable[..., Any]
@@ -65,10 +66,13 @@ def export_module(
     *,
     opset_version: int = DEFAULT_OPSET,
     dynamic_batch: bool = True,
+    dynamic_size: bool = False,
     input_name: str = "input",
     output_names: Sequence[str] = ("output",),
 ) -> onnx.ModelProto:
     """Export `module` in eval mode for one float32 input (N, *input_shape); N is symbolic unless told otherwise.
+
+    `dynamic_size` leaves the axes behind the channels open too, under the names of `SIZES`.
 
     Raises `BadInput` when torch cannot trace the module, when a batch size is baked into it, or when the exporter
     produced another opset than the one asked for. The module's train/eval flags are put back as they were.
@@ -76,7 +80,9 @@ def export_module(
     example = torch.randn(2 if dynamic_batch else 1, *input_shape, generator=torch.Generator().manual_seed(0))
     with evaluating(module), quiet():
         names = list(output_names) if len(output_names) > 1 else _names(module, example, output_names[0])
-        program = _trace(module, example, opset_version, dynamic_batch, input_name, names)
+        program = _trace(
+            module, example, opset_version, open_axes(example, dynamic_batch, dynamic_size), input_name, names
+        )
         model = _to_proto(program)
     if opset(model) != opset_version:
         raise BadInput(
@@ -151,15 +157,23 @@ def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
 
 
+def open_axes(example: torch.Tensor, batch: bool, size: bool) -> dict[int, Any]:
+    """Axis -> its symbol, for those of `example` (N, C, sizes...) that stay open."""
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)} if batch else {}
+    rank = example.ndim - 2
+    # a bare name leaves it to torch what the size must satisfy; a Dim would have to say it here
+    return axes | ({2 + i: name for i, name in enumerate(SIZES[-rank:])} if size and rank else {})
+
+
 def _trace(
     module: nn.Module,
     example: torch.Tensor,
     opset_version: int,
-    dynamic: bool,
+    axes: dict[int, Any],
     input_name: str,
     output_names: list[str],
 ) -> torch.onnx.ONNXProgram:
-    shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
+    shapes = (axes,) if axes else None
     try:
         program = torch.onnx.export(
             module,
@@ -185,7 +199,20 @@ def _to_proto(program: torch.onnx.ONNXProgram) -> onnx.ModelProto:
 
     optimizer.fold_constants(program.model)
     RemoveUnusedNodesPass()(program.model)
-    return ir.serde.serialize_model(program.model)
+    return _without_wrong_biases(ir.serde.serialize_model(program.model))
+
+
+def _without_wrong_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A Conv3d without bias is exported with one of zeros whose shape is (O, 2), which no runtime takes (0.7.2)."""
+    wrong = {value.name for value in model.graph.initializer if len(value.dims) != 1}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in wrong:
+            del node.input[2]
+    read = {name for node in model.graph.node for name in node.input}
+    unread = [v for v in model.graph.initializer if v.name in wrong and v.name not in read]
+    for value in unread:
+        model.graph.initializer.remove(value)
+    return model
 
 
 def _batch(model: onnx.ModelProto) -> int | str:

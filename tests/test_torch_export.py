@@ -123,3 +123,25 @@ def test_several_outputs_keep_their_order() -> None:
         model = export_module(module, (1, 2, 2), output_names=("out",))
         assert [info.name for info in open_session(model).outputs] == names
         compare(module_runner(module, names), open_session(model), [feed]).require(max_abs=0.0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_in_three_dimensions_runs_with_and_without_bias(bias: bool) -> None:
+    """The exporter gives one without bias a bias of shape (O, 2), which ONNX Runtime refuses when it runs."""
+    module = nn.Sequential(nn.Conv3d(2, 3, 3, bias=bias), nn.BatchNorm3d(3))
+    model = export_module(module, (2, 5, 6, 4))
+    assert len(next(n for n in model.graph.node if n.op_type == "Conv").input) == (3 if bias else 2)
+    feed = {"input": np.random.default_rng(0).normal(size=(2, 2, 5, 6, 4)).astype(np.float32)}
+    compare(module_runner(module, ["output"]), open_session(model), [feed]).require(snr_db=120)  # sums of 54 products
+
+
+def test_the_size_is_open_where_that_is_asked_for() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Upsample(scale_factor=2))
+    model = export_module(module, (3, 8, 8), dynamic_size=True)
+    session = open_session(model)
+    assert session.inputs[0].shape == ("batch", 3, "height", "width")
+    pictures = [np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32) for size in ((8, 8), (5, 14))]
+    reference = module_runner(module, ["output"])
+    compare(reference, session, [{"input": x} for x in pictures]).require(snr_db=120)  # sums of 27 products
+    one = export_module(nn.Conv1d(2, 2, 3), (2, 9), dynamic_size=True, dynamic_batch=False)
+    assert open_session(one).inputs[0].shape == (1, 2, "width")
