@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -83,7 +84,7 @@ def export_module(
         program = _trace(
             module, example, opset_version, open_axes(example, dynamic_batch, dynamic_size), input_name, names
         )
-        model = _to_proto(program)
+        model = _without_invented_biases(_to_proto(program), module)
     if opset(model) != opset_version:
         raise BadInput(
             f"opset {opset_version}: torch's exporter gave {opset(model)}; ask for --opset {opset(model)} or later"
@@ -199,18 +200,21 @@ def _to_proto(program: torch.onnx.ONNXProgram) -> onnx.ModelProto:
 
     optimizer.fold_constants(program.model)
     RemoveUnusedNodesPass()(program.model)
-    return _without_wrong_biases(ir.serde.serialize_model(program.model))
+    return ir.serde.serialize_model(program.model)
 
 
-def _without_wrong_biases(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A Conv3d without bias is exported with one of zeros whose shape is (O, 2), which no runtime takes (0.7.2)."""
-    wrong = {value.name for value in model.graph.initializer if len(value.dims) != 1}
+def _without_invented_biases(model: onnx.ModelProto, module: nn.Module) -> onnx.ModelProto:
+    """Drop the zeros that the exporter adds to a convolution without bias.
+
+    They would count as parameters, and those of a Conv3d have the shape (O, 2), which no runtime takes (0.7.2).
+    """
+    own = {*dict(module.named_parameters()), *dict(module.named_buffers())}
+    invented = {v.name for v in model.graph.initializer if v.name not in own and not numpy_helper.to_array(v).any()}
     for node in model.graph.node:
-        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in wrong:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in invented:
             del node.input[2]
     read = {name for node in model.graph.node for name in node.input}
-    unread = [v for v in model.graph.initializer if v.name in wrong and v.name not in read]
-    for value in unread:
+    for value in [v for v in model.graph.initializer if v.name in invented - read]:
         model.graph.initializer.remove(value)
     return model
 

@@ -66,7 +66,11 @@ def agree(modules: Sequence[nn.Module], x: np.ndarray, *, atol: float, sizes: bo
 
     Also for one image of `x`, and with `sizes` from a graph whose sizes are open.
     """
-    model = exported(Several(modules), x.shape[1:], size=sizes)
+    return same(exported(Several(modules), x.shape[1:], size=sizes), modules, x, atol)
+
+
+def same(model: onnx.ModelProto, modules: Sequence[nn.Module], x: np.ndarray, atol: float) -> list[np.ndarray]:
+    """PyTorch's answers of `modules` to `x`, after holding those of `model` to them, for all of `x` and for one."""
     wanted = [run_torch(module, x) for module in modules]
     for answer, one, right in zip(run_onnx(model, x), run_onnx(model, x[:1]), wanted, strict=True):
         np.testing.assert_allclose(answer, right, rtol=0, atol=atol)

@@ -145,3 +145,11 @@ def test_the_size_is_open_where_that_is_asked_for() -> None:
     compare(reference, session, [{"input": x} for x in pictures]).require(snr_db=120)  # sums of 27 products
     one = export_module(nn.Conv1d(2, 2, 3), (2, 9), dynamic_size=True, dynamic_batch=False)
     assert open_session(one).inputs[0].shape == (1, 2, "width")
+
+
+def test_zeros_that_the_module_has_stay_and_zeros_that_the_exporter_adds_go() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
+    nn.init.zeros_(module[1].bias)  # type: ignore[arg-type]
+    model = export_module(module, (3, 6, 6))
+    assert sorted(value.name for value in model.graph.initializer) == ["0.weight", "1.bias", "1.weight"]
+    compare(module_runner(module, ["output"]), open_session(model), feeds()).require(snr_db=120)  # sums of 36 products
