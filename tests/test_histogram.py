@@ -58,7 +58,7 @@ def test_the_bins_are_as_fine_as_a_power_of_two_allows(peak: float) -> None:
 
 @pytest.mark.parametrize("kind", ["relu", "normal", "negative", "outliers"])
 def test_many_values_in_chunks(kind: str) -> None:
-    """Longer than one chunk of 65,536; growing from batch to batch."""
+    """Longer than some chunks of 16,384; growing from batch to batch."""
     rng = np.random.default_rng(0)
     batches = [(10.0**i * rng.standard_normal((3, 30_000))).astype(np.float32) for i in range(3)]
     if kind == "relu":

@@ -1,0 +1,99 @@
+"""What the accuracy passes hand on: a float model with its recipe, its ranges and the images to learn from.
+
+Test: tests/test_accuracy_contract.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from exporters import placement
+from exporters.affine import Grid, activation_grid, fit_bias, weight_grid
+from exporters.base import Change, Kept
+from exporters.calibration import Calibration, observe
+from exporters.graph import Graph, attributes
+from exporters.placement import COMPUTE
+from exporters.quantize import Quantized, QuantRecipe, on_ranges
+from runtimes.base import Array, Tensors, Track, silent
+
+
+@dataclass(frozen=True)
+class Work:
+    """The float `model` to be quantized by `recipe` on `calibration`, which saw `images`; so do the passes."""
+
+    model: onnx.ModelProto
+    recipe: QuantRecipe
+    calibration: Calibration
+    images: Sequence[Tensors]
+
+    def quantized(self) -> Quantized:
+        return on_ranges(self.model, self.recipe, self.calibration.ranges, self.calibration)
+
+    def ends(self, plan: placement.Plan) -> dict[str, tuple[float, float]]:
+        """Range of every tensor that has a grid under `plan`, its own or the one it shares."""
+        return {name: self.calibration.ranges[root] for name, root in plan.grids.items()}
+
+    def with_model(self, model: onnx.ModelProto) -> Work:
+        """The same work on another model whose activations have the same ranges."""
+        return replace(self, model=model)
+
+    def calibrated_again(self, model: onnx.ModelProto, threads: int | None, track: Track) -> Work:
+        """The same work on a model whose activations have other ranges: one more pass over all images."""
+        tensors = placement.plan(model, self.recipe.exclude).observed
+        seen = observe(model, tensors, self.images, self.recipe.calibrator, threads=threads, track=track)
+        return replace(self, model=model, calibration=seen)
+
+
+def start(
+    model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    images: Sequence[Tensors],
+    *,
+    threads: int | None = None,
+    track: Track = silent,
+) -> Work:
+    """Calibrate the prepared float `model` on `images`."""
+    return Work(model, recipe, Calibration(0, ()), images).calibrated_again(model, threads, track)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass made of a work; without `changes` it is the work as it came."""
+
+    work: Work
+    changes: tuple[Change, ...] = ()
+    kept: tuple[Kept, ...] = ()
+
+
+def layers(graph: Graph, plan: placement.Plan) -> list[onnx.NodeProto]:
+    """The int8 compute nodes (Conv, Gemm, MatMul with constant weights) in the order of the graph."""
+    return [node for node in graph.proto.node if node.op_type in COMPUTE and node.output[0] in plan.int8]
+
+
+def channel_axis(node: onnx.NodeProto) -> int:
+    """Axis of a weight's output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB 0, else 1; MatMul (I, O) 1."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
+
+
+def grid_of(graph: Graph, node: onnx.NodeProto, ends: Mapping[str, tuple[float, float]], per_channel: bool) -> Grid:
+    """The grid that `qdq` puts a compute node's weights on."""
+    weight, bias = graph.constant(node.input[1]), bias_of(graph, node)
+    assert weight is not None
+    grid = weight_grid(weight, channel_axis(node) if per_channel else None)
+    return grid if bias is None else fit_bias(grid, bias, float(activation_grid(*ends[node.input[0]]).scale))
+
+
+def bias_of(graph: Graph, node: onnx.NodeProto) -> Array | None:
+    """The constant bias of a compute node, (channels,); None when it has none."""
+    value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return None if value is None else value.reshape(-1)
+
+
+def set_bias(graph: Graph, node: onnx.NodeProto, value: Array) -> None:
+    """Give a Conv or Gemm the bias `value` (channels,), whether it had one or not."""
+    graph.set_constant(node, 2, value.astype("float32"), f"{node.output[0]}_bias")

@@ -1,0 +1,58 @@
+"""Every file in exporters/accuracy keeps the folder's contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accuracy_nets import chain, images, work_on
+from exporters import accuracy
+from exporters.improve import ORDER
+from graphs import parse
+from runtimes import plugins
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+
+@pytest.fixture(params=plugins.names(accuracy))
+def plugin(request: pytest.FixtureRequest) -> Any:
+    return plugins.load(accuracy, request.param, "accuracy pass")
+
+
+def test_every_pass_has_its_place_in_the_order() -> None:
+    assert sorted(ORDER) == plugins.names(accuracy)
+
+
+def test_it_changes_a_copy_and_does_the_same_again(plugin: Any) -> None:
+    work = work_on(chain(), images(6))
+    before = work.model.SerializeToString()
+    outcome = plugin.run(work, seconds=60.0)
+    assert work.model.SerializeToString() == before
+    assert outcome.changes
+    again = plugin.run(work, seconds=60.0)
+    assert again.work.model.SerializeToString() == outcome.work.model.SerializeToString()
+    assert again.work.recipe == outcome.work.recipe
+
+
+def test_the_float_function_stays_up_to_what_rounding_needs(plugin: Any) -> None:
+    feeds = images(6)
+    work = work_on(chain(), feeds)
+    changed = plugin.run(work, seconds=60.0).work.model
+    compare(open_session(work.model), open_session(changed), feeds).require(snr_db=30)  # the rounding of 8-bit weights
+
+
+def test_the_result_can_be_quantized(plugin: Any) -> None:
+    outcome = plugin.run(work_on(chain(), images(6)), seconds=60.0)
+    assert outcome.work.quantized().int8_nodes > 0
+
+
+def test_nothing_to_do_is_the_same_work(plugin: Any) -> None:
+    work = work_on(parse("g (float[N,4] x) => (float[N,4] y) { y = Neg(x) }"), images(2, (1, 4)))
+    outcome = plugin.run(work, seconds=60.0)
+    assert outcome.work is work
+    assert outcome.changes == ()
+
+
+def test_the_gain_that_it_must_bring_is_a_number_of_decibels(plugin: Any) -> None:
+    assert 0 < plugin.MIN_GAIN_DB <= 1
