@@ -1,8 +1,9 @@
 """Seeded pictures of circles, squares and triangles on textured ground, with their classes, masks and boxes.
 
     ground   three layers of random dots, 4, 8 and 16 to a side, joined by straight lines (value noise)
-    figure   size 0.28 to 0.56 of the shorter side, turned, of one colour that differs from the ground, with fine noise
-    image    one figure (for classification) or 1 to 4 that hardly overlap (for masks and boxes)
+    figure   turned, of one colour that differs from the ground, with fine noise
+    image    one figure, 0.44 to 0.84 of the shorter side (for classification),
+             or 1 to 4, 0.28 to 0.56 of it, that hardly overlap (for masks and boxes)
 
 Picture i of `shapes` depends on i and on its size alone. Its bytes are the same on every machine: whole numbers, and
 floats only in + - * / and comparisons, which IEEE 754 fixes (angles are rational points of the circle,
@@ -29,6 +30,8 @@ MIN_SIDE, MIN_RADIUS = 8, 2.0
 """A triangle in a circle of two pixels holds a circle of one, and so the centre of a pixel."""
 DOTS = (4, 8, 16)
 TURNS = 64
+SINGLE, MANY = (220, 421), (140, 281)
+"""Radius of a figure in thousandths of the shorter side."""
 OVERLAP = 0.1
 """Of a figure's bounding square, as a share of the smaller of two."""
 TRIES = 8
@@ -104,7 +107,7 @@ def draw(index: int, height: int, width: int, single: bool) -> Scene:
     kinds = [index % len(CLASSES)] if single else rng.integers(0, 3, rng.integers(1, MOST_FIGURES + 1)).tolist()
     figures: list[Figure] = []
     for kind in kinds:
-        figures += place(kind, height, width, level, figures, rng)
+        figures += place(kind, height, width, level, SINGLE if single else MANY, figures, rng)
     owner = np.full((height, width), -1, np.int8)
     for i, figure in enumerate(figures):
         inside = covers(figure, height, width)
@@ -136,12 +139,18 @@ def enlarge(values: Array, height: int, width: int) -> Array:
 
 
 def place(
-    kind: int, height: int, width: int, level: int, others: list[Figure], rng: np.random.Generator
+    kind: int,
+    height: int,
+    width: int,
+    level: int,
+    reach: tuple[int, int],
+    others: list[Figure],
+    rng: np.random.Generator,
 ) -> list[Figure]:
-    """A figure that hardly overlaps the `others`, in a list of one; none where there is no room for it."""
+    """A figure of a radius in `reach` that hardly overlaps the `others`, in a list of one; none without room."""
     side = min(height, width)
     for _ in range(TRIES):
-        radius = max(side * int(rng.integers(140, 281)) / 1000, MIN_RADIUS)
+        radius = max(side * int(rng.integers(*reach)) / 1000, MIN_RADIUS)
         x, y = (radius + (n - 2 * radius) * int(rng.integers(0, 1001)) / 1000 for n in (width, height))
         turn = int(rng.integers(-TURNS, TURNS + 1)) / TURNS
         sign = 1 if level < 100 or (level < 156 and rng.integers(0, 2)) else -1

@@ -21,8 +21,8 @@ from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.preprocess import Preprocess
 
-TEST_SHARE = 0.2
-SPLIT_SEED = 0
+TEST_SHARE, SPLIT_SEED = 0.2, 0
+HELD_SHARE, HELD_SEED = 0.1, 1
 IGNORE = 255
 """The value of a mask's pixels that belong to no class and count for nothing."""
 T = TypeVar("T")
@@ -178,13 +178,27 @@ def split_off(samples: Samples, split: str) -> Samples:
     """`samples`, or one of two disjoint parts of it: of every class one fifth (at least one) is `test`."""
     if split == "all":
         return samples
-    order = np.random.default_rng(SPLIT_SEED)
-    groups = np.zeros(len(samples), int) if samples.labels is None else samples.labels
-    test = np.zeros(len(samples), bool)
-    for group in np.unique(groups):
-        members = order.permutation(np.flatnonzero(groups == group))
-        test[members[: max(1, round(TEST_SHARE * len(members)))]] = True
+    test = drawn_part(samples, TEST_SHARE, SPLIT_SEED)
     picked = np.flatnonzero(test if split == "test" else ~test)
     if not len(picked):
         raise BadInput(f"{samples.name}: has too few samples to split; give at least two of each class")
     return samples.subset(picked)
+
+
+def hold_back(samples: Samples) -> tuple[Samples, Samples]:
+    """(what is trained on, what is held back to tell when to stop): of every class one tenth, at least one."""
+    held = drawn_part(samples, HELD_SHARE, HELD_SEED)
+    if held.all():
+        raise BadInput(f"{samples.name}: has too few samples to hold some back; leave --patience out")
+    return samples.subset(np.flatnonzero(~held)), samples.subset(np.flatnonzero(held))
+
+
+def drawn_part(samples: Samples, share: float, seed: int) -> Array:
+    """bool (N,): `share` of every class, at least one; of all samples where they have no labels."""
+    order = np.random.default_rng(seed)
+    groups = np.zeros(len(samples), int) if samples.labels is None else samples.labels
+    part = np.zeros(len(samples), bool)
+    for group in np.unique(groups):
+        members = order.permutation(np.flatnonzero(groups == group))
+        part[members[: max(1, round(share * len(members)))]] = True
+    return part

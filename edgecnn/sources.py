@@ -8,7 +8,7 @@
 
 Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
 from any other state dict the number of classes is read off the layer whose first dimension differs. A callable (or its
-file) may carry the attributes `input_shape` (C, H, W), `preprocess` and `labels`.
+file) may carry the attributes `input_shape` (C, H, W), `preprocess`, `labels` and `task`.
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
 then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
@@ -29,12 +29,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+import edgecnn.tasks
 from edgecnn import callables, libraries, zoo
 from edgecnn.detection.heads import liven
 from edgecnn.samples import Ready
 from edgecnn.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.textures import textures
 from edgecnn.weights import State, Trained, apply_weights, load_weights
+from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.matching import is_detections
@@ -119,6 +121,7 @@ def _own(place: str, name: str) -> Blueprint:
     shape = callables.attribute(found, "input_shape")
     labels = callables.attribute(found, "labels") or ()
     preprocess = callables.attribute(found, "preprocess")
+    task = callables.attribute(found, "task")
     if isinstance(preprocess, Mapping):
         preprocess = Preprocess.from_dict(preprocess)
     return Blueprint(
@@ -127,6 +130,7 @@ def _own(place: str, name: str) -> Blueprint:
         None if isinstance(target, nn.Module) else callables.default_classes(target),
         image_shape(shape) if shape is not None else None,
         preprocess if isinstance(preprocess, Preprocess) else None,
+        task if task in plugins.names(edgecnn.tasks) else "classification",
         labels=tuple(str(label) for label in labels),
         ours=False,
     )

@@ -43,7 +43,10 @@ PREFIXES = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint says of itself: the network, what it eats and answers, and how it was made."""
+    """What a checkpoint says of itself: the network, what it eats and answers, and how it was made.
+
+    `test_score`: share of 1 in `metric` on the held-out part of `data`.
+    """
 
     model: str
     num_classes: int
@@ -51,9 +54,16 @@ class Trained:
     preprocess: Preprocess
     labels: tuple[str, ...]
     data: str
-    test_accuracy: float
+    test_score: float
     seed: int
     edgecnn: str
+    task: str = "classification"
+    metric: str = "top-1"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was known before the training."""
+        return {k: v for k, v in asdict(self).items() if k != "test_score"}
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "preprocess": self.preprocess.to_dict()}, sort_keys=True)
@@ -73,9 +83,11 @@ class Trained:
             preprocess=Preprocess.from_dict(d["preprocess"]),
             labels=labels,
             data=str(d["data"]),
-            test_accuracy=float(d["test_accuracy"]),
+            test_score=float(d["test_score"]),
             seed=int(d["seed"]),
             edgecnn=str(d["edgecnn"]),
+            task=str(d["task"]),
+            metric=str(d["metric"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""`edgecnn train`: real trained weights in seconds, nothing downloaded."""
+"""`edgecnn train`: real trained weights in seconds to minutes, nothing downloaded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,29 @@ from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
+SHARE = click.FloatRange(0, 1, max_open=True)
+
 
 @register("train", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors")
 @click.argument("name", metavar="SOURCE")
-@option("--data", default="digits", metavar="DATA", group="Data", help="Labelled images; `digits` is built in.")
+@option("--data", default="digits", metavar="DATA", group="Data",
+        help="Labelled images, or images with masks or boxes; `digits` and `shapes` are built in.")  # fmt: skip
 @options.output("the weights (.safetensors)")
 @options.force
+@option("--resume", is_flag=True, group="Output", help="Go on where this very command was interrupted.")
 @option("--epochs", type=click.IntRange(min=1), group="Training", help="Default: what the network is known to need.")
 @option("--rate", type=click.FloatRange(min=0, min_open=True), group="Training",
         help="Peak learning rate; default: what the network is known to survive.")  # fmt: skip
+@option("--batch", type=click.IntRange(min=1), default=16, group="Training", help="Images in one step.")
+@option("--momentum", type=SHARE, default=0.9, group="Training", help="Of stochastic gradient descent.")
+@option("--weight-decay", type=SHARE, default=5e-4, group="Training", help="Of weights, not of biases and norms.")
+@option(
+    "--label-smoothing", type=SHARE, default=0.1, group="Training", help="Share of each label given to all classes."
+)
+@option("--flip/--no-flip", default=None, group="Training", show_default=False,
+        help="Mirror half of the images; default: where the data is known to allow it (shapes).")  # fmt: skip
+@option("--patience", type=click.IntRange(min=1), group="Training",
+        help="Stop after so many epochs without a better score on a held-back tenth; default: never.")  # fmt: skip
 @options.input_shape
 @options.num_classes
 @options.seed
@@ -28,24 +42,33 @@ def command(
     data: str,
     output: Path,
     force: bool,
+    resume: bool,
     epochs: int | None,
     rate: float | None,
+    batch: int,
+    momentum: float,
+    weight_decay: float,
+    label_smoothing: float,
+    flip: bool | None,
+    patience: int | None,
     input_shape: str | None,
     num_classes: int | None,
     seed: int,
 ) -> Result:
-    """Train a small classifier, seeded, and write its weights."""
+    """Train a classifier, a segmenter or a detector, seeded, and write its weights."""
     from edgecnn import api
     from runtimes.files import check_output
 
     check_output(output, force)
-    report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, input_shape=input_shape,
-                       num_classes=num_classes, force=force, track=options.track())  # fmt: skip
+    report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
+                       weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
+                       input_shape=input_shape, num_classes=num_classes, resume=resume, force=force,
+                       track=options.track())  # fmt: skip
     document = report.to_dict()
     return Result(
         document,
         lambda page: page.pairs((key.replace("_", " "), value) for key, value in document.items() if _scalar(value)),
-        f"{output}: {name} answers {report.test_accuracy:.2%} of the held-out images right.",
+        report.verdict,
     )
 
 

@@ -3,6 +3,7 @@
 Contract of a file (imports no torch at the top, so that an .onnx file is judged without it):
 
     METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]"
+    RATE: float                      by how much the usual learning rate is multiplied
     OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
     WANTED: str                      what data without answers for it is told to bring
     has_answers(samples)             whether labelled for this task

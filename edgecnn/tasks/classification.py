@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 METRIC = "top-1"
+RATE = 1.0
 OUTPUTS = ("logits",)
 WANTED = "put the images into class folders, or give y in an .npz"
 

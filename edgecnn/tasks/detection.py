@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 METRIC = "mAP@[.5:.95]"
+RATE = 0.1
 OUTPUTS = ("boxes", "scores", "labels", "image")
 WANTED = "give annotations.json (COCO) beside images/, or x, boxes, box_labels and box_image in an .npz"
 SURE, UNSURE = 0.3, 0.2

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 METRIC = "mIoU"
+RATE = 1.0
 OUTPUTS = ("logits",)
 WANTED = "give images/ and masks/ with PNGs of class indices, or x and masks in an .npz"
 

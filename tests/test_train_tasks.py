@@ -1,0 +1,154 @@
+"""One of each task learns from drawn shapes, own masks and own boxes are learned, and what does not fit is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgecnn.sources import resolve
+from edgecnn.train import train
+from edgecnn.weights import load_weights
+from runtimes.base import BadInput
+
+NETS = """
+from torch import nn
+
+class Segmenter(nn.Module):
+    input_shape, task = (3, 32, 32), "segmentation"
+
+    def __init__(self, num_classes=4):
+        super().__init__()
+        def block(a, b):
+            return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+        self.down = nn.Sequential(block(3, 12), nn.MaxPool2d(2), block(12, 24), block(24, 24))
+        self.up = nn.Sequential(nn.ConvTranspose2d(24, 12, 2, 2), nn.ReLU(), nn.Conv2d(12, num_classes, 3, padding=1))
+
+    def forward(self, x):
+        return self.up(self.down(x))
+
+class Liar(nn.Module):
+    input_shape, task = (3, 32, 32), "detection"
+
+    def forward(self, x):
+        return x
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    (tmp_path / "nets.py").write_text(NETS)
+    return tmp_path / "nets.py"
+
+
+@pytest.mark.slow
+def test_a_classifier_with_depthwise_convolutions(tmp_path: Path) -> None:
+    """In 40 s on one core. Three classes alike: a third is chance."""
+    report = train("mobilenet_v1_025", "shapes:900", tmp_path / "w.safetensors", epochs=6)
+    assert (report.task, report.metric, report.classes) == ("classification", "top-1", 3)
+    assert report.test_score >= 0.85
+
+
+def test_a_segmenter_of_ones_own(nets: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    report = train(f"{nets}:Segmenter", "shapes:160", path, epochs=10)
+    assert (report.task, report.metric, report.classes) == ("segmentation", "mIoU", 4)
+    assert report.test_score >= 0.22  # ground alone gives 0.21
+    _, about = load_weights(path)
+    assert about is not None
+    assert (about.task, about.metric, about.labels) == (
+        "segmentation", "mIoU", ("background", "circle", "square", "triangle")
+    )  # fmt: skip
+    assert about.test_score == report.test_score
+    network = resolve(f"{nets}:Segmenter", path)
+    assert (network.task, network.labels) == ("segmentation", about.labels)
+
+
+@pytest.mark.slow
+def test_a_detector(tmp_path: Path) -> None:
+    """In 30 s on one core."""
+    path = tmp_path / "w.safetensors"
+    report = train("ssd_tiny", "shapes:600", path, epochs=8)
+    assert (report.task, report.metric, report.classes) == ("detection", "mAP@[.5:.95]", 3)
+    assert report.test_score >= 0.5
+    assert "reaches mAP@[.5:.95] " in report.verdict
+    assert resolve("ssd_tiny", path).labels == ("circle", "square", "triangle")
+
+
+def test_the_loss_of_each_task_falls(nets: Path, tmp_path: Path) -> None:
+    for name in ("ssd_tiny", f"{nets}:Segmenter"):
+        losses = train(name, "shapes:80", tmp_path / "w.safetensors", epochs=3, force=True).losses
+        assert losses[-1] < losses[0]
+
+
+def test_mirrored_where_the_data_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    from edgecnn.tasks import classification
+
+    real = classification.augment
+    monkeypatch.setattr(classification, "augment", lambda i, a, o, flip: seen.append(flip) or real(i, a, o, flip))
+    for data, flip, wanted in (("digits", None, False), ("shapes:60", None, True), ("shapes:60", False, False)):
+        seen.clear()
+        train("lenet5", data, tmp_path / "w.safetensors", epochs=1, flip=flip, force=True)
+        assert set(seen) == {wanted}
+    seen.clear()
+    train("lenet5", "digits", tmp_path / "w.safetensors", epochs=1, flip=True, force=True)
+    assert set(seen) == {True}
+
+
+def test_early_stopping_holds_a_part_of_the_training_images_back(tmp_path: Path) -> None:
+    report = train("lenet5", "digits", tmp_path / "w.safetensors", epochs=2, patience=1)
+    assert report.train_images + report.validation_images == 1438
+    assert report.validation_images == pytest.approx(144, abs=5)
+    assert report.test_images == 359
+    assert len(report.validation) == len(report.losses) == report.epochs
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ("source", "data", "match"),
+    [
+        ("ssd_tiny", "digits", r"digits: has no classes to learn for detection; give annotations.json \(COCO\) beside"),
+        ("Segmenter", "digits", "digits: has no classes to learn for segmentation; give images/ and masks/"),
+        ("Liar", "shapes:30", "Liar: answers no boxes, scores, labels and images; it is no detector"),
+    ],
+)
+def test_networks_and_data_that_do_not_fit(source: str, data: str, match: str, nets: Path, tmp_path: Path) -> None:
+    name = source if source == "ssd_tiny" else f"{nets}:{source}"
+    with pytest.raises(BadInput, match=match):
+        train(name, data, tmp_path / "w.safetensors")
+    assert list(tmp_path.glob("w.*")) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"batch": 0}, "batch 0, patience None; at least 1"),
+        ({"patience": 0}, "batch 16, patience 0; at least 1"),
+        ({"momentum": 1.0}, "momentum 1.0; 0 to below 1"),
+        ({"weight_decay": -0.1}, "weight decay -0.1; 0 to below 1"),
+        ({"label_smoothing": float("nan")}, "smoothing nan; 0 to below 1"),
+    ],
+)
+def test_numbers_that_no_training_can_have(more: dict[str, Any], match: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=match):
+        train("lenet5", "digits", tmp_path / "w.safetensors", **more)
+
+
+# ---------------------------------------------------------------------------------------------- weights that do not fit
+def test_a_checkpoint_of_another_network_names_the_first_three(nets: Path, tmp_path: Path) -> None:
+    train("ssd_tiny", "shapes:30", tmp_path / "w.safetensors", epochs=1)
+    with pytest.raises(
+        BadInput, match=r"does not fit the network: .* is missing, .* is missing, .* is missing and \d+ more"
+    ):
+        resolve(f"{nets}:Segmenter", tmp_path / "w.safetensors", num_classes=4)
+
+
+def test_a_pickled_detector_is_refused(tmp_path: Path) -> None:
+    torch.save(resolve("ssd_tiny").module, tmp_path / "net.pt")
+    with pytest.raises(
+        BadInput, match=r"net.pt: holds more than tensors .*, which could run code; save the weights alone"
+    ):
+        resolve("ssd_tiny", tmp_path / "net.pt")
