@@ -1,0 +1,105 @@
+"""Every network of the zoo folder goes the whole road: export -> simplify -> fold -> int8 -> finite answers.
+
+A network joins by being in the folder. `SMALL` says where it is built smaller than it is (fewer classes and hidden
+neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgecnn import stages, zoo
+from edgecnn.float_passes import NOISE_MARGIN_DB
+from edgecnn.inspect import inspect_model
+from edgecnn.layer_table import Table, layer_table
+from edgecnn.sources import Network, settle
+from edgecnn.spec import preprocess_for
+from edgecnn.torch_numbers import watch
+from exporters.quantize import QuantRecipe, quantize_model
+from runtimes.session import open_session
+
+PARITY_DB = 80.0
+"""What float32 leaves of a deep network with random weights; trained ones are closer to 120."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """`side`: of the image; None is the network's own. `options`: further arguments of its `build`.
+
+    `branch_end`: the last BatchNorm of each residual branch, damped to 0.2, about where training leaves it: random
+    branches at full strength double any rounding error every few blocks, and a hundred layers leave 60 dB.
+    """
+
+    side: int | None = 64
+    options: dict[str, int] = field(default_factory=dict)
+    branch_end: str | None = None
+
+
+SMALL = {
+    # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
+    **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg19", "vgg16_bn", "vgg19_bn")},
+    # Their own size: 11x11 at stride 4 leaves nothing of a small image.
+    **{name: Small(side=None, options={"hidden": 64}) for name in ("alexnet", "alexnet_original")},
+    **{name: Small(branch_end="bn2") for name in ("resnet18", "resnet34")},
+    **{name: Small(branch_end="bn3") for name in ("resnet50", "resnet101", "resnet152")},
+    **{
+        name: Small()
+        for name in (
+            "densenet121", "efficientnet_b0", "efficientnet_lite0", "googlenet", "mobilenet_v1", "mobilenet_v2",
+            "mobilenet_v3_large", "mobilenet_v3_small", "preact_resnet18", "shufflenet_v2_x1_0", "squeezenet1_1",
+        )
+    },
+}  # fmt: skip
+AS_IT_IS = Small(side=None)
+
+
+def network(name: str, small: Small, num_classes: int | None = None) -> Network:
+    """The network with seeded weights and live BatchNorm statistics."""
+    spec = zoo.find(name)
+    classes = num_classes or min(spec.num_classes, 10)
+    shape = spec.input_shape if small.side is None else (spec.input_shape[0], small.side, small.side)
+    preprocess = spec.preprocess if small.side is None else preprocess_for(shape, spec.preprocess)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = spec.build(num_classes=classes, **small.options).eval()
+    found = Network(name, module, shape, preprocess, spec.task, classes=classes)
+    for path, norm in module.named_modules():
+        if small.branch_end and path.endswith(small.branch_end) and isinstance(norm, nn.BatchNorm2d):
+            nn.init.constant_(norm.weight, 0.2)
+    settle(module, found.ready)
+    return found
+
+
+def table_of(given: Network) -> Table:
+    return layer_table((1, *given.input_shape), watch(given.module, given.input_shape)[1])
+
+
+def goes_the_road(given: Network) -> None:
+    model, done, reference = stages.float_road(given)  # raises where a stage is further off than float noise
+    assert done[0].name == "export"
+    if given.task != "detection":  # a list of boxes is compared by matching, and there are no decibels between lists
+        lowest = min(stage.snr_db for stage in done if stage.snr_db is not None)
+        assert lowest >= PARITY_DB or lowest >= reference.noise_db - NOISE_MARGIN_DB, f"{lowest:.0f} dB"
+    quantized = quantize_model(model, reference.feeds, QuantRecipe())
+    assert quantized.int8_nodes > 0
+    answers = open_session(quantized.model)(reference.feeds[-1])
+    assert all(np.isfinite(value).all() for value in answers.values())
+    if given.task == "classification":
+        assert {name: value.shape for name, value in answers.items()} == {"logits": (3, given.classes)}
+        table = table_of(given)
+        assert inspect_model(model, given.name, 0).table == table
+        assert inspect_model(quantized.model, given.name, 0).table == table
+
+
+@pytest.mark.parametrize("name", [row.name for row in zoo.list_models()])
+def test_the_whole_road(name: str) -> None:
+    goes_the_road(network(name, SMALL.get(name, AS_IT_IS)))
+
+
+def test_no_small_network_is_named_that_does_not_exist() -> None:
+    assert SMALL.keys() <= {row.name for row in zoo.list_models()}
