@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edgecnn.models
 from edgecnn.spec import ModelSpec, Shape
+from edgecnn.words import amount, size
 from runtimes import plugins
 from runtimes.base import BadInput
 
 INDEX = Path(edgecnn.models.__file__).with_name("index.json")
+BEGIN, END = "<!-- written by `python -m edgecnn.models` -->", "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,23 @@ class ZooRow:
     macs: int
     paper: str
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the weights in float32."""
+        return 4 * self.params
+
     def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "input_shape": list(self.input_shape)}
+        """For `edgecnn models --json`; `size` in bytes."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "input": list(self.input_shape),
+            "classes": self.num_classes,
+            "params": self.params,
+            "macs": self.macs,
+            "size": self.size_bytes,
+            "paper": self.paper,
+        }
 
 
 def list_models() -> tuple[ZooRow, ...]:
@@ -71,9 +89,9 @@ def describe(file: str) -> tuple[ZooRow, ...]:
     rows = []
     for spec in specs(file):
         with torch.device("meta"):
-            size = count(spec.build(num_classes=spec.num_classes), spec.input_shape)
+            counted = count(spec.build(num_classes=spec.num_classes), spec.input_shape)
         shape, classes = spec.input_shape, spec.num_classes
-        rows.append(ZooRow(spec.name, file, spec.task, shape, classes, size.params, size.macs, spec.paper))
+        rows.append(ZooRow(spec.name, file, spec.task, shape, classes, counted.params, counted.macs, spec.paper))
     return tuple(rows)
 
 
@@ -85,5 +103,24 @@ def read_index() -> tuple[ZooRow, ...]:
 
 def index_text() -> str:
     """What `index.json` must say: one row a line, in the order of the files."""
-    rows = [row.to_dict() for file in plugins.names(edgecnn.models) for row in describe(file)]
+    rows = [asdict(row) for file in plugins.names(edgecnn.models) for row in describe(file)]
     return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n"
+
+
+def table_text(rows: Iterable[ZooRow]) -> str:
+    """The zoo as the Markdown table of docs/zoo.md."""
+    lines = ["| name | task | input | parameters | MACs | float32 | paper |", "|---|---|---|---:|---:|---:|---|"]
+    for row in rows:
+        shape, macs = "x".join(map(str, row.input_shape)), amount(row.macs)
+        cells = (f"`{row.name}`", row.task, shape, f"{row.params:,}", macs, size(row.size_bytes), row.paper)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, table: str) -> str:
+    """The text `page` with what stands between its two marks replaced by `table`."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} ... {END}")
+    return f"{before}{begin}\n{table}{end}{after}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +65,40 @@ def test_a_classifier_answers_with_a_row_of_logits_an_image(name: str) -> None:
 
 def test_the_index_is_what_the_files_say() -> None:
     assert zoo.INDEX.read_text("utf-8") == zoo.index_text(), "stale: run `python -m edgecnn.models`"
+
+
+def test_the_table_in_the_documentation_is_what_the_files_say() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "zoo.md").read_text("utf-8")
+    assert zoo.with_table(page, zoo.table_text(ROWS)) == page, "stale: run `python -m edgecnn.models`"
+
+
+def test_the_table_has_exact_parameters_and_a_line_a_network() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecnn.models", "--table"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == zoo.table_text(ROWS)
+    assert "| `lenet5` | classification | 1x32x32 | 61,706 | 417 k | 247 kB | LeCun et al. 1998 |" in done.stdout
+    assert len(done.stdout.splitlines()) == len(ROWS) + 2
+
+
+def test_a_page_without_marks_is_not_written_over() -> None:
+    assert zoo.with_table(f"a\n{zoo.BEGIN}\nold\n{zoo.END}\nb\n", "new\n") == f"a\n{zoo.BEGIN}\nnew\n{zoo.END}\nb\n"
+    with pytest.raises(ValueError, match="has no"):
+        zoo.with_table("no marks", "new\n")
+
+
+def test_the_document_of_the_zoo() -> None:
+    row = next(row for row in ROWS if row.name == "vgg16").to_dict()
+    assert row == {
+        "name": "vgg16",
+        "task": "classification",
+        "input": [3, 224, 224],
+        "classes": 1000,
+        "params": 138_357_544,
+        "macs": 15_470_264_320,
+        "size": 553_430_176,  # the lecture's 552MB
+        "paper": "Simonyan, Zisserman 2014",
+    }
 
 
 def test_a_file_that_the_index_lacks_is_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

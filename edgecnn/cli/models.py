@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecnn.cli._click import command as register
 from edgecnn.cli._result import Result
-from edgecnn.words import amount
+from edgecnn.words import amount, size
 
 
 @register("models", section="Start here", example="edgecnn models --json")
@@ -13,11 +13,12 @@ def command() -> Result:
     from edgecnn import api
 
     rows = api.models()
-    columns = ("name", "task", "input", ">classes", ">params", ">MACs", "paper")
+    columns = ("name", "task", "input", ">classes", ">params", ">MACs", ">float32", "paper")
     cells = [
-        (r.name, r.task, "x".join(map(str, r.input_shape)), r.num_classes, amount(r.params), amount(r.macs), r.paper)
+        (r.name, r.task, "x".join(map(str, r.input_shape)), r.num_classes, amount(r.params), amount(r.macs),
+         size(r.size_bytes), r.paper)
         for r in rows
-    ]
+    ]  # fmt: skip
     return Result(
         {"models": [row.to_dict() for row in rows]},
         lambda page: page.table(columns, cells),
