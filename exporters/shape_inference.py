@@ -53,7 +53,9 @@ def static_shape(kind: onnx.TypeProto.Tensor | None) -> tuple[int, ...] | None:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     slim = onnx.ModelProto()
     copy_fields(model, slim, skip=("graph",))
-    copy_fields(model.graph, slim.graph, skip=("initializer",))
+    copy_fields(
+        model.graph, slim.graph, skip=("initializer", "value_info")
+    )  # what a file says of its insides may be stale
     inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if len(tensor.raw_data) < LEAST_BYTES:

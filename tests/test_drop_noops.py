@@ -21,6 +21,14 @@ def build(body: str, outs: str = "float[N,4] y", opset: int = 17, **values: obje
     return model
 
 
+def build4(body: str, opset: int = 18, left: int = 0, **values: object) -> tuple[onnx.ModelProto, int]:
+    """(x -> Relu -> `body` (r -> a) -> Abs -> y, nodes of `body` that stay when its no-ops are gone)."""
+    head = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N,3,4,4] x) => (float[N,3,4,4] y)'
+    model = parser.parse_model(f"{head} {{ r = Relu (x) {body} y = Abs (a) }}")
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+    return model, left
+
+
 def run(model: onnx.ModelProto) -> PassResult:
     """The pass, held to what every result must be: valid, equal to the last bit, and finished."""
     before = model.SerializeToString()
@@ -65,6 +73,84 @@ def test_noops_go(model: onnx.ModelProto, left: dict[str, int]) -> None:
     assert {t.name for t in result.model.graph.initializer} <= {
         name for n in result.model.graph.node for name in n.input
     }
+
+
+BIG = 2**63 - 1
+SAME = {  # every way to compute nothing; opset 18 unless told
+    "cast to its own type": build4("a = Cast <to: int = 1> (r)"),
+    "concat of one": build4("a = Concat <axis: int = 1> (r)"),
+    "sum of one": build4("a = Sum (r)"),
+    "max of one": build4("a = Max (r)"),
+    "slice of everything": build4("a = Slice (r, s, e)", s=[0, 0], e=[BIG, 3]),
+    "slice of everything, axes and steps": build4("a = Slice (r, s, e, k, t)", s=[0], e=[4], k=[-1], t=[1]),
+    "slice by attributes": build4("a = Slice <starts: ints = [0], ends: ints = [9], axes: ints = [1]> (r)", 9),
+    "add 0": build4("a = Add (r, z)", z=np.zeros((3, 1, 1), np.float32)),
+    "0 plus": build4("a = Add (z, r)", z=np.float32(0)),
+    "sub 0": build4("a = Sub (r, z)", z=np.float32(0)),
+    "mul 1": build4("a = Mul (r, o)", o=np.ones((1, 3, 4, 4), np.float32)),
+    "1 times": build4("a = Mul (o, r)", o=np.ones(1, np.float32)),
+    "div 1": build4("a = Div (r, o)", o=np.ones(4, np.float32)),
+    "pad 0": build4("a = Pad (r, p)", p=[0] * 8),
+    "reflect by 0": build4('a = Pad <mode: string = "reflect"> (r, p)', p=[0] * 8),
+    "pad by attribute": build4("a = Pad <pads: ints = [0,0,0,0,0,0,0,0]> (r)", 9),
+    "resize by 1": build4('a = Resize <mode: string = "linear"> (r, , s)', s=np.ones(4, np.float32)),
+    "resize by 1, opset 10": build4("a = Resize (r, s)", 10, s=np.ones(4, np.float32)),
+    "upsample by 1": build4("a = Upsample (r, s)", 9, s=np.ones(4, np.float32)),
+    "transpose in order": build4("a = Transpose <perm: ints = [0, 1, 2, 3]> (r)"),
+    "reshape to its shape": build4("a = Reshape (r, s)", s=[-1, 3, 4, 4]),
+    "flatten of two axes": build4("f = Flatten (r) g = Flatten (f) a = Reshape (g, s)", s=[-1, 3, 4, 4], left=2),
+    "expand to its shape": build4("a = Expand (r, s)", s=[1, 3, 1, 4]),
+    "tile once": build4("a = Tile (r, s)", s=[1, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize(("model", "left"), SAME.values(), ids=SAME)
+def test_what_hands_its_input_on_goes(model: onnx.ModelProto, left: int) -> None:
+    result = run(model)
+    assert len(result.model.graph.node) == left + 2
+    assert not result.kept
+    used = {name for node in result.model.graph.node for name in node.input}
+    assert {t.name for t in result.model.graph.initializer} <= used
+
+
+WORK = {  # every way to look like a no-op and compute something
+    "cast": build4("i = Cast <to: int = 7> (r) a = Cast <to: int = 1> (i)"),
+    "concat": build4("c = Concat <axis: int = 1> (r, r) a = Slice (c, s, e, k)", s=[1], e=[4], k=[1]),
+    "slice from 1": build4("c = Slice (r, s, e, k) a = Pad (c, p)", s=[1], e=[4], k=[3], p=[0] * 7 + [1]),
+    "slice to 3": build4("c = Slice (r, s, e, k) a = Pad (c, p)", s=[0], e=[3], k=[3], p=[0] * 7 + [1]),
+    "slice to -1": build4("c = Slice (r, s, e, k) a = Pad (c, p)", s=[0], e=[-1], k=[3], p=[0] * 7 + [1]),
+    "slice of an open size": build4("a = Slice (r, s, e)", s=[0], e=[3]),
+    "slice by 2": build4("c = Slice (r, s, e, k, t) a = Tile (c, n)", s=[0], e=[4], k=[3], t=[2], n=[1, 1, 1, 2]),
+    "backwards": build4("a = Slice (r, s, e, k, t)", s=[-1], e=[-BIG], k=[3], t=[-1]),
+    "add 0 that enlarges": build4(
+        "c = ReduceMax <keepdims: int = 1> (r, k) a = Add (c, z)", k=[1], z=np.zeros((3, 1, 1), np.float32)
+    ),
+    "add 0 and 1": build4("a = Add (r, z)", z=np.float32([[[0]], [[1]], [[0]]])),
+    "0 minus": build4("a = Sub (z, r)", z=np.float32(0)),
+    "1 over": build4("q = Exp (r) a = Div (o, q)", o=np.float32(1)),
+    "mul 0": build4("a = Mul (r, z)", z=np.float32(0)),
+    "resize by 1 and 2": build4("c = Resize (r, , s) a = Slice (c, b, e, k)", b=[0], e=[4], k=[2],
+                               s=np.float32([1, 1, 2, 1])),
+    "resize with a crop": build4(
+        'a = Resize <coordinate_transformation_mode: string = "tf_crop_and_resize"> (r, roi, s)',
+        roi=np.float32([0, 0, 0, 0, 1, 1, 0.5, 1]), s=np.ones(4, np.float32),
+    ),
+    "transpose": build4("a = Transpose <perm: ints = [0, 1, 3, 2]> (r)"),
+    "reshape": build4("c = Reshape (r, s) a = Reshape (c, t)", s=[-1, 4, 3, 4], t=[-1, 3, 4, 4]),
+    "tile": build4("c = Tile (r, s) a = Slice (c, b, e, k)", s=[1, 2, 1, 1], b=[2], e=[5], k=[1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [model for model, _ in WORK.values()], ids=WORK)
+def test_what_works_stays(model: onnx.ModelProto) -> None:
+    result = run(model)
+    assert not result.modified, result.changes
+    assert not result.kept
+
+
+def test_a_noop_that_has_to_stay_says_why() -> None:
+    result = run(build("y = Mul (x, o)", o=np.ones(1)))
+    assert "input or a constant" in result.kept[0].reason
 
 
 KEPT = {

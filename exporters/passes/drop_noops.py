@@ -1,9 +1,10 @@
-"""Drop what computes nothing: Identity, Dropout at rest, nodes and tensors that nobody reads.
+"""Drop what computes nothing: Identity, Dropout at rest, + 0, Pad by 0 and their like, what nobody reads.
 
     a -> Identity -> b     every reader of b reads a; when b is an output of the model, a's producer writes b instead
 
-Dropout is the identity at rest (Srivastava et al. 2014; since Dropout-1 outputs are scaled in training). A copy from an
-input of the model straight to an output stays: it is the only way ONNX has to say that. Test: tests/test_drop_noops.py.
+Dropout is the identity at rest (Srivastava et al. 2014; since Dropout-1 outputs are scaled in training); the other
+rules are in `exporters.noops`. A copy from an input of the model straight to an output stays: it is the only way ONNX
+has to say that. Test: tests/test_drop_noops.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import onnx
 
 from exporters.base import Change, Kept, PassResult
+from exporters.bypass import bypass
 from exporters.graph import Graph, attributes, is_standard, label, opset
+from exporters.noops import RULES, copied
+from exporters.shape_inference import Types, tensor_types
 
 
 def run(model: onnx.ModelProto) -> PassResult:
@@ -19,17 +23,27 @@ def run(model: onnx.ModelProto) -> PassResult:
     graph = Graph(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    names = [
-        node.output[0] for node in graph.proto.node if is_standard(node, "Identity") or is_standard(node, "Dropout")
-    ]
-    for output in names:
+    types = tensor_types(model) if any(is_standard(node, op) for node in graph.proto.node for op in RULES) else {}
+    for output in [node.output[0] for node in graph.proto.node if node.output]:
+        if output not in graph.producer:
+            continue  # it made something that only a no-op before it read
         node = graph.producer[output]
-        reason = _active(graph, node, opset(model)) or _bypass(graph, node)
+        done, reason = _drop(graph, node, types, opset(model))
         if reason:
             kept.append(Kept(label(node), reason))
-        else:
+        elif done:
             changes.append(Change(label(node), f"{node.op_type} removed"))
     return PassResult(graph.model, (*changes, *_prune(graph)), tuple(kept))
+
+
+def _drop(graph: Graph, node: onnx.NodeProto, types: Types, version: int) -> tuple[bool, str]:
+    """(whether `node` was taken out, why it had to stay although it may compute nothing)."""
+    if is_standard(node, "Identity") or is_standard(node, "Dropout"):
+        reason = _active(graph, node, version) or bypass(graph, node, node.input[0])
+        return not reason, reason
+    source = copied(graph, node, types)
+    reason = bypass(graph, node, source) if source else ""
+    return bool(source) and not reason, reason
 
 
 def _active(graph: Graph, node: onnx.NodeProto, version: int) -> str:
@@ -43,29 +57,6 @@ def _active(graph: Graph, node: onnx.NodeProto, version: int) -> str:
     if len(node.input) > 2 and node.input[2]:
         training = graph.constant(node.input[2])
         return "" if training is not None and not training.any() else "it is, or may be set to, training mode"
-    return ""
-
-
-def _bypass(graph: Graph, node: onnx.NodeProto) -> str:
-    """Take `node` out of the graph; returns why that cannot be, and then nothing was changed."""
-    source, target = node.input[0], node.output[0]
-    if target in graph.captured:
-        return "its output is read inside a body (If, Loop or Scan)"
-    if target not in graph.outputs:
-        graph.redirect(target, source)
-        graph.replace([graph.producer[target]], [])
-        return ""
-    maker = graph.producer.get(source)
-    if maker is None:
-        return "it hands an input or a constant of the model to an output"
-    if source in graph.outputs or source in graph.captured:
-        return "what it copies is itself an output, or read inside a body"
-    graph.replace([node], [])
-    graph.redirect(source, target)
-    maker = graph.producer[source]
-    maker.output[list(maker.output).index(source)] = target
-    graph.forget(source)
-    graph.reindex()
     return ""
 
 
