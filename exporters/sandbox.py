@@ -213,6 +213,11 @@ def _limit(memory_mb: int, parent: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS refuses; a lower hard limit is stricter already
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """End this process when `parent` ends (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
