@@ -96,8 +96,8 @@ def test_memory_is_limited(warm: None) -> None:
 @pytest.mark.parametrize("number", [signal.SIGFPE, signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_costs_one_job(warm: None, number: int) -> None:
     keeper = mine("pids")["parent"]
-    with pytest.raises(ChildFailed, match=signal.Signals(warm: None, number).name):
-        call(f"{HERE}:die", number=int(warm: None, number))
+    with pytest.raises(ChildFailed, match=signal.Signals(number).name):
+        call(f"{HERE}:die", number=int(number))
     assert mine("pids")["parent"] == keeper
 
 
