@@ -6,12 +6,14 @@
 2. A ReLU or Clip that alone reads an int8 node belongs to it: the grid's lower end does its work.
 3. *Followers* (Add, Mul, Concat, pools, Sigmoid ...) are int8 when all that they read has a grid, or when some of it
    has and their output needs one anyway; they never start an island of their own.
-4. *Carriers* (MaxPool, Reshape, Resize ...) only move values: their output shares their input's grid.
+4. *Carriers* (MaxPool, Reshape, Resize, a Concat of copies ...) only move values: their output shares their input's
+   grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
 5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
    their precision.
 6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
 
-All other nodes stay float, each with its reason.
+All other nodes stay float, each with its reason. Two forms are there by name: `hardswish` makes HardSwish and
+HardSigmoid int8 (see `grids`), `one_scale` gives all that a Concat joins one grid, so that it copies.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_placement.py.
 """
 
@@ -21,50 +23,69 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 
-from exporters.graph import MODULE_KEY, Graph, attributes, get_meta
+from exporters.graph import MODULE_KEY, Graph, get_meta
+from exporters.kernels import (
+    CARRIERS,
+    COMPUTE,
+    CUTTERS,
+    FLOAT_OUTPUT,
+    FOLLOWERS,
+    HARD,
+    NO_KERNEL,
+    SHAPE_OPS,
+    activated_output,
+    carried_outputs,
+    cut,
+    is_float_node,
+    is_float_tensor,
+    is_plain_hard,
+    moving_inputs,
+    overshoots,
+    why_not_compute,
+)
 from exporters.tail import REASON, tail_of
-from runtimes.base import Array
+from runtimes import plugins
+from runtimes.base import BadInput
 
-COMPUTE = ("Conv", "Gemm", "MatMul")
-FLOAT_OUTPUT = ("Gemm", "MatMul")
-FOLLOWERS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
-CARRIERS = (
-    "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Resize",
-    "DepthToSpace", "SpaceToDepth",
-)  # fmt: skip
-NO_KERNEL = {
-    "ConvTranspose": "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider",
-    "HardSwish": "HardSwish has no int8 kernel in ONNX Runtime's CPU provider",
-    "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
-}
-SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])
+FORMS = ("hardswish", "one_scale")
+"""Int8 forms of operators that are not the plain ones; each is chosen by name."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which nodes (by first output's name) are int8, which tensors get a grid, and why the rest stays float.
 
-    `grids` maps a tensor to the tensor whose range it uses (itself, or the source of a chain of carriers).
+    `grids` maps a tensor to the tensor whose range it uses (itself, or the source of a chain of carriers). `joined`:
+    sets of those that a Concat brings together. `hard_inputs`: tensors that a HardSwish or HardSigmoid reads; `gates`:
+    HardSigmoid's output -> its input, whose integers it reads on another grid.
     """
 
     int8: frozenset[str]
     grids: Mapping[str, str]
     made_by_int8: frozenset[str]
     float_nodes: tuple[tuple[str, str], ...]
+    joined: tuple[frozenset[str], ...] = ()
+    hard_inputs: frozenset[str] = frozenset()
+    gates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def observed(self) -> list[str]:
         """Tensors to calibrate, each once."""
-        return sorted(set(self.grids.values()))
+        return sorted(set(self.grids.values()) - set(self.gates))
 
 
-def plan(model: onnx.ModelProto, exclude: Sequence[str] = ()) -> Plan:
-    """Decide which nodes of `model` become int8; `exclude` are shell patterns over node names and module paths."""
+def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = ()) -> Plan:
+    """Decide which nodes of `model` become int8; `exclude` are shell patterns over node names and module paths.
+
+    `forms` are names of `FORMS`; raises `BadInput` for another.
+    """
+    for form in forms:
+        if form not in FORMS:
+            raise BadInput(plugins.unknown(form, FORMS, "int8 form"))
     graph = Graph(model)
-    state = _State(graph, exclude)
+    state = _State(graph, exclude, frozenset(forms))
     for node in graph.proto.node:
         if node.op_type in COMPUTE:
             state.try_compute(node)
@@ -75,17 +96,28 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = ()) -> Plan:
     made = {state.outlet(graph.producer[name]) for name in state.int8}
     made |= {o for name in state.int8 for o in graph.producer[name].output if o in state.root}
     roots = {name: state.root_of(name) for name in state.root}
-    return Plan(frozenset(state.int8), roots, frozenset(made & set(roots)), tuple(state.float_nodes))
+    return Plan(
+        frozenset(state.int8),
+        roots,
+        frozenset(made & set(roots)),
+        tuple(state.float_nodes),
+        state.joined() if "one_scale" in forms else (),
+        frozenset(state.hard_inputs),
+        state.gates,
+    )
 
 
 @dataclass
 class _State:
     graph: Graph
     exclude: Sequence[str]
+    forms: frozenset[str] = frozenset()
     int8: set[str] = field(default_factory=set)
     root: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     float_nodes: list[tuple[str, str]] = field(default_factory=list)
+    hard_inputs: set[str] = field(default_factory=set)
+    gates: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.refused |= dict.fromkeys(tail_of(self.graph, COMPUTE), REASON)
@@ -123,23 +155,63 @@ class _State:
         """Make a follower or carrier int8 once everything it reads has a grid; True when something changed."""
         if not node.output or node.output[0] in self.int8 or node.output[0] in self.refused:
             return False
-        if node.op_type not in FOLLOWERS + CARRIERS:
-            return False
-        moved = moving_inputs(self.graph, node)
-        if not moved or not self.worthwhile(node, moved):
+        if not self.ready(node):
             return False
         pattern = self.excluded(node)
         if pattern is not None:
             return self.refuse(node, f"excluded by {pattern}")
         self.int8.add(node.output[0])
+        moved = moving_inputs(self.graph, node)
         for name in moved:
             if self.graph.constant(name) is None:
                 self.give_grid(name)
-        if node.op_type in CARRIERS:
-            self.root.update({name: moved[0] for name in node.output if name and name not in self.root})
+        if self.carries(node):
+            self.root.update(dict.fromkeys(carried_outputs(node), moved[0]))  # also when a reader gave it one before
         else:
             self.give_grid(self.outlet(node))
+        if node.op_type in HARD:
+            self.hard_inputs.add(node.input[0])
+        if node.op_type == "HardSigmoid":
+            self.gates[node.output[0]] = node.input[0]
         return True
+
+    def ready(self, node: onnx.NodeProto) -> bool:
+        """Whether the operator has an integer form here and what it reads has grids."""
+        if node.op_type in CUTTERS + HARD:
+            source = node.input[0]
+            if source not in self.root or self.maker(source) not in self.int8:
+                return False
+            return self.cuts(node) if node.op_type in CUTTERS else self.hard(node)
+        moved = moving_inputs(self.graph, node) if node.op_type in FOLLOWERS + CARRIERS and not overshoots(node) else []
+        return bool(moved) and self.worthwhile(node, moved)
+
+    def carries(self, node: onnx.NodeProto) -> bool:
+        """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one."""
+        roots = {self.root_of(name) if name in self.root else "" for name in node.input}
+        copies = node.op_type == "Concat" and len(roots) == 1 and "" not in roots
+        return node.op_type in CARRIERS + CUTTERS or copies
+
+    def cuts(self, node: onnx.NodeProto) -> bool:
+        """A ReLU or Clip with constant ends that does not belong to the node in front of it."""
+        before = self.graph.producer[node.input[0]]
+        return cut(self.graph, node) is not None and self.outlet(before) != node.output[0]
+
+    def hard(self, node: onnx.NodeProto) -> bool:
+        """A HardSwish or HardSigmoid that alone reads what an int8 node makes: the grid there is made for it."""
+        source = node.input[0]
+        alone = self.graph.only_consumer(source) is node and self.root[source] == source
+        return "hardswish" in self.forms and alone and is_plain_hard(node)
+
+    def joined(self) -> tuple[frozenset[str], ...]:
+        """Roots that int8 Concats bring together, in sets without a common member."""
+        groups: list[frozenset[str]] = []
+        for node in self.graph.proto.node:
+            if node.op_type == "Concat" and node.output[0] in self.int8:
+                names = [*node.input, node.output[0]]
+                group = frozenset(self.root_of(name) for name in names if name in self.root)
+                meeting = [other for other in groups if other & group]
+                groups = [other for other in groups if not other & group] + [group.union(*meeting)]
+        return tuple(sorted(groups, key=sorted))
 
     def worthwhile(self, node: onnx.NodeProto, moved: list[str]) -> bool:
         """All that the node reads has a grid; or some of it has, and its output needs one for an int8 reader anyway."""
@@ -164,7 +236,7 @@ class _State:
 
     def outlet(self, node: onnx.NodeProto) -> str:
         """The tensor behind which the node's pair goes: its output, or that of the ReLU or Clip that belongs to it."""
-        return activated_output(self.graph, node)
+        return str(node.output[0]) if self.carries(node) else activated_output(self.graph, node)
 
     def explain(self, node: onnx.NodeProto) -> None:
         """Record why a node stays float, unless it is int8, belongs to an int8 node or only handles shapes."""
@@ -173,77 +245,6 @@ class _State:
         if not is_float_node(self.graph, node):
             return
         reason = self.refused.get(node.output[0]) or NO_KERNEL.get(node.op_type)
-        if reason is None and node.op_type in FOLLOWERS + CARRIERS:
+        if reason is None and node.op_type in FOLLOWERS + CARRIERS + CUTTERS:
             reason = "nothing int8 in front of it"
         self.float_nodes.append((node.name or node.output[0], reason or f"{node.op_type} has no int8 kernel"))
-
-
-def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
-    """Reason why a Conv, Gemm or MatMul cannot be an integer kernel, or None when it can."""
-    weight = graph.constant(node.input[1])
-    if weight is None:
-        return f"the weights of this {node.op_type} are not constant"
-    if weight.dtype != np.float32:
-        return f"the weights are {weight.dtype}, not float32"
-    if graph.constant(node.input[0]) is not None:
-        return "its input is constant"
-    if node.op_type == "MatMul":
-        return None if weight.ndim == 2 else f"its weight has rank {weight.ndim}, not 2"
-    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(0, np.float32)
-    if bias is None:
-        return "its bias is not constant"
-    if node.op_type == "Gemm":
-        return _why_not_gemm(node, weight, bias)
-    return None
-
-
-def _why_not_gemm(node: onnx.NodeProto, weight: Array, bias: Array) -> str | None:
-    a = attributes(node)
-    if a.get("transA", 0) or a.get("alpha", 1.0) != 1.0 or (bias.size and a.get("beta", 1.0) != 1.0):
-        return "an integer Gemm takes alpha = beta = 1 and no transposed input"
-    channels = weight.shape[0 if a.get("transB", 0) else 1]
-    return None if bias.size in (0, channels) else f"its bias has {bias.size} values for {channels} outputs"
-
-
-def activated_output(graph: Graph, node: onnx.NodeProto) -> str:
-    """Output of `node`, or of the ReLU or Clip that is its only reader and that a grid from zero can stand for."""
-    after = graph.only_consumer(node.output[0])
-    if after is None or node.op_type in CARRIERS:
-        return str(node.output[0])
-    if after.op_type == "Relu" or (after.op_type == "Clip" and _clip_holds_zero(graph, after)):
-        return str(after.output[0])
-    return str(node.output[0])
-
-
-def _clip_holds_zero(graph: Graph, node: onnx.NodeProto) -> bool:
-    """A grid always holds zero; a Clip that cuts zero off is more than a range."""
-    a = attributes(node)
-    ends = [float(a.get("min", -np.inf)), float(a.get("max", np.inf))]
-    for i, name in enumerate(node.input[1:3]):
-        if name:
-            value = graph.constant(name)
-            if value is None or value.size != 1:
-                return False
-            ends[i] = float(value.reshape(()))
-    return ends[0] <= 0.0 <= ends[1]
-
-
-def moving_inputs(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    """Inputs of a follower or carrier that hold activations: the first of a carrier, all of an Add, Mul or Concat."""
-    names = list(node.input[:1]) if node.op_type not in ("Add", "Mul", "Concat") else list(node.input)
-    return names if any(graph.constant(name) is None for name in names) else []
-
-
-def is_float_node(graph: Graph, node: onnx.NodeProto) -> bool:
-    """False for nodes that only compute shapes: everything they read comes from Shape or constants."""
-    return any(is_float_tensor(graph, name) for name in node.input if name)
-
-
-def is_float_tensor(graph: Graph, name: str, depth: int = 0) -> bool:
-    """Does the tensor depend on the values, not just on the shapes, of a graph input? Looks back 16 nodes at most."""
-    maker = graph.producer.get(name)
-    if maker is None:
-        return name in graph.inputs
-    if maker.op_type in ("Shape", "Size"):
-        return False
-    return depth >= 16 or any(is_float_tensor(graph, n, depth + 1) for n in maker.input if n)

@@ -3,9 +3,11 @@
     x --Q--DQ--> Conv --> Relu --Q--DQ--> ...           becomes           QLinearConv (the ReLU is the grid's lower end)
                   ^ int8 weights --DQ, int32 bias --DQ
 
-Where the pairs go is decided in `placement`; the grids are those of `affine`: uint8 activations, int8 weights per
-output channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by all,
-because the float value does not exist; what a float node makes is read through a pair by int8 nodes only.
+Where the pairs go is decided in `placement`; the grids are those of `grids`: uint8 activations, int8 weights per output
+channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by all, because
+the float value does not exist; what a float node makes is read through a pair by int8 nodes only. Carriers stand
+between Q and DQ and move the integers; so does a ReLU or Clip whose ends its grid does not hold: cutting is monotone,
+hence Q(clip(x, a, b)) = clip(Q(x), Q(a), Q(b)) exactly.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_qdq.py (oracle: kernels run).
 """
 
@@ -20,8 +22,13 @@ from onnx import helper
 
 from exporters.affine import Grid, activation_grid, fit_bias, quantize_bias, weight_grid
 from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, set_meta
-from exporters.placement import COMPUTE, FOLLOWERS, Plan
+from exporters.grids import gate_grid, grids_of, on_grid
+from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD, carried_outputs, cut
+from exporters.placement import Plan
 from runtimes.base import Array
+
+EPSILON = float(np.finfo(np.float32).eps)
+"""By so much a grid may reach beyond a Clip's ends for ONNX Runtime to take the Clip for the grid's work."""
 
 
 def insert(
@@ -29,21 +36,20 @@ def insert(
 ) -> onnx.ModelProto:
     """A copy of `model` with the pairs of `plan` on the calibrated `ranges` (low, high) of its observed tensors."""
     graph = Graph(model)
-    grids = {name: activation_grid(*ranges[root]) for name, root in plan.grids.items()}
-    writer = _Writer(graph, plan, grids, per_channel)
+    writer = _Writer(graph, plan, grids_of(plan, ranges), per_channel)
     nodes: list[onnx.NodeProto] = []
-    for name in [value.name for value in graph.proto.input if value.name in grids]:
+    for name in [value.name for value in graph.proto.input if value.name in writer.grids]:
         nodes += writer.pair(name, graph.consumers[name][0])
     for original in graph.proto.node:
-        node = copy_node(original)
-        nodes += writer.rewrite(node, original.output[0] in plan.int8)
-        nodes.append(node)
-        for i, name in enumerate(original.output):
-            if name in grids:
-                nodes += writer.behind(node, i, name)
+        nodes += writer.write(copy_node(original))
     graph.set_nodes(nodes)
     graph.prune()
     return graph.model
+
+
+def reach(grid: Grid) -> tuple[int, int]:
+    """Steps from zero down to the lowest and up to the highest value of a uint8 `grid`."""
+    return -int(grid.zero_point), 255 - int(grid.zero_point)
 
 
 @dataclass
@@ -53,7 +59,93 @@ class _Writer:
     grids: Mapping[str, Grid]
     per_channel: bool
     quantized: dict[str, str] = field(default_factory=dict)
+    integers: dict[str, str] = field(default_factory=dict)
     stored: dict[tuple[str, int | None, bytes], str] = field(default_factory=dict)
+
+    def write(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """`node` (a copy, to be edited) with all that must stand around it."""
+        int8 = node.output[0] in self.plan.int8
+        if int8 and self.carries(node):
+            return self.carry(node)
+        if int8 and node.op_type in HARD:
+            return self.hard(node)
+        if not int8 and self.beyond(node):
+            return self.cut_behind(node)
+        outputs = list(node.output)
+        nodes = [*self.rewrite(node, int8), node]
+        for i, name in enumerate(outputs):
+            if name in self.grids:
+                nodes += self.behind(node, i, name)
+        return nodes
+
+    def carries(self, node: onnx.NodeProto) -> bool:
+        """Carriers, and a Concat whose parts have the grid of the whole: it copies integers."""
+        if node.op_type != "Concat":
+            return node.op_type in CARRIERS + CUTTERS
+        grids = [self.grids.get(name) for name in (*node.input, *node.output)]
+        return grids[0] is not None and all(g == grids[0] for g in grids)
+
+    def carry(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The carrier `node` on integers, each output with its dequantizer."""
+        names = carried_outputs(node)
+        grid = self.grids[names[0]]
+        if node.op_type in CUTTERS:
+            ends = cut(self.graph, node)
+            assert ends is not None
+            return self._cut(node.input[0], names[0], grid, ends, node)
+        for i, name in enumerate(node.input):
+            node.input[i] = self.integers.get(name, name)
+        nodes = [node]
+        for i, name in enumerate(names):
+            node.output[i] = self.integers[name] = self.graph.fresh(f"{name}_quantized")
+            nodes.append(self._node("DequantizeLinear", [node.output[i], *self._grid(grid, name)], name, name, node))
+            self.quantized[name] = name
+        return nodes
+
+    def _cut(
+        self, source: str, name: str, grid: Grid, ends: tuple[float, float], like: onnx.NodeProto
+    ) -> list[onnx.NodeProto]:
+        """Tensor `name`: the integers of `source` cut off at `ends`."""
+        nodes, bounds = [], [on_grid(end, grid) for end in ends]
+        self.integers[name] = self.integers[source]
+        self.quantized[name] = name
+        if bounds != [0, 255]:
+            self.integers[name] = self.graph.fresh(f"{name}_quantized")
+            limits = [self.graph.add_constant(np.asarray(b, np.uint8), f"{name}_end") for b in bounds]
+            nodes.append(helper.make_node("Clip", [self.integers[source], *limits], [self.integers[name]], like.name))
+            set_meta(nodes[0], get_meta(like))
+        inputs = [self.integers[name], *self._grid(grid, name)]
+        return [*nodes, self._node("DequantizeLinear", inputs, name, name, like)]
+
+    def beyond(self, node: onnx.NodeProto) -> bool:
+        """Whether `node` is an int8 node's ReLU or Clip, and its grid reaches beyond its ends (a joined one may)."""
+        ends = cut(self.graph, node) if node.output[0] in self.plan.made_by_int8 else None
+        if ends is None:
+            return False
+        low, high = (np.float32(q) * self.grids[node.output[0]].scale for q in reach(self.grids[node.output[0]]))
+        return bool(low < ends[0] - EPSILON or high > ends[1] + EPSILON)
+
+    def cut_behind(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The ReLU or Clip `node` of an int8 node, done on integers."""
+        source, name = node.input[0], node.output[0]
+        grid, ends = self.grids[name], cut(self.graph, node)
+        assert ends is not None
+        self.integers[source] = self.graph.fresh(f"{source}_quantized")
+        inputs = [source, *self._grid(grid, source)]
+        q = self._node("QuantizeLinear", inputs, self.integers[source], source, node)
+        return [q, *self._cut(source, name, grid, ends, node)]
+
+    def hard(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """HardSwish as a product of two readings of one tensor, HardSigmoid as the second of them; see `grids`."""
+        source, name = node.input[0], node.output[0]
+        gate = name if node.op_type == "HardSigmoid" else self.graph.fresh(f"{name}_gate")
+        nodes = self._cut(source, gate, gate_grid(self.grids[source]), (0.0, 1.0), node)
+        if node.op_type == "HardSigmoid":
+            return nodes
+        nodes[0].name = f"{node.name}/{nodes[0].op_type}"
+        node.op_type, node.input[:] = "Mul", [source, gate]
+        del node.attribute[:]
+        return [*nodes, node, *self.behind(node, 0, name)]
 
     def rewrite(self, node: onnx.NodeProto, int8: bool) -> list[onnx.NodeProto]:
         """Nodes that must stand in front of `node`; `node`'s inputs are redirected when it is int8."""
@@ -75,6 +167,7 @@ class _Writer:
             return self.pair(name, node)
         hidden = self.graph.fresh(f"{name}_float")
         node.output[index] = hidden
+        self.quantized[name] = name
         return self._pair(hidden, name, self.grids[name], node, name)
 
     def pair(self, name: str, like: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -84,7 +177,7 @@ class _Writer:
 
     def _pair(self, source: str, target: str, grid: Grid, like: onnx.NodeProto, label: str) -> list[onnx.NodeProto]:
         scale, zero = self._grid(grid, label)
-        q = self.graph.fresh(f"{label}_quantized")
+        q = self.integers[label] = self.graph.fresh(f"{label}_quantized")
         return [
             self._node("QuantizeLinear", [source, scale, zero], q, label, like),
             self._node("DequantizeLinear", [q, scale, zero], target, label, like),

@@ -32,18 +32,23 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class QuantRecipe:
-    """How a model was, or is to be, quantized. `data` and `images` say on what it was calibrated."""
+    """How a model was, or is to be, quantized. `data` and `images` say on what it was calibrated.
+
+    `forms`: int8 forms of operators that are not the plain ones (`placement.FORMS`).
+    """
 
     calibrator: str = "minmax"
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     data: str = ""
     images: int = 0
+    forms: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "exclude": list(self.exclude),
+            "forms": list(self.forms),
             "activations": "uint8",
             "weights": "int8",
             "bias": "int32",
@@ -82,7 +87,7 @@ def quantize_model(
     """
     model = prepare(model)
     check_patterns(model, recipe.exclude)
-    plan = placement.plan(model, recipe.exclude)
+    plan = placement.plan(model, recipe.exclude, recipe.forms)
     if not plan.int8:
         return Quantized(model, recipe, {}, 0, plan.float_nodes)
     seen = observe(model, plan.observed, feeds, recipe.calibrator, ids=ids, threads=threads, track=track)
@@ -97,7 +102,7 @@ def on_ranges(
     plan: placement.Plan | None = None,
 ) -> Quantized:
     """Quantize the prepared float `model` on known `ranges`; they may hold more tensors than are needed."""
-    plan = plan or placement.plan(model, recipe.exclude)
+    plan = plan or placement.plan(model, recipe.exclude, recipe.forms)
     result = qdq.insert(model, plan, ranges, recipe.per_channel)
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
     return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes, calibration)

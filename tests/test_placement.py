@@ -8,6 +8,7 @@ import pytest
 from exporters.graph import MODULE_KEY, set_meta
 from exporters.placement import plan
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
+from runtimes.base import BadInput
 
 
 def test_a_relu_belongs_to_its_convolution() -> None:
@@ -28,16 +29,16 @@ def test_a_clip_belongs_only_if_it_keeps_zero(low: float, high: float, belongs: 
     assert ("a" in p.observed) is not belongs
 
 
-def test_a_relu_that_is_not_the_only_reader_stays_outside() -> None:
+def test_a_relu_that_is_not_the_only_reader_is_a_node_of_its_own() -> None:
     text = """g (float[N,3,8,8] x) => (float[N,4,6,6] y, float[N,4,6,6] z) {
         a = Conv(x, w)
         y = Relu(a)
         z = Neg(a)
     }"""
     p = plan(parse(text, w=(4, 3, 3, 3)))
-    assert "a" in p.observed
-    assert "y" not in p.observed
-    assert dict(p.float_nodes) == {"y": "Relu has no int8 kernel", "z": "Neg has no int8 kernel"}
+    assert p.observed == ["a", "x"]
+    assert p.grids["y"] == "a", "it cuts the integers off"
+    assert dict(p.float_nodes) == {"z": "Neg has no int8 kernel"}
 
 
 def test_a_residual_add_follows_both_branches() -> None:
@@ -172,7 +173,7 @@ def test_a_constant_operand_is_not_observed() -> None:
 
 
 def test_a_relu_behind_a_carrier_is_a_node_of_its_own() -> None:
-    """The pool's output has its source's grid, which reaches below zero: it cannot do the ReLU's work."""
+    """The pool's output has its source's grid, which reaches below zero: the ReLU cuts the integers off at zero."""
     text = """g (float[N,3,8,8] x) => (float[N,2,1,1] y) {
         a = Conv(x, w)
         p = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
@@ -180,6 +181,112 @@ def test_a_relu_behind_a_carrier_is_a_node_of_its_own() -> None:
         y = Conv(r, v)
     }"""
     p = plan(parse(text, w=(4, 3, 3, 3), v=(2, 4, 3, 3)))
-    assert "r" not in p.made_by_int8
+    assert "r" in p.int8
+    assert p.grids["p"] == p.grids["r"] == "a"
+    assert p.float_nodes == ()
+
+
+def test_a_relu_behind_a_float_node_stays_float() -> None:
+    text = "g (float[N,3,8,8] x) => (float[N,2,6,6] y) { s = Neg(x) n = Neg(s) r = Relu(n) y = Conv(r, w) }"
+    assert dict(plan(parse(text, w=(2, 3, 3, 3))).float_nodes).keys() == {"s", "n", "r"}
+
+
+def test_a_relu_between_a_last_gemm_and_the_output_stays_float() -> None:
+    text = "g (float[N,8] x) => (float[N,3] y, float[N,3] z) { h = Gemm(x, w) y = Relu(h) z = Neg(h) }"
+    assert [name for name, _ in plan(parse(text, w=(8, 3))).float_nodes] == ["y", "z"]
+
+
+def test_a_concat_of_copies_is_a_carrier() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,2,6,6] y) {
+        a = Conv(x, w)
+        c = Concat <axis = 1> (a, a)
+        y = Conv(c, v)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3), v=(2, 8, 1, 1)))
+    assert p.grids["c"] == "a"
+    assert p.observed == ["a", "x", "y"]
+
+
+def test_what_a_convolution_reads_through_a_carrier_has_the_grid_of_its_source() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,2,4,6] y) <int64[1] s0 = {0}, int64[1] s4 = {4}, int64[1] s2 = {2}> {
+        a = Conv(x, w)
+        p = Slice(a, s0, s4, s2)
+        y = Conv(p, v)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3), v=(2, 4, 1, 1)))
     assert p.grids["p"] == "a"
-    assert dict(p.float_nodes) == {"r": "Relu has no int8 kernel"}
+
+
+def test_indices_of_a_pool_have_no_grid() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,4,3,3] y, int64[N,4,3,3] i) {
+        a = Conv(x, w)
+        y, i = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+    }"""
+    assert "i" not in plan(parse(text, w=(4, 3, 3, 3))).grids
+
+
+def test_cubic_interpolation_stays_float() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,4,12,12] y) <float[4] s = {1.0,1.0,2.0,2.0}> {
+        a = Conv(x, w)
+        y = Resize <mode = "cubic"> (a, , s)
+    }"""
+    assert [name for name, _ in plan(parse(text, w=(4, 3, 3, 3))).float_nodes] == ["y"]
+
+
+HARD = """g (float[N,3,8,8] x) => (float[N,2,6,6] y) {
+    a = Conv(x, w)
+    h = HardSwish(a)
+    g = GlobalAveragePool(h)
+    e = Conv(g, u)
+    s = HardSigmoid <alpha = 0.16666667, beta = 0.5> (e)
+    m = Mul(h, s)
+    y = Conv(m, v)
+}"""
+HARD_WEIGHTS = {"w": (4, 3, 3, 3), "u": (4, 4, 1, 1), "v": (2, 4, 1, 1)}
+
+
+def test_hardswish_is_int8_by_name_only() -> None:
+    plain, hard = (plan(parse(HARD, **HARD_WEIGHTS), forms=forms) for forms in ((), ("hardswish",)))
+    assert [name for name, _ in plain.float_nodes] == ["h", "g", "s", "m"]
+    assert hard.float_nodes == ()
+    assert hard.hard_inputs == {"a", "e"}
+    assert hard.gates == {"s": "e"}
+    assert hard.observed == ["a", "e", "g", "h", "m", "x", "y"], "the gate has no range of its own"
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        ("h = HardSwish(a) z = Neg(a)", "read twice"),
+        ("h = HardSigmoid(a) z = Neg(h)", "another slope"),
+    ],
+)
+def test_hardswish_that_is_not_plain_stays_float(node: str, reason: str) -> None:
+    text = f"g (float[N,3,8,8] x) => (float[N,4,6,6] h, float[N,4,6,6] z) {{ a = Conv(x, w) {node} }}"
+    p = plan(parse(text, w=(4, 3, 3, 3)), forms=("hardswish",))
+    assert "h" in dict(p.float_nodes), reason
+
+
+def test_hardswish_can_be_excluded() -> None:
+    p = plan(parse(HARD, **HARD_WEIGHTS), exclude=("h",), forms=("hardswish",))
+    assert dict(p.float_nodes) == {"h": "excluded by h"}
+    assert p.hard_inputs == {"e"}
+
+
+def test_concats_that_meet_share_one_scale_by_name_only() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,2,6,6] y, float[N,8,6,6] z) {
+        a = Conv(x, w)
+        b = Conv(x, w)
+        c = Concat <axis = 1> (a, b)
+        d = Conv(c, u)
+        z = Concat <axis = 1> (b, d)
+        y = Conv(z, v)
+    }"""
+    model = parse(text, w=(4, 3, 3, 3), u=(4, 8, 1, 1), v=(2, 8, 1, 1))
+    assert plan(model).joined == ()
+    assert plan(model, forms=("one_scale",)).joined == (frozenset("abcdz"),)
+
+
+def test_an_unknown_form_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="did you mean hardswish"):
+        plan(parse(CONV_RELU_CONV, **WEIGHTS), forms=("hardswich",))

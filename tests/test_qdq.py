@@ -265,3 +265,100 @@ def test_any_convolution(
     model, feeds = quantized(original)
     assert kernels(model, feeds[0])["QLinearConv"] == 1
     compare(open_session(original), open_session(model), feeds).require(snr_db=28)  # three 8-bit grids on normal data
+
+
+MORE_CARRIERS = {
+    "Squeeze": "q = Unsqueeze(a, i0) p = Squeeze(q, i0)",
+    "Split": "p, rest = Split <axis = 1, num_outputs = 2> (a)",
+    "Gather": "p = Gather <axis = 1> (a, pick)",
+    "SpaceToDepth": "p = SpaceToDepth <blocksize = 2> (a)",
+    "Relu": "n = Sigmoid(a) p = Relu(a)",
+    "Clip": "n = Sigmoid(a) p = Clip(a, low, high)",
+    "copies": "p = Concat <axis = 1> (a, a)",
+    "Upsample": 'p = Resize <mode: string = "linear"> (a, , two)',
+}
+
+
+@pytest.mark.parametrize("op", MORE_CARRIERS)
+def test_carriers_of_every_kind_move_integers(op: str) -> None:
+    """Two convolutions and no float between them, whatever stands there; the numbers are close to float."""
+    constants = "<float[4] two = {1.0,1.0,2.0,2.0}, int64[1] i0 = {0}, int64[2] pick = {2,0}, float low = {0.5}, float high = {2.0}>"
+    text = f"g (float[N,3,8,8] x) => (float[N,C,H,W] y) {constants} {{ a = Conv(x, w) {MORE_CARRIERS[op]} y = Conv(p, v) }}"
+    inputs = {"Split": 2, "Gather": 2, "SpaceToDepth": 16, "copies": 8}.get(op, 4)
+    original = parse(text, w=(4, 3, 3, 3), v=(5, inputs, 1, 1))
+    model, feeds = quantized(original)
+    ran = kernels(model, feeds[0])
+    assert (ran["QuantizeLinear"], ran["DequantizeLinear"], ran["QLinearConv"]) == (1, 1, 2), ran
+    compare(open_session(original), open_session(model), feeds).require(snr_db=25)  # three grids
+
+
+def test_a_relu_on_a_joined_grid_cuts_integers_and_the_concat_copies() -> None:
+    """The trap: under one scale with a signed neighbour, the ReLU is no longer the grid's lower end."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,6,6] y) {
+        a = Conv(x, w)
+        r = Relu(a)
+        b = Conv(x, v)
+        c = Concat <axis = 1> (r, b)
+        y = Conv(c, u)
+    }"""
+    original = parse(text, w=(4, 3, 3, 3), v=(4, 3, 3, 3), u=(4, 8, 1, 1))
+    feeds = feeds_for(original)
+    plain, joined = (quantize_model(original, feeds, QuantRecipe(forms=f)).model for f in ((), ("one_scale",)))
+    ran = kernels(joined, feeds[0])
+    assert ran["QLinearConv"] == 3
+    assert ran["Clip"] == 1
+    assert ran["Concat"] == 1
+    assert "QLinearConcat" not in ran
+    assert "Relu" not in ran
+    assert kernels(plain, feeds[0])["QLinearConcat"] == 1
+    snr = [compare(open_session(original), open_session(m), feeds).snr_db for m in (plain, joined)]
+    assert snr[1] >= snr[0] - 3  # at most half a bit where one range is shared by two
+
+
+def test_a_relu6_on_a_joined_grid_is_cut_at_both_ends() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,8,6,6] c) <float zero = {0.0}, float six = {1.5}> {
+        a = Conv(x, w)
+        r = Clip(a, zero, six)
+        b = Conv(x, v)
+        c = Concat <axis = 1> (r, b)
+    }"""
+    original = parse(text, w=(4, 3, 3, 3), v=(4, 3, 3, 3))
+    ranges = {"x": (-3.0, 3.0), "r": (0.0, 1.5), "b": (-2.0, 4.0), "c": (-2.0, 4.0)}
+    model = qdq.insert(original, plan(original, forms=("one_scale",)), ranges)
+    out = open_session(model)(feeds_for(original)[0])["c"]
+    step = 6.0 / 255
+    assert out[:, :4].min() == 0
+    assert abs(out[:, :4].max() - 1.5) <= step / 2
+    assert out[:, 4:].min() < -1
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_hardswish_stays_in_integers_and_loses_nothing(squeeze: bool) -> None:
+    gate = "g = GlobalAveragePool(h) e = Conv(g, u) s = HardSigmoid <alpha = 0.16666667> (e) m = Mul(h, s)"
+    text = f"""g (float[N,3,8,8] x) => (float[N,4,6,6] y) {{
+        a = Conv(x, w) h = HardSwish(a) {gate if squeeze else ""} y = Conv({"m" if squeeze else "h"}, v)
+    }}"""
+    weights = {"w": (4, 3, 3, 3), "v": (4, 4, 1, 1), **({"u": (4, 4, 1, 1)} if squeeze else {})}
+    original = parse(text, **weights)
+    feeds = feeds_for(original)
+    plain, hard = (quantize_model(original, feeds, QuantRecipe(forms=f)).model for f in ((), ("hardswish",)))
+    onnx.checker.check_model(hard, full_check=True)
+    ran = kernels(hard, feeds[0])
+    assert (ran["QuantizeLinear"], ran["DequantizeLinear"]) == (1, 1), ran
+    assert ran["QLinearMul"] == 1 + squeeze
+    assert "HardSwish" not in ran
+    assert "HardSigmoid" not in ran
+    snr = [compare(open_session(original), open_session(m), feeds).snr_db for m in (plain, hard)]
+    assert snr[1] >= snr[0] - 1.0  # the same tensors on grids of the same size
+
+
+def test_hardswish_below_minus_three_is_zero() -> None:
+    """The grid saturates where the function is zero: no value wraps or leaks."""
+    text = "g (float[1,1,1,4] x) => (float[1,1,1,4] y) { a = Conv(x, w) h = HardSwish(a) y = Conv(h, w) }"
+    original = parse(text, w=(1, 1, 1, 1))
+    for tensor in original.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), tensor.name))
+    feeds = [{"x": np.float32([-9, -3, 0, 6]).reshape(1, 1, 1, 4)}]
+    model = quantize_model(original, feeds, QuantRecipe(forms=("hardswish",))).model
+    got = open_session(model, optimize=False)(feeds[0])["y"].ravel()
+    np.testing.assert_allclose(got, [0, 0, 0, 6], atol=0.05)  # one step of 9 / 255

@@ -1,0 +1,123 @@
+"""Which operators have an integer kernel in ONNX Runtime's CPU provider, and under which conditions on the node.
+
+    compute     Conv, Gemm, MatMul with constant weights        a grid of their own behind them, perhaps a ReLU inside
+    followers   Add, Mul, Concat, pools, Sigmoid ...            integer when what they read is
+    carriers    MaxPool, Reshape, Resize ...                    move integers, or cut them off (Relu, Clip): same grid
+
+Source: ONNX Runtime, `docs/OperatorKernels.md` and its QDQ selectors. Test: tests/test_placement.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from exporters.graph import Graph, attributes, is_standard
+from runtimes.base import Array
+
+COMPUTE = ("Conv", "Gemm", "MatMul")
+FLOAT_OUTPUT = ("Gemm", "MatMul")
+FOLLOWERS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
+CARRIERS = (
+    "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Resize",
+    "DepthToSpace", "SpaceToDepth",
+)  # fmt: skip
+CUTTERS = ("Relu", "Clip")
+HARD = ("HardSwish", "HardSigmoid")
+NO_KERNEL = {
+    "ConvTranspose": "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider",
+    "HardSwish": "HardSwish has no int8 kernel in ONNX Runtime's CPU provider",
+    "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
+}
+SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])
+
+
+def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
+    """Reason why a Conv, Gemm or MatMul cannot be an integer kernel, or None when it can."""
+    weight = graph.constant(node.input[1])
+    if weight is None:
+        return f"the weights of this {node.op_type} are not constant"
+    if weight.dtype != np.float32:
+        return f"the weights are {weight.dtype}, not float32"
+    if graph.constant(node.input[0]) is not None:
+        return "its input is constant"
+    if node.op_type == "MatMul":
+        return None if weight.ndim == 2 else f"its weight has rank {weight.ndim}, not 2"
+    bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(0, np.float32)
+    if bias is None:
+        return "its bias is not constant"
+    if node.op_type == "Gemm":
+        return _why_not_gemm(node, weight, bias)
+    return None
+
+
+def _why_not_gemm(node: onnx.NodeProto, weight: Array, bias: Array) -> str | None:
+    a = attributes(node)
+    if a.get("transA", 0) or a.get("alpha", 1.0) != 1.0 or (bias.size and a.get("beta", 1.0) != 1.0):
+        return "an integer Gemm takes alpha = beta = 1 and no transposed input"
+    channels = weight.shape[0 if a.get("transB", 0) else 1]
+    return None if bias.size in (0, channels) else f"its bias has {bias.size} values for {channels} outputs"
+
+
+def activated_output(graph: Graph, node: onnx.NodeProto) -> str:
+    """Output of `node`, or of the ReLU or Clip that is its only reader and that a grid from zero can stand for."""
+    after = graph.only_consumer(node.output[0])
+    if after is None or node.op_type in CARRIERS + CUTTERS + HARD:
+        return str(node.output[0])
+    ends = cut(graph, after)
+    return str(after.output[0]) if ends is not None and ends[0] <= 0.0 <= ends[1] else str(node.output[0])
+
+
+def cut(graph: Graph, node: onnx.NodeProto) -> tuple[float, float] | None:
+    """The (lowest, highest) value that a ReLU or Clip lets through; None for other nodes and for ends not constant."""
+    if is_standard(node, "Relu"):
+        return 0.0, float("inf")
+    if not is_standard(node, "Clip"):
+        return None
+    a = attributes(node)
+    ends = [float(a.get("min", -np.inf)), float(a.get("max", np.inf))]
+    for i, name in enumerate(node.input[1:3]):
+        if name:
+            value = graph.constant(name)
+            if value is None or value.size != 1:
+                return None
+            ends[i] = float(value.reshape(()))
+    return (ends[0], ends[1]) if ends[0] <= ends[1] else None
+
+
+def moving_inputs(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """Inputs of a follower or carrier that hold activations: the first of a carrier, all of an Add, Mul or Concat."""
+    names = list(node.input[:1]) if node.op_type not in ("Add", "Mul", "Concat") else list(node.input)
+    return names if any(graph.constant(name) is None for name in names) else []
+
+
+def carried_outputs(node: onnx.NodeProto) -> list[str]:
+    """Outputs of a carrier that hold its input's values: all of a Split, not the indices of a MaxPool."""
+    return [name for name in (node.output if node.op_type == "Split" else node.output[:1]) if name]
+
+
+def overshoots(node: onnx.NodeProto) -> bool:
+    """Whether a Resize may leave the range of its input: cubic interpolation does, and has no integer kernel."""
+    return node.op_type == "Resize" and attributes(node).get("mode", b"nearest") == b"cubic"
+
+
+def is_plain_hard(node: onnx.NodeProto) -> bool:
+    """HardSwish, or the HardSigmoid of its kind: clip(x + 3, 0, 6) / 6."""
+    a = attributes(node)
+    sixth = abs(a.get("alpha", 0.2) - 1 / 6) < 1e-4 and abs(a.get("beta", 0.5) - 0.5) < 1e-6
+    return is_standard(node, "HardSwish") or (is_standard(node, "HardSigmoid") and sixth)
+
+
+def is_float_node(graph: Graph, node: onnx.NodeProto) -> bool:
+    """False for nodes that only compute shapes: everything they read comes from Shape or constants."""
+    return any(is_float_tensor(graph, name) for name in node.input if name)
+
+
+def is_float_tensor(graph: Graph, name: str, depth: int = 0) -> bool:
+    """Does the tensor depend on the values, not just on the shapes, of a graph input? Looks back 16 nodes at most."""
+    maker = graph.producer.get(name)
+    if maker is None:
+        return name in graph.inputs
+    if maker.op_type in ("Shape", "Size"):
+        return False
+    return depth >= 16 or any(is_float_tensor(graph, n, depth + 1) for n in maker.input if n)

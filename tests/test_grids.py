@@ -1,0 +1,77 @@
+"""The grids of joined tensors and of HardSwish, recomputed in numpy from their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporters.affine import Grid, activation_grid
+from exporters.grids import gate_grid, grids_of, hard_grid, join, on_grid
+from exporters.placement import Plan
+
+
+@given(high=st.floats(-5, 762))
+@settings(max_examples=200, deadline=None)
+def test_the_second_factor_of_hardswish_is_the_same_integers(high: float) -> None:
+    """Every one of the 256 values: clip(x + 3, 0, 6) / 6 is what the cut integers are on the gate's grid."""
+    grid = hard_grid(high)
+    gate = gate_grid(grid)
+    q = np.arange(256, dtype=np.uint8)
+    x = grid.dequantize(q).astype(np.float64)
+    cut = np.minimum(q, on_grid(1.0, gate))
+    np.testing.assert_allclose(gate.dequantize(cut), np.clip(x + 3, 0, 6) / 6, atol=1e-6)  # float32 of the scale
+    assert on_grid(1.0, gate) == min(2 * int(grid.zero_point), 255)
+    assert grid.low == pytest.approx(-3, abs=1e-5)
+    assert grid.high >= high - 1e-3
+
+
+def test_a_range_beyond_reason_saturates() -> None:
+    assert hard_grid(5000.0).high == 762
+
+
+def test_hardsigmoid_needs_no_more_than_three_above_zero() -> None:
+    assert hard_grid(3.0).high == pytest.approx(3, abs=0.03)
+
+
+def test_joined_grids_hold_every_member() -> None:
+    ranges = {"a": (-1.0, 2.0), "b": (0.0, 4.0), "c": (0.5, 3.0)}
+    found = join(frozenset("abc"), ranges)
+    grid = activation_grid(-1, 4)
+    assert {(float(g.scale), int(g.zero_point)) for g in found.values()} == {(float(grid.scale), int(grid.zero_point))}
+    assert set(found) == set("abc")
+
+
+@pytest.mark.parametrize(("high", "joins"), [(1.1, True), (0.9, False)])
+def test_a_member_that_would_lose_two_bits_keeps_its_own_grid(high: float, joins: bool) -> None:
+    """Boxes (0 to 640) beside scores (0 to 1) under one scale would round every score to zero."""
+    assert bool(join(frozenset("ab"), {"a": (0.0, 4.0), "b": (0.0, high)})) is joins
+
+
+def test_a_fixed_grid_is_not_joined() -> None:
+    assert join(frozenset("ab"), {"a": (0.0, 1.0), "b": (0.0, 1.0)}, frozenset("b")) == {}
+
+
+def test_all_grids_of_a_plan() -> None:
+    plan = Plan(
+        int8=frozenset(),
+        grids={"a": "a", "p": "a", "h": "h", "e": "e", "s": "s", "u": "u", "v": "v"},
+        made_by_int8=frozenset(),
+        float_nodes=(),
+        joined=(frozenset("uv"), frozenset("sh")),
+        hard_inputs=frozenset("ae"),
+        gates={"s": "e"},
+    )
+    assert plan.observed == ["a", "e", "h", "u", "v"]
+    ranges = {"a": (-9.0, 5.0), "e": (-9.0, 90.0), "h": (-0.4, 5.0), "u": (-1.0, 1.0), "v": (0.0, 3.0)}
+    grids = grids_of(plan, ranges)
+
+    def numbers(grid: Grid) -> tuple[float, int]:
+        return float(grid.scale), int(grid.zero_point)
+
+    assert numbers(grids["a"]) == numbers(grids["p"]) == numbers(hard_grid(5.0))
+    assert numbers(grids["e"]) == numbers(hard_grid(3.0)), "a HardSigmoid alone is flat beyond 3"
+    assert numbers(grids["s"]) == (pytest.approx(3 / 127 / 6), 0)
+    assert numbers(grids["h"]) == numbers(activation_grid(-0.4, 5.0)), "joined with a gate: stays apart"
+    assert numbers(grids["u"]) == numbers(grids["v"]) == numbers(activation_grid(-1.0, 3.0))
