@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from exporters.graph import Graph
-from exporters.placement import COMPUTE, plan
+from exporters.kernels import COMPUTE
+from exporters.placement import plan
 from exporters.quantize import QuantRecipe, quantize_model
 from exporters.tail import REASON, tail_of
 from graphs import parse

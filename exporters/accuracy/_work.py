@@ -15,7 +15,7 @@ from exporters.affine import Grid, activation_grid, fit_bias, weight_grid
 from exporters.base import Change, Kept
 from exporters.calibration import Calibration, observe
 from exporters.graph import Graph, attributes
-from exporters.placement import COMPUTE
+from exporters.kernels import COMPUTE
 from exporters.quantize import Quantized, QuantRecipe, on_ranges
 from runtimes.base import Array, Tensors, Track, silent
 

@@ -21,6 +21,7 @@ from exporters.accuracy._work import Outcome, Work, bias_of, grid_of, layers, se
 from exporters.affine import Grid, activation_grid
 from exporters.base import Change, Kept
 from exporters.graph import Graph, copy_node, label
+from exporters.kernels import COMPUTE
 from runtimes.base import Array, Track, silent
 from runtimes.session import open_session
 
@@ -65,7 +66,7 @@ def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tup
     inputs: dict[str, str] = {}
     for node in [copy_node(n) for n in graph.proto.node]:
         nodes.append(node)
-        if node.op_type not in placement.COMPUTE or node.output[0] not in plan.int8:
+        if node.op_type not in COMPUTE or node.output[0] not in plan.int8:
             continue
         if node.op_type == "MatMul":
             kept.append(Kept(label(node), "a MatMul has no bias"))
