@@ -49,6 +49,7 @@ def execute(model: onnx.ModelProto, seed: int = 5, **feeds: Array) -> list[Array
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # overridable weights are meant
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for value in session.get_inputs():
         shape = [d if isinstance(d, int) else 2 for d in value.shape]
