@@ -1,6 +1,6 @@
 """Chains of linear operators, per-channel affines and barriers: as a graph, as PyTorch in float64, as a forecast.
 
-    x -> [affines] -> linear -> [affines] -> Relu -> [affines] -> linear -> [affines] -> y      any tensor may be an output
+    x -> [affines] -> linear -> [affines] -> Relu -> [affines] -> linear -> [affines] -> y    any one may be an output
 
 `forecast` says which nodes a fold may take, by the rules of the documentation and not by the code under test. `measure`
 runs the network on absolute values: m roundings to a type with unit roundoff u move an output by at most m u of that
@@ -189,12 +189,12 @@ class Network:
 
 def _taken(left: Item | None, run: list[Item], right: Item | None) -> set[str]:
     taken: set[str] = set()
-    run = list(run)
+    run, first = list(run), run[0] if run else None
     if left is not None and left.linear and not left.held:
         free = not left.tap
         while run and free:
             item = run.pop(0)
-            bias = left.kind == "MatMul" and not taken and item.kind == "add"
+            bias = left.kind == "MatMul" and item is first and item.kind == "add"
             taken |= set() if bias else set(item.nodes())
             free = not item.tap
     while run and right is not None and right.linear and not right.held and not run[-1].tap:

@@ -66,7 +66,7 @@ def _linear_before(scope: Scope, node: onnx.NodeProto) -> onnx.NodeProto:
         raise KeepIt("it reads what is made outside its body" if outside else "it reads the model's input directly")
     linear = producer_of(scope, node)
     if linear is None:
-        raise KeepIt(f"it follows {maker.op_type} {label(maker)}, which is not linear in each channel")
+        raise KeepIt(f"it follows {maker.op_type} {label(maker)}, not a Conv, ConvTranspose, Gemm or MatMul")
     for made in dict.fromkeys((linear.output[0], name)):
         if scope.only_consumer(made) is None:
             raise KeepIt(f"the output of {linear.op_type} {label(linear)} {scope.why_not_only(made)}")

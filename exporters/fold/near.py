@@ -39,14 +39,15 @@ class Near:
 
     def __mul__(self, other: Near) -> Near:
         x, y = np.abs(self.value), np.abs(other.value)
-        return _rounded(self.value * other.value, x * other.error + y * self.error + self.error * other.error)
+        inherited = x * other.error + y * self.error + self.error * other.error
+        return _rounded(self.value * other.value, inherited, TINY * ((x != 0) & (y != 0)))
 
     def __truediv__(self, other: Near) -> Near:
         """|x/y - x*/y*| <= (|x/y| e_y + e_x) / (|y| - e_y), and nothing is known when y* may be zero."""
         quotient = self.value / other.value
         room = np.abs(other.value) - other.error
         inherited = (np.abs(quotient) * other.error + self.error) / np.where(room > 0, room, 1.0)
-        return _rounded(quotient, np.where(room > 0, inherited, np.inf))
+        return _rounded(quotient, np.where(room > 0, inherited, np.inf), TINY * (self.value != 0))
 
     def sqrt(self) -> Near:
         """|sqrt x - sqrt x*| = |x - x*| / (sqrt x + sqrt x*) <= e / sqrt x."""
@@ -65,5 +66,6 @@ def exact(value: Array | float) -> Near:
     return Near(value, np.zeros_like(value))
 
 
-def _rounded(value: Array, inherited: Array) -> Near:
-    return Near(np.asarray(value), np.asarray(inherited * SAFETY + ROUNDOFF * np.abs(value) + TINY))
+def _rounded(value: Array, inherited: Array, underflow: Array | float = 0.0) -> Near:
+    """Sums and roots do not underflow; products and quotients of zero are exact: a shift of zero stays one."""
+    return Near(np.asarray(value), np.asarray(inherited * SAFETY + ROUNDOFF * np.abs(value) + underflow))
