@@ -103,7 +103,12 @@ def test_float16_takes_the_part_of_a_chain_that_fits() -> None:
 
 def test_one_rounding_for_a_whole_chain() -> None:
     text = f"g ({X4}) => ({Y4}) {{ c = Conv(x, w) d = Mul(c, k) e = Add(d, k) f = {BN % 'e'} y = Div(f, k) }}"
-    result = check_fold(build(text, w=SQUARE, k=vector(4, 1, 1), **statistics(4)), folded=4)
+    stats = statistics(4)
+    result = check_fold(build(text, w=SQUARE, k=vector(4, 1, 1), **stats), folded=4)
+    found = {t.name: numpy_helper.to_array(t) for t in result.model.graph.initializer}["w"]
+    gain = stats["s"].astype(np.float64) / np.sqrt(stats["v"].astype(np.float64) + np.float64(np.float32(1e-5)))
+    truth = SQUARE.astype(np.float64) * gain.reshape(-1, 1, 1, 1)  # the factor and the divisor cancel
+    np.testing.assert_allclose(found, truth, rtol=2.0**-24 * 1.0001, atol=0)
     assert all(2.0**-24 <= change.bound <= 1.001 * 2.0**-24 for change in result.changes)
 
 
