@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecnn.compare import check as check
     from edgecnn.demo import demo as demo
     from edgecnn.doctor import doctor as doctor
+    from edgecnn.evaluate import evaluate as evaluate
     from edgecnn.inspect import inspect as inspect
     from edgecnn.predict import run as run
     from edgecnn.predict import verify as verify
@@ -37,6 +38,7 @@ HOMES = {
     "check": "edgecnn.compare:check",
     "demo": "edgecnn.demo:demo",
     "doctor": "edgecnn.doctor:doctor",
+    "evaluate": "edgecnn.evaluate:evaluate",
     "export": "edgecnn.road:export",
     "fold": "edgecnn.single:fold",
     "inspect": "edgecnn.inspect:inspect",
@@ -52,7 +54,7 @@ ERRORS = {
 }
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
-    "bench", "build", "check", "demo", "doctor", "export", "fold",
+    "bench", "build", "check", "demo", "doctor", "evaluate", "export", "fold",
     "inspect", "models", "quantize", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import onnx
 
-from edgecnn.evaluate import evaluate
 from edgecnn.samples import Samples
-from edgecnn.tasks import detection
+from edgecnn.tasks import classification, detection
 from runtimes.base import Tensors, Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
@@ -129,7 +128,7 @@ def _scores(sessions: Mapping[str, Session], trial: Trial) -> dict[str, float]:
     if trial.samples.labels is None:
         return {}
     return {
-        name: evaluate(session, trial.samples, trial.input_name, 32 if free_batch(session) else 1)
+        name: classification.score(session, trial.samples, trial.input_name, 32 if free_batch(session) else 1).value
         for name, session in sessions.items()
     }
 

@@ -4,9 +4,10 @@
     photos/                     every image below, decoded on demand                  none
     photos/CLASS/...            the same                                              the subfolder's place in the order
     photos/train/, photos/val/  (or test/) either of the above, split as they are
+    photos/images/, masks/ ...  masks or boxes of every image (annotated.py)              none
     x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
                                 float (N, C, H, W) goes to the network as it is
-    x.npz                       array `x` or `images`, as above                       array `y` or `labels`
+    x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`
     digits                      1,797 digits, 8x8, built in                           0 to 9
     shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
     random, random:N            normal noise; only when spelled, and the name says so none
@@ -21,10 +22,12 @@ import contextlib
 import difflib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from edgecnn.annotated import annotated, annotated_parts, is_annotated, joined, with_arrays
 from edgecnn.arrays import read_npy, read_npz
 from edgecnn.figures import load_shapes
 from edgecnn.folders import scan
@@ -32,6 +35,7 @@ from edgecnn.images import read_image
 from edgecnn.samples import Ready, Samples, split_off
 from runtimes import plugins
 from runtimes.base import Array, BadInput
+from runtimes.geometry import Geometry
 from runtimes.preprocess import Preprocess
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
@@ -130,6 +134,12 @@ def _random(spec: str, shape: tuple[int, ...], seed: int) -> Samples:
 
 
 def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
+    if is_annotated(root):
+        return split_off(annotated(root, preprocess), split)
+    parts = annotated_parts(root)
+    if parts is not None:
+        train, test = (annotated(part, preprocess) for part in parts)
+        return {"train": train, "test": test}.get(split) or joined(str(root), train, test)
     found = scan(root, split)
     files = found.files
     samples = Samples(
@@ -146,13 +156,17 @@ def _npz(path: Path, preprocess: Ready) -> Samples:
         held = ", ".join(sorted(arrays)[:5]) or "no arrays"
         raise BadInput(f"{path}: holds {held}; name the images `x` (and their labels `y`)")
     samples = from_array(str(path), images, preprocess)
+    if isinstance(preprocess, Preprocess):
+        ready = images.dtype.kind == "f"
+        geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
+        samples = with_arrays(samples, arrays, geometry, path)
     if labels is None:
         return samples
     if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(f"{path}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed")
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
-    return Samples(samples.name, samples.ids, samples.load, labels.astype(np.int64), names)
+    return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
 
 
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:

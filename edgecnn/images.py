@@ -9,7 +9,9 @@ Test: tests/test_images.py.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,12 +21,35 @@ from runtimes.files import check_input_file
 
 FILE_LIMIT_BYTES = 256 << 20
 PIXEL_LIMIT = 100_000_000
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag for how the camera was held, and those of its values that swap width and height."""
+T = TypeVar("T")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: Path | str) -> Array:
     """uint8 (H, W) for grey and (H, W, 3) for everything else; raises `BadInput` naming the file."""
-    path = check_input_file(Path(path), FILE_LIMIT_BYTES)
+    return _read(Path(path), lambda image: _pixels(ImageOps.exif_transpose(image)))
+
+
+def read_mask(path: Path | str) -> Array:
+    """uint8 (H, W): the class at each pixel, which is what a grey or palette image holds; raises `BadInput`."""
+    return _read(Path(path), lambda image: _indices(path, image))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(H, W) as `read_image` would give it, from the file's head alone; raises `BadInput` naming the file."""
+
+    def upright(image: Image.Image) -> tuple[int, int]:
+        width, height = image.size
+        return (width, height) if image.getexif().get(ORIENTATION, 1) in LYING else (height, width)
+
+    return _read(Path(path), upright)
+
+
+def _read(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What `use` makes of the image in `path`; every way to fail becomes one line."""
+    path = check_input_file(path, FILE_LIMIT_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit stands below; broken EXIF is no reason to talk
@@ -32,7 +57,7 @@ def read_image(path: Path | str) -> Array:
                 width, height = image.size
                 if width * height > PIXEL_LIMIT:
                     raise BadInput(f"{path}: has {width} x {height} pixels, the limit is {PIXEL_LIMIT:,}; shrink it")
-                return _pixels(ImageOps.exif_transpose(image))
+                return use(image)
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
@@ -41,6 +66,12 @@ def read_image(path: Path | str) -> Array:
         unknown = isinstance(error, UnidentifiedImageError | KeyError)  # KeyError: Pillow without that format
         cause = "unknown format" if unknown else f"{error}"[:80]
         raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
+
+
+def _indices(path: Path | str, image: Image.Image) -> Array:
+    if image.mode not in ("L", "P", "1"):
+        raise BadInput(f"{path}: holds {image.mode} pixels; a mask is a grey or palette PNG of class indices")
+    return np.asarray(image).astype(np.uint8)
 
 
 def _pixels(image: Image.Image) -> Array:

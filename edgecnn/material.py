@@ -96,7 +96,8 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
 
 def part(wanted: str, spec: str, other: str | None) -> str:
     """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
-    parted = spec in (other, "digits") or (Path(spec) / "train").is_dir()
+    built_in = spec == "digits" or spec.partition(":")[0] == "shapes"
+    parted = built_in or spec == other or (Path(spec) / "train").is_dir()
     return wanted if parted and not spec.startswith("random") else "all"
 
 

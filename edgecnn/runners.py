@@ -35,7 +35,7 @@ INTEGER_OPS = {
 @dataclass(frozen=True)
 class Subject:
     """A model under comparison. `preprocess` is None when its input is not one image, `seeded` a network that no
-    weights were given for.
+    weights were given for; `task` is None, `labels` empty, where the model does not tell.
     """
 
     name: str
@@ -44,6 +44,9 @@ class Subject:
     preprocess: Preprocess | None
     quantized: bool
     seeded: bool = False
+    outputs: tuple[TensorInfo, ...] = ()
+    task: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 def open_subject(
@@ -61,7 +64,10 @@ def _from_bundle(path: Path, threads: int | None) -> Subject:
 
     bundle = open_bundle(path)
     session = bundle.session("cpu", threads)
-    return Subject(str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float")
+    return Subject(
+        str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float", outputs=session.outputs,
+        task=bundle.task, labels=bundle.labels,
+    )  # fmt: skip
 
 
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -> Subject:
@@ -77,7 +83,10 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -
     session = open_any(path, "cpu", threads)
     preprocess = identity.preprocess if identity is not None else image_preprocess(session)
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
-    return Subject(str(path), session, session.inputs, preprocess, quantized)
+    task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
+    return Subject(
+        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels
+    )
 
 
 def probe_shapes(
@@ -117,4 +126,8 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
     network = resolve(source, weights, first_shape(input_shape))
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
     runner = torch_runner(network.module, network.input_shape)
-    return Subject(source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded)
+    outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
+    return Subject(
+        source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
+        task=network.task, labels=network.labels,
+    )  # fmt: skip

@@ -1,72 +1,211 @@
-"""Top-1 counts what is right and nothing else; oracle: scikit-learn's accuracy."""
+"""`edgecnn evaluate`: PyTorch sources, .onnx files and bundles, alone and in pairs; oracle: the numbers by hand."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
-from sklearn.metrics import accuracy_score
+from PIL import Image
 
-from edgecnn.evaluate import accuracy, correct, evaluate
-from edgecnn.samples import Samples
-from runtimes.base import Array, BadInput, Tensors
+from edgecnn.cli import main
+from edgecnn.data import load_data
+from edgecnn.evaluate import evaluate
+from edgecnn.spec import unit_range
+from exporters.artifact import Identity, write_identity
+from exporters.pack import pack
+from runtimes.base import BadInput
+from runtimes.session import open_session
 
+FIXTURES = Path(__file__).parent / "fixtures"
+LENET = FIXTURES / "lenet5_digits.safetensors"
+RESNET = FIXTURES / "resnet8_digits.safetensors"
+READY = unit_range(16, 16)
 
-def answers(*batches: Array) -> tuple[object, list[Tensors]]:
-    """A runner that answers the batches one after the other, and its feeds."""
-    return (lambda feeds: {"logits": batches[int(feeds["i"][0])]}), [{"i": np.array([i])} for i in range(len(batches))]
-
-
-def test_top1_is_sklearns_over_uneven_batches() -> None:
-    logits, labels = np.random.default_rng(0).standard_normal((50, 7)), np.random.default_rng(1).integers(0, 7, 50)
-    runner, feeds = answers(logits[:32], logits[32:49], logits[49:])
-    assert accuracy(runner, feeds, labels) == accuracy_score(labels, logits.argmax(1))
-    assert accuracy(runner, feeds, [int(label) for label in labels]) == accuracy_score(labels, logits.argmax(1))
-
-
-@pytest.mark.parametrize(
-    ("row", "label", "right"),
-    [
-        ([0.0, 1.0], 1, True),
-        ([0.0, 1.0], 0, False),
-        ([1.0, 1.0], 0, False),  # a constant answer is no answer
-        ([np.nan, 1.0], 1, False),
-        ([0.0, np.inf], 1, False),
-        ([-np.inf, 1.0], 1, False),
-    ],
-)
-def test_ties_and_non_finite_answers_are_wrong(row: list[float], label: int, right: bool) -> None:
-    assert correct(np.array([row]), np.array([label])).tolist() == [right]
+DARK = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[N, 3, 16, 16] x) => (float[N, 2] y) <float[1, 2] sign = {-1.0, SIGN}> {
+   m = ReduceMean <noop_with_empty_axes = 0> (x, axes)
+   y = Mul (m, sign)
+}"""
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "complaint"),
-    [
-        (np.zeros((2, 3)), [0], "1 for at least 2 images"),
-        (np.zeros((2, 3)), [0, 1, 2], "3 for 2 images"),
-        (np.zeros((2, 3)), [0, 3], "3 is no class of a network with 3"),
-        (np.zeros((2, 3)), [0, -1], "is no class"),
-        (np.zeros((2, 3, 4, 4)), [0, 1], "needs \\(images, classes\\)"),
-    ],
-)
-def test_labels_that_do_not_fit(logits: Array, labels: list[int], complaint: str) -> None:
-    runner, feeds = answers(logits)
-    with pytest.raises(BadInput, match=complaint):
-        accuracy(runner, feeds, labels)
+def by_brightness(path: Path, sign: float = 1.0, labels: tuple[str, ...] = ()) -> Path:
+    """Class 1 for a bright image, class 0 for a dark one; with sign -1 always a tie, which is never right."""
+    text = DARK.replace("SIGN", str(sign)).replace("(x, axes)", "(x, axes)")
+    text = text.replace("m = Red", "axes = Constant <value_ints = [1, 2, 3]> ()\n   mm = Red").replace(
+        "y = Mul (m, sign)", "two = Constant <value_ints = [-1, 1]> ()\n   m = Reshape (mm, two)\n   y = Mul (m, sign)"
+    )
+    model = onnx.parser.parse_model(text)
+    write_identity(model, Identity("dark", "classification", labels, READY))
+    onnx.save(model, path)
+    return path
 
 
-def test_no_feeds_at_all() -> None:
-    with pytest.raises(BadInput, match="0 for 0 images"):
-        accuracy(lambda feeds: feeds, [], [])
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """20 pictures: 8 bright in `sun`, 8 dark in `moon`, and 4 dark ones that lie in `sun`."""
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        bright = i < 8
+        path = tmp_path / "photos" / ("sun" if bright or i >= 16 else "moon") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 90, (20, 24, 3), np.uint8) + np.uint8(150 * bright)).save(path)
+    return tmp_path / "photos"
 
 
-def test_evaluate_feeds_the_samples_in_order_and_needs_labels() -> None:
-    images = np.arange(5, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), np.float32)
-    labels = np.array([0, 1, 2, 0, 0])
-    samples = Samples("s", tuple("abcde"), lambda i: images[i], labels, ("x", "y", "z"))
+def test_one_model_by_hand(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "m.onnx", labels=("moon", "sun"))
+    report = evaluate(model, data=str(photos))
+    assert (report.task, report.metric, report.images, report.difference) == ("classification", "top-1", 20, None)
+    assert report.models[0][1].value == 16 / 20
+    assert report.verdict == f"{model}: top-1 80.00% on 20 images of {photos}."
 
-    def runner(feeds: Tensors) -> Tensors:
-        return {"y": np.eye(3)[feeds["image"][:, 0, 0, 0].astype(int) % 3]}
 
-    assert evaluate(runner, samples, "image", batch=2) == 4 / 5  # 0 1 2 0 1
-    with pytest.raises(BadInput, match="s: has no labels; put the images into class folders"):
-        evaluate(runner, Samples("s", ("a",), lambda i: images[i]), "image")
+def test_classes_are_matched_by_name(photos: Path, tmp_path: Path) -> None:
+    turned = by_brightness(tmp_path / "m.onnx", labels=("sun", "moon"))
+    assert evaluate(turned, data=str(photos)).models[0][1].value == 4 / 20
+    with pytest.raises(BadInput, match="moon: unknown class"):
+        evaluate(by_brightness(tmp_path / "n.onnx", labels=("day", "night")), data=str(photos))
+
+
+def test_two_models_and_their_paired_difference(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, tie = by_brightness(tmp_path / "a.onnx"), by_brightness(tmp_path / "b.onnx", -1.0)
+    assert main(["evaluate", str(good), str(tie), "--data", str(photos), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["metric"] == "top-1"
+    assert document["images"] == 20
+    assert document["models"] == [{"model": str(good), "value": 0.8}, {"model": str(tie), "value": 0.0}]
+    found = document["difference"]
+    assert found["value"] == -0.8
+    assert -1 <= found["low"] < -0.8 < found["high"] < 0
+    assert "Tango" in found["method"]
+    assert main(["evaluate", str(good), str(tie), "--data", str(photos)]) == 0
+    out = capsys.readouterr().out
+    assert f"{tie} has -80.00 points of top-1 against {good} (95 %: " in " ".join(out.split())
+    assert "it is worse." in out
+
+
+def test_the_same_model_twice_has_no_difference_that_can_be_told(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "a.onnx")
+    report = evaluate(model, model, data=str(photos))
+    assert report.difference is not None
+    assert report.difference.low < 0 < report.difference.high
+    assert report.verdict.endswith("no difference that these images can tell.")
+    turned = evaluate(by_brightness(tmp_path / "b.onnx", -1.0), model, data=str(photos))
+    assert turned.verdict.endswith("it is better.")
+
+
+def test_a_pytorch_network_has_the_score_that_its_weights_were_saved_with() -> None:
+    from edgecnn.weights import load_weights
+
+    report = evaluate("lenet5", data="digits", weights=LENET)
+    about = load_weights(LENET)[1]
+    assert about is not None
+    assert report.models[0][1].value == about.test_score
+    assert report.images == 359
+    assert set(report.models[0][1].details) == {"top5"}
+    assert report.seeded == ()
+
+
+def test_random_weights_are_called_random(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "lenet5", "--data", "digits", "--limit", "30"]) == 0
+    assert "lenet5: no --weights, so its weights are random" in capsys.readouterr().out
+
+
+def test_a_bundle_as_its_model(photos: Path, tmp_path: Path) -> None:
+    path = by_brightness(tmp_path / "m.onnx", labels=("moon", "sun"))
+    images = np.zeros((1, 3, 16, 16), np.float32)
+    about = {
+        "name": "m", "task": "classification", "labels": ["moon", "sun"], "preprocess": READY.to_dict(),
+        "created_by": "edgecnn 0", "chosen": "float",
+        "input": {"name": "x", "dtype": "float32", "shape": ["N", 3, 16, 16]},
+        "output": {"name": "y", "dtype": "float32", "shape": ["N", 2]},
+    }  # fmt: skip
+    model = onnx.load(path)
+    pack(tmp_path / "m.edge", model, about, [images], [open_session(model)({"x": images})["y"]], 0.0)
+    assert evaluate(tmp_path / "m.edge", data=str(photos)).models[0][1].value == 16 / 20
+
+
+def seg_model(path: Path) -> Path:
+    """Logits of the image itself: the largest of three channels at each pixel."""
+    text = """<ir_version: 9, opset_import: ["" : 20]>
+    g (float[N, 3, 16, 16] x) => (float[N, 3, 16, 16] y) { y = Identity (x) }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def det_model(path: Path) -> Path:
+    """One box, the left half of the picture, of class 0, for one image at a time."""
+    text = """<ir_version: 9, opset_import: ["" : 20]>
+    g (float[1, 3, 16, 16] x) => (float[M, 4] boxes, float[M] scores, int64[M] labels, int64[M] image) {
+       boxes = Constant <value = float[1, 4] {0.0, 0.0, 8.0, 16.0}> ()
+       scores = Constant <value = float[1] {0.9}> ()
+       labels = Constant <value = int64[1] {0}> ()
+       image = Constant <value = int64[1] {0}> ()
+    }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def test_masks_and_boxes_from_an_npz_are_recognized_by_the_outputs(tmp_path: Path) -> None:
+    order = np.random.default_rng(0)
+    x = order.standard_normal((6, 3, 16, 16)).astype(np.float32)
+    masks = x.argmax(1).astype(np.uint8)
+    np.savez(tmp_path / "seg.npz", x=x, masks=masks)
+    report = evaluate(seg_model(tmp_path / "s.onnx"), data=str(tmp_path / "seg.npz"))
+    assert (report.metric, report.models[0][1].value) == ("mIoU", 1.0)
+    boxes = np.array([[0, 0, 8, 16]] * 5, np.float32)
+    np.savez(tmp_path / "det.npz", x=x, boxes=boxes, box_labels=np.zeros(5, int), box_image=np.arange(5))
+    model = det_model(tmp_path / "d.onnx")
+    report = evaluate(model, model, data=str(tmp_path / "det.npz"))
+    assert report.metric == "mAP@[.5:.95]"
+    # Six boxes of equal score, the last of them wrong: recall 1 is reached before it.
+    assert report.models[0][1].value == pytest.approx(1.0, abs=1e-9)
+    assert report.difference is not None
+    assert report.difference.value == 0.0
+
+
+def test_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "m.onnx")
+    with pytest.raises(BadInput, match=r"digits: has 10 classes, .*m.onnx 2, which it does not name; export it with"):
+        evaluate(model, data="digits")
+    with pytest.raises(BadInput, match="photos: has no answers for segmentation; give images/"):
+        evaluate(seg_model(tmp_path / "s.onnx"), data=str(photos))
+    with pytest.raises(BadInput, match="classificatoin: unknown task; did you mean classification"):
+        evaluate(model, data=str(photos), task="classificatoin")
+    with pytest.raises(BadInput, match=r"--weights w\.pt: no model is a PyTorch network; leave it out"):
+        evaluate(model, data=str(photos), weights=Path("w.pt"))
+    text = """<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 16, 16] x) => (float[N, 3, 16] y) {
+       a = Constant <value_ints = [3]> ()
+       y = ReduceMax <keepdims = 0> (x, a)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "odd.onnx")
+    with pytest.raises(BadInput, match=r"odd.onnx: answers y \['N', 3, 16\], which is no known task's; give --task"):
+        evaluate(tmp_path / "odd.onnx", data=str(photos))
+
+
+def test_an_onnx_file_is_judged_without_torch(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "m.onnx")
+    script = (
+        "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, "evaluate", str(model), str(model), "--data", str(photos), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
+    assert done.stderr.strip() == "0 False"
+    assert json.loads(done.stdout)["difference"]["value"] == 0
+
+
+def test_built_in_data_gives_the_part_that_was_never_trained_on(tmp_path: Path) -> None:
+    model = det_model(tmp_path / "d.onnx")
+    report = evaluate(model, data="shapes:40", seed=3)
+    assert (report.images, report.data) == (8, "shapes")
+    held = load_data("shapes:40", READY, split="test", task="detection")
+    assert len(held) == 8
+    assert evaluate(model, data="shapes:40", limit=5).images == 5

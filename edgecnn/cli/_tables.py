@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecnn.choose import Candidate
     from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
+    from edgecnn.evaluate import EvaluateReport
     from edgecnn.inspection import Inspection
     from edgecnn.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
@@ -99,6 +100,23 @@ def benched(page: Page, report: BenchReport) -> None:
         page.note(f"kernels that ran in {model.model}: {ran}")
     if any(model.latency.p99_ms is None for model in report.models):
         page.note("- : too few samples for this percentile (p90 needs 100 runs, p99 needs 1,000).")
+
+
+def scored(page: Page, report: EvaluateReport) -> None:
+    """One row a model, one column a number; below that one row a class where the task tells classes apart."""
+    first = report.models[0][1].details
+    numbers = [key for key, value in first.items() if isinstance(value, float)]
+    columns = ("model", f">{report.metric}", *(f">{key.replace('_', ' ')}" for key in numbers))
+    page.table(columns, [(n, *map(_share, (s.value, *(s.details[k] for k in numbers)))) for n, s in report.models])
+    for key in (key for key, value in first.items() if not isinstance(value, float)):
+        rows = [(c, *(_share(s.details[key].get(c)) for _, s in report.models)) for c in first[key]]
+        page.table(("class", *(f">{key} of {name}" for name, _ in report.models)), rows[:MOST_ROWS])
+    if report.difference is not None:
+        page.note(f"interval: {report.difference.method}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def inspected(page: Page, found: Inspection, every_layer: bool) -> None:

@@ -1,0 +1,57 @@
+"""`edgecnn evaluate`: how good a model is, and whether another one is worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli import _options as options
+from edgecnn.cli import _tables as tables
+from edgecnn.cli._click import command as register
+from edgecnn.cli._click import option
+from edgecnn.cli._result import Result
+
+if TYPE_CHECKING:
+    from edgecnn.evaluate import EvaluateReport
+    from edgecnn.report import Page
+
+
+@register("evaluate", section="Measure and prove", example="edgecnn evaluate m.onnx m_int8.onnx --data photos/")
+@click.argument("model", metavar="MODEL")
+@click.argument("other", metavar="[MODEL2]", required=False)
+@option("--data", required=True, metavar="DATA", group="Data",
+        help="Labelled images, or images with masks or boxes; of built-in data the part never trained on.")  # fmt: skip
+@option("--task", metavar="TASK", group="Data",
+        help="classification, segmentation or detection; default: what the model says of itself.")  # fmt: skip
+@options.limit
+@option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
+@options.weights
+@options.input_shapes
+@options.threads
+@options.seed
+def command(
+    model: str,
+    other: str | None,
+    data: str,
+    task: str | None,
+    limit: int | None,
+    batch: int,
+    weights: Path | None,
+    input_shape: tuple[str, ...],
+    threads: int | None,
+    seed: int,
+) -> Result:
+    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference and its interval."""
+    from edgecnn import api
+
+    report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit, batch=batch,
+                          input_shape=input_shape, threads=threads, seed=seed, track=options.track())  # fmt: skip
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict)
+
+
+def _draw(page: Page, report: EvaluateReport) -> None:
+    tables.scored(page, report)
+    for name in report.seeded:
+        page.note(f"{name}: no --weights, so its weights are random (seed 0) unless its own code loads some")

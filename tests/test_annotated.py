@@ -1,0 +1,273 @@
+"""Folders and arrays with masks and boxes: moved with their images, and one line for what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecnn.data import load_data
+from edgecnn.images import image_size, read_image, read_mask
+from edgecnn.spec import unit_range
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess
+
+READY = unit_range(16, 16)
+CROP = Preprocess((16, 16), resize=16)
+
+
+def picture(path: Path, height: int = 32, width: int = 64, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).convert(mode).save(path)
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Path:
+    """Six images 64x32 whose left half is class 1, the right one 2, with one row of 255."""
+    root = tmp_path / "photos"
+    for i in range(6):
+        picture(root / "images" / f"{i}.jpg")
+        mask = np.full((32, 64), 2, np.uint8)
+        mask[:, :32], mask[:2] = 1, 255
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / "masks" / f"{i}.png")
+    (root / "labels.txt").write_text("ground\nleft\nright\n")
+    return root
+
+
+def coco(root: Path, **changes: Any) -> Path:
+    """Five images 64x32; image 1 has a dog in its left half and a crowd of cats, the others a cat in the middle."""
+    for i in range(5):
+        picture(root / "images" / f"{i}.png")
+    middle = [{"id": 10 + i, "image_id": i, "category_id": 7, "bbox": [24, 8, 16, 16]} for i in range(5) if i != 1]
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(5)],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "annotations": [
+            *middle,
+            {"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 32, 32]},
+            {"id": 2, "image_id": 1, "category_id": 7, "bbox": [40.5, 4, 8, 8], "iscrowd": 1},
+        ],
+        **changes,
+    }
+    (root / "annotations.json").write_text(json.dumps(document))
+    return root
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+def test_masks_are_stretched_with_their_images(masked: Path) -> None:
+    samples = load_data(masked, READY)
+    assert samples.class_names == ("ground", "left", "right")
+    assert samples.labels is None
+    assert len(samples) == len(samples.masks) == 6
+    wanted = np.full((16, 16), 2)
+    wanted[:, :8], wanted[0] = 1, 255
+    assert np.array_equal(samples.masks[3], wanted)
+    assert np.array_equal(samples[3], READY(read_image(masked / "images" / "3.jpg")))
+
+
+def test_masks_are_cut_with_their_images(masked: Path) -> None:
+    mask = load_data(masked, CROP).masks[0]
+    wanted = np.full((16, 16), 2)
+    wanted[:, :8], wanted[0] = 1, 255
+    assert np.array_equal(mask, wanted)
+
+
+def test_parts_and_calibration_use_the_images_only(masked: Path) -> None:
+    train, test = (load_data(masked, READY, split=split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (5, 1)
+    assert len(train.masks) == 5
+    assert all("/images/" in name for name in load_data(masked, READY).ids)
+
+
+def test_own_train_and_val_folders(masked: Path, tmp_path: Path) -> None:
+    root = tmp_path / "both"
+    root.mkdir()
+    masked.rename(root / "train")
+    for kind in ("images", "masks"):
+        (root / "val" / kind).mkdir(parents=True)
+        for name in ("0", "1"):
+            source = next((root / "train" / kind).glob(f"{name}.*"))
+            source.rename(root / "val" / kind / source.name)
+    with pytest.raises(BadInput, match="its two parts name different classes"):
+        load_data(root, READY)
+    (root / "train" / "labels.txt").rename(root / "labels.txt")
+    parts = {split: load_data(root, READY, split=split) for split in ("all", "train", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"all": 6, "train": 4, "test": 2}
+    assert parts["all"].class_names == ("ground", "left", "right")
+    assert np.array_equal(parts["all"].masks[5], parts["test"].masks[1])
+    assert np.array_equal(parts["all"][5], parts["test"][1])
+
+
+def test_palette_masks_hold_indices(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8), "P")
+    image.putpalette(list(range(256)) * 3)
+    image.save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1], [2, 255]]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "match"),
+    [
+        (lambda r: (r / "masks/2.png").unlink(), r"masks/2.png: no such mask; save the class of every pixel there"),
+        (
+            lambda r: picture(r / "masks/2.png", 16, 64, "L"),
+            r"masks/2.png: is 64x16, its image 64x32; save it as large",
+        ),
+        (lambda r: picture(r / "masks/2.png"), r"masks/2.png: holds RGB pixels; a mask is a grey or palette PNG"),
+        (lambda r: picture(r / "masks/2.png", mode="L"), r"masks/2.png: holds class \d+, but there are 3 names"),
+        (lambda r: (r / "masks/2.png").write_bytes(b"junk"), r"masks/2.png: is not an image or is damaged"),
+    ],
+)
+def test_masks_that_cannot_be_used(break_it: Any, match: str, masked: Path) -> None:
+    break_it(masked)
+    with pytest.raises(BadInput, match=match):
+        list(load_data(masked, READY).masks)
+
+
+def test_a_folder_of_masks_without_images(masked: Path) -> None:
+    for file in (masked / "images").iterdir():
+        file.unlink()
+    with pytest.raises(BadInput, match="images: holds no images; put them there, and their masks into"):
+        load_data(masked, READY)
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+def test_boxes_move_with_their_images(tmp_path: Path) -> None:
+    samples = load_data(coco(tmp_path / "photos"), READY)
+    assert samples.class_names == ("cat", "dog")  # in the order of their ids
+    assert samples.targets[0].boxes.tolist() == [[6, 4, 10, 12]]
+    dog, crowd = samples.targets[1].boxes
+    assert dog.tolist() == [0, 0, 8, 16]
+    assert crowd.tolist() == [10.125, 2, 12.125, 6]
+    assert samples.targets[1].labels.tolist() == [1, 0]
+    assert samples.targets[1].crowd.tolist() == [False, True]
+
+
+def test_boxes_that_the_crop_takes_away(tmp_path: Path) -> None:
+    samples = load_data(coco(tmp_path / "photos"), CROP)  # 32 x 16, of which the middle 16 x 16 is kept
+    assert samples.targets[0].boxes.tolist() == [[4, 4, 12, 12]]
+    assert samples.targets[1].boxes.tolist() == [[0, 0, 8, 16], [12.25, 2, 16, 6]]
+    moved = [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 17, 32]}]
+    assert load_data(coco(tmp_path / "photos", annotations=moved), CROP).targets[1].boxes.tolist() == []
+
+
+def test_the_camera_may_have_been_turned(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    image = Image.fromarray(np.zeros((32, 64, 3), np.uint8))
+    for value, size in ((1, (32, 64)), (3, (32, 64)), (6, (64, 32)), (8, (64, 32))):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        image.save(path, exif=exif)
+        assert image_size(path) == size == read_image(path).shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"annotations": [{"id": 1, "image_id": 99, "category_id": 7, "bbox": [0, 0, 1, 1]}]},
+            "annotation 1 names no image",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
+            "annotation 1 names no image",
+        ),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, -1, 1]}]}, "annotation 1 names no"),
+        (
+            {"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 1]}]},
+            "annotation 1 names no image",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 1, float("nan")]}]},
+            "annotation 1 names",
+        ),
+        ({"annotations": []}, "has no list of annotations with an id each"),
+        ({"categories": {}}, "has no list of categories with an id each; it must be in COCO's format"),
+        ({"images": [{"file_name": "0.png"}]}, "has no list of images with an id each"),
+        (
+            {"images": [{"id": 1, "file_name": "0.png"}, {"id": 1, "file_name": "1.png"}]},
+            "two of its images have the same id",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "nine.png"}]},
+            r"images/nine.png: no such image, but .* names it; put it there",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "../secret.png"}]},
+            r"names the image '../secret.png'; names are relative to",
+        ),
+        ({"images": [{"id": 1, "file_name": "/etc/passwd"}]}, r"names the image '/etc/passwd'; names are relative to"),
+    ],
+)
+def test_annotations_that_cannot_be_used(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=match):
+        load_data(coco(tmp_path / "photos", **changes), READY)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\x00", '{"images": 3}'])
+def test_annotations_that_are_no_coco(text: str, tmp_path: Path) -> None:
+    coco(tmp_path / "photos")
+    (tmp_path / "photos" / "annotations.json").write_text(text)
+    with pytest.raises(BadInput, match=r"annotations.json: (is not JSON|is a list|has no list)"):
+        load_data(tmp_path / "photos", READY)
+
+
+# --------------------------------------------------------------------------------------------------------------- arrays
+def test_masks_and_boxes_of_uint8_pictures_are_moved(tmp_path: Path) -> None:
+    x = np.zeros((3, 32, 64), np.uint8)
+    masks = np.zeros((3, 32, 64), np.int64)
+    masks[:, :, 32:] = 2
+    boxes = np.array([[0, 0, 32, 32], [32, 16, 64, 32]])
+    np.savez(tmp_path / "a.npz", x=x, masks=masks, boxes=boxes, box_labels=np.array([0, 4]), box_image=np.array([2, 2]))
+    samples = load_data(tmp_path / "a.npz", READY)
+    assert samples.masks[0].dtype == np.uint8
+    assert samples.masks[0][0].tolist() == [0] * 8 + [2] * 8
+    assert [len(t.labels) for t in samples.targets] == [0, 0, 2]
+    assert samples.targets[2].boxes.tolist() == [[0, 0, 8, 16], [8, 8, 16, 16]]
+    assert samples.class_names == tuple("01234")
+
+
+def test_those_of_ready_arrays_stay(tmp_path: Path) -> None:
+    x, masks = np.zeros((2, 3, 16, 16), np.float32), np.random.default_rng(0).integers(0, 3, (2, 16, 16))
+    np.savez(tmp_path / "a.npz", x=x, masks=masks)
+    samples = load_data(tmp_path / "a.npz", CROP)
+    assert np.array_equal(samples.masks[1], masks[1])
+    assert samples.class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        (
+            {"masks": np.zeros((2, 16, 16), int)},
+            r"masks are int64 \[2, 16, 16\]; whole numbers from 0 to 255, \[3, 16, 16\]",
+        ),
+        ({"masks": np.zeros((3, 8, 8), int)}, r"masks are int64 \[3, 8, 8\]"),
+        ({"masks": np.zeros((3, 16, 16))}, "masks are float64"),
+        ({"masks": np.full((3, 16, 16), 256)}, "whole numbers from 0 to 255"),
+        ({"boxes": np.zeros((1, 4))}, "box_image .*, are needed together"),
+        ({"boxes": np.zeros((1, 5)), "box_labels": [0], "box_image": [0]}, "are needed together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [0], "box_image": [3]}, "are needed together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [-1], "box_image": [0]}, "are needed together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [0.5], "box_image": [0]}, "are needed together"),
+        ({"boxes": np.full((1, 4), np.nan), "box_labels": [0], "box_image": [0]}, "are needed together"),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays: dict[str, Any], match: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 16, 16, 3), np.uint8), **arrays)
+    with pytest.raises(BadInput, match=match):
+        load_data(tmp_path / "a.npz", READY)
+
+
+# ------------------------------------------------------------------------------------------------------------- learning
+@pytest.mark.slow
+def test_a_detector_is_trained_on_own_boxes(tmp_path: Path) -> None:
+    from edgecnn.train import train
+
+    report = train("ssd_tiny", str(coco(tmp_path / "photos")), tmp_path / "w.safetensors", epochs=2)
+    assert (report.classes, report.train_images, report.test_images) == (2, 4, 1)
