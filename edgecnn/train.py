@@ -30,13 +30,17 @@ import edgecnn.tasks
 from edgecnn import resume as resuming
 from edgecnn.data import load_data
 from edgecnn.learning import Learner, Recipe, reproducible, runner_of, top_rate
+from edgecnn.qat import fine_tune
 from edgecnn.samples import IGNORE, Samples, hold_back
 from edgecnn.sources import blueprint, build, describe, probe
 from edgecnn.spec import Blueprint, Shape, image_shape
-from edgecnn.weights import Trained, check_weights_output, save_weights
+from edgecnn.weights import Trained, apply_weights, check_weights_output, load_weights, save_weights
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.preprocess import Preprocess
+
+WARM_UP = 64
+"""Images from which quantization-aware training takes its first ranges."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class TrainReport:
     losses: tuple[float, ...]
     validation: tuple[float, ...]
     seed: int
+    qat: bool = False
 
     @property
     def test_accuracy(self) -> float:
@@ -104,15 +109,18 @@ def train(
     patience: int | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
+    weights: Path | str | None = None,
+    qat: bool = False,
     resume: bool = False,
     force: bool = False,
     track: Track = silent,
 ) -> TrainReport:
     """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
 
-    `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. `resume` goes on where
-    the same call was interrupted. Raises `BadInput` for data without answers, for a network that does not answer with
-    these classes, and for divergence.
+    `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. Training starts from
+    `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
+    are weights to start from). `resume` goes on where the same call was interrupted. Raises `BadInput` for data
+    without answers, for a network that does not answer with these classes, and for divergence.
     """
     path = check_weights_output(Path(output), force)
     resuming.check_place(path, resume, force)
@@ -127,11 +135,15 @@ def train(
         flip = lesson.train.mirrored if flip is None else flip
         recipe = replace(recipe, rate=rate or top_rate(lesson.module) * task.RATE, flip=flip)
         layout = torch.channels_last if plan.ours else torch.contiguous_format
+        if weights is not None:
+            apply_weights(lesson.module, load_weights(weights)[0], str(weights))
         learner = Learner(lesson.module, task, lesson.train, recipe, layout)
-        settings = {**asdict(recipe), **lesson.about.settings, "images": len(lesson.train)}
+        settings = {**asdict(recipe), **lesson.about.settings, "images": len(lesson.train), "from": str(weights)}
         if resume:
             restore(learner, path, settings)
-        learner.learn(lesson.held, lambda: resuming.save(path, settings, learner.state()), track)
+        if weights is None or not qat:
+            learner.learn(lesson.held, lambda: resuming.save(path, settings, learner.state()), track)
+        losses = learner.losses + (tune(learner, track) if qat else [])
         runner = runner_of(lesson.module, task.OUTPUTS)
         scores = [task.score(runner, part, "image", 64).value for part in (lesson.train, lesson.test)]
     about = replace(lesson.about, test_score=scores[1])
@@ -139,10 +151,24 @@ def train(
     resuming.place_of(path).unlink(missing_ok=True)
     held = 0 if lesson.held is None else len(lesson.held)
     return TrainReport(
-        str(path), name, plan.task, data, about.num_classes, task.METRIC, len(learner.losses), learner.best_epoch,
+        str(path), name, plan.task, data, about.num_classes, task.METRIC, len(losses), learner.best_epoch,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
-        tuple(learner.losses), tuple(learner.scores), seed,
+        tuple(losses), tuple(learner.scores), seed, qat,
     )  # fmt: skip
+
+
+def tune(learner: Learner, track: Track) -> list[float]:
+    """Go on with int8 simulated, for a fifth of the epochs at a fiftieth of the rate; returns the losses."""
+    recipe = replace(learner.recipe, epochs=max(1, learner.recipe.epochs // 5), rate=learner.recipe.rate / 50)
+    first = np.arange(min(WARM_UP, len(learner.samples)))
+    batches = [torch.from_numpy(learner.fetch(part)) for part in np.array_split(first, 4) if len(part)]
+
+    def fit(module: nn.Module) -> list[float]:
+        tuned = Learner(module, learner.task, learner.samples, replace(recipe, patience=None), learner.layout)
+        tuned.learn(None, lambda: None, track)
+        return tuned.losses
+
+    return fine_tune(learner.module, batches, fit)
 
 
 def check_recipe(recipe: Recipe, rate: float | None) -> None:

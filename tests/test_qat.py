@@ -15,9 +15,10 @@ from torch import nn
 
 from edgecnn import stages
 from edgecnn.data import load_data
+from edgecnn.learning import reproducible
 from edgecnn.qat import InputGrid, WeightGrid, fine_tune, simulated_int8
 from edgecnn.sources import Network, resolve
-from edgecnn.train import reproducible
+from edgecnn.train import train
 from exporters.affine import activation_grid, weight_grid
 from exporters.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import module_runner
@@ -198,3 +199,23 @@ def test_a_network_that_int8_breaks_learns_to_be_quantized() -> None:
         losses = fine_tune(network.module, batches(network), fit)
     assert np.mean(losses[-20:]) < np.mean(losses[:20]) / 2
     assert integer_accuracy(network) > broken + 0.8 * (healthy - broken)
+
+
+def test_train_qat_tunes_what_was_trained_and_says_so(tmp_path: Path) -> None:
+    """From trained weights only the fine-tuning runs: an ordinary weights file of the same network, still as good."""
+    trained = FIXTURES / "lenet5_digits.safetensors"
+    report = train("lenet5", "digits", tmp_path / "w.safetensors", epochs=5, weights=trained, qat=True)
+    assert (report.qat, report.epochs, len(report.losses)) == (True, 1, 1)
+    before, after = resolve("lenet5", trained).module, resolve("lenet5", tmp_path / "w.safetensors").module
+    assert list(before.state_dict()) == list(after.state_dict())
+    assert not torch.equal(before.conv1.weight, after.conv1.weight)  # type: ignore[arg-type]
+    assert report.test_score >= 0.98
+    again = train("lenet5", "digits", tmp_path / "v.safetensors", epochs=5, weights=trained, qat=True)
+    assert again.losses == report.losses
+    assert (tmp_path / "w.safetensors").read_bytes() == (tmp_path / "v.safetensors").read_bytes()
+
+
+def test_train_qat_without_weights_trains_first(tmp_path: Path) -> None:
+    report = train("lenet5", "digits", tmp_path / "w.safetensors", epochs=5, qat=True)
+    assert (report.epochs, len(report.losses)) == (6, 6)
+    assert report.losses[-1] < report.losses[1]

@@ -34,6 +34,9 @@ SHARE = click.FloatRange(0, 1, max_open=True)
         help="Mirror half of the images; default: where the data is known to allow it (shapes).")  # fmt: skip
 @option("--patience", type=click.IntRange(min=1), group="Training",
         help="Stop after so many epochs without a better score on a held-back tenth; default: never.")  # fmt: skip
+@option("--weights", type=options.FILE, group="Training", help="Start from these weights instead of random ones.")
+@option("--qat", is_flag=True, group="Training",
+        help="Then fine-tune with int8 rounding simulated; with --weights do only that.")  # fmt: skip
 @options.input_shape
 @options.num_classes
 @options.seed
@@ -51,6 +54,8 @@ def command(
     label_smoothing: float,
     flip: bool | None,
     patience: int | None,
+    weights: Path | None,
+    qat: bool,
     input_shape: str | None,
     num_classes: int | None,
     seed: int,
@@ -62,8 +67,8 @@ def command(
     check_output(output, force)
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
-                       input_shape=input_shape, num_classes=num_classes, resume=resume, force=force,
-                       track=options.track())  # fmt: skip
+                       input_shape=input_shape, num_classes=num_classes, weights=weights, qat=qat,
+                       resume=resume, force=force, track=options.track())  # fmt: skip
     document = report.to_dict()
     return Result(
         document,
