@@ -42,7 +42,7 @@ class Work:
 
     def calibrated_again(self, model: onnx.ModelProto, threads: int | None, track: Track) -> Work:
         """The same work on a model whose activations have other ranges: one more pass over all images."""
-        tensors = placement.plan(model, self.recipe.exclude).observed
+        tensors = placement.plan(model, self.recipe.exclude, self.recipe.forms).observed
         seen = observe(model, tensors, self.images, self.recipe.calibrator, threads=threads, track=track)
         return replace(self, model=model, calibration=seen)
 

@@ -30,7 +30,7 @@ MIN_GAIN_DB = 0.02
 
 
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
-    plan = placement.plan(work.model, work.recipe.exclude)
+    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
     probe, probed, kept = _probe(work, plan)
     if not probed:
         return Outcome(work, (), kept)

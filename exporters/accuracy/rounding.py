@@ -77,7 +77,7 @@ class Moments:
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
     deadline = time.monotonic() + seconds
     graph = Graph(work.model)
-    plan = placement.plan(work.model, work.recipe.exclude)
+    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
     ends = work.ends(plan)
     changes: list[Change] = []
     kept: list[Kept] = []

@@ -9,19 +9,19 @@ which order stands in `ORDER`, and `exporters.rewriting` applies a choice and pr
 ORDER = (
     "relu_before_pool",
     "concat_of_parts",
+    "pad_depthwise",
     "merge_add",
     "transposed_conv",
     "nearest_resize",
     "fold_columns",
     "space_to_depth",
     "pad_inputs",
-    "pad_depthwise",
     "fold_pixels",
     "unroll_columns",
     "pad_outputs",
     "batch_rows",
 )
-"""Whoever comes first has the convolution: those that take operators away, then those that change what a convolution
-is, then those that fill up what is left. `fold_columns`, `space_to_depth` and `pad_inputs` are three ways to help the
-first convolution, `fold_pixels` and `pad_outputs` two for a narrow one; the earlier one in this list acts, the later
-one on what it refused."""
+"""Whoever comes first has the convolution: those that take operators away, then those that need the channels as they
+were, then those that change what a convolution is, then those that fill up what is left. `fold_columns`,
+`space_to_depth` and `pad_inputs` are three ways to help the first convolution, `fold_pixels` and `pad_outputs` two for
+a narrow one; the earlier one in this list acts, the later one on what it refused."""
