@@ -1,7 +1,7 @@
 """Which nodes hand a tensor on as it is? One rule an operator; each returns the tensor that comes out, or "".
 
     Cast to the type it has, Concat of one, Slice of everything, + 0, x 1, Pad by 0, Resize by 1, Transpose in order,
-    Reshape, Flatten and Expand to the shape it has, Tile once
+    Reshape, Flatten and Expand to the shape it has, Tile once, pooling of single elements
 
 Equal means equal as numbers: x + 0 turns -0 into 0 and is a no-op here. Source: ONNX operator specification.
 Test: tests/test_drop_noops.py.
@@ -129,14 +129,24 @@ def _tile(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
     return node.input[0] if repeats is not None and bool((repeats == 1).all()) else ""
 
 
+def _pool(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
+    """Windows of one element, one after the other: torch writes AdaptiveAvgPool2d to the size that is there so."""
+    attrs = attributes(node)
+    window = attrs.get("kernel_shape", ())
+    moves = set(attrs.get("strides", (1,))) != {1} or any(attrs.get("pads", ()))
+    return node.input[0] if window and set(window) == {1} and not moves else ""
+
+
 RULES: dict[str, Rule] = {
     "Add": _neutral(0, (0, 1)),
+    "AveragePool": _pool,
     "Cast": _cast,
     "Concat": _only_input,
     "Div": _neutral(1, (1,)),
     "Expand": _expand,
     "Flatten": _same_shape,
     "Max": _only_input,
+    "MaxPool": _pool,
     "Min": _only_input,
     "Mul": _neutral(1, (0, 1)),
     "Pad": _pad,

@@ -101,6 +101,8 @@ SAME = {  # every way to compute nothing; opset 18 unless told
     "flatten of two axes": build4("f = Flatten (r) g = Flatten (f) a = Reshape (g, s)", s=[-1, 3, 4, 4], left=2),
     "expand to its shape": build4("a = Expand (r, s)", s=[1, 3, 1, 4]),
     "tile once": build4("a = Tile (r, s)", s=[1, 1, 1, 1]),
+    "mean of one": build4("a = AveragePool <kernel_shape: ints = [1, 1], strides: ints = [1, 1]> (r)"),
+    "largest of one": build4("a = MaxPool <kernel_shape: ints = [1, 1]> (r)"),
 }
 
 
@@ -137,6 +139,10 @@ WORK = {  # every way to look like a no-op and compute something
     ),
     "transpose": build4("a = Transpose <perm: ints = [0, 1, 3, 2]> (r)"),
     "reshape": build4("c = Reshape (r, s) a = Reshape (c, t)", s=[-1, 4, 3, 4], t=[-1, 3, 4, 4]),
+    "mean of three": build4("a = AveragePool <kernel_shape: ints = [1, 3], pads: ints = [0, 1, 0, 1]> (r)"),
+    "every second of one": build4(
+        "c = MaxPool <kernel_shape: ints = [1, 1], strides: ints = [1, 2]> (r) a = Tile (c, n)", n=[1, 1, 1, 2]
+    ),
     "tile": build4("c = Tile (r, s) a = Slice (c, b, e, k)", s=[1, 2, 1, 1], b=[2], e=[5], k=[1]),
 }  # fmt: skip
 

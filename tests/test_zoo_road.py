@@ -1,7 +1,8 @@
 """Every network of the zoo folder goes the whole road: export -> simplify -> fold -> int8 -> finite answers.
 
 A network joins by being in the folder. `SMALL` says where it is built smaller than it is (fewer classes and hidden
-neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is.
+neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is. Nearly all of the
+time is torch's exporter, a tenth of a second for each layer, so a smaller image saves little and depth costs most.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ SMALL = {
     },
 }  # fmt: skip
 AS_IT_IS = Small(side=None)
+SLOW = ("densenet121", "resnet50", "resnet101", "resnet152", "ssd300_vgg16")
+"""Ten seconds and more."""
 
 
 def network(name: str, small: Small, num_classes: int | None = None) -> Network:
@@ -96,7 +99,10 @@ def goes_the_road(given: Network) -> None:
         assert inspect_model(quantized.model, given.name, 0).table == table
 
 
-@pytest.mark.parametrize("name", [row.name for row in zoo.list_models()])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(row.name, marks=[pytest.mark.slow] * (row.name in SLOW)) for row in zoo.list_models()],
+)
 def test_the_whole_road(name: str) -> None:
     goes_the_road(network(name, SMALL.get(name, AS_IT_IS)))
 
