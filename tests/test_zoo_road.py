@@ -1,8 +1,8 @@
 """Every network of the zoo folder goes the whole road: export -> simplify -> fold -> int8 -> finite answers.
 
 A network joins by being in the folder. `SMALL` says where it is built smaller than it is (fewer classes and hidden
-neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is. Nearly all of the
-time is torch's exporter, a tenth of a second for each layer, so a smaller image saves little and depth costs most.
+neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is. Nearly all of
+the time is torch's exporter, a tenth of a second for each layer: a smaller image saves little, depth costs most.
 """
 
 from __future__ import annotations
