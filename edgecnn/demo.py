@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from edgecnn import predict, road
+from edgecnn.answers import Prediction
 from edgecnn.choose import Candidate
 from edgecnn.data import load_data
 from edgecnn.outcomes import BuildReport
@@ -139,7 +140,7 @@ def _answer(bundle: Path, pictures: list[Path], seed: int) -> tuple[Shown, ...]:
     for path, values in zip(pictures, pixels, strict=True):
         with replace_whole(path) as temporary:
             Image.fromarray(values).save(temporary, format="PNG")
-    answers = predict.run(bundle, pictures, top=1).predictions
+    answers = [p for p in predict.run(bundle, pictures, top=1).predictions if isinstance(p, Prediction)]
     assert samples.labels is not None
     return tuple(
         Shown(path, values, samples.class_names[samples.labels[i]], answer.label, answer.score)

@@ -1,22 +1,31 @@
 """Use a bundle: predictions for images and arrays, and the proof that it works here. Never imports torch.
 
-    image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  scores  --softmax-->  top k
+    image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  classes, a mask, or boxes
 
-A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. Scores that are
-probabilities already (none negative, sum 1) are left as they are. Only for networks that answer with one score a class,
-(N, classes): of a map or a box the largest number means nothing. Test: tests/test_predict.py.
+A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. What the outputs mean
+is told by the bundle's task (edgecnn/answers.py). Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecnn.answers import (
+    AnyPrediction,
+    BoxesPrediction,
+    MaskPrediction,
+    Prediction,
+    best,
+    boxes_of,
+    mask_of,
+)
 from edgecnn.arrays import read_npy
 from edgecnn.data import from_array, load_data
 from edgecnn.folders import SUFFIXES
@@ -24,8 +33,10 @@ from edgecnn.images import read_image
 from edgecnn.opened import is_bundle
 from edgecnn.samples import Ready, Samples
 from runtimes import bundle as bundles
-from runtimes.base import Array, BadInput, CheckFailed
+from runtimes.base import Array, BadInput, CheckFailed, Tensors
 from runtimes.bundle import Bundle, Changed
+from runtimes.geometry import Geometry
+from runtimes.matching import is_detections
 from runtimes.preprocess import Preprocess
 
 Source = str | os.PathLike[str] | Array
@@ -33,35 +44,10 @@ Source = str | os.PathLike[str] | Array
 
 
 @dataclass(frozen=True)
-class Answer:
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answers for one image, the best first; `input` is the file, with `[i]` where it holds several images."""
-
-    input: str
-    top: tuple[Answer, ...]
-
-    @property
-    def label(self) -> str:
-        return self.top[0].label
-
-    @property
-    def score(self) -> float:
-        return self.top[0].score
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"input": self.input, "label": self.label, "score": self.score, "top": [asdict(a) for a in self.top]}
-
-
-@dataclass(frozen=True)
 class RunReport:
     bundle: str
     provider: str
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[AnyPrediction, ...]
 
     def to_dict(self) -> dict[str, Any]:
         predictions = [prediction.to_dict() for prediction in self.predictions]
@@ -114,19 +100,65 @@ def run(
     provider: str = "cpu",
     threads: int | None = None,
     top: int = 5,
+    min_score: float = 0.3,
+    save: str | os.PathLike[str] | None = None,
+    force: bool = False,
 ) -> RunReport:
-    """The `top` answers of `bundle` for every image in `inputs`, files or arrays; raises `BadInput`, `Unavailable`."""
+    """What `bundle` answers for every image in `inputs`, files or arrays: its `top` classes, a mask, or boxes.
+
+    Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
+    input; boxes score `min_score` or more. `save` is a folder for pictures of them. Raises `BadInput`, `Unavailable`.
+    """
     opened = open_bundle(Path(bundle))
-    require_classes(opened, _output_shape(opened))
+    require_answers(opened, _output_shape(opened))
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
-    samples = [images_of(source, opened, f"array {i}") for i, source in enumerate(sources)]
+    given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
+    files = _files(opened, given, save, force)
     session = opened.session(provider, threads)
     found = []
-    for name, image in ((s.ids[i], s[i]) for s in samples for i in range(len(s))):
-        (scores, *_) = session({session.inputs[0].name: image[None]}).values()
-        require_classes(opened, scores.shape)  # the manifest is not hashed: it may say what it wants
-        found.append(Prediction(name, best(scores[0], opened.labels, top)))
+    for i, image in enumerate(given):
+        outputs = session({session.inputs[0].name: image.ready()[None]})
+        prediction = _answer(opened, image, outputs, top, min_score)
+        found.append(_saved(prediction, image.pixels(), files[i]) if files else prediction)
     return RunReport(os.fspath(bundle), session.provider, tuple(found))
+
+
+def _answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
+    """What the outputs for one image say; the manifest is not hashed and may say what it wants, so they are asked."""
+    first = next(iter(outputs.values()))
+    if bundle.task == "detection":
+        if not is_detections(outputs):
+            require_answers(bundle, first.shape, False)
+        return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
+    require_answers(bundle, first.shape)
+    if bundle.task == "segmentation":
+        return mask_of(image.name, first[0], image.geometry(), bundle.labels)
+    return Prediction(image.name, best(first[0], bundle.labels, top))
+
+
+def _files(
+    bundle: Bundle, given: Sequence[Shown], save: str | os.PathLike[str] | None, force: bool
+) -> list[tuple[Path, ...]]:
+    if save is None:
+        return []
+    if bundle.task == "classification":
+        raise BadInput(
+            f"--save {os.fspath(save)}: {bundle.path} answers with classes, which are no pictures; leave it out"
+        )
+    from edgecnn.pictures import check_folder, files_for
+
+    files = files_for(Path(save), [image.name for image in given], bundle.task)
+    check_folder(Path(save), files, force)
+    return files
+
+
+def _saved(found: AnyPrediction, pixels: Array, files: tuple[Path, ...]) -> AnyPrediction:
+    from edgecnn.pictures import save_boxes, save_mask
+
+    if isinstance(found, MaskPrediction):
+        return save_mask(found, pixels, files)
+    assert isinstance(found, BoxesPrediction)
+    return save_boxes(found, pixels, files)
 
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
@@ -147,12 +179,20 @@ def open_bundle(path: Path) -> Bundle:
     return bundles.open_bundle(path)
 
 
-def require_classes(bundle: Bundle, shape: Sequence[object]) -> None:
-    """Raise `BadInput` unless `bundle`, whose first output has `shape`, gives a score for each of several classes."""
-    if bundle.task != "classification" or len(shape) != 2 or shape[1] == 1:
+def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) -> None:
+    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each of several
+    classes, the same for each pixel, or (told by `good`) boxes.
+    """
+    fits = {
+        "classification": len(shape) == 2 and shape[1] != 1,
+        "segmentation": len(shape) == 4 and shape[1] != 1,
+        "detection": len(shape) == 2 and shape[1] == 4,
+    }
+    if not good or not fits.get(bundle.task, False):
         sizes = f"[{', '.join(map(str, shape))}]"
+        what = {"segmentation": "a mask", "detection": "boxes"}.get(bundle.task, "classes")
         raise BadInput(
-            f"{bundle.path}: answers with {sizes}, not with classes; use runtimes.bundle.open_bundle(...).session()"
+            f"{bundle.path}: answers with {sizes}, not with {what}; use runtimes.bundle.open_bundle(...).session()"
         )
 
 
@@ -163,41 +203,67 @@ def _output_shape(bundle: Bundle) -> list[object]:
     return shape
 
 
-def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:
-    """The `count` largest of `scores` (classes,), as probabilities; equal scores keep the order of the classes."""
-    if not np.isfinite(scores).all():
-        raise BadInput("output: holds NaN or Inf; look at the input with `edgecnn verify`")
-    values = probabilities(scores)
-    order = np.argsort(-values, kind="stable")[:count]
-    return tuple(Answer(labels[i] if i < len(labels) else str(i), float(values[i])) for i in order)
+@dataclass(frozen=True)
+class Shown:
+    """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3)."""
+
+    name: str
+    ready: Callable[[], Array]
+    original: Callable[[], Array] | None
+    preprocess: Preprocess | None
+
+    def geometry(self) -> Geometry:
+        if self.original is None or self.preprocess is None:
+            height, width = self.ready().shape[-2:]
+            return Geometry.same((height, width))
+        height, width = self.original().shape[:2]
+        return Geometry.of(self.preprocess, (height, width))
+
+    def pixels(self) -> Array:
+        """Of an image that came ready for the network, its values stretched to what can be seen."""
+        if self.original is not None:
+            return self.original()
+        values = self.ready()
+        low, high = float(values.min()), float(values.max())
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        return grey.transpose(1, 2, 0)[:, :, : 3 if len(grey) >= 3 else 1]
 
 
-def probabilities(scores: Array) -> Array:
-    """softmax(s)_i = exp(s_i - max s) / sum_j exp(s_j - max s) of `scores` (classes,), unless they sum to 1 already."""
-    scores = scores.astype(np.float64)
-    if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
-        return scores
-    powers = np.exp(scores - scores.max())
-    return np.asarray(powers / powers.sum())
+def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:
+    """Every image that `source` names: a picture, an array (or its file), or any DATA."""
+    preprocess = bundle.preprocess
+    samples, originals = images_of(source, bundle, array_name)
+    return [
+        Shown(
+            samples.ids[i],
+            partial(samples.__getitem__, i),
+            None if originals is None else partial(originals, i),
+            preprocess,
+        )
+        for i in range(len(samples))
+    ]
 
 
-def images_of(source: Source, bundle: Bundle, array_name: str = "array") -> Samples:
-    """Every image that `source` names, ready for the network: a picture, an array (or its file), or any DATA."""
+def images_of(source: Source, bundle: Bundle, array_name: str) -> tuple[Samples, Callable[[int], Array] | None]:
+    """(samples ready for the network, index -> original pixels where there are any)."""
     ready = bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
     if isinstance(source, np.ndarray):
         return _from_array(array_name, source, ready)
     path = Path(source)
     if path.suffix.lower() in SUFFIXES and isinstance(ready, Preprocess):
-        return Samples(str(path), (str(path),), lambda _: ready(read_image(path)))
+        return Samples(str(path), (str(path),), lambda _: ready(read_image(path))), lambda _: read_image(path)
     if path.suffix.lower() != ".npy":
-        return load_data(str(path), ready)
+        samples = load_data(str(path), ready, task=bundle.task)
+        return samples, (lambda i: read_image(samples.ids[i])) if path.is_dir() else None
     return _from_array(str(path), read_npy(path), ready)
 
 
-def _from_array(name: str, array: Array, ready: Ready) -> Samples:
-    if is_single(array):
-        return replace(from_array(name, array[None], ready), ids=(name,))
-    return from_array(name, array, ready)
+def _from_array(name: str, array: Array, ready: Ready) -> tuple[Samples, Callable[[int], Array] | None]:
+    single = is_single(array)
+    images = array[None] if single else array
+    samples = from_array(name, images, ready)
+    original = (lambda i: np.asarray(images[i])) if images.dtype == np.uint8 else None
+    return (replace(samples, ids=(name,)) if single else samples), original
 
 
 def is_single(array: Array) -> bool:

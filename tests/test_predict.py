@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from edgecnn.answers import best, probabilities
 from edgecnn.cli import main
-from edgecnn.predict import best, probabilities, run, verify
+from edgecnn.predict import run, verify
 from exporters.pack import pack
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
@@ -201,19 +202,22 @@ def repacked(bundle: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "shape"),
     [
-        ({"task": "segmentation", "output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8]"),
-        ({"output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8]"),
-        ({"output": {"shape": ["N", 1]}}, "[N, 1]"),
-        ({"task": "regression"}, "[N, 10]"),
+        ({"task": "segmentation"}, "[N, 10], not with a mask"),
+        ({"task": "segmentation", "output": {"shape": ["N", 2, 8, 8]}}, "[1, 10], not with a mask"),
+        ({"task": "detection"}, "[N, 10], not with boxes"),
+        ({"task": "detection", "output": {"shape": ["M", 4]}}, "[1, 10], not with boxes"),
+        ({"output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8], not with classes"),
+        ({"output": {"shape": ["N", 1]}}, "[N, 1], not with classes"),
+        ({"task": "regression"}, "[N, 10], not with classes"),
     ],
 )
-def test_only_classes_are_predicted(changes: dict[str, object], shape: str, bundle: Path, tmp_path: Path) -> None:
+def test_outputs_that_are_not_what_the_task_says(
+    changes: dict[str, object], shape: str, bundle: Path, tmp_path: Path
+) -> None:
     copy = repacked(bundle, **changes)
     with pytest.raises(BadInput) as caught:
         run(copy, np.zeros((3, 8, 8), np.float32))
-    assert str(caught.value) == (
-        f"{copy}: answers with {shape}, not with classes; use runtimes.bundle.open_bundle(...).session()"
-    )
+    assert str(caught.value) == (f"{copy}: answers with {shape}; use runtimes.bundle.open_bundle(...).session()")
 
 
 def test_a_map_is_no_list_of_classes_whatever_the_manifest_says(tmp_path: Path) -> None:
@@ -255,3 +259,146 @@ def test_run_shows_labels_and_imports_no_torch(bundle: Path, tmp_path: Path) -> 
     assert done.stderr.strip() == "0 False"
     assert sum(label in done.stdout for label in LABELS) >= 2
     assert "1 image through" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------------------ masks and boxes
+def seg_bundle(path: Path, preprocess: Preprocess = PREPROCESS) -> Path:
+    """Three classes, whose logits are the image's own channels: the brightest colour of each pixel."""
+    net = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Identity (x) }'
+    )
+    images = np.ones((1, 3, 8, 8), np.float32)
+    output = {"name": "y", "dtype": "float32", "shape": ["N", 3, 8, 8]}
+    about = {**ABOUT, "task": "segmentation", "labels": ["red", "green"], "output": output}
+    pack(path, net, {**about, "preprocess": preprocess.to_dict()}, [images], [images], 0.0)
+    return path
+
+
+def det_bundle(path: Path, preprocess: Preprocess = PREPROCESS) -> Path:
+    """Three boxes, whatever the image: the left half, the lower half of less score, and one of almost none."""
+    net = model(
+        """<ir_version: 9, opset_import: ["" : 20]>
+        g (float[N, 3, 8, 8] x) => (float[M, 4] boxes, float[M] scores, int64[M] labels, int64[M] image) {
+           boxes = Constant <value = float[3, 4] {0.0, 4.0, 8.0, 8.0, 0.0, 0.0, 4.0, 8.0, 0.0, 0.0, 1.0, 1.0}> ()
+           scores = Constant <value = float[3] {0.5, 0.75, 0.1}> ()
+           labels = Constant <value = int64[3] {1, 0, 0}> ()
+           image = Constant <value = int64[3] {0, 0, 0}> ()
+        }"""
+    )
+    images = np.ones((1, 3, 8, 8), np.float32)
+    answers = open_session(net)({"x": images})
+    output = {"name": "boxes", "dtype": "float32", "shape": ["M", 4]}
+    about = {**ABOUT, "task": "detection", "labels": ["cat", "dog"], "output": output}
+    tables = [value[None] for value in answers.values()]
+    pack(path, net, {**about, "preprocess": preprocess.to_dict()}, [images], tables, 0.0)
+    return path
+
+
+def quarters(path: Path) -> np.ndarray:
+    """40 pixels high, 80 wide: red, green on the right, blue in the lower half."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:20, :40, 0], pixels[:20, 40:, 1], pixels[20:, :, 2] = 200, 200, 200
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_a_mask_is_as_large_as_the_picture(tmp_path: Path) -> None:
+    pixels = quarters(tmp_path / "a.png")
+    (found,) = run(seg_bundle(tmp_path / "s.edge"), tmp_path / "a.png").predictions
+    assert np.array_equal(found.mask, pixels.argmax(2))
+    assert [(r.label, r.pixels, r.share) for r in found.regions] == [("2", 1600, 0.5), ("red", 800, 0.25),
+                                                                     ("green", 800, 0.25)]  # fmt: skip
+    document = found.to_dict()
+    assert document["mask"]["size"] == [40, 80]
+    assert document["mask"]["classes"][0] == {"label": "2", "pixels": 1600, "share": 0.5}
+
+
+def test_what_the_crop_did_not_see_has_no_class(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    bundle = seg_bundle(tmp_path / "s.edge", Preprocess((8, 8), resize=8, mean=(0.5,) * 3, std=(0.5,) * 3))
+    (found,) = run(bundle, tmp_path / "a.png").predictions
+    assert (found.mask[:, :20] == 255).all()
+    assert (found.mask[:, 60:] == 255).all()
+    assert sum(r.pixels for r in found.regions) == 1600
+
+
+def test_boxes_are_in_pixels_of_the_picture_the_surest_first(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    (found,) = run(det_bundle(tmp_path / "d.edge"), tmp_path / "a.png").predictions
+    assert found.to_dict()["boxes"] == [
+        {"label": "cat", "score": 0.75, "box": (0.0, 0.0, 40.0, 40.0)},
+        {"label": "dog", "score": 0.5, "box": (0.0, 20.0, 80.0, 40.0)},
+    ]
+    assert [b.label for b in run(tmp_path / "d.edge", tmp_path / "a.png", min_score=0.6).predictions[0].boxes] == [
+        "cat"
+    ]
+    assert run(tmp_path / "d.edge", tmp_path / "a.png", min_score=0.9).predictions[0].boxes == ()
+
+
+def test_arrays_and_folders_answer_in_their_own_pixels(tmp_path: Path) -> None:
+    pixels = quarters(tmp_path / "a.png")
+    bundle = det_bundle(tmp_path / "d.edge")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "photos" / "a.png")
+    found = run(bundle, [pixels, pixels[None], tmp_path / "photos", PREPROCESS(pixels)]).predictions
+    assert [p.boxes[0].box for p in found] == [(0.0, 0.0, 40.0, 40.0)] * 3 + [(0.0, 0.0, 4.0, 8.0)]
+
+
+def test_masks_and_boxes_are_verified(tmp_path: Path) -> None:
+    for bundle in (seg_bundle(tmp_path / "s.edge"), det_bundle(tmp_path / "d.edge")):
+        assert verify(bundle).failure is None
+
+
+def test_pictures_are_saved_whole_and_never_over_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = quarters(tmp_path / "a.png")
+    out = tmp_path / "out"
+    bundle = str(seg_bundle(tmp_path / "s.edge"))
+    assert main(["run", bundle, str(tmp_path / "a.png"), "--save", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["predictions"][0]["files"] == [str(out / "a.mask.png"), str(out / "a.overlay.png")]
+    mask = Image.open(out / "a.mask.png")
+    assert mask.mode == "P"
+    assert np.array_equal(np.asarray(mask), pixels.argmax(2))
+    assert mask.getpalette()[3:6] == [128, 0, 0]
+    shown = np.asarray(Image.open(out / "a.overlay.png"))
+    assert shown[0, 0].tolist() == [200, 0, 0]  # class 0 is the ground: left as it is
+    assert shown[0, 79].tolist() == [64, 100, 0]  # half green, half VOC's dark red
+    assert main(["run", bundle, str(tmp_path / "a.png"), "--save", str(out)]) == 2
+    assert "a.mask.png: exists already; give another name or --force" in capsys.readouterr().err
+    assert main(["run", bundle, str(tmp_path / "a.png"), "--save", str(out), "--force"]) == 0
+    assert "saved " in capsys.readouterr().out
+
+
+def test_boxes_are_drawn_in_the_colour_of_their_class(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    run(det_bundle(tmp_path / "d.edge"), tmp_path / "a.png", save=tmp_path / "out")
+    shown = np.asarray(Image.open(tmp_path / "out" / "a.overlay.png"))
+    assert shown.shape == (40, 80, 3)
+    assert shown[30, 39].tolist() == [128, 0, 0]  # the cat's right edge
+    assert shown[39, 60].tolist() == [0, 128, 0]  # the dog's lower edge
+
+
+def test_classes_are_no_pictures(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="answers with classes, which are no pictures; leave it out"):
+        run(bundle, np.zeros((3, 8, 8), np.float32), save=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_and_boxes_need_no_torch(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    script = (
+        "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    for path in (seg_bundle(tmp_path / "s.edge"), det_bundle(tmp_path / "d.edge")):
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            "run",
+            str(path),
+            str(tmp_path / "a.png"),
+            "--save",
+            str(tmp_path / "o"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
+        assert done.stderr.strip().splitlines()[-1] == ("0 False" if path.stem == "s" else "2 False"), done.stderr

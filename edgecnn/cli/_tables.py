@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecnn.inspection import Inspection
     from edgecnn.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
+    from edgecnn.predict import RunReport
     from edgecnn.report import Page
     from exporters.artifact import Stage
 
@@ -117,6 +118,21 @@ def scored(page: Page, report: EvaluateReport) -> None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
+
+
+def predicted(page: Page, report: RunReport) -> None:
+    """One row an image: its classes, what its mask holds, or what was found in it; and the pictures that were saved."""
+    rows: list[tuple[object, ...]] = []
+    for p in report.predictions:
+        top = getattr(p, "top", None)
+        if top:
+            rest = ", ".join(f"{a.label} {a.score:.1%}" for a in top[1:])
+            rows.append((p.input, top[0].label, f"{top[0].score:.2%}", rest))
+        else:
+            rows.append((p.input, p.words or "nothing found"))
+    page.table(("input", "label", ">score", "then") if rows and len(rows[0]) == 4 else ("input", "answer"), rows)
+    for file in (file for p in report.predictions for file in getattr(p, "files", ())):
+        page.note(f"saved {file}")
 
 
 def inspected(page: Page, found: Inspection, every_layer: bool) -> None:

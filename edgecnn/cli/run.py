@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli import _options as options
+from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
@@ -18,15 +19,28 @@ from edgecnn.cli._result import Result
 @option("--top", type=click.IntRange(min=1), default=5, group="Output", help="How many answers for each image.")
 @options.provider
 @options.threads
-def command(bundle: Path, inputs: tuple[Path, ...], top: int, provider: str, threads: int | None) -> Result:
-    """Predict images (files, or arrays in .npy and .npz) with a bundle."""
+@option("--min-score", type=click.FloatRange(0, 1), default=0.3, group="Output", help="Of boxes that are shown.")
+@option("--save", type=options.FILE, metavar="DIR", group="Output",
+        help="Folder for pictures: masks, and images with masks or boxes drawn over them.")  # fmt: skip
+@options.force
+def command(
+    bundle: Path,
+    inputs: tuple[Path, ...],
+    top: int,
+    provider: str,
+    threads: int | None,
+    min_score: float,
+    save: Path | None,
+    force: bool,
+) -> Result:
+    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes."""
     from edgecnn import api
 
-    report = api.run(bundle, inputs, provider=provider, threads=threads, top=top)
-    rows = [(p.input, p.label, f"{p.score:.2%}", ", ".join(f"{a.label} {a.score:.1%}" for a in p.top[1:])) for p in
-            report.predictions]  # fmt: skip
+    report = api.run(bundle, inputs, provider=provider, threads=threads, top=top, min_score=min_score, save=save,
+                     force=force)  # fmt: skip
+    count = len(report.predictions)
     return Result(
         report.to_dict(),
-        lambda page: page.table(("input", "label", ">score", "then"), rows),
-        f"{len(rows)} image{'s' if len(rows) != 1 else ''} through {bundle} on {provider}.",
+        lambda page: tables.predicted(page, report),
+        f"{count} image{'s' if count != 1 else ''} through {bundle} on {provider}.",
     )

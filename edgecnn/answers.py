@@ -1,0 +1,163 @@
+"""From a network's outputs for one image to what a person wants to know: a class, a mask, or boxes in that image.
+
+    logits (classes,)            --softmax-->  the best few classes
+    logits (classes, h, w)       --argmax-->   the class of every pixel of the original image
+    boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
+
+Scores that are probabilities already (none negative, sum 1) are left as they are. Test: tests/test_predict.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.geometry import UNSEEN, Geometry
+
+
+@dataclass(frozen=True)
+class Answer:
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answers for one image, the best first; `input` is the file, with `[i]` where it holds several images."""
+
+    input: str
+    top: tuple[Answer, ...]
+
+    @property
+    def label(self) -> str:
+        return self.top[0].label
+
+    @property
+    def score(self) -> float:
+        return self.top[0].score
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"{a.label} {a.score:.1%}" for a in self.top)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "label": self.label, "score": self.score, "top": [asdict(a) for a in self.top]}
+
+
+@dataclass(frozen=True)
+class Region:
+    """How much of an image a class takes; `share` is of the pixels that the network saw."""
+
+    label: str
+    pixels: int
+    share: float
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """`mask` uint8 (H, W) in the original image: the class of each pixel, 255 where the network did not look.
+
+    `regions`: the classes that occur, the largest first. `files`: what was saved of it.
+    """
+
+    input: str
+    mask: Array
+    regions: tuple[Region, ...]
+    files: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"{r.label} {r.share:.1%}" for r in self.regions)
+
+    def to_dict(self) -> dict[str, Any]:
+        mask = {"size": list(self.mask.shape), "classes": [asdict(r) for r in self.regions]}
+        return {"input": self.input, "mask": mask, "files": list(self.files)}
+
+
+@dataclass(frozen=True)
+class Box:
+    """`box`: x1, y1, x2, y2 in pixels of the original image."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class BoxesPrediction:
+    """What was found in one image, the surest first. `files`: what was saved of it."""
+
+    input: str
+    boxes: tuple[Box, ...]
+    files: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"{b.label} {b.score:.0%} at {' '.join(f'{v:.0f}' for v in b.box)}" for b in self.boxes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "boxes": [asdict(b) for b in self.boxes], "files": list(self.files)}
+
+
+AnyPrediction = Prediction | MaskPrediction | BoxesPrediction
+
+
+def name_of(labels: Sequence[str], index: int) -> str:
+    return labels[index] if index < len(labels) else str(index)
+
+
+# -------------------------------------------------------------------------------------------------------------- classes
+def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:
+    """The `count` largest of `scores` (classes,), as probabilities; equal scores keep the order of the classes."""
+    require_finite(scores)
+    values = probabilities(scores)
+    order = np.argsort(-values, kind="stable")[:count]
+    return tuple(Answer(name_of(labels, i), float(values[i])) for i in order)
+
+
+def probabilities(scores: Array) -> Array:
+    """softmax(s)_i = exp(s_i - max s) / sum_j exp(s_j - max s) of `scores` (classes,), unless they sum to 1 already."""
+    scores = scores.astype(np.float64)
+    if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3:
+        return scores
+    powers = np.exp(scores - scores.max())
+    return np.asarray(powers / powers.sum())
+
+
+def require_finite(values: Array) -> None:
+    if not np.isfinite(values).all():
+        raise BadInput("output: holds NaN or Inf; look at the input with `edgecnn verify`")
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+def mask_of(name: str, logits: Array, geometry: Geometry, labels: Sequence[str]) -> MaskPrediction:
+    """The mask of the original image from logits (classes, h, w) of the network's input."""
+    require_finite(logits)
+    mask = geometry.mask_to_image(logits.argmax(axis=0).astype(np.uint8))
+    counts = np.bincount(mask[mask != UNSEEN], minlength=1)
+    seen = int(counts.sum())
+    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    return MaskPrediction(
+        name, mask, tuple(Region(name_of(labels, i), int(counts[i]), float(counts[i] / seen)) for i in order)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+def boxes_of(
+    name: str, outputs: Tensors, geometry: Geometry, labels: Sequence[str], min_score: float
+) -> BoxesPrediction:
+    """What a detector found in one image with a score of at least `min_score`."""
+    boxes, scores, classes = (outputs[key] for key in ("boxes", "scores", "labels"))
+    require_finite(boxes)
+    require_finite(scores)
+    placed = geometry.boxes_to_image(boxes)
+    order = [int(i) for i in np.argsort(-scores, kind="stable") if scores[i] >= min_score]
+    found = []
+    for i in order:
+        x1, y1, x2, y2 = (float(v) for v in placed[i])
+        found.append(Box(name_of(labels, int(classes[i])), float(scores[i]), (x1, y1, x2, y2)))
+    return BoxesPrediction(name, tuple(found))
