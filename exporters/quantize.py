@@ -42,7 +42,7 @@ class QuantRecipe:
     exclude: tuple[str, ...] = ()
     data: str = ""
     images: int = 0
-    forms: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ("hardswish",)
 
     def to_dict(self) -> dict[str, Any]:
         return {
