@@ -3,12 +3,13 @@
     one row of a channels-last image, f = 4:   rgb rgb rgb rgb | rgb ...   (W, C) = (W / f, f C)
     output column i = q b + j, q = f / s, reads input columns s i + v - p = f b + (s j + v - p), v = 0 .. k - 1
 
-Block b of the output holds q columns. Column j of it is a filter over whole blocks: tap v falls into block e = (s j +
-v - p) // f, place (s j + v - p) % f. So q O outputs on f C inputs, with taps e_min .. e_max and stride 1 in the row,
-compute the same products; the other weights are zero. The output's (q, O) channels are its columns again, by the same
-Reshape. ONNX Runtime's integer convolution wants input channels in fours and pays for each tap besides its products.
-Acts on convolutions of at most 4 input channels. Refused: width no multiple of f, f no multiple of the stride, an
-output width other than W / s, groups, dilation, sizes not fixed. Bound: the same products, added up in another order.
+Block b of the output holds q columns. Column j of it is a filter over whole blocks: tap v falls into block
+e = (s j + v - p) // f, place (s j + v - p) % f. So q O outputs on f C inputs, with taps e_min .. e_max and stride 1 in
+the row, compute the same products; the other weights are zero. The output's (q, O) channels are its columns again, by
+the same Reshape. ONNX Runtime's integer convolution wants input channels in fours and pays for each tap besides its
+products. An image whose width is no multiple of f gets columns of zeros on the right, as a convolution pads; columns
+that come out besides those asked for are sliced off. Acts on convolutions of at most 4 input channels. Refused: f no
+multiple of the stride, groups, dilation, sizes not fixed. Bound: the same products, added up in another order.
 Test: tests/test_fold_columns.py.
 """
 
@@ -65,25 +66,40 @@ def _why_not(conv: Conv, given: Sizes, made: Sizes) -> str:
         return "it has groups or is dilated"
     if len(given) != 4 or len(made) != 4 or None in given[1:] or None in made[1:]:
         return "its channels, height and width are not fixed"
-    width, stride = int(given[3] or 0), conv.strides[1]
-    if width % FOLD or FOLD % stride:
-        return f"a width of {width} and a stride of {stride} do not go into blocks of {FOLD} columns"
-    if int(made[3] or 0) * stride != width:
-        return f"its output has {made[3]} columns, not {width // stride}"
-    return "" if conv.kernel != (1, 1) or stride != 1 else "a 1x1 convolution gains nothing"
+    if FOLD % conv.strides[1]:
+        return f"a stride of {conv.strides[1]} does not go into blocks of {FOLD} columns"
+    return "" if conv.kernel != (1, 1) or conv.strides[1] != 1 else "a 1x1 convolution gains nothing"
+
+
+def blocks(width: int, columns: int, per_block: int, high: int) -> tuple[int, int, int]:
+    """(blocks of the image, blocks of zeros behind it, blocks that come out) for at least `columns` columns out."""
+    inside = -(-width // FOLD)
+    behind = max(0, -(-columns // per_block) - 1 + high - (inside - 1))
+    return inside, behind, inside + behind - high
 
 
 def _write(graph: Graph, node: onnx.NodeProto, conv: Conv, given: Sizes, made: Sizes) -> None:
     channels, height, width = (int(v or 0) for v in given[1:])
     outputs, rows, columns = (int(v or 0) for v in made[1:])
     weight, low, high = folded(conv.weight, conv.strides[1], conv.pads[1], FOLD)
-    top, _, bottom, _ = conv.pads
-    pads = (top, -low, bottom, high)
+    per_block = FOLD // conv.strides[1]
+    inside, behind, out = blocks(width, columns, per_block, high)
     act = activation_behind(graph, node.output[0])
     chain = Chain(graph, node)
-    x = chain.nchw(chain.reshape(chain.nhwc(node.input[0]), [-1, height, width // FOLD, FOLD * channels]))
-    bias = conv.tiled(weight.shape[0] // outputs)
-    x = chain.conv(x, reshaped(conv, weight, bias, strides=(conv.strides[0], 1), pads=pads))
-    x = chain.reshape(chain.nhwc(chain.activation(x, act)), [-1, rows, columns, outputs])
+    x = _padded(chain, node.input[0], inside * FOLD - width)
+    x = chain.nchw(chain.reshape(chain.nhwc(x), [-1, height, inside, FOLD * channels]))
+    pads = (conv.pads[0], -low, conv.pads[2], behind)
+    x = chain.conv(x, reshaped(conv, weight, conv.tiled(per_block), strides=(conv.strides[0], 1), pads=pads))
+    x = chain.reshape(chain.nhwc(chain.activation(x, act)), [-1, rows, out * per_block, outputs])
+    if out * per_block != columns:
+        bounds = [chain.constant(np.asarray([v], np.int64), "columns") for v in (0, columns, 2)]
+        x = chain.node("Slice", [x, *bounds])
     chain.nchw(x, (act or node).output[0])
     chain.write([node] if act is None else [node, act])
+
+
+def _padded(chain: Chain, x: str, extra: int) -> str:
+    """`x` (N, C, H, W) with `extra` columns of zeros on the right, as a convolution pads."""
+    if not extra:
+        return x
+    return chain.node("Pad", [x, chain.constant(np.asarray([0] * 7 + [extra], np.int64), "pads")])

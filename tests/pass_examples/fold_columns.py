@@ -16,5 +16,7 @@ def _text(stride: int, pad: int) -> str:
 
 EXAMPLES = {
     "7x7 stride 2": build(_text(2, 3), {"w": draw(8, 3, 7, 7), "b": draw(8)}),
+    "no padding": build(_text(2, 0), {"w": draw(8, 3, 3, 3), "b": draw(8)}),
+    "odd": build(_text(2, 1).replace("16,16", "16,15"), {"w": draw(8, 3, 3, 3), "b": draw(8)}),
     "3x3 stride 1": build(_text(1, 1), {"w": draw(8, 3, 3, 3), "b": draw(8)}),
 }
