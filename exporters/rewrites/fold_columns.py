@@ -1,16 +1,17 @@
-"""Neighbouring pixels of a row become channels of the first convolution, by a Reshape that moves nothing.
+"""Neighbouring pixels of a row become channels of the first convolution: blocks of f columns take the place of pixels.
 
-    one row of a channels-last image, f = 4:   rgb rgb rgb rgb | rgb ...   (W, C) = (W / f, f C)
+    one row, f = 4:   rrrr|rrrr ...  gggg|gggg ...  bbbb|bbbb ...   ->   rrrr gggg bbbb | rrrr gggg bbbb | ...
     output column i = q b + j, q = f / s, reads input columns s i + v - p = f b + (s j + v - p), v = 0 .. k - 1
 
 Block b of the output holds q columns. Column j of it is a filter over whole blocks: tap v falls into block
-e = (s j + v - p) // f, place (s j + v - p) % f. So q O outputs on f C inputs, with taps e_min .. e_max and stride 1 in
-the row, compute the same products; the other weights are zero. The output's (q, O) channels are its columns again, by
-the same Reshape. ONNX Runtime's integer convolution wants input channels in fours and pays for each tap besides its
-products. An image whose width is no multiple of f gets columns of zeros on the right, as a convolution pads; columns
-that come out besides those asked for are sliced off. Acts on convolutions of at most 4 input channels. Refused: f no
-multiple of the stride, groups, dilation, sizes not fixed. Bound: the same products, added up in another order.
-Test: tests/test_fold_columns.py.
+e = (s j + v - p) // f, place (s j + v - p) % f. So q O outputs on C f inputs, with taps e_min .. e_max and stride 1 in
+the row, compute the same products; the other weights are zero. The output's (q, O) channels are its columns again, by a
+Reshape of the channels-last output that moves nothing. The input is laid out in pieces of f bytes, for half of what
+ONNX Runtime spends on laying it out in single ones. Its integer convolution wants input channels in fours and pays for
+each tap besides its products. An image whose width is no multiple of f gets columns of zeros on the right, as a
+convolution pads; columns that come out besides those asked for are sliced off. Acts on convolutions of at most 4 input
+channels. Refused: f no multiple of the stride, groups, dilation, sizes not fixed. Bound: the same products, added up in
+another order. Test: tests/test_fold_columns.py.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ MOST_CHANNELS = 4
 
 
 def folded(weight: Array, stride: int, pad: int, fold: int) -> tuple[Array, int, int]:
-    """Weights (O, C, kh, kw) over single columns as (q O, f C, kh, taps) over blocks of `fold`, and (e_min, e_max)."""
+    """Weights (O, C, kh, kw) over single columns as (q O, C f, kh, taps) over blocks of `fold`, and (e_min, e_max)."""
     outputs, channels, rows, width = weight.shape
     q = fold // stride
     low, high = -pad // fold, (stride * (q - 1) + width - 1 - pad) // fold
-    found = np.zeros((q, outputs, fold, channels, rows, high - low + 1), weight.dtype)
+    found = np.zeros((q, outputs, channels, fold, rows, high - low + 1), weight.dtype)
     for j in range(q):
         for v in range(width):
             block, place = divmod(stride * j + v - pad, fold)
-            found[j, :, place, :, :, block - low] = weight[:, :, :, v]
-    return found.reshape(q * outputs, fold * channels, rows, -1), low, high
+            found[j, :, :, place, :, block - low] = weight[:, :, :, v]
+    return found.reshape(q * outputs, channels * fold, rows, -1), low, high
 
 
 def run(model: onnx.ModelProto) -> PassResult:
@@ -87,7 +88,9 @@ def _write(graph: Graph, node: onnx.NodeProto, conv: Conv, given: Sizes, made: S
     act = activation_behind(graph, node.output[0])
     chain = Chain(graph, node)
     x = _padded(chain, node.input[0], inside * FOLD - width)
-    x = chain.nchw(chain.reshape(chain.nhwc(x), [-1, height, inside, FOLD * channels]))
+    x = chain.reshape(x, [-1, channels, height, inside, FOLD])
+    x = chain.node("Transpose", [x], perm=[0, 2, 3, 1, 4])
+    x = chain.nchw(chain.reshape(x, [-1, height, inside, channels * FOLD]))
     pads = (conv.pads[0], -low, conv.pads[2], behind)
     x = chain.conv(x, reshaped(conv, weight, conv.tiled(per_block), strides=(conv.strides[0], 1), pads=pads))
     x = chain.reshape(chain.nhwc(chain.activation(x, act)), [-1, rows, out * per_block, outputs])
