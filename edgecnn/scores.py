@@ -67,7 +67,8 @@ class Difference:
     method: str
 
     def __neg__(self) -> Difference:
-        return Difference(-self.value, -self.high, -self.low, self.method)
+        value, low, high = (0.0 - v for v in (self.value, self.high, self.low))  # -0.0 would be shown with its sign
+        return Difference(value, low, high, self.method)
 
     def to_dict(self) -> dict[str, Any]:
         return {"value": self.value, "low": self.low, "high": self.high, "method": self.method}

@@ -390,15 +390,7 @@ def test_masks_and_boxes_need_no_torch(tmp_path: Path) -> None:
         "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
     )
     for path in (seg_bundle(tmp_path / "s.edge"), det_bundle(tmp_path / "d.edge")):
-        command = [
-            sys.executable,
-            "-c",
-            script,
-            "run",
-            str(path),
-            str(tmp_path / "a.png"),
-            "--save",
-            str(tmp_path / "o"),
-        ]
+        picture_of = [str(path), str(tmp_path / "a.png"), "--save", str(tmp_path / path.stem)]
+        command = [sys.executable, "-c", script, "run", *picture_of]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
-        assert done.stderr.strip().splitlines()[-1] == ("0 False" if path.stem == "s" else "2 False"), done.stderr
+        assert done.stderr.strip() == "0 False"

@@ -110,6 +110,7 @@ def test_each_image_alone() -> None:
 
 
 def test_a_difference_turned_round() -> None:
+    assert str((-Difference(0.0, 0.0, 0.0, "m")).value) == "0.0"
     assert -Difference(0.1, -0.2, 0.3, "m") == Difference(-0.1, -0.3, 0.2, "m")
     assert Difference(0.1, -0.2, 0.3, "m").to_dict() == {"value": 0.1, "low": -0.2, "high": 0.3, "method": "m"}
 
