@@ -120,7 +120,7 @@ def _name(part: Part) -> str:
 def _weights(part: Part, before: Sizes | None) -> tuple[str, int]:
     """(how the weights come about, how many). A fully connected layer names the map that it was flattened from."""
     if part.kind == "fc":
-        mapped = before is not None and len(before) == 4 and math.prod(before[1:]) == part.inputs
+        mapped = before is not None and math.prod(before[1:]) == part.inputs
         given = (*before[2:], before[1]) if before is not None and mapped else (part.inputs,)
         return "x".join(map(str, (*given, part.outputs))), part.inputs * part.outputs
     if part.kind in ("conv", "upconv"):

@@ -136,6 +136,19 @@ def test_onnx_has_the_same_table_with_the_same_modules() -> None:
     assert found.table == table_of(module, 3, 16, 16)
 
 
+def test_adaptive_pooling_whose_windows_differ_has_no_line() -> None:
+    assert [row.layer for row in table_of(nn.AdaptiveAvgPool2d(3), 1, 4, 4).rows] == ["input"]
+    assert [row.layer for row in table_of(nn.AdaptiveMaxPool2d(2), 1, 4, 6).rows] == ["input", "pool2x3"]
+
+
+def test_a_transposed_matrix_says_its_inputs_and_outputs_in_order() -> None:
+    graph = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 7] x) => (float[A, B] y) { y = Gemm <transB=1>(x, w) }',
+        w=np.ones((3, 7), np.float32),
+    )
+    assert inspect_model(graph, "fc", 0).table.rows[1].formula == "7x3"
+
+
 def test_quantized_weights_and_means_by_reduction_have_their_lines() -> None:
     graph = model(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 2] y) {'

@@ -224,6 +224,22 @@ def test_pre_activation_leaves_nothing_on_the_path_of_the_sum() -> None:
     assert torch.equal(block(x), x)
 
 
+def test_a_pre_activated_block_that_changes_the_shape_is_the_papers() -> None:
+    """y = W_s a + W_2 relu(norm_2(W_1 a)) with a = relu(norm_1(x)): both paths start behind the activation."""
+    torch.manual_seed(0)
+    block = zoo.find("preact_resnet18").build().eval().get_submodule("layer2.0")
+    p, f = dict(block.named_parameters()) | dict(block.named_buffers()), torch.nn.functional
+
+    def norm(n: int, x: torch.Tensor) -> torch.Tensor:
+        return f.batch_norm(x, *(p[f"bn{n}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")))
+
+    x = torch.randn(1, 64, 8, 8)
+    a = f.relu(norm(1, x))
+    inner = f.relu(norm(2, f.conv2d(a, p["conv1.weight"], stride=2, padding=1)))
+    wanted = f.conv2d(a, p["downsample.weight"], stride=2) + f.conv2d(inner, p["conv2.weight"], padding=1)
+    torch.testing.assert_close(block(x), wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["resnet8", "resnet8_w32"])
 def test_resnet8_stacks(name: str) -> None:
     w = 32 if name.endswith("w32") else 16
