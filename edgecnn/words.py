@@ -54,8 +54,8 @@ def amount(count: float) -> str:
 def rounded(count: int) -> str:
     """Two digits with K or M, exact below ten thousand: how the lectures print activations.
 
-    >>> [rounded(x) for x in (1000, 4096, 25_088, 150_528, 802_816, 3_211_264, 15_237_608, 138_357_544)]
-    ['1000', '4096', '25K', '150K', '800K', '3.2M', '15M', '140M']
+    >>> [rounded(x) for x in (1000, 4096, 25_088, 150_528, 802_816, 1_000_000, 15_237_608, 138_357_544)]
+    ['1000', '4096', '25K', '150K', '800K', '1.0M', '15M', '140M']
     """
     if count < 10_000:
         return str(count)

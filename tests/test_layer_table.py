@@ -164,12 +164,16 @@ def test_quantized_weights_and_means_by_reduction_have_their_lines() -> None:
 
 
 def test_a_product_of_two_activations_and_a_mean_over_channels_have_none() -> None:
-    graph = model(
+    pictures = model(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 2, 4, 4] x) => (float[1, 1, 4, 4] y) '
         "{ p = MatMul (x, x) y = ReduceMean (p, axes) }",
         axes=np.array([1]),
     )
-    assert [row.layer for row in inspect_model(graph, "attention", 0).table.rows] == ["input"]
+    matrices = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[4, 4] x) => (float[4, 4] y) {y = MatMul (x, x)}'
+    )
+    for graph in (pictures, matrices):
+        assert [row.layer for row in inspect_model(graph, "attention", 0).table.rows] == ["input"]
 
 
 def test_open_shapes_are_unknown_not_guessed() -> None:
