@@ -57,7 +57,8 @@ class QuantizeReport:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the tables."""
         images = f"calibrated on {self.recipe.images} images of {self.recipe.data}, judged on {self.judged_on}"
-        return (f"pixels: {in_words(self.preprocess)}", images)
+        seen = self.quantized.calibration
+        return (f"pixels: {in_words(self.preprocess)}", images, *([f"calibration: {seen.summary}"] if seen else []))
 
     @property
     def chosen(self) -> str:
@@ -109,6 +110,7 @@ class QuantizeReport:
             "judged_on": self.judged_on,
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "recipe": self.recipe.to_dict(),
+            "calibration": self.quantized.calibration.to_dict() if self.quantized.calibration else None,
             "int8_nodes": self.int8_nodes,
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,

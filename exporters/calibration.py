@@ -87,6 +87,15 @@ class Calibration:
         verdict = "enough" if self.enough else "more images would move the scales"
         return f"{self.images} images settle {self.settled:.0%} of {len(self.seen)} ranges: {verdict}{dead}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """`tensors` has (low, high), the spread of each range, and dead channels where there are any."""
+        tensors = {
+            entry.tensor: {"low": entry.low, "high": entry.high, "spread": round(entry.spread, 4)}
+            | ({"dead": list(entry.dead)} if entry.dead else {})
+            for entry in self.seen
+        }
+        return {"images": self.images, "settled": round(self.settled, 4), "enough": self.enough, "tensors": tensors}
+
 
 def observe(
     model: onnx.ModelProto,

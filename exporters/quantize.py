@@ -103,9 +103,21 @@ def on_ranges(
 ) -> Quantized:
     """Quantize the prepared float `model` on known `ranges`; they may hold more tensors than are needed."""
     plan = plan or placement.plan(model, recipe.exclude, recipe.forms)
-    result = qdq.insert(model, plan, ranges, recipe.per_channel)
+    result = qdq.insert(model, plan, _completed(model, plan, ranges, recipe), recipe.per_channel)
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
     return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes, calibration)
+
+
+def _completed(model: onnx.ModelProto, plan: placement.Plan, ranges: Ranges, recipe: QuantRecipe) -> Ranges:
+    """`ranges`, and those of tensors that share a grid when all is int8, but need one of their own under `plan`."""
+    missing = [name for name in plan.observed if name not in ranges]
+    if not missing:
+        return ranges
+    shared = placement.plan(model, (), recipe.forms).grids
+    unknown = [name for name in missing if shared.get(name) not in ranges]
+    if unknown:
+        raise BadInput(f"ranges: tensor {unknown[0]} was not observed; calibrate again with this recipe")
+    return {**ranges, **{name: ranges[shared[name]] for name in missing}}
 
 
 def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:

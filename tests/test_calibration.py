@@ -45,6 +45,13 @@ def test_channels_are_numpys_and_dead_ones_are_named() -> None:
     assert "1 dead channels in 1 tensors" in seen.summary
 
 
+def test_every_image_of_a_batch_counts() -> None:
+    batch = np.zeros((2, 3, 8, 8), np.float32)
+    batch[1, 2, 0, 0] = 5.0
+    seen = observe(MODEL, ["x"], [{"x": batch}]).seen[0]
+    assert seen.channel_high.tolist() == [0.0, 0.0, 5.0]
+
+
 def test_the_extra_outputs_are_the_tensors_of_the_model() -> None:
     session = exposing(MODEL, ["r", "x", "y"])
     assert [info.name for info in session.outputs] == ["y", "r"]
@@ -91,6 +98,15 @@ def test_alike_images_are_enough_and_a_lone_bright_one_is_not() -> None:
     assert lone.seen[0].spread > 0.5
     assert "more images would move the scales" in lone.summary
     assert not observe(MODEL, ["x"], alike[:1]).enough  # one image says nothing of others
+
+
+def test_the_document_has_every_range_and_the_dead_channels() -> None:
+    told = observe(MODEL, ["x"], images(4)).to_dict()
+    assert told["images"] == 4
+    assert set(told["tensors"]["x"]) == {"low", "high", "spread"}
+    constant = np.array([[1.0, 1.0], [2.0, 3.0]], np.float32)
+    one = Calibration(2, (Seen("t", 1.0, 3.0, 0.0, constant[:, 0], constant[:, 1]),))
+    assert one.to_dict()["tensors"]["t"]["dead"] == [0]
 
 
 def test_a_dead_tensor_is_settled() -> None:

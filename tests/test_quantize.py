@@ -12,7 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from conftest import Walked
 from edgecnn.sources import Network
-from exporters.quantize import QuantRecipe, calibrate, quantize_model
+from exporters.quantize import QuantRecipe, calibrate, on_ranges, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, Tensors
 from runtimes.census import census, kernels_dict
@@ -125,3 +125,22 @@ def test_a_pattern_that_matches_nothing_is_a_typing_mistake() -> None:
     feed = {"x": np.ones((1, 3, 8, 8), np.float32)}
     with pytest.raises(BadInput, match=r"--exclude b: unknown node"):
         quantize_model(parse(CONV_RELU_CONV, **WEIGHTS), [feed], QuantRecipe(exclude=("b",)))
+
+
+POOLED = """g (float[N,3,8,8] x) => (float[N,4,4,4] y) {
+    a = Conv <pads: ints = [1,1,1,1]> (x, w1, b1)
+    r = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+    y = Conv <pads: ints = [1,1,1,1]> (r, w2)
+}"""
+
+
+def test_tensors_that_share_a_grid_when_all_is_int8_keep_its_range_when_they_part() -> None:
+    """With the first layer in float, the pool's output needs a grid of its own: the range of what it pools."""
+    model = parse(POOLED, **WEIGHTS)
+    feeds = [{"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}]
+    whole = quantize_model(model, feeds, QuantRecipe())
+    parted = on_ranges(model, QuantRecipe(exclude=("a",)), whole.ranges)
+    assert "r" not in whole.ranges
+    assert kernels_dict(census(parted.model, feeds[0]))["QLinearConv"] == 1
+    with pytest.raises(BadInput, match="tensor r was not observed; calibrate again"):
+        on_ranges(model, QuantRecipe(exclude=("a",)), {"x": (0.0, 1.0)})

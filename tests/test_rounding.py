@@ -145,13 +145,13 @@ def test_rounding_the_rounded_weights_changes_nothing() -> None:
     outcome = rounding.run(work, seconds=60.0)
     before, after = Graph(work.model), Graph(outcome.work.model)
     result = Graph(outcome.work.quantized().model)
-    ends = work.ends(plan(work.model))
+    grids = work.grids(plan(work.model))
     moved = 0
     for node in layers(after, plan(outcome.work.model)):
         weight, original = after.constant(node.input[1]), before.constant(node.input[1])
         assert weight is not None
         assert original is not None
-        grid = rounding.grid_of(before, node, ends, True)
+        grid = rounding.grid_of(before, node, grids, True)
         chosen = np.rint(weight / grid.scale.reshape(-1, *[1] * (weight.ndim - 1)))
         stored = [v for n in result.initializers if (v := result.constant(n)) is not None and v.dtype == np.int8]
         assert any(v.shape == chosen.shape and np.array_equal(v, chosen) for v in stored)
@@ -186,6 +186,10 @@ def test_the_output_of_a_layer_is_nearer_to_the_float_one_than_with_nearest_roun
     nearest = grid.dequantize(grid.quantize(np.asarray(before.constant("w"))))
     ours = error(np.asarray(after.constant("w")), np.asarray(after.constant("b")))
     assert ours < 0.5 * error(nearest, np.asarray(before.constant("b")))
+    patches = np.concatenate([patches_of(feed["x"], (3, 3), (1, 1), (1, 1), (0, 0, 0, 0), 1)[:, 0] for feed in seen])
+    apart = (np.asarray(after.constant("w")) - np.asarray(before.constant("w"))).reshape(16, -1)
+    shift = patches.mean(axis=0) @ apart.T + np.asarray(after.constant("b")) - np.asarray(before.constant("b"))
+    np.testing.assert_allclose(shift, 0, atol=1e-5)  # float32 sums of values near 5
 
 
 def test_no_time_means_no_change_and_says_so() -> None:

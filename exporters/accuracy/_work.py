@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import onnx
 
 from exporters import placement
-from exporters.affine import Grid, activation_grid, fit_bias, weight_grid
+from exporters.affine import Grid, fit_bias, weight_grid
 from exporters.base import Change, Kept
 from exporters.calibration import Calibration, observe
 from exporters.graph import Graph, attributes
+from exporters.grids import grids_of
 from exporters.kernels import COMPUTE
 from exporters.quantize import Quantized, QuantRecipe, on_ranges
 from runtimes.base import Array, Tensors, Track, silent
@@ -32,9 +33,12 @@ class Work:
     def quantized(self) -> Quantized:
         return on_ranges(self.model, self.recipe, self.calibration.ranges, self.calibration)
 
-    def ends(self, plan: placement.Plan) -> dict[str, tuple[float, float]]:
-        """Range of every tensor that has a grid under `plan`, its own or the one it shares."""
-        return {name: self.calibration.ranges[root] for name, root in plan.grids.items()}
+    def plan(self) -> placement.Plan:
+        return placement.plan(self.model, self.recipe.exclude, self.recipe.forms)
+
+    def grids(self, plan: placement.Plan) -> dict[str, Grid]:
+        """The grid of every tensor that has one under `plan`."""
+        return grids_of(plan, self.calibration.ranges)
 
     def with_model(self, model: onnx.ModelProto) -> Work:
         """The same work on another model whose activations have the same ranges."""
@@ -42,9 +46,10 @@ class Work:
 
     def calibrated_again(self, model: onnx.ModelProto, threads: int | None, track: Track) -> Work:
         """The same work on a model whose activations have other ranges: one more pass over all images."""
-        tensors = placement.plan(model, self.recipe.exclude, self.recipe.forms).observed
+        again = replace(self, model=model)
+        tensors = again.plan().observed
         seen = observe(model, tensors, self.images, self.recipe.calibrator, threads=threads, track=track)
-        return replace(self, model=model, calibration=seen)
+        return replace(again, calibration=seen)
 
 
 def start(
@@ -80,12 +85,12 @@ def channel_axis(node: onnx.NodeProto) -> int:
     return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
 
 
-def grid_of(graph: Graph, node: onnx.NodeProto, ends: Mapping[str, tuple[float, float]], per_channel: bool) -> Grid:
+def grid_of(graph: Graph, node: onnx.NodeProto, grids: Mapping[str, Grid], per_channel: bool) -> Grid:
     """The grid that `qdq` puts a compute node's weights on."""
     weight, bias = graph.constant(node.input[1]), bias_of(graph, node)
     assert weight is not None
     grid = weight_grid(weight, channel_axis(node) if per_channel else None)
-    return grid if bias is None else fit_bias(grid, bias, float(activation_grid(*ends[node.input[0]]).scale))
+    return grid if bias is None else fit_bias(grid, bias, float(grids[node.input[0]].scale))
 
 
 def bias_of(graph: Graph, node: onnx.NodeProto) -> Array | None:

@@ -18,7 +18,7 @@ from onnx import helper
 
 from exporters import placement
 from exporters.accuracy._work import Outcome, Work, bias_of, grid_of, layers, set_bias
-from exporters.affine import Grid, activation_grid
+from exporters.affine import Grid
 from exporters.base import Change, Kept
 from exporters.graph import Graph, copy_node, label
 from exporters.kernels import COMPUTE
@@ -30,7 +30,7 @@ MIN_GAIN_DB = 0.02
 
 
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
-    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
+    plan = work.plan()
     probe, probed, kept = _probe(work, plan)
     if not probed:
         return Outcome(work, (), kept)
@@ -59,7 +59,7 @@ def _corrected(graph: Graph, node: onnx.NodeProto, shift: Array) -> Change:
 def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tuple[Kept, ...]]:
     """A float graph whose outputs are the mean shifts of each layer: {layer's output: name of its shift}."""
     graph = Graph(work.model)
-    ends = work.ends(plan)
+    grids = work.grids(plan)
     probed: dict[str, str] = {}
     kept: list[Kept] = []
     nodes: list[onnx.NodeProto] = []
@@ -74,9 +74,9 @@ def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tup
         source = node.input[0]
         if source not in inputs:
             inputs[source] = graph.fresh(f"{source}_on_grid")
-            nodes += _through_grid(graph, inputs[source], source, activation_grid(*ends[source]))
+            nodes += _through_grid(graph, inputs[source], source, grids[source])
         probed[node.output[0]] = graph.fresh(f"{node.output[0]}_shift")
-        grid = grid_of(graph, node, ends, work.recipe.per_channel)
+        grid = grid_of(graph, node, grids, work.recipe.per_channel)
         nodes += _twin(graph, node, inputs[source], probed[node.output[0]], grid)
     graph.set_nodes(nodes)
     del graph.proto.output[:]

@@ -48,7 +48,7 @@ class Pair:
 
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
     graph = Graph(work.model)
-    found, kept = pairs(graph, placement.plan(work.model, work.recipe.exclude, work.recipe.forms))
+    found, kept = pairs(graph, work.plan())
     ranges = {entry.tensor: np.maximum(-entry.channel_low, entry.channel_high) for entry in work.calibration.seen}
     changes = []
     for pair in found:

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import onnx
 
-from exporters import placement
 from exporters.accuracy._work import Outcome, Work, layers
 from exporters.base import Change, Kept
 from exporters.graph import Graph, label
@@ -28,7 +27,7 @@ MIN_GAIN_DB = 1.0
 
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
     graph = Graph(work.model)
-    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
+    plan = work.plan()
     last = last_layers(graph, layers(graph, plan))
     named = [node for node in last if node.name]
     kept = tuple(Kept(label(node), "a node without a name cannot be excluded") for node in last if not node.name)

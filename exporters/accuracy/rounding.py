@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporters import placement
 from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, grid_of, layers, set_bias
 from exporters.affine import Grid
 from exporters.base import Change, Kept
@@ -77,8 +76,8 @@ class Moments:
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
     deadline = time.monotonic() + seconds
     graph = Graph(work.model)
-    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
-    ends = work.ends(plan)
+    plan = work.plan()
+    grids = work.grids(plan)
     changes: list[Change] = []
     kept: list[Kept] = []
     for batch in _batches(graph, layers(graph, plan), kept):
@@ -90,7 +89,7 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
             if time.monotonic() > deadline:
                 kept.append(Kept(label(node), "the time was up"))
                 continue
-            grid = grid_of(graph, node, ends, work.recipe.per_channel)
+            grid = grid_of(graph, node, grids, work.recipe.per_channel)
             changes.append(_rounded(graph, node, grid, moments.pop(node.output[0]), deadline))
     return Outcome(work.with_model(graph.model) if changes else work, tuple(changes), tuple(kept))
 
