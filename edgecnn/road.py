@@ -53,6 +53,7 @@ def export(
     preprocess: str | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
+    dynamic_size: bool = False,
     fold: bool = True,
     simplify: bool = True,
     force: bool = False,
@@ -61,12 +62,15 @@ def export(
 ) -> ExportReport:
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
-    Raises `BadInput` for sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
+    `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
+    sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
     """
     path = check_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
-    model, done, reference = stages.float_road(network, opset=opset, dynamic=dynamic, skip=skip, seed=seed, track=track)
+    model, done, reference = stages.float_road(
+        network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
+    )
     done = stages.held_to(done, reference)
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)

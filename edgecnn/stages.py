@@ -19,14 +19,16 @@ import numpy as np
 import onnx
 
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
+from edgecnn.samples import Ready
 from edgecnn.sources import Network
 from edgecnn.textures import textures
 from exporters import artifact
 from exporters.artifact import Stage
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
-from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.parity import ParityReport, compare
+from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
 INPUT_NAME = "input"
@@ -61,10 +63,26 @@ class Reference:
         return self.noise.snr_db
 
 
-def made_images(network: Network, dynamic: bool, seed: int) -> list[Tensors]:
-    """Seeded textures, preprocessed as photographs would be, as batches of 1 and 3 where the batch is free."""
+def made_images(network: Network, dynamic: bool, seed: int, dynamic_size: bool = False) -> list[Tensors]:
+    """Seeded textures, preprocessed as photographs would be, as batches of 1 and 3 where the batch is free.
+
+    With `dynamic_size` there is a third feed, of another height and width.
+    """
     rng = np.random.default_rng(seed)
-    return [{INPUT_NAME: textures(network.ready, n, rng)} for n in ((1, 3) if dynamic else (1, 1))]
+    wanted = [(network.ready, n) for n in ((1, 3) if dynamic else (1, 1))]
+    wanted += [(another_size(network.ready), 1)] if dynamic_size else []
+    return [{INPUT_NAME: textures(ready, n, rng)} for ready, n in wanted]
+
+
+def another_size(ready: Ready) -> Ready:
+    """`ready` for larger images, of no round size and another shape: what a graph has baked in does not fit them.
+
+    >>> another_size((3, 64, 64))
+    (3, 81, 74)
+    """
+    channels, height, width = (ready.channels, *ready.size) if isinstance(ready, Preprocess) else ready
+    size = height + height // 4 + 1, width + width // 8 + 2
+    return replace(ready, size=size, resize=None) if isinstance(ready, Preprocess) else (channels, *size)
 
 
 def output_names(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -76,21 +94,29 @@ def float_road(
     *,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
+    dynamic_size: bool = False,
     skip: Sequence[str] = (),
     seed: int = 0,
     track: Track = silent,
 ) -> tuple[onnx.ModelProto, tuple[Stage, ...], Reference]:
-    """Walk the float part of the road; raises `CheckFailed` at the first stage that is no longer the same function."""
+    """Walk the float part of the road; raises `CheckFailed` at the first stage that is no longer the same function.
+
+    `dynamic_size` leaves height and width open and proves every stage at two sizes; raises `BadInput` for a network
+    that the exporter ties to one.
+    """
     steps: list[str] = ["export", *(name for name in FLOAT_PASSES if name not in skip)]
-    feeds = made_images(network, dynamic, seed)
+    feeds = made_images(network, dynamic, seed, dynamic_size)
+    sizes = {INPUT_NAME: (1, *network.input_shape)} if dynamic_size else None
     model, reference, stages = onnx.ModelProto(), None, []
     for name in track(steps, "exporting"):
         started = time.perf_counter()
         if reference is None:
-            model, note = _export(network, opset, dynamic), ""
+            model, note = _export(network, opset, dynamic, dynamic_size), ""
             reference = Reference(network, feeds, output_names(model))
+            if dynamic_size:
+                _require_other_sizes(network, open_session(model), reference)
         else:
-            model, note = run_pass(name, model)
+            model, note = run_pass(name, model, sizes)
         seconds = time.perf_counter() - started
         parity = reference.parity(open_session(model))
         stages.append(artifact.describe(name, model, seconds, parity, note))
@@ -99,12 +125,27 @@ def float_road(
     return model, tuple(stages), reference
 
 
-def _export(network: Network, opset: int, dynamic: bool) -> onnx.ModelProto:
+def _require_other_sizes(network: Network, session: Runner, reference: Reference) -> None:
+    """Raise `BadInput` where the graph does not run, or answers in another shape, at another size than it was traced.
+
+    torch bakes some sizes in without a word, those of AdaptiveAvgPool2d((7, 7)) for one.
+    """
+    try:
+        fits = not any("another shape" in line for line in reference.parity(session).failures())
+    except BadInput:
+        fits = False
+    if not fits:
+        size = "x".join(map(str, network.input_shape[1:]))
+        raise BadInput(f"{network.name}: its graph works at {size} only; leave --dynamic-size out")
+
+
+def _export(network: Network, opset: int, dynamic: bool, dynamic_size: bool) -> onnx.ModelProto:
     return export_module(
         network.module,
         network.input_shape,
         opset_version=opset,
         dynamic_batch=dynamic,
+        dynamic_size=dynamic_size,
         input_name=INPUT_NAME,
         output_names=OUTPUTS.get(network.task, ("output",)),
     )

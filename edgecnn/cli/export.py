@@ -22,6 +22,7 @@ from edgecnn.cli._result import Result
 @options.preprocess
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
+@option("--dynamic-size", is_flag=True, group="Graph", help="Any height and width too, proven at two sizes.")
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
 @option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
 @options.seed
@@ -36,6 +37,7 @@ def command(
     preprocess: str | None,
     opset: int,
     dynamic: bool,
+    dynamic_size: bool,
     fold: bool,
     simplify: bool,
     seed: int,
@@ -46,7 +48,8 @@ def command(
 
     check_output(output, force)
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
-                        labels=labels, preprocess=preprocess, opset=opset, dynamic=dynamic, fold=fold,
+                        labels=labels, preprocess=preprocess, opset=opset, dynamic=dynamic,
+                        dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, force=force, seed=seed, track=options.track())  # fmt: skip
     last = report.stages[-1]
     return Result(
