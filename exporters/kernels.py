@@ -26,6 +26,7 @@ CUTTERS = ("Relu", "Clip")
 HARD = ("HardSwish", "HardSigmoid")
 NO_KERNEL = {
     "ConvTranspose": "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider",
+    "MaxUnpool": "MaxUnpool has no int8 kernel in ONNX Runtime",
     "HardSwish": "HardSwish has no int8 kernel in ONNX Runtime's CPU provider",
     "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
 }

@@ -290,3 +290,20 @@ def test_concats_that_meet_share_one_scale_by_name_only() -> None:
 def test_an_unknown_form_is_bad_input() -> None:
     with pytest.raises(BadInput, match="did you mean hardswish"):
         plan(parse(CONV_RELU_CONV, **WEIGHTS), forms=("hardswich",))
+
+
+def test_a_pool_that_says_where_its_maxima_are_carries_its_values_and_not_their_places() -> None:
+    """The places are integers of 64 bits; what puts values back there has no integer kernel."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv <pads: ints = [1,1,1,1]> (x, w1)
+        p, i = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+        c = Conv <pads: ints = [1,1,1,1]> (p, w2)
+        u = MaxUnpool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (c, i)
+        y = Conv <pads: ints = [1,1,1,1]> (u, w2)
+    }"""
+    found = plan(parse(text, w1=(4, 3, 3, 3), w2=(4, 4, 3, 3)))
+    assert found.int8 == {"a", "p", "c", "y"}
+    assert found.grids["p"] == "a"
+    assert "i" not in found.grids
+    assert [name for name, _ in found.float_nodes] == ["u"]
+    assert "MaxUnpool has no int8 kernel" in dict(found.float_nodes)["u"]

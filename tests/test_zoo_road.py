@@ -8,6 +8,7 @@ the time is torch's exporter, a tenth of a second for each layer: a smaller imag
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,11 +38,17 @@ class Small:
     """
 
     side: int | None = 64
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     branch_end: str | None = None
 
 
+NARROW = ((8, 8), (12, 12), (16, 16, 16), (24, 24, 24), (32, 32, 32))
 SMALL = {
+    # VGG's convolutions at full width would run on 262x262 pixels: FCN puts 99 zeros on each side of an image.
+    **{f"fcn{stride}s_vgg16": Small(options={"hidden": 32, "stages": NARROW}) for stride in (32, 16, 8)},
+    "deconvnet": Small(options={"hidden": 32, "stages": NARROW, "fc_kernel": 2}),
+    "unet": Small(options={"width": 16}),
+    "fcn_resnet50": Small(branch_end="bn3"),
     # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
     **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg19", "vgg16_bn", "vgg19_bn")},
     # Their own size: 11x11 at stride 4 leaves nothing of a small image.
