@@ -75,7 +75,7 @@ def test_an_int8_graph_keeps_its_open_size(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_works_at_one_size_only_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="^Pooled: works at 24x32 only; leave --dynamic-size out$"):
+    with pytest.raises(BadInput, match=r"^Pooled: works at 24x32 only; leave --dynamic-size out$"):
         road.export(seeded(Pooled), tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
     assert not (tmp_path / "net.onnx").exists()
     road.export(seeded(Pooled), tmp_path / "net.onnx", input_shape=(3, 24, 32))
@@ -83,7 +83,7 @@ def test_a_graph_that_works_at_one_size_only_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_that_runs_at_one_size_only_is_refused_before_the_export(tmp_path: Path) -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 22 * 30, 5))
-    with pytest.raises(BadInput, match="^Sequential: works at 24x32 only; leave --dynamic-size out$"):
+    with pytest.raises(BadInput, match=r"^Sequential: works at 24x32 only; leave --dynamic-size out$"):
         road.export(flat, tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
 
 
