@@ -77,29 +77,35 @@ def test_every_size_is_answered_at_its_own_size(stride: int) -> None:
         np.testing.assert_allclose(answer, wanted, rtol=0, atol=2e-5 * float(np.abs(wanted).max()))
 
 
-@pytest.mark.parametrize("stride", [32, 16, 8])
-def test_the_answer_stands_where_the_thing_is(stride: int) -> None:
-    """A network that copies brightness through every stage answers at the bright spot, within half a stride.
+@pytest.mark.parametrize(
+    ("stride", "path"),
+    [(32, "fr"), (16, "fr"), (16, "pool4"), (8, "fr"), (8, "pool4"), (8, "pool3")],
+)
+def test_every_path_lines_up_with_the_image_to_the_pixel(stride: int, path: str) -> None:
+    """A network that only copies answers row r with r: that is what the paddings and crops of the Caffe net are for.
 
-    The crops of the Caffe net do that: with any other offset the answer moves by as many pixels.
+    Averages take the place of maxima, so that a ramp of grey stays the same ramp through pooling and interpolation; one
+    path at a time, because a path that was shifted would hide among the others.
     """
-    network = tiny(stride, 2, hidden=4, stages=((1, 1), (1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1))).eval()
+    network = tiny(stride, 1, hidden=1, stages=((1, 1), (1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1))).eval()
+    features = network.get_submodule("features")
+    for name, layer in features.named_children():
+        if isinstance(layer, torch.nn.MaxPool2d):
+            features.register_module(name, torch.nn.AvgPool2d(2, 2, ceil_mode=layer.ceil_mode))
     with torch.no_grad():
-        for name, value in network.named_parameters():
-            if "upscore" not in name:
-                value.zero_()
-        for layer in network.modules():
+        for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                torch.nn.init.zeros_(layer.weight)
                 middle = layer.kernel_size[0] // 2
-                layer.weight[:, :, middle, middle] = 1.0
-        for rows, columns in ((96, 160), (150, 70), (33, 40)):
-            x = torch.zeros(1, 3, 200, 230)
-            x[:, :, rows - 16 : rows + 16, columns - 16 : columns + 16] = 1.0
-            answer = network(x)[0, 0]
-            weight = (answer - answer.min()) / (answer - answer.min()).sum()
-            at = (weight.sum(1) @ torch.arange(200.0), weight.sum(0) @ torch.arange(230.0))
-            assert abs(float(at[0]) - rows) <= stride / 2 + 8, at
-            assert abs(float(at[1]) - columns) <= stride / 2 + 8, at
+                layer.weight[:, 0, middle, middle] = float(
+                    name in (f"score_{path}", "fc6", "fc7") or "features" in name
+                )
+        ramp = torch.arange(480.0)
+        for ways in (ramp[:, None].expand(480, 480), ramp.expand(480, 480)):
+            answer = network(torch.stack([ways, 0 * ways, 0 * ways])[None])[0, 0]
+            inside = (slice(200, 280), slice(200, 280))  # away from the zeros around the image
+            torch.testing.assert_close(answer[inside], ways[inside], rtol=0, atol=0.01)  # sums of values up to 480
 
 
 # --------------------------------------------------------------------------------------------------------- fcn_resnet50
