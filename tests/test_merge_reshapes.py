@@ -63,6 +63,11 @@ def test_there_and_back_is_nothing() -> None:
     assert not result.model.graph.initializer
 
 
+def test_back_in_another_shape_is_a_reshape() -> None:
+    result = run(net("f = Flatten (x) b = Reshape (f, q) y = Relu (b)", "float[N,3,4,1] y", q=[-1, 3, 4, 1]))
+    assert op_counts(result.model) == {"Reshape": 1, "Relu": 1}
+
+
 def test_there_and_back_between_input_and_output_is_a_reshape() -> None:
     """The model's input cannot be called as its output is, so one node has to stay."""
     result = run(net("f = Flatten (x) y = Reshape (f, q)", "float[N,4,3,1] y", q=[-1, 4, 3, 1]))

@@ -86,7 +86,21 @@ def test_what_a_body_reads_by_name_stays() -> None:
     text = f"""{X} {{ p = Mul (x, a) k = Constant <value = bool {{1}}> ()
         y = If (k) <then_branch = t () => (float[N,3] u) {{ u = Add (p, b) }},
                     else_branch = e () => (float[N,3] v) {{ v = Sub (p, b) }}> }}"""
-    assert names(run(build(text, {"a": draw(3), "b": draw(3)}))) == ["a", "b"]
+    model = build(text, {"a": draw(3), "b": draw(3)})
+    assert names(run(model)) == ["a", "b"]
+    assert not share_initializers.run(model).modified
+
+
+def test_pairs_of_equal_bytes_in_two_shapes_or_types_stay_apart() -> None:
+    shapes = {"a": (3,), "b": (3,), "c": (1, 3), "d": (1, 3)}
+    body = "t = Add (x, a) u = Add (t, b) v = Add (u, c) y = Add (v, d)"
+    made = run(build(f"{X} {{ {body} }}", {name: np.ones(shape, np.float32) for name, shape in shapes.items()}))
+    assert names(made) == ["a", "c"]
+    types = {"a": np.float32, "b": np.float32, "c": np.int32, "d": np.int32}
+    casts = "i = Cast <to: int = 1> (c) j = Cast <to: int = 1> (d)"
+    body = f"{casts} t = Add (x, a) u = Add (t, b) v = Add (u, i) y = Add (v, j)"
+    made = run(build(f"{X} {{ {body} }}", {name: np.zeros(3, kind) for name, kind in types.items()}))
+    assert names(made) == ["a", "c"]
 
 
 def test_a_hundred_of_them() -> None:
