@@ -95,7 +95,9 @@ def test_the_simplifier_never_sees_them(monkeypatch: pytest.MonkeyPatch) -> None
         data, notes = simplify.child(b"", str(folder), size, {}, 0)
     assert notes == {}
     assert seen[0] < 1000 < BIG.nbytes
-    assert [t.name for t in onnx.ModelProto.FromString(data).graph.initializer] == ["w"]
+    made = onnx.ModelProto.FromString(data).graph
+    assert [t.name for t in made.initializer] == ["w"]
+    assert [v.name for v in made.input] == ["x"], "a weight that was hidden is no input of the result"
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
