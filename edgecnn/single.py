@@ -19,7 +19,7 @@ import numpy as np
 
 from edgecnn.opened import refuse_bundle
 from edgecnn.shapes import ShapeText, parse_shapes
-from exporters.base import Kept, PassResult
+from exporters.base import Change, Kept, PassResult
 from exporters.graph import free_inputs
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
@@ -39,16 +39,26 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class FoldReport:
-    """`max_abs` is the largest difference of any output on `images` seeded inputs."""
+    """`max_abs` is the largest difference of any output on `images` seeded inputs.
+
+    Each of `changes` has a bound on what it can move its layer's output by, relative to that output's size.
+    """
 
     output: Path
     folded: int
     kept: tuple[Kept, ...]
     max_abs: float
     images: int
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def bound(self) -> float:
+        """The largest bound of all folds."""
+        return max((change.bound for change in self.changes), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "kept": [asdict(entry) for entry in self.kept]}
+        listed = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("kept", "changes")}
+        return {**asdict(self), **listed, "bound": self.bound}
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,8 @@ def fold(
             raise BadInput(f"{os.fspath(model)}: {error}") from error
 
     result, _, parity = _apply("fold", model, output, run, force, input_shape, seed)
-    return FoldReport(Path(output), len(result.changes), result.kept, parity.max_abs, parity.images)
+    changes = result.changes
+    return FoldReport(Path(output), len(changes), result.kept, parity.max_abs, parity.images, changes)
 
 
 def simplify(

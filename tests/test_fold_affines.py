@@ -250,7 +250,59 @@ def test_gemm_before_opset_7_says_that_its_bias_broadcasts() -> None:
     assert {a.name: a.i for a in result.model.graph.node[0].attribute} == {"broadcast": 1}
 
 
+def test_before_ir_4_a_new_parameter_is_a_node() -> None:
+    """There every initializer had to be an input, which a caller may override: constants were nodes."""
+    text = """<ir_version: 3, opset_import: ["" : 9]> g (float[2,4,6,6] x) => (float[2,4,6,6] y) {
+        c = Conv(x, w) n = BatchNormalization(c, s, h, m, v) r = Relu(n) d = BatchNormalization(r, s, h, m, v)
+        y = Conv(d, w) }"""
+    model = build(text)
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in {"w": SQUARE, **statistics(4)}.items()
+    ]
+    nodes = [*constants, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    result = check_fold(model, folded=2)
+    assert op_counts(result.model) == {"Constant": 4, "Conv": 2, "Relu": 1}
+    assert not result.model.graph.initializer
+
+
 # ----------------------------------------------------------------------------------------------------------- refused
+C3 = C[:3]
+DAMAGED = {
+    "groups that do not divide": ("c = Conv <group: int = 3> (x, w)", SQUARE, None),
+    "no groups": ("c = Conv <group: int = 0> (x, w)", SQUARE, None),
+    "a weight without taps": ("c = Conv(x, w)", MATRIX, None),
+    "a weight without channels": ("c = Conv(x, w)", SQUARE[:0], None),
+    "a number as weight": ("c = Conv(x, w)", np.float32(1), None),
+    "a Gemm of four dimensions": ("c = Gemm(x, w)", SQUARE, None),
+    "a bias of another size": ("c = Conv(x, w, b)", SQUARE, C3),
+    "whole numbers as weight": ("c = Conv(x, w)", np.ones((4, 4, 1, 1), np.int32), None),
+    "a weight transposed by nonsense": ("t = Transpose <perm: ints = [0, 0, 0, 9]> (w) c = Conv(x, t)", SQUARE, None),
+    "a weight reshaped by nonsense": ("t = Reshape(w, b) c = Conv(x, t)", SQUARE, np.array([5, 5])),
+}
+
+
+@pytest.mark.parametrize(("text", "weight", "bias"), DAMAGED.values(), ids=DAMAGED)
+def test_damaged_models_are_left_or_refused(text: str, weight: Array, bias: Array | None) -> None:
+    """What the checker does not see must not end in a traceback of another kind."""
+    values = {"w": weight, **statistics(4)} | ({} if bias is None else {"b": bias})
+    model = build(f"g ({X4}) => ({Y4}) {{ {text} y = {BN % 'c'} }}", **values)
+    if bias is C3:
+        with pytest.raises(BadInput, match="makes 4 channels, its bias has 3"):
+            fold_batchnorm.run(model)
+    else:
+        assert not fold_batchnorm.run(model).modified
+
+
+def test_a_batchnorm_of_constants_is_named() -> None:
+    model = build(f"g ({X4}) => ({Y4}) {{ n = {BN % 'k'} y = Conv(n, w) }}", k=np.ones((1, 4, 6, 6), np.float32),
+                  w=SQUARE, **statistics(4))  # fmt: skip
+    (kept,) = fold_batchnorm.run(model).kept
+    assert kept.reason == "it works on a constant"
+
+
 def test_parameters_of_different_sizes_are_bad_input() -> None:
     model = build(f"g ({X4}) => ({Y4}) {{ c = Conv(x, w) y = {BN % 'c'} }}", w=SQUARE, **statistics(4) | {"s": C[:3]})
     with pytest.raises(BadInput, match="different sizes"):

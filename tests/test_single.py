@@ -29,6 +29,8 @@ def test_fold_writes_a_graph_without_batchnorm(tmp_path: Path) -> None:
     source = save(conv_net(), tmp_path / "in.onnx")
     report = fold(source, tmp_path / "out.onnx")
     assert (report.folded, report.kept) == (1, ())
+    assert "folded into Conv" in report.changes[0].what
+    assert 2.0**-24 <= report.bound <= 1.01 * 2.0**-24, "one rounding to float32"
     assert "BatchNormalization" not in operators(tmp_path / "out.onnx")
     assert 0 < report.max_abs < 1e-4  # float32 round-off of outputs around 10
     assert report.to_dict().keys() >= {"output", "folded", "kept", "max_abs"}
@@ -118,6 +120,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["fold", str(source), "-o", str(target), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["output"], document["folded"], document["kept"]) == (str(target), 1, [])
+    assert document["bound"] == document["changes"][0]["bound"] > 0
     assert main(["fold", str(source), "-o", str(target)]) == 2
     assert capsys.readouterr().err == f"error: {target}: exists already; give another name or --force\n"
     assert main(["simplify", str(source), "-o", str(target), "--force"]) == 0

@@ -175,8 +175,6 @@ def _move(scope: Scope, node: onnx.NodeProto, value: Array) -> Array | None:
         dtype = _cast_to(node)
         with np.errstate(over="ignore"):
             return None if dtype is None or value.dtype.name not in FLOATS else value.astype(dtype)
-    if node.op_type == "Transpose":
-        return value.transpose(attrs["perm"]) if "perm" in attrs else value.transpose()
     wanted = attrs.get("shape" if node.op_type == "Reshape" else "axes")
     if wanted is None and len(node.input) > 1 and node.input[1]:
         wanted = scope.constant(node.input[1])
@@ -189,6 +187,8 @@ def _move(scope: Scope, node: onnx.NodeProto, value: Array) -> Array | None:
 
 
 def _reshaped(kind: str, value: Array, wanted: list[int] | None, attrs: dict[str, Any]) -> Array:
+    if kind == "Transpose":
+        return value.transpose(attrs["perm"]) if "perm" in attrs else value.transpose()
     if kind == "Squeeze":
         return np.squeeze(value, tuple(wanted) if wanted is not None else None)
     if wanted is None:

@@ -66,9 +66,8 @@ def layer_of(scope: Scope, node: onnx.NodeProto) -> Layer:
     shape = dims(scope, node.input[1])
     if shape is None:
         raise KeepIt(f"the weight of {label(node)} is not constant (computed, or an input that a caller may override)")
+    _check_shape(node, shape)
     if node.op_type == "MatMul":
-        if len(shape) != 2:
-            raise KeepIt(f"the weight of {label(node)} is not one matrix")
         inputs, outputs = shape
         reads = scope.shapes().get(node.input[0])
         rank = None if reads is None else len(reads)
@@ -81,6 +80,17 @@ def layer_of(scope: Scope, node: onnx.NodeProto) -> Layer:
     if node.op_type == "Conv":
         return Layer(node, None, shape, groups, shape[0], shape[1] * groups, layout)
     return Layer(node, None, shape, groups, shape[1] * groups, shape[0], layout)
+
+
+def _check_shape(node: onnx.NodeProto, shape: tuple[int, ...]) -> None:
+    """Shape inference does not look at all of this, and a file may say anything."""
+    if node.op_type in ("Gemm", "MatMul"):
+        if len(shape) != 2:
+            raise KeepIt(f"the weight of {label(node)} is not one matrix")
+        return
+    groups = attributes(node).get("group", 1)
+    if len(shape) < 3 or groups < 1 or shape[0] % groups or 0 in shape:
+        raise KeepIt(f"the weight of {label(node)}, {shape}, cannot be divided into {groups} groups")
 
 
 def _adder(scope: Scope, node: onnx.NodeProto, outputs: int, rank: int | None) -> onnx.NodeProto | None:
@@ -159,8 +169,10 @@ def _bias(scope: Scope, layer: Layer) -> tuple[Near, bool]:
         raise BadInput(f"{label(node)}: its bias holds NaN or Inf; train or export the model again")
     if found is None:
         raise KeepIt(f"the bias of {label(node)} is not constant (computed, or an input that a caller may override)")
-    shape = np.broadcast_shapes(found.near.value.shape, (layer.outputs,))
-    near = found.near.moved(lambda a: np.broadcast_to(a, shape))
+    wide, size = found.near.value.shape, layer.outputs
+    if wide[-1:] not in ((), (1,), (size,)):
+        raise BadInput(f"{label(node)}: makes {size} channels, its bias has {wide[-1]}; export the model again")
+    near = found.near.moved(lambda a: np.broadcast_to(a, np.broadcast_shapes(wide, (size,))))
     return (near.moved(lambda a: a.reshape(-1)) if layer.adder is not None else near), True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from exporters.fold.shapes import Shape
 from exporters.fold.shapes import shapes as infer
@@ -43,6 +43,7 @@ class Scope(Graph):
         """What constants.py has worked out."""
         self._gone: dict[int, onnx.NodeProto] = {}  # the nodes too: an id means nothing without its object
         self._late: dict[int, onnx.NodeProto] = {}
+        self._early: list[onnx.NodeProto] = []
         self.reindex()
 
     # ------------------------------------------------------------------------------------------------ questions
@@ -139,6 +140,16 @@ class Scope(Graph):
         self._enrol(new)
         self.names |= set(new.output)
 
+    def add_constant(self, value: Array, hint: str) -> str:
+        """As `Graph.add_constant`; before IR version 4 a node, since every initializer had to be an input there."""
+        if self.model.ir_version >= 4:
+            return super().add_constant(value, hint)
+        name = self.fresh(hint)
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"))
+        self._early.append(helper.make_node("Constant", [], [name], name, value=tensor))
+        self._enrol(self._early[-1])
+        return name
+
     def set_constant(self, node: onnx.NodeProto, index: int, value: Array, hint: str) -> None:
         """As `Graph.set_constant`: under the old name when nobody else reads the old tensor."""
         old = node.input[index] if index < len(node.input) else ""
@@ -175,15 +186,15 @@ class Scope(Graph):
 
     def finish(self) -> None:
         """Carry out removals and insertions, and index the bodies again."""
-        if self._late:
-            pairs = [(node, self._late.get(id(node))) for node in self.proto.node]
+        if self._late or self._early:
+            pairs = [(node, self._late.get(id(node))) for node in (*self._early, *self.proto.node)]
             kept = [copy_node(node) for pair in pairs for node in pair if node is not None and self.holds(node)]
             del self.proto.node[:]
             self.proto.node.extend(kept)
         else:
             _delete(self.proto.node, [id(node) in self._gone for node in self.proto.node])
         _delete(self.proto.initializer, [tensor.name not in self.initializers for tensor in self.proto.initializer])
-        self._gone, self._late = {}, {}
+        self._gone, self._late, self._early = {}, {}, []
         self.reindex()
         there = {*self.producer, *self.initializers, *self.inputs}
         _delete(self.proto.value_info, [value.name not in there for value in self.proto.value_info])

@@ -86,7 +86,7 @@ def _attempt(scope: Scope, node: onnx.NodeProto) -> list[Change] | Kept:
         try:
             return fold(scope, node)
         except NoAffine:
-            expected = False
+            expected = is_standard(node, "BatchNormalization")
         except KeepIt as reason:
             reasons.append(str(reason))
     return Kept(label(node), "; ".join(dict.fromkeys(reasons)) if expected else "")
