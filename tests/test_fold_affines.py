@@ -163,6 +163,19 @@ def test_the_add_of_a_matmul_is_called_after_what_it_stands_for() -> None:
     assert get_meta(add) == {MODULE_KEY: "BatchNormalization"}
 
 
+def test_an_add_that_adds_a_dimension_is_no_bias() -> None:
+    """(N, 4) + (1, 1, 4) has three dimensions."""
+    text = f"g ({X2}) => (float[a,b,4] y) {{ p = MatMul(x, w) c = Add(p, k) y = Mul(c, b) }}"
+    result = fold_batchnorm.run(build(text, w=MATRIX, b=C, k=C.reshape(1, 1, 4)))
+    assert not result.modified
+
+
+def test_the_bias_of_a_matmul_that_is_an_output_stays() -> None:
+    text = f"g ({X2}) => (float[N,4] c, {Y2}) {{ p = MatMul(x, w) c = Add(p, b) y = {BN % 'c'} }}"
+    result = check_fold(build(text, w=MATRIX, b=C, **statistics(4)), folded=0, kept=1)
+    assert "is also an output of the model" in result.kept[0].reason
+
+
 MATMUL_KEPT = {
     "BatchNormalization over the steps of a sequence": (
         "float[N,4,4] x", "float[N,4,4] y", f"c = MatMul(x, w) y = {BN % 'c'}", {"w": MATRIX}, "dimension 1",

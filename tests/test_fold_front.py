@@ -73,6 +73,26 @@ def test_padded_zeros_are_no_normalized_zeros(text: str) -> None:
     check_fold(build(graph, **{name: weight}, **centred()), folded=1)
 
 
+def test_a_transposed_convolution_with_negative_pads_adds_zeros() -> None:
+    text = "y = ConvTranspose <pads: ints = [-1,-1,-1,-1]> (n, w)"
+    model = build(f"g ({X}) => (float[N,6,8,8] y) {{ {NORM} {text} }}", w=TRANSPOSED[:, :, :1, :1], **statistics(4))
+    assert not fold_batchnorm.run(model).modified
+
+
+def test_from_both_sides_with_a_bias() -> None:
+    """The second fold reads the bias that the first one wrote under the same name."""
+    text = f"g ({X}) => (float[N,4,6,6] y) {{ {NORM} c = Conv(n, w, b) y = {BN % 'c'} }}"
+    result = check_fold(build(text, w=SQUARE, b=C.ravel(), **statistics(4)), folded=2)
+    assert {t.name for t in result.model.graph.initializer} == {"w", "b"}
+
+
+def test_an_identity_alone_is_not_folded() -> None:
+    model = build(f"g ({X}) => (float[N,6,4,4] y) {{ i = Identity(x) c = Conv(i, w) y = Identity(c) }}", w=KERNEL)
+    result = fold_batchnorm.run(model)
+    assert result.model == model
+    assert not result.kept
+
+
 def test_all_readers_take_their_own_copy() -> None:
     text = f"g ({X}) => (float[N,6,4,4] y, float[N,4,6,6] z) {{ {NORM} y = Conv(n, w) z = Conv(n, u, b) }}"
     result = check_fold(build(text, w=KERNEL, u=SQUARE, b=statistics(4)["h"], **statistics(4)), folded=1)
@@ -176,6 +196,14 @@ def test_a_constant_that_makes_the_channels_stays(reads: str) -> None:
     model = build(text, w=KERNEL, k=C[None])
     if reads == "float x":
         model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert not fold_batchnorm.run(model).modified
+
+
+def test_a_number_of_four_dimensions_needs_the_shape() -> None:
+    """It would make (6, 6) a (1, 1, 6, 6)."""
+    model = build("g (float x) => (float[a,6,4,4] y) { n = Mul(x, k) y = Conv(n, w) }",
+                  w=KERNEL, k=np.full((1, 1, 1, 1), 3, np.float32))  # fmt: skip
+    model.graph.input[0].type.tensor_type.ClearField("shape")
     assert not fold_batchnorm.run(model).modified
 
 
