@@ -174,6 +174,12 @@ def test_preprocessing_goes_into_the_first_convolution() -> None:
     assert op_counts(result.model) == {"Conv": 1}
 
 
+def test_what_somebody_else_reads_of_a_chain_stays() -> None:
+    text = f"g ({X}) => (float[N,6,4,4] y, float[N,4,6,6] b) {{ b = Sub(x, m) c = Div(b, d) y = Conv(c, w) }}"
+    result = check_fold(build(text, w=KERNEL, m=C - 1, d=C), folded=1)
+    assert [n.op_type for n in result.model.graph.node] == ["Sub", "Conv"]
+
+
 def test_of_a_preprocessing_before_padding_the_factor_goes() -> None:
     text = f"g ({X}) => (float[N,6,6,6] y) {{ b = Sub(x, m) c = Div(b, d) y = Conv <pads: ints = [1,1,1,1]> (c, w) }}"
     result = check_fold(build(text, w=KERNEL, m=C - 1, d=C), folded=1, kept=1)
