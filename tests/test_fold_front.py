@@ -176,8 +176,17 @@ def test_preprocessing_goes_into_the_first_convolution() -> None:
 
 def test_what_somebody_else_reads_of_a_chain_stays() -> None:
     text = f"g ({X}) => (float[N,6,4,4] y, float[N,4,6,6] b) {{ b = Sub(x, m) c = Div(b, d) y = Conv(c, w) }}"
-    result = check_fold(build(text, w=KERNEL, m=C - 1, d=C), folded=1)
+    result = check_fold(build(text, w=KERNEL, m=C - 1, d=C), folded=1, kept=1)
     assert [n.op_type for n in result.model.graph.node] == ["Sub", "Conv"]
+
+
+def test_readers_that_have_their_channels_elsewhere_keep_it() -> None:
+    """Conv means dimension 1, MatMul the last one; both have four."""
+    text = (
+        "g (float[N,4,4,4] x) => (float[N,4,4,4] y, float[N,4,4,4] z) { n = Mul(x, k) y = Conv(n, w) z = MatMul(n, u) }"
+    )
+    result = check_fold(build(text, w=SQUARE, u=SQUARE[:, :, 0, 0], k=C), folded=0, kept=1)
+    assert "its readers see different channels" in result.kept[0].reason
 
 
 def test_of_a_preprocessing_before_padding_the_factor_goes() -> None:
