@@ -9,7 +9,16 @@ from exporters.rewrites import concat_of_parts
 from pass_examples import build, draw
 from rewrite_tools import check, same
 
-BOUNDS = {"zero": [0], "two": [2], "six": [6], "end": [np.iinfo(np.int64).max], "one": [1], "minus": [-4], "three": [3]}
+BOUNDS = {
+    "zero": [0],
+    "two": [2],
+    "four": [4],
+    "six": [6],
+    "end": [np.iinfo(np.int64).max],
+    "one": [1],
+    "minus": [-4],
+    "three": [3],
+}
 A = "a = Slice (x, zero, two, one)"
 B = "b = Slice (x, two, end, one)"
 
@@ -46,6 +55,7 @@ def test_parts_in_order_are_the_whole(body: str, parts: int) -> None:
         f"{A} {B} c = Concat <axis = 2> (a, a)",
         f"{A} b = Slice (x, three, end, one) c = Concat <axis = 1> (a, b)",
         f"{A} b = Slice (x, one, six, one) c = Concat <axis = 1> (a, b)",
+        f"{A} b = Slice (x, two, four, one) c = Concat <axis = 1> (a, b)",
         "a = Slice (x, zero, end, one, two) c = Concat <axis = 1> (a, a)",
         "a, b = Split <axis = 1> (x, sizes) c = Concat <axis = 1> (a, a)",
         f"{A} n = Neg (x) b = Slice (n, two, end, one) c = Concat <axis = 1> (a, b)",
