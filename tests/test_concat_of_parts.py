@@ -56,6 +56,7 @@ def test_parts_in_order_are_the_whole(body: str, parts: int) -> None:
         f"{A} b = Slice (x, three, end, one) c = Concat <axis = 1> (a, b)",
         f"{A} b = Slice (x, one, six, one) c = Concat <axis = 1> (a, b)",
         f"{A} b = Slice (x, two, four, one) c = Concat <axis = 1> (a, b)",
+        f"a = Slice (x, zero, two, one, two) {B} c = Concat <axis = 1> (a, b)",
         "a = Slice (x, zero, end, one, two) c = Concat <axis = 1> (a, a)",
         "a, b = Split <axis = 1> (x, sizes) c = Concat <axis = 1> (a, a)",
         f"{A} n = Neg (x) b = Slice (n, two, end, one) c = Concat <axis = 1> (a, b)",
@@ -88,3 +89,11 @@ def test_weights_are_not_parts() -> None:
     text = "g (float[N,2,4,4] x) => (float[N,4,4,4] y) { c = Concat <axis = 1> (x, x) y = Conv (c, w) }"
     model = build(text, {"w": draw(4, 4, 1, 1)})
     assert concat_of_parts.run(model).model == model
+
+
+def test_parts_along_another_axis_are_not_the_whole() -> None:
+    text = """ g (float[N,4,4,4] x) => (float[N,8,2,4] y) {
+        a = Slice (x, zero, two, axis) b = Slice (x, two, four, axis) c = Concat <axis = 1> (a, b) y = Relu (c)
+    }"""
+    model = build(text, {**BOUNDS, "axis": [2]})
+    assert not concat_of_parts.run(model).changes
