@@ -40,13 +40,13 @@ def masked(tmp_path: Path) -> Path:
 
 
 def coco(root: Path, **changes: Any) -> Path:
-    """Five images 64x32; image 1 has a dog in its left half and a crowd of cats, the others a cat in the middle."""
+    """Five images 64x32; image 1 has an ant in its left half and a crowd of cats, the others a cat in the middle."""
     for i in range(5):
         picture(root / "images" / f"{i}.png")
     middle = [{"id": 10 + i, "image_id": i, "category_id": 7, "bbox": [24, 8, 16, 16]} for i in range(5) if i != 1]
     document = {
         "images": [{"id": i, "file_name": f"{i}.png"} for i in range(5)],
-        "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "categories": [{"id": 9, "name": "ant"}, {"id": 7, "name": "cat"}],
         "annotations": [
             *middle,
             {"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 32, 32]},
@@ -139,10 +139,10 @@ def test_a_folder_of_masks_without_images(masked: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------------- boxes
 def test_boxes_move_with_their_images(tmp_path: Path) -> None:
     samples = load_data(coco(tmp_path / "photos"), READY)
-    assert samples.class_names == ("cat", "dog")  # in the order of their ids
+    assert samples.class_names == ("cat", "ant")  # in the order of their ids
     assert samples.targets[0].boxes.tolist() == [[6, 4, 10, 12]]
-    dog, crowd = samples.targets[1].boxes
-    assert dog.tolist() == [0, 0, 8, 16]
+    ant, crowd = samples.targets[1].boxes
+    assert ant.tolist() == [0, 0, 8, 16]
     assert crowd.tolist() == [10.125, 2, 12.125, 6]
     assert samples.targets[1].labels.tolist() == [1, 0]
     assert samples.targets[1].crowd.tolist() == [False, True]

@@ -329,10 +329,9 @@ def test_boxes_are_in_pixels_of_the_picture_the_surest_first(tmp_path: Path) -> 
         {"label": "cat", "score": 0.75, "box": (0.0, 0.0, 40.0, 40.0)},
         {"label": "dog", "score": 0.5, "box": (0.0, 20.0, 80.0, 40.0)},
     ]
-    assert [b.label for b in run(tmp_path / "d.edge", tmp_path / "a.png", min_score=0.6).predictions[0].boxes] == [
-        "cat"
-    ]
-    assert run(tmp_path / "d.edge", tmp_path / "a.png", min_score=0.9).predictions[0].boxes == ()
+    for limit, labels in ((0.6, ["cat"]), (0.75, ["cat"]), (0.9, []), (0.05, ["cat", "dog", "cat"])):
+        (found,) = run(tmp_path / "d.edge", tmp_path / "a.png", min_score=limit).predictions
+        assert [box.label for box in found.boxes] == labels
 
 
 def test_arrays_and_folders_answer_in_their_own_pixels(tmp_path: Path) -> None:

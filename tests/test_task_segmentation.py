@@ -87,6 +87,9 @@ def test_nan_has_no_class_and_counts_against_the_truth() -> None:
     both, truth, answer = task.counts(logits, masks)
     assert (both.tolist(), truth.tolist(), answer.tolist()) == ([132, 0], [144, 0], [132, 0])
     assert task.iou(both, truth, answer)[0] == 132 / 144
+    images = np.tile(logits, (2, 1, 1, 1))
+    found = task.score(saying(images), made(np.stack([masks, masks])), "x")
+    assert found.details["pixel_accuracy"] == 132 / 144
 
 
 def test_what_does_not_fit() -> None:
