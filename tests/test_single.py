@@ -185,3 +185,17 @@ def test_a_conversion_that_changes_the_function_writes_nothing(tmp_path: Path, m
     with pytest.raises(CheckFailed, match="computes something else, nothing was written"):
         simplify(save(conv_net(), tmp_path / "in.onnx"), tmp_path / "out.onnx", target="ort==1.12")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx"]
+
+
+def test_what_onnxsim_could_not_do_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exporters.passes import simplify as onnxsim_pass
+    from exporters.sandbox import ChildFailed
+
+    def crash(*_: object, **__: object) -> None:
+        raise ChildFailed("its process was killed by SIGSEGV")
+
+    monkeypatch.setattr(onnxsim_pass, "run_in_child", crash)
+    report = simplify(save(model(OPEN, axes=np.array([2, 3])), tmp_path / "in.onnx"), tmp_path / "o.onnx",
+                      input_shape="1,3,8,8")  # fmt: skip
+    assert [entry.reason for entry in report.kept] == ["onnxsim failed: its process was killed by SIGSEGV"]
+    assert report.nodes_after == 2, "the small passes did their work all the same"
