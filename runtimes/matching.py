@@ -24,6 +24,8 @@ from runtimes.base import Array, Tensors
 NAMES = ("boxes", "scores", "labels", "image")
 """float (M, 4) corners x1, y1, x2, y2; float (M,); integer (M,); integer (M,), the place in the batch."""
 SAME_BOX_IOU = 0.5
+SAME_CORNERS_PX = 0.1
+"""A box that the image's edge has cut to a sliver, or to nothing, has no overlap to speak of with its own twin."""
 SURE, UNSURE_MARGIN = 0.3, 0.1
 TIES_SHARE = 0.05
 """At most this share of a list may end in near ties: with less than 20 rows every row counts."""
@@ -122,7 +124,7 @@ def pair(ours: Tensors, theirs: Tensors) -> list[tuple[int, int]]:
 
 
 def iou(a: Array, b: Array) -> Array:
-    """(A, B) of boxes (A, 4) and (B, 4): 1 for equal boxes (also without area), 0 for NaN."""
+    """(A, B) of boxes (A, 4) and (B, 4): 1 where all corners are as good as equal, also without area; 0 for NaN."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -130,7 +132,7 @@ def iou(a: Array, b: Array) -> Array:
         areas = [np.maximum(box[:, 2:] - box[:, :2], 0).prod(1) for box in (a, b)]
         union = areas[0][:, None] + areas[1][None] - shared
         value = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    same = (a[:, None] == b[None]).all(2)
+        same = (np.abs(a[:, None] - b[None]) <= SAME_CORNERS_PX).all(2)
     return np.asarray(np.where(same, 1.0, np.nan_to_num(value)))
 
 

@@ -45,8 +45,9 @@ def test_corners_and_centres_are_each_others_inverse() -> None:
 
 
 def test_clipping_keeps_what_is_inside_and_knows_height_from_width() -> None:
-    boxes = torch.tensor([[-3.0, -4, 50, 60], [1, 2, 3, 4]])
-    assert b.clip(boxes, (20, 30)).tolist() == [[0, 0, 30, 20], [1, 2, 3, 4]]
+    boxes = torch.tensor([[-3.0, -4, 50, 60], [1, 2, 3, 4], [25, 70, 40, 80], [70, 15, 80, 40]])
+    expected = [[0, 0, 30, 20], [1, 2, 3, 4], [25, 20, 30, 20], [30, 15, 30, 20]]
+    assert b.clip(boxes, (20, 30)).tolist() == expected
 
 
 def test_overlap_by_hand() -> None:

@@ -25,7 +25,7 @@ class Two(nn.Module):
 
 
 def test_every_output_is_centred_and_spread_as_wanted() -> None:
-    module, x = Two().eval(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    module, x = Two().eval(), torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     liven(module, x)
     with torch.no_grad():
         maps, answers = module.first(x), module(x)
@@ -34,8 +34,17 @@ def test_every_output_is_centred_and_spread_as_wanted() -> None:
     assert torch.allclose(answers.std(0, correction=0), torch.full((5,), 0.5), atol=1e-4)
 
 
+def test_a_layer_with_few_answers_is_spread_as_a_whole() -> None:
+    module, x = Two().eval(), torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    liven(module, x)
+    with torch.no_grad():
+        answers = module(x)
+    assert abs(float(answers.std(correction=0)) - 0.5) < 1e-4
+    assert float(answers.std(0).min()) != float(answers.std(0).max())
+
+
 def test_an_output_that_never_changes_is_not_blown_up() -> None:
-    module, x = Two().eval(), torch.rand(16, 3, 8, 8)
+    module, x = Two().eval(), torch.randn(16, 3, 8, 8)
     nn.init.zeros_(module.second.weight)
     liven(module, x)
     assert float(module.second.weight.detach().abs().max()) == 0.0

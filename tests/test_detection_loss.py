@@ -25,6 +25,11 @@ def test_every_box_with_enough_overlap_answers() -> None:
     assert match(ANCHORS, objects).tolist() == [0, -1, -1, 0, -1]  # 81/119 each; anchor 1 shares 9/191
 
 
+def test_an_overlap_of_exactly_one_half_is_enough() -> None:
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 16]])
+    assert match(anchors, torch.tensor([[0.0, 0, 10, 8]])).tolist() == [0, 0]  # 80/100, 80/160
+
+
 def test_without_objects_all_is_background() -> None:
     assert match(ANCHORS, NOTHING["boxes"]).tolist() == [-1] * 5
     logits = torch.zeros(1, 5, 3, requires_grad=True)

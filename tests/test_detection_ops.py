@@ -54,6 +54,12 @@ def test_suppression_by_hand() -> None:
     assert picked(9, 0.5, 0.95) == []
 
 
+def test_an_overlap_equal_to_the_limit_does_not_suppress() -> None:
+    boxes, scores = np.float32([[[0, 0, 10, 10], [0, 0, 10, 5]]]), np.float32([[[0.9, 0.8]]])
+    ours = ops.non_max_suppression(torch.from_numpy(boxes), torch.from_numpy(scores), 9, 0.5, 0.0)
+    assert len(ours) == len(onnx_nms(boxes, scores, 9, 0.5, 0.0)) == 2
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_suppression_is_that_of_onnx_runtime(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -142,6 +148,8 @@ def test_equal_values_keep_their_order() -> None:
     best, at = ops.top_k(values, 4)
     assert best.tolist() == [[3, 3, 3, 2]]
     assert at.tolist() == [[1, 2, 4, 3]]
+    many = torch.arange(5000.0).reshape(1, -1) % 3  # long enough for a sort that would not be stable
+    assert ops.top_k(many, 1000)[1].tolist() == [list(range(2, 3000, 3))]
 
 
 class All(nn.Module):

@@ -155,8 +155,11 @@ def test_a_box_of_nan_has_no_counterpart() -> None:
 
 
 def test_overlap_of_boxes_without_area() -> None:
+    """Cut to a line by the edge of the image, a box is still itself; a hundredth of a pixel is rounding."""
     flat = np.array([[0, 0, 0, 5], [0, 0, 5, 5]], np.float32)
     assert iou(flat, flat).tolist() == [[1, 0], [0, 1]]
+    assert iou(flat, flat + np.float32([0.01, 0, 0.01, 0]))[0].tolist() == [1, 0]
+    assert iou(flat, flat + np.float32([0.2, 0, 0.2, 0]))[0].tolist() == [0, 0]
 
 
 def test_what_detections_look_like() -> None:
