@@ -3,6 +3,7 @@
     convolution       output elements x (input channels / groups) x kernel elements
     transposed        input elements x (output channels / groups) x kernel elements
     fully connected   output elements x input features
+    any other         output elements x its attribute `taps`, where it has one: edgecnn/layers
 
 One fused multiply-add is one MAC. Biases, norms, activations, pooling and additions count nothing, as is usual; what a
 network does through functionals is not seen. Oracle in tests/test_count.py: torch.utils.flop_counter (2 FLOPs = 1 MAC).
@@ -34,7 +35,10 @@ def layer_macs(layer: nn.Module, given: torch.Tensor, made: torch.Tensor) -> int
         return made.numel() * (layer.in_channels // layer.groups) * math.prod(layer.kernel_size)
     if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return given.numel() * (layer.out_channels // layer.groups) * math.prod(layer.kernel_size)
-    return made.numel() * layer.in_features if isinstance(layer, nn.Linear) else 0
+    if isinstance(layer, nn.Linear):
+        return made.numel() * layer.in_features
+    taps = getattr(layer, "taps", 0)
+    return made.numel() * taps if isinstance(taps, int) else 0
 
 
 def count(module: nn.Module, input_shape: Shape) -> Count:
@@ -61,4 +65,4 @@ def count(module: nn.Module, input_shape: Shape) -> Count:
 
 def _counts(layer: nn.Module) -> bool:
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-    return isinstance(layer, kinds)
+    return isinstance(layer, kinds) or hasattr(layer, "taps")

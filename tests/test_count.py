@@ -9,6 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgecnn import zoo
 from edgecnn.count import count
+from edgecnn.layers.convolution import TrueConv2d
+from edgecnn.layers.local import LocalConv2d
+from edgecnn.layers.padding import Conv2d
+from edgecnn.layers.tiled import TiledConv2d
 
 LAYERS = [
     # one of each kind that counts: module, input (C, H, W), multiply-adds by hand
@@ -16,6 +20,10 @@ LAYERS = [
     (nn.Conv2d(8, 8, 3, groups=8), (8, 5, 5), 8 * 9 * 9),  # depthwise, output 3x3
     (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 3, 5), 4 * 15 * 6 * 4),  # each input element meets each kernel element
     (nn.Linear(7, 5), (2, 3, 7), 2 * 3 * 5 * 7),
+    (Conv2d(4, 6, 4, 3, "same"), (4, 9, 8), 6 * 9 * 4 * 16),  # output 3x3
+    (TrueConv2d(4, 6, 2), (4, 5, 5), 6 * 25 * 4 * 4),
+    (LocalConv2d(4, 6, (5, 6), 3), (4, 5, 6), 6 * 12 * 4 * 9),  # output 3x4
+    (TiledConv2d(4, 6, 3, 2), (4, 4, 6), 6 * 24 * 4 * 9),
     (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)), (3, 4, 4), 0),
 ]
 

@@ -50,7 +50,10 @@ def patches(padded: Sequence[int], kernel: Sequence[int], stride: Sequence[int])
 
 
 class _Local(nn.Module):
-    """`input_size`: the spatial sizes. `weight` (P, C k, O) and `bias` (O, outputs...) as the formula has them."""
+    """`input_size`: the spatial sizes. `weight` (P, C k, O) and `bias` (O, outputs...) as the formula has them.
+
+    `taps`: multiply-adds for one output.
+    """
 
     rank = 0
 
@@ -72,12 +75,12 @@ class _Local(nn.Module):
             raise BadInput(f"kernel {kernel}: does not fit into an input of {tuple(padded)}")
         index, self.output_size = patches(padded, kernel, strides)
         self.sides = [n for side in reversed(sides) for n in side]
-        self.out_channels, taps = out_channels, math.prod(kernel)
+        self.out_channels, self.taps = out_channels, in_channels * math.prod(kernel)
         self.register_buffer("index", torch.tensor(index), persistent=False)
         self.index: torch.Tensor
-        bound = 1 / math.sqrt(in_channels * taps)  # as nn.Conv2d draws them
+        bound = 1 / math.sqrt(self.taps)  # as nn.Conv2d draws them
         positions = math.prod(self.output_size)
-        self.weight = nn.Parameter(torch.empty(positions, in_channels * taps, out_channels).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(positions, self.taps, out_channels).uniform_(-bound, bound))
         shape = (out_channels, *self.output_size)
         self.bias = nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) if bias else None
 

@@ -44,7 +44,8 @@ class _Tiled(nn.Module):
         super().__init__()
         self.kernel, self.stride, self.mode = axes(kernel_size, self.rank), axes(stride, self.rank), checked(padding)
         self.tiles = tiles
-        bound = 1 / math.sqrt(in_channels * math.prod(self.kernel))  # as nn.Conv2d draws them
+        self.taps = in_channels * math.prod(self.kernel)  # multiply-adds for one output
+        bound = 1 / math.sqrt(self.taps)  # as nn.Conv2d draws them
         turns = tiles**self.rank
         shape = (turns, out_channels, in_channels, *self.kernel)
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
