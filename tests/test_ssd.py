@@ -54,6 +54,21 @@ def test_ssd300_answers_as_torchvision_does(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.allclose(boxes, expected["boxes"], atol=1e-3)  # pixels
 
 
+def test_ssdlite_names_its_extra_maps_and_heads_as_torchvision_does() -> None:
+    """Its ssdlite stands on another backbone, whose parameters have other names."""
+    torchvision_models()
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    with torch.device("meta"):
+        theirs = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6).state_dict()
+        ours = zoo.find("ssdlite_mobilenet_v2").build(num_classes=5).state_dict()
+    both = [[key for key in keys if key.startswith(("head.", "backbone.extra."))] for keys in (ours, theirs)]
+    assert both[0] == both[1]
+    last = "head.classification_head.module_list.5.1.weight"
+    assert ours[last].shape == theirs[last].shape == (36, 128, 1, 1)
+    assert [k for k in ours if not k.startswith(("head.", "backbone."))] == []
+
+
 def test_ssd_tiny_is_small() -> None:
     assert sum(p.numel() for p in seeded("ssd_tiny", 3).parameters()) < 250_000
 
