@@ -15,7 +15,7 @@ Test: tests/test_search.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -96,8 +96,11 @@ class Workshop(Protocol):
     def regions(self, design: Design) -> Sequence[Region]:
         """What might go back to float in `design`, the largest loss first."""
 
-    def race(self, a: Design, b: Design) -> Ratio | None:
-        """How many times faster `a` runs than `b`; None when they are the same graph."""
+    def identity(self, design: Design) -> Hashable | None:
+        """What tells its graph from another design's; None when it cannot be made."""
+
+    def race(self, a: Design, b: Design) -> Ratio:
+        """How many times faster `a` runs than `b`."""
 
 
 def search(shop: Workshop, time_left: Callable[[], float]) -> Found:
@@ -126,7 +129,7 @@ class _Climb:
         self.time_left = time_left
         self.best = Design()
         self.steps = [] if steps is None else steps
-        self.seen = {self.best}
+        self.seen: set[Hashable | None] = {None, shop.identity(self.best)}
 
     def to_the_top(self, names: Sequence[str]) -> None:
         """Steps of both kinds until none helps or the time is up."""
@@ -141,14 +144,13 @@ class _Climb:
     def attempt(self, what: str, design: Design, again: bool = False) -> bool:
         """Race `design` against the best one; adopt it when it is faster. True when it was adopted.
 
-        A design that raced before in this climb does not race `again`.
+        A graph that raced before in this climb does not race `again`.
         """
-        if design in self.seen and not again:
+        identity = self.shop.identity(design)
+        if identity in self.seen and not again:
             return False
-        self.seen.add(design)
+        self.seen.add(identity)
         ratio = self.shop.race(design, self.best)
-        if ratio is None:
-            return False
         adopted = ratio.verdict == "faster"
         self.steps.append(Step(what, design, ratio.ratio, ratio.low, ratio.high, adopted))
         if adopted:

@@ -97,11 +97,16 @@ class Workshop:
         unique = {r.nodes: r for r in reversed(found) if r.loss_us > least and not set(r.nodes) <= kept}
         return sorted(unique.values(), key=lambda r: -r.loss_us)[:MOST_REGIONS]
 
-    def race(self, a: Design, b: Design) -> Ratio | None:
-        """How many times faster `a` runs than `b`; None when one cannot be made or they are the same graph."""
+    def identity(self, design: Design) -> str | None:
+        """A digest of the integer graph; None when nothing in it is int8."""
+        built = self.built(design)
+        return built.digest if built else None
+
+    def race(self, a: Design, b: Design) -> Ratio:
+        """How many times faster `a` runs than `b`, both of which can be made."""
         first, second = self.built(a), self.built(b)
-        if first is None or second is None or first.digest == second.digest:
-            return None
+        assert first is not None
+        assert second is not None
         return self._race({"a": first.session, "b": second.session}).ratio("a", "b")
 
     # ------------------------------------------------------------------------------------------------------- making it

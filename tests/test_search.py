@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.search import Design, Region, search, worst_modules, worst_runs
+from exporters.search import Design, Found, Region, search, worst_modules, worst_runs
 from runtimes.latency import Ratio, verdict
 
 
@@ -34,7 +34,10 @@ class Table:
     def regions(self, design: Design) -> Sequence[Region]:
         return [Region(n, (n,), 1.0) for n in self.layers if n not in design.kept_float]
 
-    def race(self, a: Design, b: Design) -> Ratio | None:
+    def identity(self, design: Design) -> object:
+        return design
+
+    def race(self, a: Design, b: Design) -> Ratio:
         self.raced.append((a, b))
         ratio = self.time(b) / self.time(a)
         return Ratio("a", "b", ratio, ratio * 0.995, ratio * 1.005, verdict(ratio * 0.995, ratio * 1.005, 50))
@@ -148,10 +151,18 @@ def test_a_hill_is_left_by_the_second_climb() -> None:
 
 def test_equal_graphs_are_no_step() -> None:
     class Same(Table):
-        def race(self, a: Design, b: Design) -> None:
-            return None
+        def identity(self, design: Design) -> str:
+            return "one graph"
 
-    assert search(Same(lambda d: 1.0, ["a"]), forever).steps == ()
+    assert search(Same(lambda d: 0.5 ** len(d.rewrites), ["a"]), forever) == Found(Design(), (), True)
+
+
+def test_a_design_that_cannot_be_made_is_no_step() -> None:
+    class Nothing(Table):
+        def identity(self, design: Design) -> str | None:
+            return None if design.kept_float else str(design)
+
+    assert search(Nothing(lambda d: 0.5 ** len(d.kept_float), layers=["x"]), forever).design == Design()
 
 
 # ------------------------------------------------------------------------------------------------------------ regions
