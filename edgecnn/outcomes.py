@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.choose import Candidate, Decision
+from edgecnn.contest import Contest
 from edgecnn.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantize import Quantized, QuantRecipe
@@ -52,6 +53,7 @@ class QuantizeReport:
     quantized: Quantized
     preprocess: Preprocess | None
     judged_on: str
+    contest: Contest
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -114,6 +116,7 @@ class QuantizeReport:
             "int8_nodes": self.int8_nodes,
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "search": self.contest.to_dict(),
         }
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 import edgecnn
-from edgecnn.choose import Decision
+from edgecnn.contest import Contest
 from edgecnn.stages import Reference
 from exporters.artifact import Identity, Stage
-from exporters.quantize import QuantRecipe
 from runtimes import machine, matching
 from runtimes.base import Array
 from runtimes.feeds import TensorInfo
@@ -44,13 +43,13 @@ def golden(real: Reference, session: Session) -> tuple[list[Array], list[Array],
 
 def about(
     identity: Identity,
-    decision: Decision,
-    recipe: QuantRecipe,
+    result: Contest,
     stages: Sequence[Stage],
     session: Session,
     weights: str | None,
 ) -> dict[str, Any]:
     """The manifest of a bundle but for what the packer knows best (files, format, golden limits)."""
+    decision = result.decision
     return {
         "name": identity.name,
         "task": identity.task,
@@ -64,7 +63,8 @@ def about(
         "output": tensor(session.outputs[0]),
         "stages": [stage.to_dict() for stage in stages],
         "candidates": [candidate.to_dict() for candidate in decision.candidates],
-        "recipe": recipe.to_dict(),
+        "recipe": result.quantized.recipe.to_dict(),
+        "search": result.to_dict(),
         "accuracy": decision.accuracy,
         "race": {
             "clock": decision.race.clock,

@@ -1,6 +1,6 @@
 """From any float ONNX file to the faster of int8 and float within the accuracy budget. Never imports torch.
 
-    probe -> images -> simplify, fold -> calibrate, quantize -> race and judge -> write the graph that won
+    probe -> images -> simplify, fold -> search, calibrate -> race and judge -> write the graph that won
 
 Test: tests/test_road.py.
 """
@@ -16,16 +16,18 @@ import onnx
 
 from edgecnn import choose
 from edgecnn.choose import Decision, Trial
+from edgecnn.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.material import Material, material_for
 from edgecnn.opened import refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
+from edgecnn.tasks import detection
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.load import load_model, save_model
 from exporters.probe import probe
-from exporters.quantize import Quantized, QuantRecipe, quantize_model
+from exporters.quantize import Quantized, QuantRecipe, check_patterns
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.files import check_output
@@ -46,6 +48,7 @@ def quantize(
     data: str | None = None,
     limit: int | None = None,
     input_shape: str | None = None,
+    search_budget: float = SEARCH_SECONDS,
     threads: int = 1,
     seed: int = 0,
     allow_slower: bool = False,
@@ -54,8 +57,9 @@ def quantize(
 ) -> QuantizeReport:
     """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
 
-    BatchNorms are folded first. `max_drop` is the share of top-1 that int8 may lose on `data`; without labels it is the
-    share of answers that may change. Raises `BadInput` for models and data that cannot be used.
+    BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
+    labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
+    integer graph; with 0 two are compared. Raises `BadInput` for models and data that cannot be used.
     """
     path = check_output(Path(output), force)
     check_calibrator(calibrator)
@@ -68,12 +72,13 @@ def quantize(
     recipe = QuantRecipe(
         calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration)
     )
-    quantized, stage = quantized_stage(float_model, recipe, material, track)
-    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed)
-    decision = choose.decide(float_model, quantized.model if quantized.int8_nodes else None, trial, track)
+    check_patterns(float_model, exclude)
+    task = task_of(identity, float_model)
+    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed, task=task)
+    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, track)
     done = (*artifact.read_stages(original), *ready, stage)
-    save_model(shipped(float_model, quantized, decision, identity, done), path, force=force)
-    return QuantizeReport(path, decision, quantized, material.preprocess, material.judged_on)
+    save_model(shipped(float_model, result.quantized, result.decision, identity, done), path, force=force)
+    return QuantizeReport(path, result.decision, result.quantized, material.preprocess, material.judged_on, result)
 
 
 def check_calibrator(name: str) -> None:
@@ -82,13 +87,27 @@ def check_calibrator(name: str) -> None:
         raise BadInput(plugins.unknown(name, plugins.names(calibrators), "calibrator"))
 
 
-def quantized_stage(
-    float_model: onnx.ModelProto, recipe: QuantRecipe, material: Material, track: Track
-) -> tuple[Quantized, Stage]:
+def contest_stage(
+    float_model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial, seconds: float, track: Track
+) -> tuple[Contest, Stage]:
+    """The contest and the stage that it adds to the road."""
     started = time.perf_counter()
-    result = quantize_model(float_model, material.calibration_feeds, recipe, ids=material.calibration.ids, track=track)
-    seconds = time.perf_counter() - started
-    return result, artifact.describe("quantize", result.model, seconds, note=f"{result.int8_nodes} int8 nodes")
+    result = compete(float_model, recipe, material, trial, seconds, track)
+    note = ", ".join(result.found.design.rewrites)
+    words = f"{result.quantized.int8_nodes} int8 nodes" + (f"; {note}" if note else "")
+    took = time.perf_counter() - started
+    return result, artifact.describe("quantize", result.quantized.model, took, note=words)
+
+
+def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:
+    """The task that the model says it is for; else detection or classification by its outputs, or `other`."""
+    if identity is not None:
+        return identity.task
+    names = [value.name for value in model.graph.output]
+    if set(detection.OUTPUTS) <= set(names):
+        return "detection"
+    shape = model.graph.output[0].type.tensor_type.shape.dim
+    return "classification" if len(names) == 1 and len(shape) == 2 else "other"
 
 
 def shipped(
@@ -99,7 +118,7 @@ def shipped(
     done: tuple[Stage, ...],
 ) -> onnx.ModelProto:
     """The chosen graph, with its identity and the stages that lead to it."""
-    if decision.chosen == choose.INT8:
+    if decision.chosen != choose.FLOAT:
         model = artifact.write_stages(quantized.model, done)
     else:
         model = artifact.write_stages(float_model, done[:-1])

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from torch import nn
 
-from edgecnn import choose, proof, stages
+from edgecnn import proof, stages
 from edgecnn.choose import Trial
+from edgecnn.contest import SEARCH_SECONDS
 from edgecnn.data import load_data
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
 from edgecnn.outcomes import BuildReport, ExportReport
 from edgecnn.pixels import read_preprocess
-from edgecnn.quantizing import DEFAULT_LIMIT, check_calibrator, quantized_stage, shipped
+from edgecnn.quantizing import DEFAULT_LIMIT, check_calibrator, contest_stage, shipped
 from edgecnn.samples import Samples
 from edgecnn.sources import Network, resolve
 from exporters import artifact
@@ -91,6 +92,7 @@ def build(
     calibrator: str = "minmax",
     max_drop: float = 0.01,
     limit: int | None = None,
+    search_budget: float = SEARCH_SECONDS,
     threads: int | None = None,
     allow_slower: bool = False,
     force: bool = False,
@@ -113,20 +115,22 @@ def build(
     float_model, done, reference = stages.float_road(network, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration))
-    quantized, stage = quantized_stage(float_model, recipe, material, track)
+    trial = Trial(
+        material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed, task=network.task
+    )
+    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, track)
+    quantized, decision = result.quantized, result.decision
     real = stages.Reference(
         network, material.judged.feeds(material.input_name, 1)[:REAL_IMAGES], reference.output_names
     )
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
-    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed)
-    decision = choose.decide(float_model, quantized.model if quantized.int8_nodes else None, trial, track)
     done = (*stages.held_to(done, reference), stage)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
-    manifest = proof.about(identity, decision, recipe, done, session, network.weights)
+    manifest = proof.about(identity, result, done, session, network.weights)
     pack(path, chosen, manifest, *proof.golden(real, session))
     seconds = time.perf_counter() - started
-    chosen_by = (path, decision, quantized, network.preprocess, material.judged_on)
+    chosen_by = (path, decision, quantized, network.preprocess, material.judged_on, result)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import pytest
 
 from edgecnn import choose
-from edgecnn.choose import Candidate, Trial, decide, drop_of
+from edgecnn.choose import Candidate, Entry, Trial, decide, drop_of, upper_bound
 from edgecnn.samples import Samples
+from edgecnn.scores import Agreement, Difference
 from exporters.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.latency import Ratio, Verdict
@@ -19,10 +21,14 @@ from runtimes.parity import OutputParity, ParityReport
 def rival(verdict: Verdict, refused: str = "") -> Candidate:
     low, high = {"faster": (2.6, 2.8), "slower": (0.4, 0.5), "same": (0.99, 1.01), "inconclusive": (0.8, 1.3)}[verdict]
     ratio = Ratio("int8", "float", (low + high) / 2, low, high, verdict)
-    return Candidate("int8", 100, 1.0, ratio, 30.0, 0.995, 0.981, 0.002, refused)
+    return Candidate("int8", 100, 1.0, ratio, 30.0, 0.995, 0.981, 0.002, refused, "int8")
 
 
 BASE = Candidate("float", 400, 2.7, accuracy=0.983)
+
+
+def trial(**values: object) -> Trial:
+    return Trial(samples(4, False), "x", **values)
 
 
 @pytest.mark.parametrize(
@@ -48,29 +54,64 @@ BASE = Candidate("float", 400, 2.7, accuracy=0.983)
     ],
 )
 def test_budget_first_then_speed(candidate: Candidate, allow_slower: bool, chosen: str, words: str) -> None:
-    name, sentence = choose._choose(BASE, candidate, allow_slower)
+    name, sentence = choose.choose([BASE, candidate], trial(allow_slower=allow_slower))
     assert name == chosen
     assert words in sentence
+
+
+def named(name: str, ratio: float, refused: str = "", drop: float | None = 0.0) -> Candidate:
+    speed = Ratio(name, "float", ratio, ratio * 0.99, ratio * 1.01, "faster")
+    return Candidate(name, 1, 1.0, speed, 30.0, 1.0, None, drop, refused, "int8")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "best"),
+    [
+        ([named("a", 2.0), named("b", 3.0)], "b"),
+        ([named("a", 2.0), named("b", 3.0, "loses 9 points")], "a"),
+        ([named("a", 2.0, "loses 2"), named("b", 3.0, "loses 9 points")], "b"),
+        ([named("plain", 9.0, "only for comparison", None), named("b", 3.0, "loses 9 points")], "b"),
+    ],
+)
+def test_the_fastest_within_the_budget_stands_for_int8(candidates: list[Candidate], best: str) -> None:
+    found = choose.best_of([BASE, *candidates])
+    assert found is not None
+    assert found.name == best
 
 
 def parity(top1: float | None, snr_db: float, nonfinite: int = 0) -> ParityReport:
     return ParityReport(50, (OutputParity("y", 0.1, snr_db, top1, nonfinite),))
 
 
+def lost(value: float) -> Difference:
+    return Difference(value, value - 0.01, value + 0.01, "by hand")
+
+
 @pytest.mark.parametrize(
-    ("report", "scores", "drop"),
+    ("report", "loss", "agreed", "drop", "high"),
     [
-        (parity(0.9, 30.0), {"float": 0.95, "int8": 0.94}, 0.01),  # labels count before agreement
-        (parity(0.9, 30.0), {"float": 0.95, "int8": 0.97}, -0.02),  # int8 may be better
-        (parity(0.9, 30.0), {}, 0.1),
-        (parity(None, 20.0), {}, 0.01),  # noise power
-        (parity(None, -5.0), {}, 1.0),
-        (parity(None, math.inf), {}, 0.0),
-        (parity(1.0, -math.inf, nonfinite=3), {}, 1.0),  # NaN is never within a budget
+        (parity(0.9, 30.0), lost(0.01), Agreement(0.9, 50), 0.01, 0.02),  # labels count before agreement
+        (parity(0.9, 30.0), lost(-0.02), None, -0.02, -0.01),  # int8 may be better
+        (parity(0.9, 30.0), None, Agreement(0.9, 50), 0.1, 0.1988),  # scipy.stats.beta.ppf(0.95, 6, 45)
+        (parity(None, 20.0), None, None, 0.01, None),  # noise power
+        (parity(None, -5.0), None, None, 1.0, None),
+        (parity(None, math.inf), None, None, 0.0, None),
+        (parity(1.0, -math.inf, nonfinite=3), None, Agreement(1.0, 50), 1.0, None),  # NaN is never within a budget
     ],
 )
-def test_what_int8_costs(report: ParityReport, scores: dict[str, float], drop: float) -> None:
-    assert drop_of(report, scores, report.top1) == pytest.approx(drop, abs=1e-12)
+def test_what_int8_costs(
+    report: ParityReport, loss: Difference | None, agreed: Agreement | None, drop: float, high: float | None
+) -> None:
+    got, upper = drop_of(report, loss, agreed)
+    assert got == pytest.approx(drop, abs=1e-12)
+    assert upper == (None if high is None else pytest.approx(high, abs=1e-4))
+
+
+@pytest.mark.parametrize(("changed", "images"), [(0, 1), (0, 32), (1, 32), (7, 200), (199, 200), (32, 32)])
+def test_the_upper_end_is_that_of_the_beta_distribution(changed: int, images: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy comes with scikit-learn")
+    wanted = 1.0 if changed == images else stats.beta.ppf(0.95, changed + 1, images - changed)
+    assert upper_bound(changed, images) == pytest.approx(wanted, abs=1e-9)
 
 
 def samples(count: int, labelled: bool) -> Samples:
@@ -79,12 +120,16 @@ def samples(count: int, labelled: bool) -> Samples:
     return Samples("made", tuple(map(str, range(count))), lambda i: images[i], labels, ("a", "b"))
 
 
+def entries(model: onnx.ModelProto, data: Samples) -> dict[str, Entry]:
+    int8 = quantize_model(model, data.feeds("x", 1), QuantRecipe()).model
+    return {"float": Entry(model, "float"), "int8": Entry(int8, "int8")}
+
+
 def test_a_real_race_keeps_the_promise() -> None:
     """Whatever wins: the verdict, the ratio and the choice tell one story."""
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     data = samples(6, labelled=False)
-    int8 = quantize_model(model, data.feeds("x", 1), QuantRecipe()).model
-    decision = decide(model, int8, Trial(data, "x", max_drop=0.5, rounds=40))
+    decision = decide(entries(model, data), Trial(data, "x", max_drop=0.5, rounds=40))
     found = decision.rival
     assert found is not None
     assert found.speedup is not None
@@ -102,13 +147,25 @@ def test_a_real_race_keeps_the_promise() -> None:
 def test_a_budget_that_cannot_hold_keeps_float() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     data = samples(4, labelled=False)
-    int8 = quantize_model(model, data.feeds("x", 1), QuantRecipe()).model
-    decision = decide(model, int8, Trial(data, "x", max_drop=0.0, allow_slower=True, rounds=8))
+    decision = decide(entries(model, data), Trial(data, "x", max_drop=0.0, allow_slower=True, rounds=8))
     assert decision.chosen == "float"
     assert "budget 0.0 %" in decision.verdict
 
 
 def test_without_an_int8_graph_float_stays() -> None:
-    decision = decide(parse(CONV_RELU_CONV, **WEIGHTS), None, Trial(samples(2, False), "x", rounds=6))
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    decision = decide({"float": Entry(model, "float")}, Trial(samples(2, False), "x", rounds=6))
     assert (decision.chosen, decision.verdict) == ("float", "no layer of this network can be int8: kept float")
     assert decision.rival is None
+
+
+def test_a_graph_only_for_comparison_is_timed_and_never_chosen() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    data = samples(3, labelled=False)
+    both = entries(model, data)
+    both["int8"] = Entry(both["int8"].model, "int8", "only for comparison")
+    decision = decide(both, Trial(data, "x", max_drop=1.0, allow_slower=True, rounds=8))
+    assert decision.chosen == "float"
+    shown = decision.candidates[1]
+    assert (shown.refused, shown.drop, shown.snr_db) == ("only for comparison", None, None)
+    assert shown.speedup is not None

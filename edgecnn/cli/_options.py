@@ -52,6 +52,8 @@ data = option("--data", metavar="DATA", group="Data", help="Labelled images to m
 calibrator = option(
     "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."
 )
+search_budget = option("--search-budget", type=click.FloatRange(0, 3600), default=30.0, group="Quantization",
+                       show_default=True, metavar="SECONDS", help="For the search of the fastest graph.")  # fmt: skip
 max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
                   help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")

@@ -11,7 +11,8 @@ from edgecnn.words import number, rounded, size
 
 if TYPE_CHECKING:
     from edgecnn.benchmark import BenchReport
-    from edgecnn.choose import Candidate
+    from edgecnn.choose import Candidate, Decision
+    from edgecnn.contest import Contest
     from edgecnn.demo import DemoReport
     from edgecnn.doctor import Examination
     from edgecnn.evaluate import EvaluateReport
@@ -43,10 +44,25 @@ def stages(page: Page, steps: Iterable[Stage]) -> None:
     page.table(columns, rows)
 
 
-def candidates(page: Page, found: Iterable[Candidate], chosen: str) -> None:
+def searched(page: Page, contest: Contest) -> None:
+    """Every race of the search, in order."""
+    if not contest.found.steps:
+        return
+    columns = ("", "tried", ">against the best so far (95 %)")
+    rows = [
+        (">" if s.adopted else "", shortened(s.what, 70), f"{s.ratio:.2f}x ({s.low:.2f} to {s.high:.2f})")
+        for s in contest.found.steps
+    ]
+    page.table(columns, rows[:MOST_ROWS])
+    end = "nothing helped any more" if contest.found.complete else "--search-budget was used up"
+    page.note(f"{len(rows)} designs raced in {contest.seconds:.0f} s; {end}.")
+
+
+def candidates(page: Page, decision: Decision) -> None:
     """The race of a build or a quantization; why a candidate is out stands in the verdict."""
-    columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", ">top-1")
-    page.table(columns, [_candidate(c, chosen) for c in found])
+    metric = decision.metric or "metric"
+    columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", f">{metric}")
+    page.table(columns, [_candidate(c, decision.winner) for c in decision.candidates])
 
 
 def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
@@ -63,7 +79,8 @@ def exported(page: Page, report: ExportReport) -> None:
 
 
 def quantized(page: Page, report: QuantizeReport) -> None:
-    candidates(page, report.decision.candidates, report.chosen)
+    searched(page, report.contest)
+    candidates(page, report.decision)
     left_float(page, report.int8_nodes, report.float_nodes)
     for note in report.notes:
         page.note(note)
@@ -71,20 +88,36 @@ def quantized(page: Page, report: QuantizeReport) -> None:
 
 def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
-    candidates(page, report.candidates, report.chosen)
+    searched(page, report.contest)
+    candidates(page, report.decision)
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
     page.go_on((f"edgecnn verify {report.output}", f"edgecnn run {report.output} IMAGE"))
 
 
+def shortened(text: str, most: int) -> str:
+    """`text` with its middle left out where it is longer than `most` characters.
+
+    >>> shortened("features.0/Conv ... features.6/Mul in float", 24)
+    'features.0...Mul in float'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
 def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> None:
+    """What is float and why, one row a reason; a measured reason is of one operator alone."""
     floats = list(floats)
     page.note(f"{integers} operators in int8, {len(floats)} in float.")
-    if floats:
-        page.table(("float operator", "because"), floats[:MOST_ROWS])
-    if len(floats) > MOST_ROWS:
-        page.note(f"... and {len(floats) - MOST_ROWS} more; --json lists all")
+    by_reason: dict[str, list[str]] = {}
+    for node, reason in floats:
+        by_reason.setdefault(reason, []).append(node)
+    rows = [(len(nodes), shortened(", ".join(nodes), 48), reason) for reason, nodes in by_reason.items()]
+    if rows:
+        page.table((">", "float operators", "because"), rows[:MOST_ROWS])
+    if len(rows) > MOST_ROWS:
+        page.note(f"... and {len(rows) - MOST_ROWS} more reasons; --json lists all")
 
 
 def benched(page: Page, report: BenchReport) -> None:
@@ -202,7 +235,7 @@ def demonstrated(page: Page, report: DemoReport) -> None:
     """The demo: what was trained, the stages, the race, five digits with their answers, and what to do next."""
     page.note(report.training)
     stages(page, report.stages)
-    candidates(page, report.candidates, report.chosen)
+    candidates(page, report.built.decision)
     page.picture(["", *report.picture, ""])
     page.go_on(report.next_commands)
 

@@ -28,6 +28,7 @@ from edgecnn.cli._result import Result
 @options.limit
 @options.calibrator
 @options.max_drop
+@options.search_budget
 @options.allow_slower
 @options.race_threads
 @options.seed
@@ -45,6 +46,7 @@ def command(
     limit: int | None,
     calibrator: str,
     max_drop: float,
+    search_budget: float,
     allow_slower: bool,
     threads: int,
     seed: int,
@@ -56,6 +58,6 @@ def command(
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
-                       max_drop=max_drop, limit=limit, threads=threads,
+                       max_drop=max_drop, search_budget=search_budget, limit=limit, threads=threads,
                        allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)

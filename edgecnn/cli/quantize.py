@@ -25,6 +25,7 @@ from edgecnn.cli._result import Result
 @option("--per-tensor", is_flag=True, group="Quantization", help="One weight scale a layer instead of one a channel.")
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
 @options.max_drop
+@options.search_budget
 @options.allow_slower
 @options.race_threads
 @options.seed
@@ -40,6 +41,7 @@ def command(
     per_tensor: bool,
     exclude: tuple[str, ...],
     max_drop: float,
+    search_budget: float,
     allow_slower: bool,
     threads: int,
     seed: int,
@@ -50,6 +52,7 @@ def command(
 
     check_output(output, force)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, data=data, limit=limit, input_shape=input_shape, threads=threads,
+                          max_drop=max_drop, search_budget=search_budget, data=data, limit=limit,
+                          input_shape=input_shape, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict)
