@@ -11,7 +11,6 @@ Used by `quantize` and `build`; imports no torch. Test: tests/test_contest.py.
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from exporters.improve import Effect, improve
 from exporters.layer_times import LayerTimes
 from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import Design, Found, search
-from exporters.sensitivity import Sensitivity, fewest, rank
+from exporters.sensitivity import Sensitivity, excluding, fewest, rank
 from exporters.workshop import Workshop
 from runtimes.base import Track, silent
 from runtimes.session import open_session
@@ -188,18 +187,12 @@ class Keeper:
     def with_layers_in_float(self, work: Work) -> Work:
         """`work` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
         deadline = time.monotonic() + max(self.seconds, MOST_SECONDS)
-        ranked = rank(
-            work,
-            self.judge.base,
-            self.images[:SENSITIVITY_IMAGES],
-            lambda: deadline - time.monotonic(),
-            self.trial.threads,
-            self.track,
-        )
+        images, threads = self.images[:SENSITIVITY_IMAGES], self.trial.threads
+        ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), threads, self.track)
 
         def returned(k: int) -> Work:
-            patterns = tuple(glob.escape(layer.node) for layer in ranked[:k])
-            return replace(work, recipe=replace(work.recipe, exclude=(*work.recipe.exclude, *patterns)))
+            recipe = excluding(work.recipe, [layer.node for layer in ranked[:k]])
+            return replace(work.under((recipe,), threads, self.track), recipe=recipe)
 
         count = fewest(len(ranked) - 1, lambda k: self.drop(returned(k)) <= self.trial.max_drop)
         if count is None:

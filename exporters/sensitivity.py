@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from exporters import placement
 from exporters.accuracy._work import Work, layers
 from exporters.graph import Graph
-from exporters.quantize import on_ranges
+from exporters.quantize import QuantRecipe, on_ranges
 from runtimes.base import Runner, Tensors, Track, silent
 from runtimes.parity import compare
 from runtimes.session import open_session
@@ -43,20 +43,23 @@ def rank(
 
     Layers that the time does not suffice for come last, in the order of the graph.
     """
-    graph = Graph(work.model)
-    names = [node.name for node in layers(graph, placement.plan(work.model, work.recipe.exclude)) if node.name]
+    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
+    names = [node.name for node in layers(Graph(work.model), plan) if node.name]
+    recipes = {name: excluding(work.recipe, [other for other in names if other != name]) for name in names}
+    work = work.under(tuple(recipes.values()), threads, track)
     found = []
     for name in track(names, "measuring layers"):
-        snr = _alone(work, name, names, reference, images, threads) if time_left() > 0 else None
-        found.append(Sensitivity(name, snr))
+        alone = time_left() > 0
+        found.append(Sensitivity(name, _snr(work, recipes[name], reference, images, threads) if alone else None))
     return tuple(sorted(found, key=lambda s: float("inf") if s.snr_db is None else s.snr_db))
 
 
-def _alone(
-    work: Work, name: str, names: Sequence[str], reference: Runner, images: Sequence[Tensors], threads: int | None
-) -> float:
-    others = tuple(glob.escape(other) for other in names if other != name)
-    recipe = replace(work.recipe, exclude=(*work.recipe.exclude, *others))
+def excluding(recipe: QuantRecipe, names: Sequence[str]) -> QuantRecipe:
+    """`recipe` with the nodes called `names`, and no others, in float too."""
+    return replace(recipe, exclude=(*recipe.exclude, *map(glob.escape, names)))
+
+
+def _snr(work: Work, recipe: QuantRecipe, reference: Runner, images: Sequence[Tensors], threads: int | None) -> float:
     quantized = on_ranges(work.model, recipe, work.calibration.ranges)
     return compare(reference, open_session(quantized.model, threads=threads), images).snr_db
 

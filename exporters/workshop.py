@@ -21,6 +21,7 @@ from exporters import rewrites
 from exporters.base import PassResult
 from exporters.graph import MODULE_KEY, get_meta
 from exporters.layer_times import LayerTimes, layer_times
+from exporters.placement import FORMS
 from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins
@@ -37,6 +38,8 @@ RACE_SECONDS = 0.8
 RACE_ROUNDS = 60
 WORTH_TRYING = 0.01
 """A region whose loss is a smaller share of the whole time cannot be told from noise, and its boundaries cost more."""
+ALL = (*rewrites.ORDER, *FORMS)
+"""Rewrites of the float graph, then forms of the integer one; the search treats them alike."""
 FLOAT = "float"
 K = TypeVar("K")
 V = TypeVar("V")
@@ -74,10 +77,10 @@ class Workshop:
     def rewrites(self) -> tuple[Sequence[str], Sequence[str]]:
         """Rewrites that change the network one after the other, and others that would alone; proven on the feeds."""
         together: tuple[str, ...] = ()
-        for name in rewrites.ORDER:
+        for name in ALL:
             if self._applies(name, together):
                 together = (*together, name)
-        rest = [name for name in rewrites.ORDER if name not in together and name not in self.refused]
+        rest = [name for name in ALL if name not in together and name not in self.refused]
         return together, [name for name in rest if self._applies(name, ())]
 
     def regions(self, design: Design) -> Sequence[Region]:
@@ -122,16 +125,17 @@ class Workshop:
         return _cached(self._built, design, lambda: self._build(design))
 
     def source(self, names: tuple[str, ...]) -> onnx.ModelProto:
-        """The float graph after the rewrites `names`."""
-        if not names:
+        """The float graph after the rewrites among `names`."""
+        known = tuple(sorted((name for name in names if name not in FORMS), key=ALL.index))
+        if not known:
             return self.model
-        *before, last = sorted(names, key=rewrites.ORDER.index)
-        return _cached(self._rewritten, names, lambda: _run(last, self.source(tuple(before))).model)
+        return _cached(self._rewritten, known, lambda: _run(known[-1], self.source(known[:-1])).model)
 
     def recipe_of(self, design: Design) -> QuantRecipe:
         """The recipe with which `design` is quantized: what it keeps in float is excluded by name."""
         kept = tuple(glob.escape(name) for name in design.kept_float)
-        return replace(self.recipe, exclude=(*self.recipe.exclude, *kept))
+        forms = tuple(name for name in design.rewrites if name in FORMS)
+        return replace(self.recipe, exclude=(*self.recipe.exclude, *kept), forms=forms)
 
     def times(self, design: Design) -> tuple[LayerTimes, LayerTimes]:
         """(int8, float) times of the layers of `design`'s source graph."""
@@ -151,7 +155,9 @@ class Workshop:
         return Built(quantized, session, hashlib.sha256(data).hexdigest())
 
     def _applies(self, name: str, before: tuple[str, ...]) -> bool:
-        """Whether the rewrite `name` changes the graph after `before`, and changes nothing of its function."""
+        """Whether `name` changes the graph after `before`; a rewrite must change nothing of its function."""
+        if name in FORMS:
+            return self.identity(Design((*before, name))) != self.identity(Design(before))
         source = self.source(before)
         result = _run(name, source)
         if not result.modified:

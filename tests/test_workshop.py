@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters import rewrites, workshop
+from exporters import workshop
 from exporters.base import Change, PassResult
 from exporters.graph import MODULE_KEY, copy_model, set_meta
 from exporters.quantize import QuantRecipe
@@ -63,7 +63,7 @@ def scaled(factor: float) -> types.SimpleNamespace:
 
 @pytest.fixture(params=[1.0, 1.01])
 def factor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(rewrites, "ORDER", ("marking",))
+    monkeypatch.setattr(workshop, "ALL", ("marking",))
     monkeypatch.setattr(workshop.plugins, "load", lambda folder, name, kind: _load(folder, name, kind, request.param))
     return request.param
 

@@ -44,6 +44,15 @@ class Work:
         """The same work on another model whose activations have the same ranges."""
         return replace(self, model=model)
 
+    def under(self, recipes: Sequence[QuantRecipe], threads: int | None = None, track: Track = silent) -> Work:
+        """The same work with ranges for whatever any of `recipes` puts on a grid: other layers in float need others."""
+        plans = [placement.plan(self.model, recipe.exclude, recipe.forms) for recipe in recipes]
+        missing = sorted({name for plan in plans for name in plan.observed} - set(self.calibration.ranges))
+        if not missing:
+            return self
+        seen = observe(self.model, missing, self.images, self.recipe.calibrator, threads=threads, track=track)
+        return replace(self, calibration=Calibration(seen.images, (*self.calibration.seen, *seen.seen)))
+
     def calibrated_again(self, model: onnx.ModelProto, threads: int | None, track: Track) -> Work:
         """The same work on a model whose activations have other ranges: one more pass over all images."""
         again = replace(self, model=model)
