@@ -20,7 +20,8 @@ from typing import Any
 import onnx
 
 from edgecnn import choose
-from edgecnn.choose import FLOAT, INT8, MIXED, Decision, Entry, Judge, Trial
+from edgecnn.choose import FLOAT, INT8, MIXED, Decision, Entry
+from edgecnn.judge import Judge, Trial
 from edgecnn.material import Material
 from exporters.accuracy._work import Work, start
 from exporters.improve import Effect, improve

@@ -15,9 +15,10 @@ from pathlib import Path
 import onnx
 
 from edgecnn import choose
-from edgecnn.choose import Decision, Trial
+from edgecnn.choose import Decision
 from edgecnn.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.float_passes import ready_for_int8
+from edgecnn.judge import Trial
 from edgecnn.material import Material, material_for
 from edgecnn.opened import refuse_bundle
 from edgecnn.outcomes import QuantizeReport

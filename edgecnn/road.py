@@ -17,9 +17,9 @@ from pathlib import Path
 from torch import nn
 
 from edgecnn import proof, stages
-from edgecnn.choose import Trial
 from edgecnn.contest import SEARCH_SECONDS
 from edgecnn.data import load_data
+from edgecnn.judge import Trial
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
 from edgecnn.outcomes import BuildReport, ExportReport

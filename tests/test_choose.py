@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from edgecnn import choose
-from edgecnn.choose import Candidate, Entry, Trial, decide, drop_of, upper_bound
+from edgecnn.choose import Candidate, Entry, decide
+from edgecnn.judge import Trial, drop_of, upper_bound
 from edgecnn.samples import Samples
 from edgecnn.scores import Agreement, Difference
 from exporters.quantize import QuantRecipe, quantize_model

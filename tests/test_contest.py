@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from edgecnn import contest
-from edgecnn.choose import Trial
 from edgecnn.contest import Contest, compete
+from edgecnn.judge import Trial
 from edgecnn.material import Material
 from edgecnn.samples import Samples
 from exporters.quantize import QuantRecipe
