@@ -51,7 +51,7 @@ class Material:
     @property
     def judged_on(self) -> str:
         """`359 labelled images of digits`, or what else the verdict stands on."""
-        if self.judged.labels is not None:
+        if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
             return f"{len(self.judged)} labelled images of {self.judged.name}"
         same = "the same" if self.judged.ids == self.calibration.ids else f"{len(self.judged)}"
         return f"{same} images without labels: answers are compared with the float graph's"
@@ -71,11 +71,12 @@ def material_for(
     known = identity.preprocess if identity else None
     ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
     labels = identity.labels if identity else ()
-    calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed)
+    task = identity.task if identity else "classification"
+    calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed, task=task)
     if data is None:
-        judged = replace(calibration, labels=None)
+        judged = replace(calibration, labels=None, masks=None, targets=None)
     else:
-        judged = load_data(data, ready, split=part("test", data, calib), seed=seed)
+        judged = load_data(data, ready, split=part("test", data, calib), seed=seed, task=task)
         judged = with_model_labels(judged, labels, session)
     return Material(session.inputs[0].name, ready, calibration, judged)
 
@@ -122,9 +123,12 @@ def usual(session: Session) -> Ready:
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
     """`samples` with its labels counted as the model counts its classes; unlabelled when the model has no classes.
 
-    Class names are looked up among the model's `labels`; a model without names wants as many classes as it has outputs.
+    Masks and boxes stay as they are. Class names are looked up among the model's `labels`; a model without names wants
+    as many classes as it has outputs.
     Raises `BadInput` when that does not fit.
     """
+    if samples.masks is not None or samples.targets is not None:
+        return samples
     shape = session.outputs[0].shape
     if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
         return replace(samples, labels=None)
