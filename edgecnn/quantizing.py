@@ -94,8 +94,7 @@ def contest_stage(
     """The contest and the stage that it adds to the road."""
     started = time.perf_counter()
     result = compete(float_model, recipe, material, trial, seconds, track)
-    note = ", ".join(result.found.design.rewrites)
-    words = f"{result.quantized.int8_nodes} int8 nodes" + (f"; {note}" if note else "")
+    words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started
     return result, artifact.describe("quantize", result.quantized.model, took, note=words)
 
