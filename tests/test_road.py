@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -75,8 +76,8 @@ def test_modules_survive_the_whole_float_road(walk: Callable[[str], Walked]) -> 
 def test_a_stage_that_changes_the_function_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
     real = stages.run_pass
 
-    def broken(name: str, model: artifact.onnx.ModelProto) -> tuple[artifact.onnx.ModelProto, str]:
-        model, note = real(name, model)
+    def broken(name: str, model: onnx.ModelProto, *sizes: object) -> tuple[onnx.ModelProto, str]:
+        model, note = real(name, model, *sizes)
         if name == "fold_batchnorm":
             bias = next(t for t in model.graph.initializer if len(t.dims) == 1)
             values = np.frombuffer(bias.raw_data, np.float32) * np.float32(1.001)
