@@ -24,6 +24,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 DEVICE = {"numpy", "onnxruntime"}
 ONE_DOOR = {
     "click": "edgecnn/cli/",
+    "matplotlib": "edgecnn/plots/_canvas.py",
     "onnxsim": "exporters/",
     "rich": "edgecnn/report.py",
     "safetensors": "edgecnn/weights.py",
