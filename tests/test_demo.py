@@ -29,7 +29,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def train(name: str, data: str, output: Path, **options: Any) -> TrainReport:
         shutil.copy(FIXTURE, output)
-        return TrainReport(str(output), name, data, 10, 1, 0.1, 1438, 359, 1.0, 0.986, (0.5,), options["seed"])
+        return TrainReport(
+            output=str(output), model=name, task="classification", data=data, classes=10, metric="top-1", epochs=1,
+            best_epoch=1, seconds=0.1, train_images=1438, validation_images=0, test_images=359, train_score=1.0,
+            test_score=0.986, losses=(0.5,), validation=(), seed=options["seed"],
+        )  # fmt: skip
 
     monkeypatch.setattr(demo, "train", train)
     monkeypatch.setattr(demo, "NETWORK", "resnet8")

@@ -43,7 +43,7 @@ def command(
     threads: int | None,
     seed: int,
 ) -> Result:
-    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference and its interval."""
+    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference."""
     from edgecnn import api
 
     report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit, batch=batch,

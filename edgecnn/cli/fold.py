@@ -18,7 +18,7 @@ from edgecnn.cli._result import Result
 @options.input_shapes
 @options.seed
 def command(model: Path, output: Path, force: bool, input_shape: tuple[str, ...], seed: int) -> Result:
-    """Fold BatchNormalization and constants into the layers beside them, in any ONNX file; says what stays and why."""
+    """Fold BatchNorms and constants into the layers beside them, in any ONNX file; says what stays."""
     from edgecnn import api
     from runtimes.files import check_output
 
