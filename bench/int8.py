@@ -1,0 +1,178 @@
+"""The graph that `edgecnn quantize` ships against float and against other quantizers: one race a network, one thread.
+
+    python bench/int8.py [NETWORK ...] [--search-budget 30]     adds to bench/results/int8-<cpu>.jsonl
+    python bench/int8.py --table                                prints the README's tables, one for each machine
+    python bench/int8.py --check                                exit 1 where a target of VNNI CPUs is missed
+
+Every graph was calibrated on the same 32 seeded pictures (edgecnn/textures.py) and races interleaved in CPU time on one
+it has not seen; SNR is against the float graph on 32 unseen ones. Weights are seeded with live BatchNorm statistics:
+times are real, answers are not. Peers that are not installed are named as absent (bench/peers.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import peers
+from latency import slug
+
+from edgecnn.outcomes import QuantizeReport
+from edgecnn.quantizing import quantize
+from edgecnn.sources import resolve
+from edgecnn.stages import INPUT_NAME, float_road
+from edgecnn.textures import textures
+from runtimes import machine
+from runtimes.base import Array, Tensors
+from runtimes.files import write_atomic
+from runtimes.latency import race
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+RESULTS = Path(__file__).parent / "results"
+IMAGES = 32
+TARGETS = {
+    "resnet18": 3.0, "resnet50": 3.0, "vgg16": 3.5, "mobilenet_v2": 2.05, "mobilenet_v3_large": 1.45,
+    "unet": 3.15, "ssdlite_mobilenet_v2": 2.65, "yolov3_tiny": 1.75, "lenet5": 1.0,
+}  # fmt: skip
+"""Least speed-up over float on a CPU with AVX512-VNNI."""
+COLUMNS = {"ours": "edgecnn", "ort_default": "ORT default", "ort_best": "ORT best", "optimum": "optimum",
+           "openvino_nncf": "OpenVINO + NNCF", "openvino_qdq": "OpenVINO, ORT's file"}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("networks", nargs="*", default=list(TARGETS))
+    parser.add_argument("--rounds", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=30.0, help="at most so long for one race")
+    parser.add_argument("--search-budget", type=float, default=30.0)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(argv)
+    if options.table or options.check:
+        found = [read(file) for file in sorted(RESULTS.glob("int8-*.jsonl"))]
+        print("\n\n".join(map(table, found)) if options.table else "\n".join(map(missed, found)))
+        return int(options.check and any(map(missed, found)))
+    logging.disable(logging.WARNING)  # quantizers recommend their own preprocessing, aloud
+    path = RESULTS / f"int8-{slug(machine.describe())}.jsonl"
+    for name in options.networks:
+        row = measure(name, options.rounds, options.seconds, options.search_budget)
+        rows = [old for old in (read(path) if path.exists() else []) if old["network"] != name]
+        rows = sorted([*rows, row], key=lambda r: list(TARGETS).index(r["network"]) if r["network"] in TARGETS else 99)
+        write_atomic(path, "".join(json.dumps(r, sort_keys=True) + "\n" for r in rows).encode())
+        print(table([row]), file=sys.stderr)
+    return 0
+
+
+def measure(name: str, rounds: int, seconds: float, budget: float) -> dict[str, Any]:
+    """One row: CPU milliseconds, ratio over float with its 95 % interval, SNR on unseen pictures, for every graph."""
+    network = resolve(name)
+    model, _, _ = float_road(network)
+    rng = np.random.default_rng(1)
+    feeds: list[Tensors] = [{INPUT_NAME: textures(network.ready, 1, rng)} for _ in range(2 * IMAGES)]
+    seen, unseen = feeds[:IMAGES], feeds[IMAGES:]
+    report, shipped = ours(model, seen, budget)
+    base, mine = open_session(model, threads=1), open_session(shipped, threads=1)
+    runners: dict[str, Callable[[Tensors], Sequence[Array]]] = {
+        "float": lambda feed: list(base(feed).values()),
+        "ours": lambda feed: list(mine(feed).values()),
+    }
+    sizes = {"float": base.size_bytes, "ours": shipped.ByteSize()}
+    peers.ABSENT.clear()
+    about = machine.describe()
+    for key, call, size in peers.peers(model, seen, about.isa):
+        runners[key], sizes[key] = call, size
+    run = race({key: (lambda call=call: call(unseen[0])) for key, call in runners.items()},
+               rounds=rounds, seconds=seconds, threads=1)  # fmt: skip
+    names = [info.name for info in base.outputs]
+    row: dict[str, Any] = {
+        "network": name, "machine": about.to_dict(), "clock": run.clock, "rounds": run.rounds,
+        "absent": dict(peers.ABSENT), "chosen": report.chosen, "verdict": report.verdict, "int8_nodes": report.quantized.int8_nodes,
+        "rewrites": list(report.contest.found.design.rewrites), "slow": slow_layers(report),
+        "search_s": round(report.contest.seconds, 1),
+    }  # fmt: skip
+    for key, call in runners.items():
+        entry: dict[str, Any] = {"ms": float(np.median(run.times_ms(key))), "size_bytes": sizes[key]}
+        if key != "float":
+            entry["ratio"] = run.ratio(key, "float").to_dict()
+            entry["snr_db"] = compare(
+                base, lambda feed, call=call: dict(zip(names, call(feed), strict=True)), unseen
+            ).snr_db
+        row[key] = entry
+    return row
+
+
+def ours(model: onnx.ModelProto, feeds: Sequence[Tensors], budget: float) -> tuple[QuantizeReport, onnx.ModelProto]:
+    """(report, shipped graph) of `edgecnn quantize`; random weights have no accuracy to lose, so no budget of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, images, target = (Path(folder) / name for name in ("float.onnx", "images.npy", "int8.onnx"))
+        onnx.save(model, source)
+        np.save(images, np.concatenate([feed[INPUT_NAME] for feed in feeds]))
+        report = quantize(source, target, str(images), max_drop=1.0, search_budget=budget)
+        return report, onnx.load(target)
+
+
+def slow_layers(report: QuantizeReport, most: int = 3) -> list[str]:
+    """What int8 gains least on: the layers with the largest int8 times, in words."""
+    timed = [layer for layer in report.contest.layers if layer.int8_us is not None and layer.float_us is not None]
+    timed.sort(key=lambda layer: (layer.float_us or 0) - (layer.int8_us or 0))
+    return [f"{layer.node}: {layer.why}" for layer in timed[:most] if layer.why]
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One table (Markdown), headed by the machine; the last row has geometric means over the networks all took."""
+    about = rows[0]["machine"]
+    keys = [key for key in COLUMNS if any(key in row for row in rows)]
+    lines = [
+        f"{about['cpu']} ({', '.join(about['isa'])}), ONNX Runtime {about['onnxruntime']}, one thread, batch 1:", "",
+        f"| network | float ms | {' | '.join(COLUMNS[key] for key in keys)} | SNR: edgecnn / ORT best |",
+        "|---|---|" + "---|" * (len(keys) + 1),
+    ]  # fmt: skip
+    for row in rows:
+        cells = [
+            f"`{row['network']}`",
+            f"{row['float']['ms']:.3g}",
+            *(cell(row.get(key), key == "ours") for key in keys),
+        ]
+        snr = [f"{row[key]['snr_db']:.1f}" if key in row else "-" for key in ("ours", "ort_best")]
+        lines.append("| " + " | ".join([*cells, f"{' / '.join(snr)} dB"]) + " |")
+    whole = [row for row in rows if all(key in row for key in keys)]
+    if len(whole) > 1:
+        means = [f"{np.exp(np.mean([np.log(r[key]['ratio']['ratio']) for r in whole])):.2f}x" for key in keys]
+        lines.append("| " + " | ".join([f"geometric mean of {len(whole)}", "", *means, ""]) + " |")
+    return "\n".join(lines)
+
+
+def cell(entry: Mapping[str, Any] | None, bold: bool) -> str:
+    """`**2.98x** (2.95 to 3.01)`; a dash where the peer could not take the network."""
+    if entry is None:
+        return "-"
+    ratio = entry["ratio"]
+    return (
+        f"**{ratio['ratio']:.2f}x** ({ratio['low']:.2f} to {ratio['high']:.2f})" if bold else f"{ratio['ratio']:.2f}x"
+    )
+
+
+def missed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The targets that the rows of a machine with VNNI miss, one a line; empty when none."""
+    if "vnni" not in rows[0]["machine"]["isa"]:
+        return ""
+    found = [(row["network"], row["ours"]["ratio"]["ratio"], TARGETS.get(row["network"], 1.0)) for row in rows]
+    return "\n".join(f"{name}: {ratio:.2f}x, wanted {least}x" for name, ratio, least in found if ratio < least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
