@@ -95,7 +95,8 @@ def measure(name: str, rounds: int, seconds: float, budget: float) -> dict[str, 
     names = [info.name for info in base.outputs]
     row: dict[str, Any] = {
         "network": name, "machine": about.to_dict(), "clock": run.clock, "rounds": run.rounds,
-        "absent": dict(peers.ABSENT), "chosen": report.chosen, "verdict": report.verdict, "int8_nodes": report.quantized.int8_nodes,
+        "absent": dict(peers.ABSENT), "chosen": report.chosen, "verdict": report.verdict,
+        "int8_nodes": report.quantized.int8_nodes,
         "rewrites": list(report.contest.found.design.rewrites), "slow": slow_layers(report),
         "search_s": round(report.contest.seconds, 1),
     }  # fmt: skip
