@@ -118,7 +118,11 @@ def shape_of(text: str) -> set[str]:
     """
     lines = (re.sub(r"[\d.,]*\d(e[-+]\d+)?", "#", line) for line in text.splitlines())
     kept = (re.sub(r"\s+", " ", line).strip() for line in lines)
-    return {re.sub(r"# [kM]?B\b", "# B", line) for line in kept if not re.match(r"(> )?(plain int8|int8|mixed|float)\b|[░▒▓█─#]", line)}
+    return {
+        re.sub(r"# [kM]?B\b", "# B", line)
+        for line in kept
+        if not re.match(r"(> )?(plain int#|int#|mixed|float)\s|[░▒▓█─#]", line)
+    }
 
 
 @pytest.mark.slow
