@@ -25,9 +25,10 @@ GOLDEN_IMAGES = 4
 
 
 def golden(real: Reference, session: Session) -> tuple[list[Array], list[Array], float]:
-    """(inputs, the module's outputs, largest |difference| of `session` to them) for a few of the real images.
+    """(inputs, the module's outputs, how far `session` is from them) for a few of the real images.
 
-    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's.
+    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. The distance
+    is the largest |difference|, for detections their disagreement.
     """
     size = sum(value.nbytes for value in real.feeds[0].values())
     feeds = real.feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
@@ -35,7 +36,7 @@ def golden(real: Reference, session: Session) -> tuple[list[Array], list[Array],
     answers = [real(feed) for feed in feeds]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
-        apart = max(matching.farthest(answer, session(feed)) for answer, feed in zip(answers, feeds, strict=True))
+        apart = matching.disagreement(answers, [session(feed) for feed in feeds])
         return inputs, [tables[info.name] for info in session.outputs], apart
     outputs = [np.concatenate([answer[info.name] for answer in answers]) for info in session.outputs]
     return inputs, outputs, compare(real, session, feeds).max_abs
