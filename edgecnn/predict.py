@@ -111,15 +111,18 @@ def run(
     threads: int | None = None,
     top: int = 5,
     min_score: float = 0.3,
+    input_shape: str | None = None,
     save: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> RunReport:
     """What `bundle` answers for every image in `inputs`, files or arrays: its `top` classes, a mask, or boxes.
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
-    input; boxes score `min_score` or more. `save` is a folder for pictures of them. Raises `BadInput`, `Unavailable`.
+    input; boxes score `min_score` or more. A bundle of open size sees images as `input_shape` says, else as it was
+    built. `save` is a folder for pictures. Raises `BadInput`, `Unavailable`.
     """
     opened = open_bundle(Path(bundle))
+    opened = opened if input_shape is None else at_size(opened, input_shape)
     require_answers(opened, _output_shape(opened))
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
     given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
@@ -187,6 +190,16 @@ def open_bundle(path: Path) -> Bundle:
     if not is_bundle(path):
         raise BadInput(f"{path}: is no bundle; make one with `edgecnn build SOURCE -o NAME.edge --calib DATA`")
     return bundles.open_bundle(path)
+
+
+def at_size(bundle: Bundle, input_shape: str) -> Bundle:
+    """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
+    from edgecnn.material import shaped
+
+    ready = shaped(bundle.session(), input_shape, bundle.preprocess)
+    if not isinstance(ready, Preprocess):
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
+    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
 
 
 def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) -> None:

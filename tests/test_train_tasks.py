@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from edgecnn import zoo
 from edgecnn.evaluate import evaluate
 from edgecnn.sources import resolve
+from edgecnn.tasks import detection
 from edgecnn.train import train
 from edgecnn.weights import load_weights
 from runtimes.base import BadInput
@@ -17,6 +19,7 @@ from runtimes.base import BadInput
 FIXTURES = Path(__file__).parent / "fixtures"
 
 NETS = """
+import torch
 from torch import nn
 
 class Segmenter(nn.Module):
@@ -31,6 +34,16 @@ class Segmenter(nn.Module):
 
     def forward(self, x):
         return self.up(self.down(x))
+
+class Untaught(nn.Module):
+    input_shape, task = (3, 32, 32), "detection"
+
+    def __init__(self, num_classes=3):
+        super().__init__()
+
+    def forward(self, x):
+        none = torch.zeros(0, dtype=torch.int64)
+        return torch.zeros(0, 4), torch.zeros(0), none, none
 
 class Liar(nn.Module):
     input_shape, task = (3, 32, 32), "detection"
@@ -131,6 +144,11 @@ def test_early_stopping_holds_a_part_of_the_training_images_back(tmp_path: Path)
     [
         ("ssd_tiny", "digits", r"digits: has no classes to learn for detection; give annotations.json \(COCO\) beside"),
         ("Segmenter", "digits", "digits: has no classes to learn for segmentation; give images/ and masks/"),
+        (
+            "Untaught",
+            "shapes:30",
+            r"Untaught: brings no loss\(raw, targets\) to be trained with; of the zoo's detectors ssd300_vgg16,",
+        ),
         ("Liar", "shapes:30", "Liar: answers no boxes, scores, labels and images; it is no detector"),
     ],
 )
@@ -139,6 +157,18 @@ def test_networks_and_data_that_do_not_fit(source: str, data: str, match: str, n
     with pytest.raises(BadInput, match=match):
         train(name, data, tmp_path / "w.safetensors")
     assert list(tmp_path.glob("w.*")) == []
+
+
+def test_the_detectors_of_the_zoo_that_can_be_trained_are_those_that_are_named() -> None:
+    detectors = [row.name for row in zoo.list_models() if row.task == "detection"]
+    with torch.device("meta"):
+        trainable = [name for name in detectors if hasattr(zoo.find(name).build(num_classes=2), "loss")]
+    assert sorted(trainable) == sorted(detection.TRAINABLE)
+
+
+def test_a_detector_of_the_zoo_without_a_loss_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^yolov3_tiny: brings no loss"):
+        train("yolov3_tiny", "no such data", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(
