@@ -7,6 +7,7 @@ the time is torch's exporter, a tenth of a second for each layer: a smaller imag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgecnn.sources import Network, settle
 from edgecnn.spec import preprocess_for
 from edgecnn.torch_numbers import watch
 from exporters.quantize import QuantRecipe, quantize_model
+from exporters.warm import warm_children
 from runtimes.session import open_session
 
 PARITY_DB = 80.0
@@ -53,26 +55,42 @@ SMALL = {
     **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg19", "vgg16_bn", "vgg19_bn")},
     # Their own size: 11x11 at stride 4 leaves nothing of a small image.
     **{name: Small(side=None, options={"hidden": 64}) for name in ("alexnet", "alexnet_original")},
-    **{name: Small(branch_end="bn2") for name in ("resnet18", "resnet34")},
-    **{name: Small(branch_end="bn3") for name in ("resnet50", "resnet101", "resnet152")},
+    "resnet18": Small(branch_end="bn2"),
+    "resnet34": Small(32, {"blocks": (2, 1, 2, 1), "width": 32}, "bn2"),
+    "resnet50": Small(branch_end="bn3"),
+    # The blocks of ResNet-50, fewer or more of them: one of the deep ones keeps its depth and pays with its width.
+    "resnet101": Small(32, {"width": 16}, "bn3"),
+    "resnet152": Small(32, {"blocks": (1, 2, 3, 1), "width": 32}, "bn3"),
+    "densenet121": Small(options={"blocks": (3, 4, 6, 4)}),
+    "shufflenet_v2_x1_0": Small(options={"blocks": (2, 3, 2)}),
     **{
         name: Small()
         for name in (
-            "densenet121", "efficientnet_b0", "efficientnet_lite0", "googlenet", "mobilenet_v1", "mobilenet_v2",
-            "mobilenet_v3_large", "mobilenet_v3_small", "preact_resnet18", "shufflenet_v2_x1_0", "squeezenet1_1",
+            "efficientnet_b0", "efficientnet_lite0", "googlenet", "mobilenet_v1", "mobilenet_v2",
+            "mobilenet_v3_large", "mobilenet_v3_small", "preact_resnet18", "squeezenet1_1",
         )
     },
     # Fewer windows and regions: each costs a pass through the last layers of its own.
     "rcnn_alexnet": Small(96, {"hidden": 64, "levels": 1}),
     "fast_rcnn_vgg16": Small(96, {"hidden": 64, "levels": 2}),
-    **{name: Small(64, {"proposals": 4}) for name in ("faster_rcnn_resnet101", "rfcn_resnet101")},
+    **{
+        name: Small(64, {"proposals": 4, "blocks": (1, 2, 2, 1), "width": 16})
+        for name in ("faster_rcnn_resnet101", "rfcn_resnet101")
+    },
     "yolov1": Small(128, {"hidden": 64, "grid": 2}),
     "yolov3_tiny": Small(96),
     "ssdlite_mobilenet_v2": Small(128),
 }  # fmt: skip
 AS_IT_IS = Small(side=None)
-SLOW = ("densenet121", "resnet50", "resnet101", "resnet152", "ssd300_vgg16")
+SLOW = ("resnet50", "resnet101", "ssd300_vgg16")
 """Ten seconds and more."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def children() -> Iterator[None]:
+    """One process that has imported onnxsim, and a fork of it for every network."""
+    with warm_children():
+        yield
 
 
 def network(name: str, small: Small, num_classes: int | None = None) -> Network:
