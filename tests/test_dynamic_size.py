@@ -57,6 +57,7 @@ def test_a_network_of_open_size_goes_the_road_and_answers_every_size(tmp_path: P
     network = seeded(Segmenter)
     report = road.export(network, tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
     assert min(stage.snr_db for stage in report.stages if stage.snr_db is not None) >= 90  # float_passes.FLOAT_LIMIT_DB
+    assert report.stages[0].note == "any height and width, proven at 24x32 and 31x38"
     model = load_model(tmp_path / "net.onnx")
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     session = open_session(model)
@@ -85,7 +86,7 @@ def test_an_int8_graph_keeps_its_open_size(tmp_path: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("open") / "net.edge"
     road.build(
-        seeded(Segmenter), path, input_shape=(3, 24, 32), calib="shapes:20", search_budget=0, max_drop=1,
+        f"{__file__}:Segmenter", path, calib="shapes:20", search_budget=0, max_drop=1,
         allow_slower=True, dynamic_size=True,
     )  # fmt: skip
     return path
@@ -139,7 +140,7 @@ def test_run_at_another_size(built: Path) -> None:
 
 
 def test_a_graph_that_is_another_function_at_the_second_size_is_not_packed() -> None:
-    network = resolve(seeded(Segmenter), input_shape=(3, 24, 32))
+    network = resolve(f"{__file__}:Segmenter")
     reference = stages.Reference(network, stages.made_images(network, True, 0, True), ("logits",))
     inputs = (TensorInfo("input", "float32", ("batch", 3, "height", "width")),)
     outputs = (TensorInfo("logits", "float32", ("batch", 4, "height", "width")),)
