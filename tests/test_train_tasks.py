@@ -94,7 +94,8 @@ def test_a_detector(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "floor", "limit_bytes"), [("mobilenet_v1_025", 0.97, 460_000), ("ssd_tiny", 0.85, 320_000)]
+    ("name", "floor", "limit_bytes"),
+    [("mobilenet_v1_025", 0.97, 460_000), ("ssd_tiny", 0.85, 320_000), ("unet_w8", 0.98, 1_000_000)],
 )
 def test_the_committed_networks_that_know_shapes(name: str, floor: float, limit_bytes: int) -> None:
     """What the file says of itself is measured again, on images that it was not trained on."""
