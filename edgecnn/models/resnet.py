@@ -19,7 +19,6 @@ rectifiers); Banbury et al. 2021, MLPerf Tiny benchmark. Test: tests/test_models
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
@@ -93,15 +92,10 @@ def stage(block: Block, in_channels: int, width: int, blocks: int, stride: int) 
 
 
 def he_init(network: nn.Module) -> None:
-    """Draw convolution weights with variance 2 / fan-out, so that gradients keep their size through the ReLUs.
-
-    What fans out from a channel goes to its own group. PyTorch counts all groups: a depthwise kernel is then as many
-    times shorter as it has channels, and under a BatchNorm, which hides its length, each step turns it so much further.
-    """
+    """Draw convolution weights with variance 2 / fan-out, so that gradients keep their size through the ReLUs."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
-            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class ResNet(nn.Module):
