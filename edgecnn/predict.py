@@ -36,6 +36,7 @@ from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed, Tensors
 from runtimes.bundle import Bundle, Changed
 from runtimes.geometry import Geometry
+from runtimes.golden import MAX_ABS, GoldenCheck
 from runtimes.matching import is_detections
 from runtimes.preprocess import Preprocess
 
@@ -62,12 +63,13 @@ class VerifyReport:
     result: bundles.Verification
 
     @property
-    def golden(self) -> tuple[bundles.GoldenCheck, ...]:
+    def golden(self) -> tuple[GoldenCheck, ...]:
         return self.result.golden
 
     @property
-    def worst(self) -> bundles.GoldenCheck:
-        return max(self.golden, key=lambda check: check.max_abs)
+    def worst(self) -> GoldenCheck:
+        """The check that is nearest to its limit, or furthest beyond it."""
+        return max(self.golden, key=lambda check: check.value / check.limit if check.limit else check.value)
 
     @property
     def failure(self) -> CheckFailed | None:
@@ -76,21 +78,29 @@ class VerifyReport:
             return None
         worst = self.worst
         return CheckFailed(
-            f"{self.bundle}: golden outputs differ by {worst.max_abs:.3g}, the limit is {worst.limit:.3g}; "
+            f"{self.bundle}: golden outputs {_differ(worst)} {worst.value:.3g}, the limit is {worst.limit:.3g}; "
             "build it again for this machine"
         )
 
     @property
     def verdict(self) -> str:
         word = "proven" if self.result.passed else "NOT proven"
-        worst = self.worst
+        images, worst = sum(check.images for check in self.golden), self.worst
+        sizes = {check.shape for check in self.golden}
         return (
-            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {len(self.golden)} golden outputs "
-            f"differ by at most {worst.max_abs:.3g} (limit {worst.limit:.3g})."
+            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {images} golden outputs"
+            f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
+            f"{_differ(worst)} {'at most ' if worst.measure == MAX_ABS else ''}{worst.value:.3g} "
+            f"(limit {worst.limit:.3g})."
         )
 
     def to_dict(self) -> dict[str, Any]:
         return {"bundle": self.bundle, **self.result.to_dict()}
+
+
+def _differ(check: GoldenCheck) -> str:
+    """Boxes disagree by a share of 1, numbers differ."""
+    return "differ by" if check.measure == MAX_ABS else "disagree by"
 
 
 def run(
@@ -101,15 +111,18 @@ def run(
     threads: int | None = None,
     top: int = 5,
     min_score: float = 0.3,
+    input_shape: str | None = None,
     save: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> RunReport:
     """What `bundle` answers for every image in `inputs`, files or arrays: its `top` classes, a mask, or boxes.
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
-    input; boxes score `min_score` or more. `save` is a folder for pictures of them. Raises `BadInput`, `Unavailable`.
+    input; boxes score `min_score` or more. A bundle of open size sees images as `input_shape` says, else as it was
+    built. `save` is a folder for pictures. Raises `BadInput`, `Unavailable`.
     """
     opened = open_bundle(Path(bundle))
+    opened = opened if input_shape is None else at_size(opened, input_shape)
     require_answers(opened, _output_shape(opened))
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
     given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
@@ -177,6 +190,16 @@ def open_bundle(path: Path) -> Bundle:
     if not is_bundle(path):
         raise BadInput(f"{path}: is no bundle; make one with `edgecnn build SOURCE -o NAME.edge --calib DATA`")
     return bundles.open_bundle(path)
+
+
+def at_size(bundle: Bundle, input_shape: str) -> Bundle:
+    """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
+    from edgecnn.material import shaped
+
+    ready = shaped(bundle.session(), input_shape, bundle.preprocess)
+    if not isinstance(ready, Preprocess):
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
+    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
 
 
 def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 
 import edgecnn
 from edgecnn.contest import Contest
+from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
 from edgecnn.stages import Reference
 from exporters.artifact import Identity, Stage
+from exporters.pack import Golden
 from runtimes import machine, matching
-from runtimes.base import Array
+from runtimes.base import Array, CheckFailed, Tensors
 from runtimes.feeds import TensorInfo
 from runtimes.parity import compare
 from runtimes.session import Session
@@ -24,21 +26,41 @@ GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
 
 
-def golden(real: Reference, session: Session) -> tuple[list[Array], list[Array], float]:
-    """(inputs, the module's outputs, largest |difference| of `session` to them) for a few of the real images.
+def golden(
+    real: Reference, session: Session, feeds: Sequence[Tensors] | None = None
+) -> tuple[list[Array], list[Array], float]:
+    """(inputs, the module's outputs, how far `session` is from them) for a few of the real images (or `feeds`).
 
-    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's.
+    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. The distance
+    is the largest |difference|, for detections their disagreement.
     """
-    size = sum(value.nbytes for value in real.feeds[0].values())
-    feeds = real.feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
+    feeds = real.feeds if feeds is None else feeds
+    size = sum(value.nbytes for value in feeds[0].values())
+    feeds = feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
     inputs = [np.concatenate([feed[info.name] for feed in feeds]) for info in session.inputs]
     answers = [real(feed) for feed in feeds]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
-        apart = max(matching.farthest(answer, session(feed)) for answer, feed in zip(answers, feeds, strict=True))
+        apart = matching.disagreement(answers, [session(feed) for feed in feeds])
         return inputs, [tables[info.name] for info in session.outputs], apart
     outputs = [np.concatenate([answer[info.name] for answer in answers]) for info in session.outputs]
     return inputs, outputs, compare(real, session, feeds).max_abs
+
+
+def other_size(reference: Reference, session: Session) -> Golden:
+    """The golden sample at the second size, which is the last feed of the `reference`.
+
+    Raises `CheckFailed` where the model is further from the module there than another size of picture explains.
+    """
+    own, other = reference.feeds[:1], reference.feeds[-1:]
+    snr = [compare(reference, session, feeds).snr_db for feeds in (own, other)]
+    limit = min(snr[0], FLOAT_LIMIT_DB) - NOISE_MARGIN_DB
+    if not matching.is_detections(reference(other[0])) and snr[1] < limit:
+        size, first = ("x".join(map(str, feeds[0][session.inputs[0].name].shape[2:])) for feeds in (other, own))
+        raise CheckFailed(
+            f"size {size}: {snr[1]:.1f} dB to the PyTorch module, at {first} {snr[0]:.1f} dB; leave --dynamic-size out"
+        )
+    return Golden(*golden(reference, session, other))
 
 
 def about(

@@ -95,6 +95,7 @@ def build(
     search_budget: float = SEARCH_SECONDS,
     threads: int | None = None,
     allow_slower: bool = False,
+    dynamic_size: bool = False,
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
@@ -102,6 +103,7 @@ def build(
     """The whole road: SOURCE -> export, simplify, fold, quantize, check, race, choose -> the bundle `output`.
 
     Arguments as for `export` and `quantize`; `threads` None races on one thread, where CPU time can be trusted most.
+    With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
     """
     started = time.perf_counter()
     path = check_output(Path(output), force)
@@ -112,7 +114,7 @@ def build(
     for spec in (data, calib):  # a folder that is not there is found now, not after the export
         network = named_by(network, load_data(spec, network.ready)) if spec is not None else network
     identity = identity_of(network)
-    float_model, done, reference = stages.float_road(network, seed=seed, track=track)
+    float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration))
     trial = Trial(
@@ -128,7 +130,8 @@ def build(
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights)
-    pack(path, chosen, manifest, *proof.golden(real, session))
+    other = proof.other_size(reference, session) if dynamic_size else None
+    pack(path, chosen, manifest, *proof.golden(real, session), other)
     seconds = time.perf_counter() - started
     chosen_by = (path, decision, quantized, network.preprocess, material.judged_on, result)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)

@@ -77,6 +77,12 @@ def made_images(network: Network, dynamic: bool, seed: int, dynamic_size: bool =
     return [{INPUT_NAME: textures(ready, n, rng)} for ready, n in wanted]
 
 
+def sizes_of(feeds: Sequence[Tensors]) -> str:
+    """`64x64 and 81x74`."""
+    sizes = ("x".join(map(str, feed[INPUT_NAME].shape[2:])) for feed in feeds)
+    return " and ".join(dict.fromkeys(sizes))
+
+
 def another_size(ready: Ready) -> Ready:
     """`ready` for larger images, of no round size and another shape: what a graph has baked in does not fit them.
 
@@ -116,7 +122,8 @@ def float_road(
     for name in track(steps, "exporting"):
         started = time.perf_counter()
         if reference is None:
-            model, note = _export(network, opset, dynamic, dynamic_size), ""
+            model = _export(network, opset, dynamic, dynamic_size)
+            note = f"any height and width, proven at {sizes_of(feeds)}" if dynamic_size else ""
             reference = Reference(network, feeds, output_names(model))
             if dynamic_size:
                 _require_graph(network, open_session(model), reference)

@@ -34,6 +34,7 @@ from edgecnn.qat import fine_tune
 from edgecnn.samples import IGNORE, Samples, hold_back
 from edgecnn.sources import blueprint, build, describe, probe
 from edgecnn.spec import Blueprint, Shape, image_shape
+from edgecnn.tasks import detection
 from edgecnn.weights import Trained, apply_weights, check_weights_output, load_weights, save_weights
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
@@ -209,6 +210,8 @@ def prepare(
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     shape = image_shape(input_shape) if input_shape is not None else None
     draft = describe(plan, build(plan, None, draft_classes, name, recipe.seed), None, shape)
+    if plan.task == "detection" and plan.ours:  # before minutes of probing it
+        detection.require_loss(draft.module, name)
     if draft.preprocess is None:
         raise BadInput(f"{name}: takes {draft.input_shape[0]} channels; training needs pictures, grey (1) or RGB (3)")
     parts = [load_data(data, draft.preprocess, split=part, task=plan.task) for part in ("train", "test")]
@@ -217,6 +220,8 @@ def prepare(
         raise BadInput(f"{data}: has no classes to learn for {plan.task}; {task.WANTED}")
     module = build(plan, None, None if plan.classes is None else num_classes or len(names), name, recipe.seed)
     check_answer(probe(replace(draft, module=module)), plan.task, names, name, data)
+    if plan.task == "detection":
+        detection.require_loss(module, name)
     about = described(plan, name, data, names, draft.input_shape, draft.preprocess, recipe.seed)
     if recipe.patience is None:
         return Lesson(module, about, parts[0], None, parts[1])

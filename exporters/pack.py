@@ -14,20 +14,37 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from exporters.load import save_model
+from runtimes import golden
 from runtimes.base import Array, CheckFailed
-from runtimes.bundle import FORMAT, GOLDEN, MANIFEST, MODEL, golden_bytes, open_bundle, verify
+from runtimes.bundle import FORMAT, GOLDEN, GOLDEN_SIZE, MANIFEST, MODEL, OTHER_SIZE, open_bundle, verify
 from runtimes.files import replace_whole
+from runtimes.golden import golden_bytes
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip file can hold."""
-GOLDEN_SLACK = 2.0
-"""Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs (n, ...), the original network's `outputs` for them, and how far the model was `measured` here to be from
+    those: `runtimes.golden` says in which measure.
+    """
+
+    inputs: Sequence[Array]
+    outputs: Sequence[Array]
+    measured: float
+
+    def entry(self, measure: str) -> dict[str, Any]:
+        """Of the manifest."""
+        limit = golden.limit_of(self.measured, measure, self.outputs)
+        return {f"limit_{measure}": limit, "images": len(self.inputs[0])}
 
 
 def pack(
@@ -36,26 +53,31 @@ def pack(
     about: Mapping[str, Any],
     inputs: Sequence[Array],
     outputs: Sequence[Array],
-    measured_max_abs: float,
+    measured: float,
+    other_size: Golden | None = None,
 ) -> None:
-    """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs` (n, ...) with the `outputs`
-    that the original network gives for them. `measured_max_abs` is how far `model` was from those on this machine.
+    """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs` and `measured`, as
+    in `Golden`; a model of open size brings a second set.
 
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
-    members = {**model_files(model), GOLDEN: golden_bytes(inputs, outputs)}
+    measure = golden.measure_of([value.name for value in model.graph.output])
+    first = Golden(inputs, outputs, measured)
+    sets = {GOLDEN: first} | ({GOLDEN_SIZE: other_size} if other_size else {})
+    if measure == golden.DISAGREEMENT and max(each.measured for each in sets.values()) >= 1:
+        raise CheckFailed(f"{path}: the model finds none of the boxes that the PyTorch module finds; nothing written")
+    members = {**model_files(model), **{name: golden_bytes(g.inputs, g.outputs) for name, g in sets.items()}}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
-    scale = max(float(abs(array).max(initial=0.0)) for array in outputs)
-    limit = GOLDEN_SLACK * measured_max_abs + 1e-5 * max(scale, 1e-3)  # float32 leaves 1e-6 of the largest output
-    manifest = {**about, "format": FORMAT, "files": files, "golden": {"limit_max_abs": limit, "images": len(inputs[0])}}
+    limits = first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
+    manifest = {**about, "format": FORMAT, "files": files, "golden": limits}
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     with replace_whole(path) as temporary:
         _write(temporary, {MANIFEST: text.encode(), **members})
-        proof = verify(open_bundle(temporary), threads=1)
-        if not proof.passed:
-            worst = max(check.max_abs for check in proof.golden)
+        failed = [check for check in verify(open_bundle(temporary), threads=1).golden if not check.passed]
+        if failed:
+            value, limit = failed[0].value, failed[0].limit
             raise CheckFailed(
-                f"{path}: golden outputs differ by {worst:.3g}, the limit is {limit:.3g}; nothing written"
+                f"{path}: golden outputs differ by {value:.3g}, the limit is {limit:.3g}; nothing written"
             )
 
 

@@ -3,6 +3,7 @@
     NAME.edge  =  manifest.json   what it is, how it was made, the SHA-256 of every other member
                   model.onnx      (+ model.onnx.data)        the graph that won the race
                   golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the PyTorch module's own answers
+                  golden_size.npz optional                   the same at another height and width
                   float.onnx      optional                   the float graph that it was compared with
 
 Nothing is unpacked to disk; a member is hashed every time it is read. The writer is exporters/pack.py and takes names
@@ -12,32 +13,29 @@ and format from here. Test: tests/test_bundle.py.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from runtimes import machine, matching
+from runtimes import golden, machine
 from runtimes.archive import Archive, read_npz
 from runtimes.base import Array, BadInput
+from runtimes.golden import GoldenCheck, golden_bytes
 from runtimes.manifest import (
     FLOAT_MODEL,
     FORMAT,
     GOLDEN,
+    GOLDEN_SIZE,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     MODEL,
     MODEL_DATA,
+    OTHER_SIZE,
     SUFFIX,
     parse_manifest,
 )
-from runtimes.parity import difference, json_number
 from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
 
@@ -45,12 +43,15 @@ __all__ = [
     "FLOAT_MODEL",
     "FORMAT",
     "GOLDEN",
+    "GOLDEN_SIZE",
     "MANIFEST",
     "MODEL",
     "MODEL_DATA",
+    "OTHER_SIZE",
     "SUFFIX",
     "Bundle",
     "Changed",
+    "golden_bytes",
     "open_bundle",
     "verify",
 ]
@@ -115,27 +116,16 @@ class Bundle:
             raise BadInput(f"{self.path}: {member} has another input than the manifest says; build it again")
         return session
 
-    def golden(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    def golden(self, member: str = GOLDEN) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """(inputs, outputs) in the order of the model's; the first axis of each counts the samples."""
-        arrays = read_npz(self.read(GOLDEN), f"{self.path}: {GOLDEN}", MAX_GOLDEN_BYTES)
+        arrays = read_npz(self.read(member), f"{self.path}: {member}", MAX_GOLDEN_BYTES)
         inputs, outputs = (_numbered(arrays, kind) for kind in ("input", "output"))
         lengths = {len(a) if a.ndim else 0 for a in (*inputs, *outputs)}
-        expected = {self.manifest["golden"]["images"]}
+        entry = self.manifest["golden"]
+        expected = {(entry if member == GOLDEN else entry[OTHER_SIZE])["images"]}
         if not inputs or not outputs or len(inputs) + len(outputs) != len(arrays) or lengths != expected:
-            raise BadInput(f"{self.path}: {GOLDEN} does not hold the samples of the manifest; build it again")
+            raise BadInput(f"{self.path}: {member} does not hold the samples of the manifest; build it again")
         return inputs, outputs
-
-
-@dataclass(frozen=True)
-class GoldenCheck:
-    """One golden sample: the largest difference to the PyTorch module's outputs, and the limit from the manifest."""
-
-    max_abs: float
-    limit: float
-
-    @property
-    def passed(self) -> bool:
-        return self.max_abs <= self.limit
 
 
 @dataclass(frozen=True)
@@ -157,7 +147,7 @@ class Verification:
         return {
             "passed": self.passed,
             "hashes": self.hashes,
-            "golden": [{"max_abs": json_number(c.max_abs), "limit": c.limit} for c in self.golden],
+            "golden": [check.to_dict() for check in self.golden],
             "provider": self.provider,
             "threads": self.threads,
             "machine": self.machine.to_dict(),
@@ -179,18 +169,14 @@ def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) ->
     """Hash every member again, run the golden inputs one by one and compare with the PyTorch module's outputs."""
     _check_files(bundle.archive, bundle.manifest["files"])
     session = bundle.session(provider, threads)
-    inputs, outputs = bundle.golden()
-    limit = float(bundle.manifest["golden"]["limit_max_abs"])
-    checks = tuple(GoldenCheck(_golden_error(session, inputs, outputs, i), limit) for i in range(len(inputs[0])))
-    return Verification(True, checks, session.provider, session.threads, machine.describe())
-
-
-def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
-    """The content of `golden.npz` for arrays in the order of the model's inputs and outputs, n samples each."""
-    arrays = {f"{kind}_{i}": a for kind, group in (("input", inputs), ("output", outputs)) for i, a in enumerate(group)}
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    return stream.getvalue()
+    entries = {GOLDEN: bundle.manifest["golden"], GOLDEN_SIZE: bundle.manifest["golden"].get(OTHER_SIZE)}
+    found = tuple(
+        check
+        for member, entry in entries.items()
+        if entry is not None
+        for check in golden.checks(session, *bundle.golden(member), entry)
+    )
+    return Verification(True, found, session.provider, session.threads, machine.describe())
 
 
 def _check_files(archive: Archive, files: dict[str, Any]) -> None:
@@ -200,24 +186,6 @@ def _check_files(archive: Archive, files: dict[str, Any]) -> None:
     for name, entry in files.items():
         if archive.members[name] != entry["bytes"] or archive.sha256(name) != entry["sha256"]:
             raise Changed(f"{archive.subject}: {name} was changed after packing; build or copy it again")
-
-
-def _golden_error(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:
-    """Largest |difference| of sample `index` over all outputs; inf for NaN, Inf, or another shape or count."""
-    names = [info.name for info in session.inputs]
-    if len(names) != len(inputs) or len(session.outputs) != len(outputs):
-        return math.inf
-    got = session({name: array[index : index + 1] for name, array in zip(names, inputs, strict=True)})
-    wanted = dict(zip(got, outputs, strict=True))
-    if matching.is_detections(got):
-        return matching.farthest(matching.unpad(wanted, index), got)
-    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got.values(), strict=True))
-
-
-def _error(want: Array, have: Array) -> float:
-    if want.shape != have.shape or not (np.isfinite(want).all() and np.isfinite(have).all()):
-        return math.inf
-    return float(difference(want, have).max(initial=0.0))
 
 
 def _numbered(arrays: dict[str, Array], kind: str) -> tuple[Array, ...]:

@@ -2,7 +2,8 @@
 
     {"format": 1, "name", "task", "created_by", "chosen", "input": {"name", "shape", "dtype"}, "output": {...},
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
-     "golden": {"limit_max_abs", "images"}, ... whatever else the builder tells}
+     "golden": {"limit_max_abs" | "limit_disagreement", "images", "other_size": the same | absent},
+     ... whatever else the builder tells}
 
 Names and format number are shared with the writer, exporters/pack.py. Test: tests/test_bundle.py.
 """
@@ -10,12 +11,12 @@ Names and format number are shared with the writer, exporters/pack.py. Test: tes
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
 from runtimes.archive import safe_name
 from runtimes.base import BadInput
+from runtimes.golden import is_entry
 
 FORMAT = 1
 SUFFIX = ".edge"
@@ -23,6 +24,8 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODEL_DATA = "model.onnx.data"
 GOLDEN = "golden.npz"
+GOLDEN_SIZE, OTHER_SIZE = "golden_size.npz", "other_size"
+"""Golden samples of another height and width, and the place of their limit in the manifest's `golden`."""
 FLOAT_MODEL = "float.onnx"
 MAX_MANIFEST_BYTES = 2**24
 _OBJECT = (dict,)
@@ -65,8 +68,9 @@ def _wrong_field(manifest: dict[str, Any]) -> str | None:
         return "input"
     if not all(isinstance(label, str) for label in manifest["labels"]):
         return "labels"
-    limit, images = golden.get("limit_max_abs"), golden.get("images")
-    if type(limit) not in (int, float) or not 0 <= limit < math.inf or type(images) is not int or images < 1:
+    if not is_entry(golden) or (OTHER_SIZE in golden) != (GOLDEN_SIZE in manifest["files"]):
+        return "golden"
+    if OTHER_SIZE in golden and not is_entry(golden[OTHER_SIZE]):
         return "golden"
     if not {MODEL, GOLDEN} <= manifest["files"].keys() or not all(map(_file_ok, manifest["files"].items())):
         return "files"

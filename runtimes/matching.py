@@ -136,15 +136,32 @@ def iou(a: Array, b: Array) -> Array:
     return np.asarray(np.where(same, 1.0, np.nan_to_num(value)))
 
 
-def farthest(reference: Tensors, candidate: Tensors) -> float:
-    """Largest difference in any number of the detections that one side is sure of; inf where one is NaN or infinite.
+def disagreement(references: Sequence[Tensors], candidates: Sequence[Tensors]) -> float:
+    """0 where both sides say the same of every image, 1 where nothing has a counterpart; inf for NaN and infinity.
 
-    A sure detection differs by all of it where the other side has none, not even one that it is less sure of.
+    The mean over all detections that one side is sure of (over all that there are where the references are sure of
+    none). A pair differs by the larger of its scores' difference and its corners' in longer sides of the box, by 1 at
+    most; a detection without counterpart, not even one that the other side is less sure of, by 1.
     """
-    left, right, _ = align(reference, candidate, UNSURE_MARGIN, SURE)
-    if not all(np.isfinite(value).all() for side in (left, right) for value in side.values()):
-        return math.inf
-    return max(float(np.abs(left[n].astype(np.float64) - right[n]).max(initial=0.0)) for n in NAMES)
+    sure = any((reference["scores"] >= SURE).any() for reference in references)
+    low, margin = (SURE, UNSURE_MARGIN) if sure else (0.0, 0.0)
+    parts = []
+    for reference, candidate in zip(references, candidates, strict=True):
+        left, right, found = align(reference, candidate, margin, low)
+        if not all(np.isfinite(value).all() for side in (left, right) for value in side.values()):
+            return math.inf
+        parts += [_apart(left, right)[: found.matched], np.ones(found.unmatched)]
+    apart = np.concatenate(parts) if parts else np.zeros(0)
+    return float(apart.mean()) if len(apart) else 0.0
+
+
+def _apart(left: Tensors, right: Tensors) -> Array:
+    """float64 (M,) in 0..1: how far each row is from its counterpart; a side shorter than a pixel counts as one."""
+    ours, theirs = (side["boxes"].astype(np.float64) for side in (left, right))
+    longer = np.maximum(ours[:, 2:] - ours[:, :2], theirs[:, 2:] - theirs[:, :2]).max(1, initial=1.0)
+    moved = np.abs(ours - theirs).max(1, initial=0.0) / longer
+    scores = np.abs(left["scores"].astype(np.float64) - right["scores"])
+    return np.asarray(np.clip(np.maximum(moved, scores), 0.0, 1.0))
 
 
 PADDING = -1.0

@@ -107,11 +107,11 @@ def test_verify_proves_it_sample_by_sample(good: Path) -> None:
     got = verify(open_bundle(good), threads=1)
     assert got.passed
     assert [check.limit for check in got.golden] == [1e-4] * 3
-    assert all(0 <= check.max_abs < 1e-5 for check in got.golden)
+    assert all(0 <= check.value < 1e-5 for check in got.golden)
     document = json.loads(json.dumps(got.to_dict(), allow_nan=False))
     assert document["passed"] is True
     assert document["hashes"] is True
-    assert document["golden"][0].keys() == {"max_abs", "limit"}
+    assert document["golden"][0].keys() == {"max_abs", "limit", "images", "shape"}
     assert document["machine"]["threads"] >= 1
 
 
@@ -125,7 +125,7 @@ def test_one_wrong_golden_sample_fails_alone(tmp_path: Path) -> None:
     wrong[1, 1] += 1e-3
     got = golden_case(tmp_path, wrong)
     assert [check.passed for check in got.golden] == [True, False, True]
-    assert got.golden[1].max_abs == pytest.approx(1e-3, abs=1e-5)
+    assert got.golden[1].value == pytest.approx(1e-3, abs=1e-5)
     assert not got.passed
 
 
@@ -163,7 +163,7 @@ def test_a_limit_of_zero_is_a_limit(tmp_path: Path) -> None:
     members = good_members()
     manifest = {**manifest_for(members), "golden": {"limit_max_abs": 0, "images": 3}}
     got = verify(open_bundle(pack(tmp_path / "x.edge", members, manifest)), threads=1)
-    assert [check.passed for check in got.golden] == [check.max_abs == 0 for check in got.golden]
+    assert [check.passed for check in got.golden] == [check.value == 0 for check in got.golden]
 
 
 def test_a_network_without_images_has_no_preprocessing(tmp_path: Path) -> None:

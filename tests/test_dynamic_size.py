@@ -1,22 +1,29 @@
-"""`export --dynamic-size`: height and width stay open, are proven at two sizes, and stay open in int8."""
+"""`--dynamic-size`: height and width stay open from the export to the bundle, proven at two sizes, and in int8."""
 
 from __future__ import annotations
 
+import json
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgecnn import road, stages
+from edgecnn import predict, proof, road, stages
+from edgecnn.answers import MaskPrediction
 from edgecnn.quantizing import quantize
-from edgecnn.sources import Network
+from edgecnn.sources import Network, resolve
 from edgecnn.spec import unit_range
 from exported import normal, run_torch, seeded
 from exporters import artifact
 from exporters.load import load_model
-from runtimes.base import BadInput
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors
+from runtimes.bundle import GOLDEN_SIZE, open_bundle
+from runtimes.feeds import TensorInfo
 from runtimes.session import open_session
 
 
@@ -50,6 +57,7 @@ def test_a_network_of_open_size_goes_the_road_and_answers_every_size(tmp_path: P
     network = seeded(Segmenter)
     report = road.export(network, tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
     assert min(stage.snr_db for stage in report.stages if stage.snr_db is not None) >= 90  # float_passes.FLOAT_LIMIT_DB
+    assert report.stages[0].note == "any height and width, proven at 24x32 and 31x38"
     model = load_model(tmp_path / "net.onnx")
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     session = open_session(model)
@@ -72,6 +80,89 @@ def test_an_int8_graph_keeps_its_open_size(tmp_path: Path) -> None:
         (answer,) = session({"input": normal(1, 3, *size)}).values()
         assert answer.shape == (1, 4, *size)
         assert np.isfinite(answer).all()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("open") / "net.edge"
+    road.build(
+        f"{__file__}:Segmenter", path, calib="shapes:20", search_budget=0, max_drop=1,
+        allow_slower=True, dynamic_size=True,
+    )  # fmt: skip
+    return path
+
+
+def test_a_bundle_of_open_size_is_proven_at_two_sizes(built: Path) -> None:
+    bundle = open_bundle(built)
+    assert (bundle.chosen, bundle.manifest["input"]["shape"]) == ("int8", ["batch", 3, "height", "width"])
+    report = predict.verify(built)
+    assert report.failure is None
+    assert [check.shape for check in report.golden] == [(3, 24, 32)] * 4 + [(3, 31, 38)]
+    assert "5 golden outputs of 2 sizes" in report.verdict
+    inputs, outputs = bundle.golden(GOLDEN_SIZE)
+    np.testing.assert_allclose(outputs[0], run_torch(seeded(Segmenter), inputs[0]), rtol=0, atol=1e-5)
+
+
+def test_the_second_size_has_a_limit_of_its_own(built: Path, tmp_path: Path) -> None:
+    """Changed in the manifest, which is not hashed; a set of samples without a limit, or the reverse, is no bundle."""
+    for change, holds in ({"images": 1, "limit_max_abs": 1e-9}, False), ({"images": 1, "limit_max_abs": 9.0}, True):
+        manifest = json.loads(zipfile.ZipFile(built).read("manifest.json"))
+        manifest["golden"]["other_size"] = change
+        assert predict.verify(repacked(built, tmp_path / "copy.edge", manifest)).result.passed is holds
+    for wrong in (None, {"images": 1}):
+        manifest["golden"]["other_size"] = wrong
+        with pytest.raises(BadInput, match="wrong 'golden'"):
+            open_bundle(repacked(built, tmp_path / "copy.edge", manifest))
+    del manifest["golden"]["other_size"]
+    with pytest.raises(BadInput, match="wrong 'golden'"):
+        open_bundle(repacked(built, tmp_path / "copy.edge", manifest))
+
+
+def repacked(bundle: Path, copy: Path, manifest: dict[str, Any]) -> Path:
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, json.dumps(manifest) if name == "manifest.json" else old.read(name))
+    return copy
+
+
+def test_run_at_another_size(built: Path) -> None:
+    """The mask comes back in the size of the picture, but is made at the size that was asked for."""
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    own, larger = predict.run(built, picture), predict.run(built, picture, input_shape="3,48,64")
+    assert isinstance(own.predictions[0], MaskPrediction)
+    assert isinstance(larger.predictions[0], MaskPrediction)
+    assert own.predictions[0].mask.shape == larger.predictions[0].mask.shape == (60, 80)
+    assert (own.predictions[0].mask != larger.predictions[0].mask).any()
+    ready = normal(1, 3, 17, 40)
+    assert len(predict.run(built, ready, input_shape="3,17,40").predictions) == 1
+    with pytest.raises(BadInput, match=r"--input-shape 1,17,40: the model's input input is \[batch, 3, height"):
+        predict.run(built, picture, input_shape="1,17,40")
+
+
+def test_a_graph_that_is_another_function_at_the_second_size_is_not_packed() -> None:
+    network = resolve(f"{__file__}:Segmenter")
+    reference = stages.Reference(network, stages.made_images(network, True, 0, True), ("logits",))
+    inputs = (TensorInfo("input", "float32", ("batch", 3, "height", "width")),)
+    outputs = (TensorInfo("logits", "float32", ("batch", 4, "height", "width")),)
+
+    def baked(feeds: Tensors) -> Tensors:
+        wrong = 1.0 if feeds["input"].shape[2:] != (24, 32) else 0.0
+        return {"logits": reference(feeds)["logits"] + wrong}
+
+    with pytest.raises(CheckFailed, match=r"^size 31x38: .* dB to the PyTorch module, at 24x32 inf dB; leave"):
+        proof.other_size(reference, Stub(inputs, outputs, baked))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Stub:
+    """What `proof` asks of a session."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    run: Runner
+
+    def __call__(self, feeds: Tensors) -> Tensors:
+        return self.run(feeds)
 
 
 def test_a_graph_that_works_at_one_size_only_is_refused(tmp_path: Path) -> None:

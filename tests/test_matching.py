@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.base import Array
-from runtimes.matching import NAMES, Matching, align, farthest, iou, is_detections, pad, unpad
+from runtimes.matching import NAMES, Matching, align, disagreement, iou, is_detections, pad, unpad
 from runtimes.parity import compare
 
 MARGIN = 1e-3
@@ -202,11 +202,21 @@ def test_tables_of_single_images_give_their_detections_back() -> None:
     assert pad([detections()])["boxes"].shape == (1, 0, 4)
 
 
-def test_the_farthest_number_of_sure_detections() -> None:
+def test_disagreement_is_a_mean_over_what_one_side_is_sure_of() -> None:
+    """Boxes of `detections` are 10 wide: by 2.5 pixels is a quarter."""
     ours = detections((0, 0, 0.9, 0), (0, 0, 0.2, 100))
-    assert farthest(ours, ours) == 0
-    assert farthest(ours, detections((0, 0, 0.9, 2.5))) == 2.5
-    assert farthest(ours, detections((0, 0, 0.8, 0), (0, 0, 0.1, 300))) == pytest.approx(0.1)
-    assert farthest(ours, detections((0, 0, 0.9, 0), (0, 0, 0.7, 50))) == 60  # a sure box that should not be there
-    assert farthest(ours, detections()) == 10
-    assert farthest(ours, detections((0, 0, 0.9, np.nan))) == np.inf
+    assert disagreement([ours], [ours]) == 0
+    assert disagreement([ours], [detections((0, 0, 0.9, 2.5))]) == 0.25
+    assert disagreement([ours], [detections((0, 0, 0.8, 0), (0, 0, 0.1, 300))]) == pytest.approx(0.1)
+    assert disagreement([ours], [detections((0, 0, 0.9, 0), (0, 0, 0.7, 50))]) == 0.5  # one of two should not be there
+    assert disagreement([ours], [detections()]) == 1
+    assert disagreement([ours, detections()], [ours, detections((0, 0, 0.9, 0))]) == 0.5  # of all images together
+    assert disagreement([ours], [detections((0, 0, 0.9, np.nan))]) == np.inf
+    assert disagreement([detections()], [detections()]) == 0
+
+
+def test_where_nothing_is_sure_all_detections_count() -> None:
+    unsure = detections((0, 0, 0.1, 0), (0, 0, 0.05, 100))
+    assert disagreement([unsure], [unsure]) == 0
+    assert disagreement([unsure], [detections((0, 0, 0.1, 0))]) == 0.5
+    assert disagreement([unsure], [detections()]) == 1

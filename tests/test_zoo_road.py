@@ -1,12 +1,14 @@
 """Every network of the zoo folder goes the whole road: export -> simplify -> fold -> int8 -> finite answers.
 
-A network joins by being in the folder. `SMALL` says where it is built smaller than it is (fewer classes and hidden
-neurons, a smaller image), so that the whole file takes minutes; what is not named there runs as it is. Nearly all of
-the time is torch's exporter, a tenth of a second for each layer: a smaller image saves little, depth costs most.
+A network joins by being in the folder. `SMALL` says where it is built smaller than it is (fewer classes, hidden
+neurons and repetitions of a block, a smaller image), so that the whole file takes minutes; what is not named there runs
+as it is. Nearly all of the time is torch's exporter, a tenth of a second for each layer: a smaller image saves little,
+depth costs most. ResNet-101 keeps all of its layers: rounding errors grow with depth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +21,12 @@ from edgecnn import stages, zoo
 from edgecnn.float_passes import NOISE_MARGIN_DB
 from edgecnn.inspect import inspect_model
 from edgecnn.layer_table import Table, layer_table
+from edgecnn.models import mobilenet_v1, mobilenet_v3
 from edgecnn.sources import Network, settle
 from edgecnn.spec import preprocess_for
 from edgecnn.torch_numbers import watch
 from exporters.quantize import QuantRecipe, quantize_model
+from exporters.warm import warm_children
 from runtimes.session import open_session
 
 PARITY_DB = 80.0
@@ -43,36 +47,65 @@ class Small:
 
 
 NARROW = ((8, 8), (12, 12), (16, 16, 16), (24, 24, 24), (32, 32, 32))
+THIN = ((16, 16), (24, 24), (32,) * 4, (48,) * 4, (64,) * 4)
+# Every kind of block, each no more often than it takes to have one that adds to its input.
+V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2), (6, 64, 1, 2), (6, 96, 1, 1), (6, 160, 1, 2), (6, 320, 1, 1))
+EFFICIENT = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 1),
+    (6, 5, 1, 112, 1),
+    (6, 3, 1, 320, 1),
+)
+V3_LARGE = tuple(mobilenet_v3.LARGE[i] for i in (0, 1, 2, 3, 4, 6, 7, 10, 12, 13))
+V3_SMALL = tuple(mobilenet_v3.SMALL[i] for i in (0, 1, 2, 3, 4, 6, 8, 9))
 SMALL = {
     # VGG's convolutions at full width would run on 262x262 pixels: FCN puts 99 zeros on each side of an image.
     **{f"fcn{stride}s_vgg16": Small(options={"hidden": 32, "stages": NARROW}) for stride in (32, 16, 8)},
     "deconvnet": Small(options={"hidden": 32, "stages": NARROW, "fc_kernel": 2}),
     "unet": Small(options={"width": 16}),
-    "fcn_resnet50": Small(branch_end="bn3"),
+    "fcn_resnet50": Small(options={"blocks": (1, 2, 2, 2)}, branch_end="bn3"),
     # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
-    **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg19", "vgg16_bn", "vgg19_bn")},
+    **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg16_bn")},
+    **{name: Small(options={"hidden": 64, "stages": THIN}) for name in ("vgg19", "vgg19_bn")},
     # Their own size: 11x11 at stride 4 leaves nothing of a small image.
     **{name: Small(side=None, options={"hidden": 64}) for name in ("alexnet", "alexnet_original")},
-    **{name: Small(branch_end="bn2") for name in ("resnet18", "resnet34")},
-    **{name: Small(branch_end="bn3") for name in ("resnet50", "resnet101", "resnet152")},
-    **{
-        name: Small()
-        for name in (
-            "densenet121", "efficientnet_b0", "efficientnet_lite0", "googlenet", "mobilenet_v1", "mobilenet_v2",
-            "mobilenet_v3_large", "mobilenet_v3_small", "preact_resnet18", "shufflenet_v2_x1_0", "squeezenet1_1",
-        )
-    },
+    "resnet18": Small(branch_end="bn2"),
+    "resnet34": Small(32, {"blocks": (2, 1, 2, 1), "width": 32}, "bn2"),
+    "resnet50": Small(options={"blocks": (2, 2, 2, 2)}, branch_end="bn3"),
+    # The blocks of ResNet-50, fewer or more of them: one of the deep ones keeps its depth and pays with its width.
+    "resnet101": Small(32, {"width": 16}, "bn3"),
+    "resnet152": Small(32, {"blocks": (1, 2, 3, 1), "width": 32}, "bn3"),
+    "densenet121": Small(options={"blocks": (3, 4, 6, 4)}),
+    "shufflenet_v2_x1_0": Small(options={"blocks": (2, 3, 2)}),
+    **{name: Small() for name in ("googlenet", "preact_resnet18", "squeezenet1_1")},
+    **{name: Small(options={"stages": EFFICIENT}) for name in ("efficientnet_b0", "efficientnet_lite0")},
+    "mobilenet_v1": Small(options={"layers": mobilenet_v1.LAYERS[:5] + mobilenet_v1.LAYERS[-3:]}),
+    "mobilenet_v2": Small(options={"blocks": V2}),
+    "mobilenet_v3_large": Small(options={"rows": V3_LARGE}),
+    "mobilenet_v3_small": Small(options={"rows": V3_SMALL}),
     # Fewer windows and regions: each costs a pass through the last layers of its own.
     "rcnn_alexnet": Small(96, {"hidden": 64, "levels": 1}),
     "fast_rcnn_vgg16": Small(96, {"hidden": 64, "levels": 2}),
-    **{name: Small(64, {"proposals": 4}) for name in ("faster_rcnn_resnet101", "rfcn_resnet101")},
+    **{
+        name: Small(64, {"proposals": 4, "blocks": (1, 2, 2, 1), "width": 16})
+        for name in ("faster_rcnn_resnet101", "rfcn_resnet101")
+    },
     "yolov1": Small(128, {"hidden": 64, "grid": 2}),
     "yolov3_tiny": Small(96),
     "ssdlite_mobilenet_v2": Small(128),
 }  # fmt: skip
 AS_IT_IS = Small(side=None)
-SLOW = ("densenet121", "resnet50", "resnet101", "resnet152", "ssd300_vgg16")
+SLOW = ("resnet101", "ssd300_vgg16")
 """Ten seconds and more."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def children() -> Iterator[None]:
+    """One process that has imported onnxsim, and a fork of it for every network."""
+    with warm_children():
+        yield
 
 
 def network(name: str, small: Small, num_classes: int | None = None) -> Network:

@@ -56,6 +56,8 @@ search_budget = option("--search-budget", type=click.FloatRange(0, 3600), defaul
                        show_default=True, metavar="SECONDS", help="For the search of the fastest graph.")  # fmt: skip
 max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
                   help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
+dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
+                      help="Any height and width too, proven at two sizes.")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 
 

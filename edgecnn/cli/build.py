@@ -31,6 +31,7 @@ from edgecnn.cli._result import Result
 @options.search_budget
 @options.allow_slower
 @options.race_threads
+@options.dynamic_size
 @options.seed
 def command(
     source: str,
@@ -49,6 +50,7 @@ def command(
     search_budget: float,
     allow_slower: bool,
     threads: int,
+    dynamic_size: bool,
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
@@ -59,5 +61,6 @@ def command(
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, limit=limit, threads=threads,
-                       allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
+                       allow_slower=allow_slower, dynamic_size=dynamic_size, force=force, seed=seed,
+                       track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)

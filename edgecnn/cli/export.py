@@ -22,7 +22,7 @@ from edgecnn.cli._result import Result
 @options.preprocess
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
-@option("--dynamic-size", is_flag=True, group="Graph", help="Any height and width too, proven at two sizes.")
+@options.dynamic_size
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
 @option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
 @options.seed

@@ -20,6 +20,8 @@ from edgecnn.cli._result import Result
 @options.provider
 @options.threads
 @option("--min-score", type=click.FloatRange(0, 1), default=0.3, group="Output", help="Of boxes that are shown.")
+@option("--input-shape", metavar="SHAPE", group="Input",
+        help="Height and width to work at, as in 3,480,640; for a bundle of open size.")  # fmt: skip
 @option("--save", type=options.FILE, metavar="DIR", group="Output",
         help="Folder for pictures: masks, and images with masks or boxes drawn over them.")  # fmt: skip
 @options.force
@@ -30,14 +32,15 @@ def command(
     provider: str,
     threads: int | None,
     min_score: float,
+    input_shape: str | None,
     save: Path | None,
     force: bool,
 ) -> Result:
     """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes."""
     from edgecnn import api
 
-    report = api.run(bundle, inputs, provider=provider, threads=threads, top=top, min_score=min_score, save=save,
-                     force=force)  # fmt: skip
+    report = api.run(bundle, inputs, provider=provider, threads=threads, top=top, min_score=min_score,
+                     input_shape=input_shape, save=save, force=force)  # fmt: skip
     count = len(report.predictions)
     return Result(
         report.to_dict(),

@@ -20,6 +20,9 @@ def command(bundle: Path, provider: str, threads: int | None) -> Result:
     from edgecnn import api
 
     report = api.verify(bundle, provider=provider, threads=threads)
-    rows = [(i, g.max_abs, g.limit, g.max_abs <= g.limit) for i, g in enumerate(report.golden)]
-    columns = (">golden input", ">largest difference", ">limit", "holds")
+    rows = [
+        ("x".join(map(str, g.shape)), g.images, g.measure.replace("_", " "), g.value, g.limit, g.passed)
+        for g in report.golden
+    ]
+    columns = ("golden input", ">images", "measure", ">value", ">limit", "holds")
     return Result(report.to_dict(), lambda page: page.table(columns, rows), report.verdict, report.failure)

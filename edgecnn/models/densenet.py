@@ -71,7 +71,7 @@ class Transition(nn.Sequential):
 class DenseNet(nn.Module):
     """Images (N, 3, H, W), H and W at least 29 (224 in the paper) -> logits (N, num_classes)."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self, num_classes: int = 1000, blocks: tuple[int, ...] = BLOCKS) -> None:
         super().__init__()
         channels = 2 * GROWTH
         self.features = nn.Sequential()
@@ -79,10 +79,10 @@ class DenseNet(nn.Module):
         self.features.add_module("norm0", nn.BatchNorm2d(channels))
         self.features.add_module("relu0", nn.ReLU())
         self.features.add_module("pool0", nn.MaxPool2d(3, stride=2, padding=1))
-        for i, layers in enumerate(BLOCKS, 1):
+        for i, layers in enumerate(blocks, 1):
             self.features.add_module(f"denseblock{i}", DenseBlock(channels, layers))
             channels += layers * GROWTH
-            if i < len(BLOCKS):
+            if i < len(blocks):
                 self.features.add_module(f"transition{i}", Transition(channels))
                 channels //= 2
         self.features.add_module("norm5", nn.BatchNorm2d(channels))

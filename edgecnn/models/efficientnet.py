@@ -28,7 +28,8 @@ from edgecnn.spec import IMAGENET, ModelSpec
 
 Activation = type[nn.Module]
 
-STAGES = (
+Stages = tuple[tuple[int, int, int, int, int], ...]
+STAGES: Stages = (
     # expansion t, kernel k, stride of the first s, channels c, blocks n (table 1 of the paper)
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -98,11 +99,13 @@ class MBConv(nn.Module):
 class EfficientNet(nn.Module):
     """Images (N, 3, H, W), 224 x 224 in the paper -> logits (N, num_classes)."""
 
-    def __init__(self, activation: Activation = nn.SiLU, attends: bool = True, num_classes: int = 1000) -> None:
+    def __init__(
+        self, activation: Activation = nn.SiLU, attends: bool = True, num_classes: int = 1000, stages: Stages = STAGES
+    ) -> None:
         super().__init__()
-        channels, done, total = 32, 0, sum(blocks for *_, blocks in STAGES)
+        channels, done, total = 32, 0, sum(blocks for *_, blocks in stages)
         layers = [conv_bn(3, channels, 3, 2, 1, activation)]
-        for expansion, kernel, first_stride, out_channels, blocks in STAGES:
+        for expansion, kernel, first_stride, out_channels, blocks in stages:
             stage: list[nn.Module] = []
             for i in range(blocks):
                 stride, p = first_stride if i == 0 else 1, DROPPED * done / total

@@ -25,11 +25,11 @@ from edgecnn.detection.heads import CODE_SPREAD, SCORE_SPREAD, Heads
 from edgecnn.detection.ops import roi_align
 from edgecnn.detection.proposals import PROPOSALS, RegionProposals, boxes_of_classes, per_image
 from edgecnn.detection.select import Detections, Selection, select
-from edgecnn.models.resnet import Bottleneck, ResNet
+from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
 from edgecnn.spec import IMAGENET, ModelSpec
 from runtimes.preprocess import Preprocess
 
-BLOCKS = (3, 4, 23, 3)
+BLOCKS, WIDTH = (3, 4, 23, 3), 64
 STRIDE = 16
 BRANCH = 0.2
 """Gain of a residual branch at first: at full strength a hundred random layers double every rounding error often."""
@@ -38,11 +38,11 @@ Raw = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Trunk(nn.Module):
-    """ResNet-101 without its last two layers; a detector adds `layer4` where it needs it."""
+    """ResNet-101 without its last two layers; a detector adds `layer4` where it needs it. `width`: of its stem."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Blocks, width: int) -> None:
         super().__init__()
-        resnet = ResNet(Bottleneck, BLOCKS, num_classes=1)
+        resnet = ResNet(Bottleneck, blocks, num_classes=1, width=width)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
         self.layer4 = resnet.layer4
@@ -59,11 +59,13 @@ class Trunk(nn.Module):
 class FasterRCNN(Trunk):
     """Images (N, 3, H, W) -> detections; in training the second stage's answers. `proposals` an image at most."""
 
-    def __init__(self, num_classes: int = 20, proposals: int = PROPOSALS) -> None:
-        super().__init__()
-        self.rpn = RegionProposals(1024, stride=STRIDE, proposals=proposals)
-        self.cls_score = nn.Linear(2048, num_classes + 1)
-        self.bbox_pred = nn.Linear(2048, 4 * (num_classes + 1))
+    def __init__(
+        self, num_classes: int = 20, proposals: int = PROPOSALS, blocks: Blocks = BLOCKS, width: int = WIDTH
+    ) -> None:
+        super().__init__(blocks, width)
+        self.rpn = RegionProposals(16 * width, stride=STRIDE, proposals=proposals)
+        self.cls_score = nn.Linear(32 * width, num_classes + 1)
+        self.bbox_pred = nn.Linear(32 * width, 4 * (num_classes + 1))
         self.num_classes = num_classes
         self.how = Selection(low=0.05, iou=0.3, candidates=100, keep=100)
 

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgecnn.models.resnet import Bottleneck, ResNet
+from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
 from edgecnn.models.vgg import VGG16, Stages, features
 from edgecnn.models.vgg import init as vgg_init
 from edgecnn.spec import IMAGENET, ModelSpec
@@ -146,9 +146,9 @@ def _convolutions(module: nn.Module | None) -> Iterator[nn.Conv2d]:
 class Backbone(nn.Module):
     """Images (N, 3, H, W) -> (N, 2048, H/8, W/8), sizes rounded up."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         super().__init__()
-        whole = ResNet(Bottleneck, (3, 4, 6, 3))
+        whole = ResNet(Bottleneck, blocks)
         self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
         dilate(self.layer3, 1, 2)
@@ -162,9 +162,9 @@ class Backbone(nn.Module):
 class FCNResNet50(nn.Module):
     """Images (N, 3, H, W) of any size -> logits (N, num_classes, H, W)."""
 
-    def __init__(self, num_classes: int = 21) -> None:
+    def __init__(self, num_classes: int = 21, blocks: Blocks = (3, 4, 6, 3)) -> None:
         super().__init__()
-        self.backbone = Backbone()
+        self.backbone = Backbone(blocks)
         self.classifier = nn.Sequential(
             nn.Conv2d(2048, 512, 3, padding=1, bias=False), nn.BatchNorm2d(512), nn.ReLU(), nn.Dropout(0.1),
             nn.Conv2d(512, num_classes, 1),

@@ -49,7 +49,8 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
-BLOCKS = (
+Blocks = tuple[tuple[int, int, int, int], ...]
+BLOCKS: Blocks = (
     # expansion t, channels c, blocks n, stride of the first s (table 2 of the paper)
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -64,12 +65,12 @@ BLOCKS = (
 class MobileNetV2(nn.Module):
     """Images (N, 3, H, W), 224 x 224 in the paper -> logits (N, num_classes)."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self, num_classes: int = 1000, blocks: Blocks = BLOCKS) -> None:
         super().__init__()
         channels = 32
         layers: list[nn.Module] = [conv_bn_relu6(3, channels, 3, stride=2)]
-        for expansion, out_channels, blocks, stride in BLOCKS:
-            for i in range(blocks):
+        for expansion, out_channels, count, stride in blocks:
+            for i in range(count):
                 layers.append(InvertedResidual(channels, out_channels, stride if i == 0 else 1, expansion))
                 channels = out_channels
         layers.append(conv_bn_relu6(channels, 1280, 1))

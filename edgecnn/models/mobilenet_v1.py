@@ -52,14 +52,16 @@ def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 class MobileNetV1(nn.Module):
     """Images (N, 3, H, W), H and W at least 32 (224 in the paper) -> logits (N, num_classes)."""
 
-    def __init__(self, width: float = 1.0, num_classes: int = 1000) -> None:
+    def __init__(
+        self, width: float = 1.0, num_classes: int = 1000, layers: tuple[tuple[int, int], ...] = LAYERS
+    ) -> None:
         super().__init__()
         channels = int(32 * width)
-        layers = [conv_bn_relu(3, channels, 3, stride=2)]
-        for wide, stride in LAYERS:
-            layers.append(separable(channels, int(wide * width), stride))
+        blocks = [conv_bn_relu(3, channels, 3, stride=2)]
+        for wide, stride in layers:
+            blocks.append(separable(channels, int(wide * width), stride))
             channels = int(wide * width)
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(*blocks)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(nn.Dropout(0.001), nn.Linear(channels, num_classes))
         he_init(self)

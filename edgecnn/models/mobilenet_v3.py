@@ -143,6 +143,6 @@ class MobileNetV3(nn.Module):
 VARIANTS = {"mobilenet_v3_large": (LARGE, 1280), "mobilenet_v3_small": (SMALL, 1024)}
 
 SPECS = tuple(
-    ModelSpec(name, partial(MobileNetV3, rows, last), IMAGENET, "Howard et al. 2019", num_classes=1000)
+    ModelSpec(name, partial(MobileNetV3, rows=rows, last=last), IMAGENET, "Howard et al. 2019", num_classes=1000)
     for name, (rows, last) in VARIANTS.items()
 )

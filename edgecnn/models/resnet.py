@@ -78,6 +78,7 @@ class Bottleneck(nn.Module):
 
 
 Block = type[BasicBlock] | type[Bottleneck]
+Blocks = tuple[int, int, int, int]
 
 
 def stage(block: Block, in_channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
@@ -98,20 +99,23 @@ def he_init(network: nn.Module) -> None:
 
 
 class ResNet(nn.Module):
-    """Images (N, 3, H, W), H and W at least 32 (224 in the paper) -> logits (N, num_classes)."""
+    """Images (N, 3, H, W), H and W at least 32 (224 in the paper) -> logits (N, num_classes).
 
-    def __init__(self, block: Block, blocks: tuple[int, int, int, int], num_classes: int = 1000) -> None:
+    `blocks` of each of the four stages, whose `width` doubles from one to the next.
+    """
+
+    def __init__(self, block: Block, blocks: Blocks, num_classes: int = 1000, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = conv(3, 64, 7, stride=2)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = conv(3, width, 7, stride=2)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = stage(block, 64, 64, blocks[0], stride=1)
-        self.layer2 = stage(block, 64 * block.expansion, 128, blocks[1], stride=2)
-        self.layer3 = stage(block, 128 * block.expansion, 256, blocks[2], stride=2)
-        self.layer4 = stage(block, 256 * block.expansion, 512, blocks[3], stride=2)
+        self.layer1 = stage(block, width, width, blocks[0], stride=1)
+        self.layer2 = stage(block, width * block.expansion, 2 * width, blocks[1], stride=2)
+        self.layer3 = stage(block, 2 * width * block.expansion, 4 * width, blocks[2], stride=2)
+        self.layer4 = stage(block, 4 * width * block.expansion, 8 * width, blocks[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512 * block.expansion, num_classes)
+        self.fc = nn.Linear(8 * width * block.expansion, num_classes)
         he_init(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,7 +148,7 @@ class ResNet8(nn.Module):
         return self.fc(x)
 
 
-VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
+VARIANTS: dict[str, tuple[Block, Blocks]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
@@ -156,7 +160,7 @@ SPECS = (
     ModelSpec("resnet8", ResNet8, unit_range(32, 32), "Banbury et al. 2021 (MLPerf Tiny)", num_classes=10, epochs=5),
     ModelSpec("resnet8_w32", partial(ResNet8, 32), unit_range(32, 32), "resnet8, twice as wide", 10, epochs=4),
     *(
-        ModelSpec(name, partial(ResNet, block, blocks), IMAGENET, "He et al. 2016", num_classes=1000)
+        ModelSpec(name, partial(ResNet, block=block, blocks=blocks), IMAGENET, "He et al. 2016", num_classes=1000)
         for name, (block, blocks) in VARIANTS.items()
     ),
 )

@@ -22,8 +22,8 @@ from edgecnn.detection.heads import Heads
 from edgecnn.detection.proposals import PROPOSALS, RegionProposals, boxes_of_classes, per_image
 from edgecnn.detection.ps_pool import ps_roi_pool
 from edgecnn.detection.select import Detections, Selection, select
-from edgecnn.models.faster_rcnn import PICTURE, STRIDE, Raw, Trunk
-from edgecnn.models.resnet import Bottleneck
+from edgecnn.models.faster_rcnn import BLOCKS, PICTURE, STRIDE, WIDTH, Raw, Trunk
+from edgecnn.models.resnet import Blocks, Bottleneck
 from edgecnn.spec import ModelSpec
 
 PARTS = 7
@@ -32,13 +32,15 @@ PARTS = 7
 class RFCN(Trunk):
     """Images (N, 3, H, W) -> detections; in training the votes (R, 1 + classes) and codes (R, 4) of the regions."""
 
-    def __init__(self, num_classes: int = 20, proposals: int = PROPOSALS) -> None:
-        super().__init__()
+    def __init__(
+        self, num_classes: int = 20, proposals: int = PROPOSALS, blocks: Blocks = BLOCKS, width: int = WIDTH
+    ) -> None:
+        super().__init__(blocks, width)
         atrous(self.layer4)
-        self.rpn = RegionProposals(1024, stride=STRIDE, proposals=proposals)
-        self.reduce = nn.Conv2d(2048, 1024, 1)
-        self.rfcn_cls = nn.Conv2d(1024, PARTS**2 * (num_classes + 1), 1)
-        self.rfcn_bbox = nn.Conv2d(1024, PARTS**2 * 4, 1)
+        self.rpn = RegionProposals(16 * width, stride=STRIDE, proposals=proposals)
+        self.reduce = nn.Conv2d(32 * width, 16 * width, 1)
+        self.rfcn_cls = nn.Conv2d(16 * width, PARTS**2 * (num_classes + 1), 1)
+        self.rfcn_bbox = nn.Conv2d(16 * width, PARTS**2 * 4, 1)
         self.num_classes = num_classes
         self.how = Selection(low=0.05, iou=0.3, candidates=100, keep=100)
 

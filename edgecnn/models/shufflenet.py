@@ -75,13 +75,13 @@ def stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
 class ShuffleNetV2(nn.Module):
     """Images (N, 3, H, W), 224 x 224 in the paper -> logits (N, num_classes)."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self, num_classes: int = 1000, blocks: tuple[int, int, int] = (4, 8, 4)) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(nn.Conv2d(3, 24, 3, 2, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stage2 = stage(24, 116, blocks=4)
-        self.stage3 = stage(116, 232, blocks=8)
-        self.stage4 = stage(232, 464, blocks=4)
+        self.stage2 = stage(24, 116, blocks[0])
+        self.stage3 = stage(116, 232, blocks[1])
+        self.stage4 = stage(232, 464, blocks[2])
         self.conv5 = nn.Sequential(*pointwise(464, 1024))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(1024, num_classes)

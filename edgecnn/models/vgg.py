@@ -87,6 +87,8 @@ VARIANTS = {
 }
 
 SPECS = tuple(
-    ModelSpec(name, partial(VGG, stages, norm), IMAGENET, "Simonyan, Zisserman 2014", num_classes=1000)
+    ModelSpec(
+        name, partial(VGG, stages=stages, batch_norm=norm), IMAGENET, "Simonyan, Zisserman 2014", num_classes=1000
+    )
     for name, (stages, norm) in VARIANTS.items()
 )

@@ -28,6 +28,8 @@ METRIC = "mAP@[.5:.95]"
 RATE = 0.1
 OUTPUTS = ("boxes", "scores", "labels", "image")
 WANTED = "give annotations.json (COCO) beside images/, or x, boxes, box_labels and box_image in an .npz"
+TRAINABLE = ("ssd300_vgg16", "ssd_tiny", "ssdlite_mobilenet_v2")
+"""The zoo's detectors that bring a loss; the others wait for weights from elsewhere."""
 SURE, UNSURE = 0.3, 0.2
 """A box that one network is sure of may be one of which the other is a little less sure."""
 SAME_BOX = 0.5
@@ -143,6 +145,13 @@ def augment(
         return images, moved
     chosen = flips(len(images), order)
     return flip_images(images, chosen), [flip_target(t, width) if f else t for t, f in zip(moved, chosen, strict=True)]
+
+
+def require_loss(module: nn.Module, name: str) -> None:
+    """Raise `BadInput` for a detector that cannot say what its raw answers cost."""
+    if not callable(getattr(module, "loss", None)):
+        can = ", ".join(TRAINABLE)
+        raise BadInput(f"{name}: brings no loss(raw, targets) to be trained with; of the zoo's detectors {can} do")
 
 
 def loss(module: nn.Module, images: torch.Tensor, targets: Sequence[Target], smoothing: float) -> torch.Tensor:

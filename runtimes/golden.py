@@ -1,0 +1,128 @@
+"""The proof in a bundle: inputs with the original network's own answers, and how far the model may be from those.
+
+    tensors       largest |difference| of the answers to one input                            limit_max_abs
+    detections    mean over the boxes that either side is sure of, of all inputs at once      limit_disagreement
+                  0: the same box and score, 1: no counterpart                                (matching.disagreement)
+
+A largest difference says nothing of detections: one box that has no counterpart would set it to the size of the image.
+A model of open size has a second set of inputs, of another size. Test: tests/test_bundle.py, tests/test_golden.py.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtimes import matching
+from runtimes.base import Array, Tensors
+from runtimes.parity import difference, json_number
+from runtimes.session import Session
+
+MAX_ABS, DISAGREEMENT = "max_abs", "disagreement"
+SLACK = 2.0
+"""Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
+FLOAT_SHARE, LEAST_SCALE = 1e-5, 1e-3
+"""float32 leaves 1e-6 of the largest output."""
+FLOAT_DISAGREEMENT = 1e-4
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """One golden input, or all of a detector's (`images`), of `shape` (C, H, W): what was measured, and its limit."""
+
+    value: float
+    limit: float
+    measure: str = MAX_ABS
+    images: int = 1
+    shape: tuple[int, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.limit
+
+    def to_dict(self) -> dict[str, Any]:
+        measured = {self.measure: json_number(self.value), "limit": self.limit}
+        return {**measured, "images": self.images, "shape": list(self.shape)}
+
+
+def measure_of(output_names: Sequence[str]) -> str:
+    """How the answers of a model with these outputs are judged."""
+    return DISAGREEMENT if set(output_names) == set(matching.NAMES) else MAX_ABS
+
+
+def limit_of(measured: float, measure: str, outputs: Sequence[Array]) -> float:
+    """The limit for a model that was `measured` here to be so far from the golden `outputs`.
+
+    Twice as far; of a disagreement at most half of the way to 1, which is no agreement at all.
+    """
+    if measure == DISAGREEMENT:
+        return measured + min((SLACK - 1) * measured, (1 - measured) / 2) + FLOAT_DISAGREEMENT
+    scale = max(float(abs(array).max(initial=0.0)) for array in outputs)
+    return SLACK * measured + FLOAT_SHARE * max(scale, LEAST_SCALE)
+
+
+def is_entry(entry: object) -> bool:
+    """Whether `entry` of a manifest says for how many images which limit holds."""
+    if not isinstance(entry, dict):
+        return False
+    limits = [entry[key] for key in (f"limit_{MAX_ABS}", f"limit_{DISAGREEMENT}") if key in entry]
+    numbers = all(type(limit) in (int, float) and 0 <= limit < math.inf for limit in limits)
+    return len(limits) == 1 and numbers and type(entry.get("images")) is int and entry["images"] >= 1
+
+
+def checks(
+    session: Session, inputs: Sequence[Array], outputs: Sequence[Array], entry: Mapping[str, Any]
+) -> tuple[GoldenCheck, ...]:
+    """`session` on golden `inputs`, one by one, held to the limit in the manifest's `entry`."""
+    shape = inputs[0].shape[1:]
+    if f"limit_{DISAGREEMENT}" in entry:
+        value = _boxes_apart(session, inputs, outputs)
+        limit = float(entry[f"limit_{DISAGREEMENT}"])
+        return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape),)
+    limit = float(entry[f"limit_{MAX_ABS}"])
+    values = [_apart(session, inputs, outputs, i) for i in range(len(inputs[0]))]
+    return tuple(GoldenCheck(value, limit, shape=shape) for value in values)
+
+
+def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
+    """The content of `golden.npz` for arrays in the order of the model's inputs and outputs, n samples each."""
+    arrays = {f"{kind}_{i}": a for kind, group in (("input", inputs), ("output", outputs)) for i, a in enumerate(group)}
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:
+    """Largest |difference| of sample `index` over all outputs; inf for NaN, Inf, or another shape or count."""
+    if len(session.inputs) != len(inputs) or len(session.outputs) != len(outputs):
+        return math.inf
+    got = _answer(session, inputs, index)
+    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got.values(), strict=True))
+
+
+def _boxes_apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
+    """Disagreement of all samples; inf where one side has no detections but other outputs."""
+    names = [info.name for info in session.outputs]
+    if len(session.inputs) != len(inputs) or len(names) != len(outputs) or measure_of(names) != DISAGREEMENT:
+        return math.inf
+    tables = dict(zip(names, outputs, strict=True))
+    samples = range(len(inputs[0]))
+    return matching.disagreement(
+        [matching.unpad(tables, i) for i in samples], [_answer(session, inputs, i) for i in samples]
+    )
+
+
+def _answer(session: Session, inputs: Sequence[Array], index: int) -> Tensors:
+    names = [info.name for info in session.inputs]
+    return session({name: array[index : index + 1] for name, array in zip(names, inputs, strict=True)})
+
+
+def _error(want: Array, have: Array) -> float:
+    if want.shape != have.shape or not (np.isfinite(want).all() and np.isfinite(have).all()):
+        return math.inf
+    return float(difference(want, have).max(initial=0.0))
