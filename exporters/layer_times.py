@@ -18,7 +18,7 @@ import onnx
 
 from exporters.graph import Graph
 from runtimes.base import Tensors
-from runtimes.census import NodeRun, profile
+from runtimes.census import NodeRun, profiles
 
 _TOKEN = re.compile(r"_token_\d+$")
 FUSED_DEPTH = 4
@@ -42,7 +42,7 @@ def layer_times(
 ) -> LayerTimes:
     """Times of `model` on one thread, told by the nodes of `source` (default: itself), the fastest of `runs` runs."""
     graph = Graph(source if source is not None else model)
-    measured = [attribute(profile(model, feeds), graph) for _ in range(runs)]
+    measured = [attribute(nodes, graph) for nodes in profiles(model, feeds, runs=runs)]
     names = {name for times in measured for name in times.by_node}
     fastest = {name: min(times.by_node.get(name, float("inf")) for times in measured) for name in names}
     return LayerTimes(fastest, min(times.between_us for times in measured))
