@@ -73,8 +73,8 @@ class ProfileReport:
         time = "CPU time" if t.clock == "cpu" else "wall time"
         return (
             f"the kernels' medians add up to {ms(total)}; a run without profiling takes {ms(t.plain_us)} ({time}), "
-            f"{percent(total / t.plain_us - 1, sign=True)}. A profiled run takes {ms(t.profiled_us)}; {ms(t.between_us)} "
-            f"of it lie between the kernels (scheduling, profiling). Medians of {t.runs} pairs of runs."
+            f"{percent(total / t.plain_us - 1, sign=True)}. A profiled run takes {ms(t.profiled_us)}; "
+            f"{ms(t.between_us)} of it lie between the kernels (scheduling, profiling). Medians of {t.runs} pairs of runs."
         )
 
     @property
@@ -131,87 +131,6 @@ class ProfileReport:
 
 def ms(time_us: float) -> str:
     return f"{number(time_us / 1e3)} ms"
-
-
-def pairs(self) -> tuple[Pair, ...]:
-        """Layers of both models, the worst loss of the first one on top; empty without `against`."""
-        return () if self.against is None else pairs(self.measured, self.against)
-
-    @property
-    def balance(self) -> str:
-        """The kernels' sum against whole runs, with and without the profiler."""
-        total, t = self.measured.nodes_us, self.measured.timing
-        time = "CPU time" if t.clock == "cpu" else "wall time"
-        return (
-            f"the kernels' medians add up to {ms(total)}; a run without profiling takes {ms(t.plain_us)} ({time}), "
-            f"{percent(total / t.plain_us - 1, sign=True)}. A profiled run takes {ms(t.profiled_us)}; {ms(t.between_us)} "
-            f"of it lie between the kernels (scheduling, profiling). Medians of {t.runs} pairs of runs."
-        )
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        waited = self.measured.timing.waited
-        if waited <= BUSY:
-            return ()
-        return (
-            f"the machine was busy: a run took {waited:.1f} times its CPU time; shares of the peak are too low, "
-            "measure again on a quiet one",
-        )
-
-    @property
-    def verdict(self) -> str:
-        return f"{self.measured.model}: {self._half()}{self._lost()}{self._other()}."
-
-    def _half(self) -> str:
-        total, chosen = self.measured.nodes_us, []
-        for row in self.measured.rows():
-            chosen.append(row)
-            if sum(r.time_us for r in chosen) >= HALF * total or len(chosen) == FEW:
-                break
-        share = sum(row.time_us for row in chosen) / total if total else 0.0
-        ideal, time_us = sum(row.ideal_us or 0 for row in chosen), sum(row.time_us for row in chosen)
-        at = f" at {percent(ideal / time_us)} of their peak" if time_us and ideal else ""
-        return f"{percent(share)} of the time is in {len(chosen)} of {len(self.measured.rows())} nodes{at}"
-
-    def _lost(self) -> str:
-        causes = [spot for spot in self.spots if spot.kind not in ("work", "slow int8")]
-        slow = sum(spot.share for spot in self.spots if spot.kind == "slow int8")
-        words = f"; {percent(sum(s.share for s in causes))} is {_kinds(causes)}" if causes else ""
-        return words + (f"; {percent(slow)} is int8 layers that miss the fast kernel" if slow else "")
-
-    def _other(self) -> str:
-        if self.against is None:
-            return ""
-        ratio = self.against.timing.plain_us / self.measured.timing.plain_us
-        worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in self.pairs)
-        layers = f"{worse} layers slower" if worse != 1 else "1 layer slower"
-        return f"; {ratio:.2f}x the speed of {self.against.model}, {layers} than there"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "machine": self.machine.to_dict(),
-            "peaks": self.measured.peaks.to_dict(),
-            **self.measured.to_dict(),
-            "spots": [spot.to_dict() for spot in self.spots],
-            "against": None if self.against is None else self.against.to_dict(),
-            "layers": [pair.to_dict() for pair in self.pairs],
-            "balance": self.balance,
-            "verdict": self.verdict,
-        }
-
-
-def ms(time_us: float) -> str:
-    return f"{number(time_us / 1e3)} ms"
-
-
-def percent(share: float, sign: bool = False) -> str:
-    """A share in a sentence.
-
-    >>> percent(0.413), percent(0.0312), percent(-0.02, sign=True)
-    ('41 %', '3.1 %', '-2.0 %')
-    """
-    digits = 0 if abs(share) >= 0.0995 else 1
-    return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
 
 
 def pairs(one: Measured, other: Measured) -> tuple[Pair, ...]:

@@ -46,8 +46,9 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     axes.set_ylabel("GMAC/s")
     share = sum(row.time_us for row in rows) / measured.nodes_us if measured.nodes_us else 0.0
     threads = f"{measured.peaks.threads} thread{'s' if measured.peaks.threads > 1 else ''}"
+    name = _tail(Path(measured.model).name)
     axes.set_title(
-        f"{_tail(Path(measured.model).name)}: {len(rows)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
+        f"{name}: {len(rows)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
         f"{threads}", loc="left", fontsize=10,
     )  # fmt: skip
     if rows:
