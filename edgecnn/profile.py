@@ -78,7 +78,7 @@ def profile(
         is_bundle(Path(name))
         probe(Job(name, "cpu", threads, batch, seed, texts))  # a model that crashes ONNX Runtime dies there
     peaks = measure_peaks(threads)
-    measured = [_measure(name, peaks, batch, iterations, seed, texts, track) for name in names]
+    measured = [measure(name, peaks, batch, iterations, seed, texts, track) for name in names]
     found = [spots(one, numbers.graph) for one, numbers in measured]
     other = measured[1][0] if against is not None else None
     report = ProfileReport(describe(), measured[0][0], found[0], other, by, depth)
@@ -100,9 +100,10 @@ def _check_outputs(
     return plot_path, None if csv is None else check_output(Path(csv), force)
 
 
-def _measure(
-    name: str, peaks: Peaks, batch: int, iterations: int | None, seed: int, texts: Sequence[str], track: Track
+def measure(
+    name: str, peaks: Peaks, batch: int, iterations: int | None, seed: int, texts: Sequence[str], track: Track = silent
 ) -> tuple[Measured, Numbers]:
+    """Profile the model in file `name` beside the same model without profiler; its counts come with it."""
     model, external = named(read_model(Path(name))[0]), external_of(Path(name))
     with tracing(model, "cpu", peaks.threads, external=external, keep_graph=True) as tracer:
         inputs = tracer.session.inputs

@@ -70,11 +70,12 @@ class ProfileReport:
     def balance(self) -> str:
         """The kernels' sum against whole runs, with and without the profiler."""
         total, t = self.measured.nodes_us, self.measured.timing
-        time = "CPU time" if t.clock == "cpu" else "wall time"
+        time, more = "CPU time" if t.clock == "cpu" else "wall time", total - t.plain_us
+        each = f", {number(more / len(self.measured.pieces))} us a kernel that the profiler adds" if more > 0 else ""
         return (
-            f"the kernels' medians add up to {ms(total)}; a run without profiling takes {ms(t.plain_us)} ({time}), "
-            f"{percent(total / t.plain_us - 1, sign=True)}. A profiled run takes {ms(t.profiled_us)}; "
-            f"{ms(t.between_us)} of it lie between the kernels (scheduling, profiling). Medians of {t.runs} pairs of runs."
+            f"the kernels' medians add up to {ms(total)}, a run without profiling takes {ms(t.plain_us)} of {time}: "
+            f"{percent(more / t.plain_us, sign=True)}{each}. A profiled run takes {ms(t.profiled_us)}; "
+            f"{ms(t.between_us)} of it lie between the kernels. Medians of {t.runs} runs each."
         )
 
     @property
@@ -105,7 +106,7 @@ class ProfileReport:
     def _lost(self) -> str:
         causes = [spot for spot in self.spots if spot.kind not in ("work", "slow int8")]
         slow = sum(spot.share for spot in self.spots if spot.kind == "slow int8")
-        words = f"; {percent(sum(s.share for s in causes))} is {_kinds(causes)}" if causes else ""
+        words = f"; {percent(sum(s.share for s in causes))} goes to {_kinds(causes)}" if causes else ""
         return words + (f"; {percent(slow)} is int8 layers that miss the fast kernel" if slow else "")
 
     def _other(self) -> str:
@@ -166,8 +167,9 @@ def _kinds(spots: Sequence[Spot]) -> str:
     counts: dict[str, int] = {}
     for spot in spots:
         counts[spot.kind] = counts.get(spot.kind, 0) + 1
-    plural = {"boundary": "boundaries", "layout": "layout", "requantize": "requantizing"}
-    return ", ".join(k if n == 1 else f"{n} {plural.get(k, k + 's')}" for k, n in counts.items())
+    plural = {"boundary": "boundaries"}
+    one = {"layout": "layout", "requantize": "requantizing"}
+    return ", ".join(one.get(k, f"1 {k}") if n == 1 else f"{n} {plural.get(k, k + 's')}" for k, n in counts.items())
 
 
 def as_csv(report: ProfileReport) -> str:

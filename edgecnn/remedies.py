@@ -19,7 +19,8 @@ from exporters.graph import Graph, attributes, label
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
 from exporters.peaks import Peaks
 
-AGAIN = "`edgecnn quantize FLOAT.onnx -o OUT --calib DATA`"
+AGAIN, SEARCH = "`edgecnn quantize`", "`edgecnn quantize --search-budget 60`"
+"""Of the float model that the int8 one was made from."""
 NEAR_PEAK, FAST_ENOUGH = 0.6, 0.5
 REWRITTEN = {"ConvTranspose": "transposed_conv", "Resize": "nearest_resize"}
 """Operators that a rewrite of docs/rewrites.md takes away before quantizing."""
@@ -53,12 +54,10 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
 
 def layout_remedy(integer: bool, blamed: Sequence[str]) -> str:
     """`blamed` are the operators that need another layout than the convolutions have."""
-    names = ", ".join(blamed) or "the model's ends"
+    others = f"other operators beside them ({', '.join(blamed)})" if blamed else "the model's ends"
     if integer:
-        return (
-            f"integer convolutions work channels-last and {names} do not; {AGAIN} --search-budget 60 races other forms"
-        )
-    return f"convolutions work on blocked channels (NCHWc) and {names} do not: fewer of these between convolutions"
+        return f"integer convolutions work channels-last, {others} do not: {SEARCH} races graphs with fewer changes"
+    return f"convolutions work on blocked channels (NCHWc), {others} do not: fewer changes between the two kinds"
 
 
 def slow_int8(piece: Piece, file: Graph, peaks: Peaks) -> Cause | None:
@@ -92,7 +91,7 @@ def _shape(file: Graph, node: onnx.NodeProto) -> Cause | None:
     if groups > 1:
         return (
             f"grouped convolution, {groups} groups",
-            f"no fast int8 kernel: {AGAIN} --search-budget 60 races it in float",
+            f"no fast int8 kernel: {SEARCH} races it in float",
         )
     if inputs % 4:
         return f"{inputs} input channels, not a multiple of 4", _raced("space_to_depth, fold_columns or pad_inputs")
@@ -108,13 +107,13 @@ def _depthwise(channels: int, kernel: Sequence[int]) -> Cause | None:
     if any(size != 3 for size in kernel):
         return (
             f"depthwise {window}, for which int8 has no kernel of its own",
-            f"{AGAIN} --search-budget 60 races it in float",
+            f"{SEARCH} races it in float",
         )
     return None
 
 
 def _raced(rewrites: str) -> str:
-    return f"{AGAIN} --search-budget 30 races the rewrite {rewrites} (docs/rewrites.md)"
+    return f"{AGAIN} races the rewrite {rewrites} (docs/rewrites.md)"
 
 
 def _weight(file: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -127,21 +126,13 @@ def _weight(file: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def work_remedy(row: Row, peaks: Peaks, integer: bool) -> str:
-    """For kernels that only do their work: near the peak, bound by memory, or neither."""
-    peak = peaks.gmacs(integer)
-    if not row.macs:
-        return (
-            f"moves {row.gb_s:.1f} GB/s of {peaks.memory_gb_s:.1f} (memory) and {peaks.cache_gb_s:.0f} (cache)"
-            if row.gb_s
-            else ""
-        )
+    """For kernels that only do their work: near the peak, near the memory's roof, or neither."""
+    less = "fewer multiply-adds" if integer else "int8 (`edgecnn quantize`) or fewer multiply-adds"
+    rate = row.gb_s or 0.0
     if row.of_peak is not None and row.of_peak >= NEAR_PEAK:
-        return (
-            "near the peak: fewer multiply-adds are left"
-            if integer
-            else "near the peak: int8 (`edgecnn quantize`) or fewer multiply-adds are left"
-        )
-    if row.intensity is not None and row.intensity * peaks.memory_gb_s < peak:
-        roof = row.intensity * peaks.memory_gb_s
-        return f"few MACs a byte ({row.intensity:.1f}): where no cache holds it, memory limits it to {roof:.1f} GMAC/s"
-    return "below both roofs: its channels or positions are few for the kernel, or the machine was busy"
+        return f"near the peak: {less}"
+    if rate >= NEAR_PEAK * peaks.memory_gb_s:
+        return f"moves {rate:.0f} GB/s, memory copies {peaks.memory_gb_s:.0f}: fewer or smaller tensors"
+    if not row.macs:
+        return f"moves {rate:.1f} GB/s, below what memory copies: many small calls, or costly functions"
+    return f"below both roofs, at {row.intensity or 0:.1f} MACs a byte: few channels or positions for its kernel"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,10 +113,11 @@ def _island(group: Sequence[Piece], file: Graph, total: float) -> Spot:
     time_us = sum(piece.ran.time_us for piece in group)
     border_us = sum(piece.ran.time_us for piece in group if piece.ran.kind != "float")
     if not floats:
-        what = " and ".join(sorted(op.removesuffix("Linear") for op in ops)) or "layout"
         kind = "boundary" if len(ops) < 2 else "requantize"
+        what = "the input comes in float" if "QuantizeLinear" in ops else "the output leaves in float"
+        what = "Dequantize, then Quantize" if kind == "requantize" else what
         where = tuple(piece.ran.kernel for piece in group)
-        return Spot(kind, f"{what} alone", where, time_us, time_us / total, island_remedy(kind, [], file))
+        return Spot(kind, what, where, time_us, time_us / total, island_remedy(kind, [], file))
     kind = "float layer" if any(piece.op in MULTIPLIERS for piece in floats) else "island"
     counted = collections.Counter(piece.op for piece in floats)
     words = ", ".join(f"{count} {op}" if count > 1 else op for op, count in counted.most_common(4))
@@ -128,41 +129,28 @@ def _island(group: Sequence[Piece], file: Graph, total: float) -> Spot:
 
 
 def _layout(layout: Sequence[Piece], measured: Measured, total: float) -> list[Spot]:
+    """All changes of layout as one spot, told by the nodes that are no convolutions beside them."""
     if not layout:
         return []
-    makers = {name: piece for piece in measured.pieces for name in piece.ran.makes}
-    readers = _readers(measured.pieces)
     blamed: collections.Counter[str] = collections.Counter()
     where: dict[str, float] = collections.defaultdict(float)
     for piece in layout:
-        leaves = piece.ran.op != "ReorderInput"  # the reader wants the plain layout, or the maker could only give that
-        near = [q for name in piece.ran.makes for q in readers.get(name, [])] if leaves else []
-        near = near or [makers[name] for name in piece.ran.reads if name in makers]
-        for other in near[:1]:
+        for other in _beside(piece, measured.pieces):
             blamed[other.op or other.ran.op] += 1
             where[other.node] += piece.ran.time_us
     time_us = sum(piece.ran.time_us for piece in layout)
     count = collections.Counter(piece.ran.op for piece in layout)
     what = ", ".join(f"{n} {op}" for op, n in count.most_common())
     places = tuple(sorted(where, key=lambda name: -where[name]))
-    return [
-        Spot(
-            "layout",
-            what,
-            places,
-            time_us,
-            time_us / total,
-            layout_remedy(measured.integer, [*dict(blamed.most_common(3))]),
-        )
-    ]
+    remedy = layout_remedy(measured.integer, [op for op, _ in blamed.most_common(3)])
+    return [Spot("layout", what, places, time_us, time_us / total, remedy)]
 
 
-def _readers(pieces: Iterable[Piece]) -> Mapping[str, list[Piece]]:
-    found: dict[str, list[Piece]] = collections.defaultdict(list)
-    for piece in pieces:
-        for name in piece.ran.reads:
-            found[name].append(piece)
-    return found
+def _beside(layout: Piece, pieces: Sequence[Piece]) -> list[Piece]:
+    """The kernel before or after `layout` that is no convolution and no quantizer; none at the model's ends."""
+    made, read = set(layout.ran.makes), set(layout.ran.reads)
+    near = [p for p in pieces if made & set(p.ran.reads) or read & set(p.ran.makes)]
+    return [p for p in near if p.op not in MULTIPLIERS and p.ran.kind not in ("quantize", "layout")][:1]
 
 
 def _slow_int8(measured: Measured, file: Graph, total: float) -> list[Spot]:

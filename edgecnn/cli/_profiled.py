@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgecnn.profile_report import Pair, ProfileReport
     from edgecnn.profiled import Row
     from edgecnn.report import Page
+    from edgecnn.slow_spots import Spot
 
 WIDEST = 40
 HEADINGS = {"node": "node", "module": "module", "op": "operator"}
@@ -36,21 +37,31 @@ def profiled(page: Page, report: ProfileReport, written: Sequence[Path]) -> None
 
 
 def _rows(page: Page, report: ProfileReport) -> None:
-    columns = (HEADINGS[report.by], "layer", "ran as", ">us", ">share", ">MACs", ">bytes", ">MAC/B", ">GMAC/s",
-               ">of peak", ">GB/s")  # fmt: skip
+    words = () if report.by == "op" else ("layer", "ran as")
+    columns = (
+        HEADINGS[report.by],
+        *words,
+        ">us",
+        ">share",
+        ">MACs",
+        ">bytes",
+        ">MAC/B",
+        ">GMAC/s",
+        ">of peak",
+        ">GB/s",
+    )
     total = report.measured.nodes_us
-    shown = report.rows[:MOST_ROWS]
-    page.table(columns, [_row(row, total) for row in shown])
+    page.table(columns, [_row(row, total, bool(words)) for row in report.rows[:MOST_ROWS]])
     _rest(page, len(report.rows), sum(row.time_us for row in report.rows[MOST_ROWS:]), total)
 
 
-def _row(row: Row, total: float) -> tuple[object, ...]:
+def _row(row: Row, total: float, worded: bool) -> tuple[object, ...]:
     ran = ", ".join(row.kernels[:FEWEST]) + ("..." if len(row.kernels) > FEWEST else "")
     name = shortened(row.name, WIDEST) + (f" x{row.count}" if row.count > 1 else "")
     return (
-        name, shortened(row.layer, WIDEST), ran, f"{row.time_us:,.0f}", f"{row.time_us / total:.1%}" if total else "-",
-        amount(row.macs) if row.macs else "-", size(row.moved_bytes), row.intensity, row.gmacs,
-        "-" if row.of_peak is None else f"{row.of_peak:.0%}", row.gb_s,
+        name, *((shortened(row.layer, WIDEST), ran) if worded else ()), f"{row.time_us:,.0f}",
+        f"{row.time_us / total:.1%}" if total else "-", amount(row.macs) if row.macs else "-", size(row.moved_bytes),
+        row.intensity, row.gmacs, "-" if row.of_peak is None else f"{row.of_peak:.0%}", row.gb_s,
     )  # fmt: skip
 
 
@@ -78,24 +89,18 @@ def _pair(pair: Pair) -> tuple[object, ...]:
 
 
 def _spots(page: Page, report: ProfileReport) -> None:
-    """One row a cause, the remedy in the last column; work in a table of its own."""
-    causes = [spot for spot in report.spots if spot.kind != "work"]
-    columns = (">us", ">share", "what", "where", "remedy")
-    for title, chosen in (
-        ("what it costs beyond its work", causes),
-        ("where the work is", [s for s in report.spots if s not in causes]),
-    ):
-        rows = []
-        for spot in chosen[:MOST_ROWS]:
-            where = shortened(spot.where[0], 32) + (f" +{len(spot.where) - 1}" if len(spot.where) > 1 else "")
-            rows.append(
-                (
-                    f"{spot.time_us:,.0f}",
-                    f"{spot.share:.1%}",
-                    f"{spot.kind}: {spot.what}" if spot.kind != "work" else spot.what,
-                    where,
-                    spot.remedy,
-                )
-            )
+    """What is lost, with its remedy, and where the work is."""
+    lost = [(f"{spot.kind}: {spot.what}", spot) for spot in report.spots if spot.kind != "work"]
+    work = [(spot.what, spot) for spot in report.spots if spot.kind == "work"]
+    for title, chosen in (("what it costs beyond its work", lost), ("where the work is", work)):
+        rows = [_spot(what, spot) for what, spot in chosen[:MOST_ROWS]]
         if rows:
-            page.table(columns, rows, title)
+            page.table((">us", ">share", "what", "where", "remedy"), rows, title)
+        if len(chosen) > len(rows):
+            page.note(f"... and {len(chosen) - len(rows)} more; --json lists all")
+
+
+def _spot(what: str, spot: Spot) -> tuple[object, ...]:
+    where = shortened(spot.where[0], WIDEST) if spot.where else "the model's ends"
+    more = f" +{len(spot.where) - 1}" if len(spot.where) > 1 else ""
+    return f"{spot.time_us:,.0f}", f"{spot.share:.1%}", what, where + more, spot.remedy

@@ -22,6 +22,8 @@ COLOUR = {"int8": COLOURS[1], "float": COLOURS[0]}
 LARGEST, SMALLEST = 1600.0, 12.0
 """Points squared: of a layer with all the time, and the least that can be seen."""
 NAMED = 6
+LEAST_SHARE = 0.002
+"""A layer with less of the time is left out: a crowd of them would stretch the axes."""
 POINTS_HIGH = 300.0
 """About the height of the axes."""
 
@@ -29,7 +31,8 @@ POINTS_HIGH = 300.0
 def roofline(report: ProfileReport, suffix: str) -> bytes:
     """The picture of the report's nodes as the bytes of a file that ends with `suffix`."""
     measured = report.measured
-    rows = [row for row in measured.rows("node") if row.macs]
+    layers = [row for row in measured.rows("node") if row.macs]
+    rows = [row for row in layers if row.time_us >= LEAST_SHARE * measured.nodes_us]
     made, axes = figure(8.0, 5.2)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -48,7 +51,7 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     threads = f"{measured.peaks.threads} thread{'s' if measured.peaks.threads > 1 else ''}"
     name = _tail(Path(measured.model).name)
     axes.set_title(
-        f"{name}: {len(rows)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
+        f"{name}: {len(rows)} of {len(layers)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
         f"{threads}", loc="left", fontsize=10,
     )  # fmt: skip
     if rows:
