@@ -76,7 +76,10 @@ def _types(piece: Piece, file: Graph, node: onnx.NodeProto) -> Cause | None:
         return "signed activations (S8S8)", f"quantize with unsigned ones (U8S8): {AGAIN}"
     weight = _weight(file, node)
     if weight is not None and weight.data_type == onnx.TensorProto.UINT8:
-        return "unsigned weights (U8U8)", "exact on this processor but slower; --target and docs/calibration.md say why"
+        return (
+            "unsigned weights (U8U8)",
+            "exact where sums of two products overflow 16 bits (no VNNI), and slower: a price of accuracy",
+        )
     return None
 
 

@@ -79,9 +79,9 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
     if "" not in counts and max(counts.values(), default=1) == 1:
         return model
     copy = copy_model(model)
-    taken = set(counts) - {name for name, count in counts.items() if count > 1}
+    taken = {name for name, count in counts.items() if name and count == 1}
     for node in nodes_within(copy.graph.node):
-        if node.name not in taken or counts[node.name] != 1:
+        if not node.name or counts[node.name] > 1:
             node.name = _fresh(label(node), taken)
     return copy
 
