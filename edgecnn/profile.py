@@ -152,7 +152,8 @@ def _macs(kernel: Executed, node: onnx.NodeProto, numbers: Numbers, output: Size
     """From the shapes in the file; where they are open, from those that ran."""
     given = [numbers.sizes(name) for name in node.input]
     if given and given[0] is None and kernel.inputs:
-        given[0] = kernel.inputs[0][1]
+        weight = given[1] if node.op_type == "MatMul" else None
+        given[0] = weight[-2:-1] if weight else kernel.inputs[0][1]  # a MatMul may have a Transpose of its input in it
     return node_macs(node.op_type, given, output)
 
 

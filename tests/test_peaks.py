@@ -43,7 +43,12 @@ def test_multiply_adds_are_counted_as_in_any_model(name: str, monkeypatch: pytes
 def test_the_copy_copies_everything(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[int] = []
     real = np.copyto
-    monkeypatch.setattr(np, "copyto", lambda target, source: (copied.append(source.size), real(target, source)))
+
+    def spy(target: np.ndarray, source: np.ndarray) -> None:
+        copied.append(source.size)
+        real(target, source)
+
+    monkeypatch.setattr(np, "copyto", spy)
     peaks._copy(1000, threads)()
     assert sum(copied) == 1000
     assert len(copied) == threads

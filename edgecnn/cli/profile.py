@@ -47,7 +47,7 @@ def command(
     csv: Path | None,
     force: bool,
 ) -> Result:
-    """Time by node, module or operator, against this machine's measured peaks, and why int8 is slow where it is.
+    """Tell where the time goes, how near to this machine's peak, and why int8 is slow where it is.
 
     The kernels that ran are told by the nodes of the file. On the CPU, on seeded random inputs.
     """
