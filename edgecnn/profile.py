@@ -1,6 +1,6 @@
 """Where the time of a model goes, node by node and module by module, and why: `edgecnn profile`. Never imports torch.
 
-    peaks of this machine            exporters/peaks.py       before anything else, on the same threads
+    peaks of this machine            exporters/peaks.py       before and after the runs, on the same threads
     plain run | profiled run         interleaved, medians     the profiler's own cost is their difference
     kernel -> node of the file       exporters/executed.py    -> layer, MACs, PyTorch module
     what costs too much              slow_spots.py            islands, layout, slow int8 kernels: cost and remedy
@@ -14,6 +14,7 @@ import functools
 import os
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -78,10 +79,10 @@ def profile(
         is_bundle(Path(name))
         probe(Job(name, "cpu", threads, batch, seed, texts))  # a model that crashes ONNX Runtime dies there
     peaks = measure_peaks(threads)
-    measured = [measure(name, peaks, batch, iterations, seed, texts, track) for name in names]
-    found = [spots(one, numbers.graph) for one, numbers in measured]
-    other = measured[1][0] if against is not None else None
-    report = ProfileReport(describe(), measured[0][0], found[0], other, by, depth)
+    found = [measure(name, peaks, batch, iterations, seed, texts, track) for name in names]
+    peaks = peaks.best(measure_peaks(threads))
+    one, *others = (replace(measured, peaks=peaks) for measured, _ in found)
+    report = ProfileReport(describe(), one, spots(one, found[0][1].graph), others[0] if others else None, by, depth)
     if plot_path is not None:
         from edgecnn.plots.roofline import roofline
 

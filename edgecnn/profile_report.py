@@ -72,6 +72,7 @@ class ProfileReport:
         total, t = self.measured.nodes_us, self.measured.timing
         time, more = "CPU time" if t.clock == "cpu" else "wall time", total - t.plain_us
         each = f", {number(more / len(self.measured.pieces))} us a kernel that the profiler adds" if more > 0 else ""
+        each = ", for kernels wait for the processor too" if t.waited > BUSY and more > 0 else each
         return (
             f"the kernels' medians add up to {ms(total)}, a run without profiling takes {ms(t.plain_us)} of {time}: "
             f"{percent(more / t.plain_us, sign=True)}{each}. A profiled run takes {ms(t.profiled_us)}; "
@@ -84,8 +85,8 @@ class ProfileReport:
         if waited <= BUSY:
             return ()
         return (
-            f"the machine was busy: a run took {waited:.1f} times its CPU time; shares of the peak are too low, "
-            "measure again on a quiet one",
+            f"the machine was busy: a run took {waited:.1f} times its CPU time; times are too long and shares of the "
+            "peak too low, measure again on a quiet one",
         )
 
     @property

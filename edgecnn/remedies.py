@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import onnx
 
 from edgecnn.profiled import Piece, Row
+from exporters.blocks import ACTIVATIONS
 from exporters.graph import Graph, attributes, label
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
 from exporters.peaks import Peaks
@@ -41,7 +42,7 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
             return f"{op} has no fast int8 kernel; {AGAIN} takes it away (rewrite {REWRITTEN[op]})"
     for op in ops:
         if op in HARD:
-            return f"{AGAIN} computes {op} on bytes (int8 form hardswish), with no way through float"
+            return f"{AGAIN} computes {op} behind a convolution on bytes (int8 form hardswish)"
     if kind == "float layer":
         op = next(op for op in ops if op in COMPUTE or op == "ConvTranspose")
         return f"this {op} was left in float (--exclude, accuracy, or the search); {AGAIN} races it in int8"
@@ -49,6 +50,8 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     if all(op in able for op in ops):
         return f"{ops[0]} has an integer kernel, but no Quantize and Dequantize of its own; {AGAIN} places them"
     worst = next(op for op in ops if op not in able)
+    if worst not in ACTIVATIONS:
+        return f"{worst} works on floats only: right for boxes and scores at the end, dear between int8 layers"
     return f"{worst} has no int8 kernel here: train with ReLU or HardSwish instead, or let {AGAIN} race float regions"
 
 
@@ -93,20 +96,20 @@ def _shape(file: Graph, node: onnx.NodeProto) -> Cause | None:
         return _depthwise(outputs, kernel)
     if groups > 1:
         return (
-            f"grouped convolution, {groups} groups",
+            "grouped convolution",
             f"no fast int8 kernel: {SEARCH} races it in float",
         )
     if inputs % 4:
-        return f"{inputs} input channels, not a multiple of 4", _raced("space_to_depth, fold_columns or pad_inputs")
+        return "input channels no multiple of 4", _raced("space_to_depth, fold_columns or pad_inputs")
     if outputs % 4 or outputs < 16:
-        return f"{outputs} output channels, not a multiple of 4 and at least 16", _raced("fold_pixels or pad_outputs")
+        return "output channels no multiple of 4, or under 16", _raced("fold_pixels or pad_outputs")
     return None
 
 
 def _depthwise(channels: int, kernel: Sequence[int]) -> Cause | None:
     window = "x".join(map(str, kernel))
     if channels % 16:
-        return f"depthwise, {channels} channels, not a multiple of 16", _raced("pad_depthwise")
+        return "depthwise, channels no multiple of 16", _raced("pad_depthwise")
     if any(size != 3 for size in kernel):
         return (
             f"depthwise {window}, for which int8 has no kernel of its own",
@@ -129,7 +132,7 @@ def _weight(file: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def work_remedy(row: Row, peaks: Peaks, integer: bool) -> str:
-    """For kernels that only do their work: near the peak, near the memory's roof, or neither."""
+    """For kernels that only do their work, called `row.name`: near the peak, near the memory's roof, or neither."""
     less = "fewer multiply-adds" if integer else "int8 (`edgecnn quantize`) or fewer multiply-adds"
     rate = row.gb_s or 0.0
     if row.of_peak is not None and row.of_peak >= NEAR_PEAK:
@@ -138,4 +141,6 @@ def work_remedy(row: Row, peaks: Peaks, integer: bool) -> str:
         return f"moves {rate:.0f} GB/s, memory copies {peaks.memory_gb_s:.0f}: fewer or smaller tensors"
     if not row.macs:
         return f"moves {rate:.1f} GB/s, below what memory copies: many small calls, or costly functions"
+    if "depthwise" in row.name:
+        return "a few multiply-adds for each element that is read: no depthwise kernel comes near the peak"
     return f"below both roofs, at {row.intensity or 0:.1f} MACs a byte: few channels or positions for its kernel"

@@ -165,24 +165,23 @@ def _slow_int8(measured: Measured, file: Graph, total: float) -> list[Spot]:
         row = measured.row("", group)
         where = tuple(p.node for p in sorted(group, key=lambda p: -p.ran.time_us))
         at = f", at {percent(row.of_peak)} of the int8 peak" if row.of_peak else ""
-        what = f"{len(group)} {'layers' if len(group) > 1 else 'layer'}: {why}{at}"
+        what = f"{len(group)} x {why}{at}" if len(group) > 1 else f"{why} ({row.layer}){at}"
         found.append(Spot("slow int8", what, where, row.time_us, row.time_us / total, remedy))
     return found
 
 
 def _work(pieces: Sequence[Piece], measured: Measured, total: float) -> list[Spot]:
     """The kinds of layers, the dearest first."""
-    groups: dict[tuple[str, bool], list[Piece]] = collections.defaultdict(list)
+    groups: dict[tuple[str, str], list[Piece]] = collections.defaultdict(list)
     for piece in pieces:
-        groups[_sort(piece), piece.ran.kind == "int8"].append(piece)
+        groups[_sort(piece), piece.ran.kind].append(piece)
     found = []
-    for (name, integer), group in groups.items():
+    for (name, kind), group in groups.items():
         row = measured.row(name, group)
-        number = "int8" if integer else "float"
-        what = f"{len({p.node for p in group})} x {name} in {number}"
+        what = f"{len({p.node for p in group})} x {name}" + (f" in {kind}" if kind in ("int8", "float") else "")
         what += f" at {percent(row.of_peak)} of their peak" if row.of_peak else ""
         where = tuple(dict.fromkeys(p.node for p in sorted(group, key=lambda p: -p.ran.time_us)))
-        remedy = work_remedy(row, measured.peaks, integer)
+        remedy = work_remedy(row, measured.peaks, kind == "int8")
         found.append(Spot("work", what, where, row.time_us, row.time_us / total, remedy))
     return sorted(found, key=lambda spot: -spot.time_us)
 

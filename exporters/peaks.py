@@ -56,6 +56,11 @@ class Peaks:
         """The peak for kernels on bytes, or on floats."""
         return self.int8_gmacs if integer else self.fp32_gmacs
 
+    def best(self, other: Peaks) -> Peaks:
+        """The better of two measurements, number by number."""
+        numbers = (max(a, b) for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True))
+        return Peaks(self.threads, *list(numbers)[1:])
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

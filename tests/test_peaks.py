@@ -66,4 +66,7 @@ def test_the_fastest_call_counts() -> None:
     calls: list[int] = []
     assert peaks._fastest(lambda: calls.append(1), 0.0) >= 0
     assert len(calls) == 4, "one to warm up, three at least"
-    assert Peaks(1, 1, 2, 3, 4).gmacs(True) == 2
+
+
+def test_the_better_of_two_measurements_number_by_number() -> None:
+    assert Peaks(2, 1, 20, 3, 40).best(Peaks(2, 10, 2, 30, 4)) == Peaks(2, 10, 20, 30, 40)

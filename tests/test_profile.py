@@ -196,6 +196,7 @@ def test_the_sum_is_held_against_a_plain_run() -> None:
     assert report_of(one).notes == ()
     busy = measured(one.pieces, timing=Timing(10, "cpu", 100.0, 130.0, 190.0, 20.0))
     assert "1.9 times its CPU time" in report_of(busy).notes[0]
+    assert "+10 %, for kernels wait for the processor too. A" in report_of(busy).balance
 
 
 def test_a_row_of_nothing_divides_by_nothing() -> None:
