@@ -10,16 +10,17 @@ Test: tests/test_profile.py.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from edgecnn.benchmark import refuse_source
+from edgecnn.benchmark import distinct, refuse_source
 from edgecnn.fresh_process import Job, probe
 from edgecnn.inspection import Sizes
 from edgecnn.layer_table import layer_name
@@ -34,12 +35,12 @@ from exporters.executed import QUANTIZERS, Executed, executed, named
 from exporters.graph import MODULE_KEY, get_meta, label
 from exporters.peaks import Peaks, measure_peaks
 from runtimes import plugins
-from runtimes.base import BadInput, Track, silent
-from runtimes.census import Pass, tracing
+from runtimes.base import BadInput, Tensors, Track, silent
+from runtimes.census import Tracer, tracing
 from runtimes.files import check_output, write_atomic
-from runtimes.latency import Race, race
+from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
-from runtimes.session import open_session, random_feeds
+from runtimes.session import Session, open_session, random_feeds
 
 ITERATIONS, SECONDS = 50, 6.0
 """Without a number of iterations: as many pairs of runs as fit the time, at most so many."""
@@ -79,10 +80,12 @@ def profile(
         is_bundle(Path(name))
         probe(Job(name, "cpu", threads, batch, seed, texts))  # a model that crashes ONNX Runtime dies there
     peaks = measure_peaks(threads)
-    found = [measure(name, peaks, batch, iterations, seed, texts, track) for name in names]
+    found, raced = measure(names, peaks, batch, iterations, seed, texts, track)
     peaks = peaks.best(measure_peaks(threads))
     one, *others = (replace(measured, peaks=peaks) for measured, _ in found)
-    report = ProfileReport(describe(), one, spots(one, found[0][1].graph), others[0] if others else None, by, depth)
+    ratio = raced.ratio(one.model, others[0].model) if others else None
+    causes = spots(one, found[0][1].graph)
+    report = ProfileReport(describe(), one, causes, others[0] if others else None, ratio, by, depth)
     if plot_path is not None:
         from edgecnn.plots.roofline import roofline
 
@@ -101,28 +104,65 @@ def _check_outputs(
     return plot_path, None if csv is None else check_output(Path(csv), force)
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """A model that is opened twice, and what it is fed."""
+
+    name: str
+    numbers: Numbers
+    feeds: Tensors
+    plain: Session
+    tracer: Tracer
+
+
 def measure(
-    name: str, peaks: Peaks, batch: int, iterations: int | None, seed: int, texts: Sequence[str], track: Track = silent
-) -> tuple[Measured, Numbers]:
-    """Profile the model in file `name` beside the same model without profiler; its counts come with it."""
-    model, external = named(read_model(Path(name))[0]), external_of(Path(name))
-    with tracing(model, "cpu", peaks.threads, external=external, keep_graph=True) as tracer:
-        inputs = tracer.session.inputs
-        feeds = random_feeds(inputs, batch, seed, parse_shapes(texts, [info.name for info in inputs]))
-        plain = open_session(model, "cpu", peaks.threads, external=external, subject=name)
-        calls = {"plain": functools.partial(plain, feeds), "profiled": functools.partial(tracer, feeds)}
-        seconds = None if iterations else SECONDS
+    names: Sequence[str],
+    peaks: Peaks,
+    batch: int = 1,
+    iterations: int | None = None,
+    seed: int = 0,
+    texts: Sequence[str] = (),
+    track: Track = silent,
+) -> tuple[list[tuple[Measured, Numbers]], Race]:
+    """Profile the models in files `names`, each with its counts; all runs are interleaved, also those of the profiler.
+
+    In the race the plain runs have the models' names.
+    """
+    with contextlib.ExitStack() as stack:
+        subjects = [_open(stack, name, path, peaks.threads, batch, seed, texts)
+                    for name, path in zip(distinct(names), names, strict=True)]  # fmt: skip
+        calls: dict[str, Call] = {}
+        for subject in subjects:
+            calls[subject.name] = functools.partial(subject.plain, subject.feeds)
+            calls[_profiled(subject.name)] = functools.partial(subject.tracer, subject.feeds)
+        seconds = None if iterations else SECONDS * len(names)
         result = race(calls, iterations or ITERATIONS, WARMUP, seed, seconds, track, threads=peaks.threads)
-        runs = tracer.end()[-result.rounds :]
-        ran = onnx.ModelProto.FromString(tracer.graph())
-    numbers = Numbers(model, {key: tuple(value.shape) for key, value in feeds.items()})
-    return Measured(name, pieces(executed(runs, ran, numbers.graph), numbers), _timing(result, runs), peaks), numbers
+        return [(_measured(subject, result, peaks), subject.numbers) for subject in subjects], result
 
 
-def _timing(result: Race, runs: Sequence[Pass]) -> Timing:
-    plain, profiled = (statistics.median(result.times_ms(name)) * 1e3 for name in ("plain", "profiled"))
+def _open(
+    stack: contextlib.ExitStack, name: str, path: str, threads: int, batch: int, seed: int, texts: Sequence[str]
+) -> _Subject:
+    model, external = named(read_model(Path(path))[0]), external_of(Path(path))
+    tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True))
+    plain = open_session(model, "cpu", threads, external=external, subject=path)
+    feeds = random_feeds(plain.inputs, batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
+    return _Subject(name, Numbers(model, {key: tuple(x.shape) for key, x in feeds.items()}), feeds, plain, tracer)
+
+
+def _profiled(name: str) -> str:
+    return f"{name} (profiled)"
+
+
+def _measured(subject: _Subject, result: Race, peaks: Peaks) -> Measured:
+    runs = subject.tracer.end()[-result.rounds :]
+    ran = onnx.ModelProto.FromString(subject.tracer.graph())
+    kernels = executed(runs, ran, subject.numbers.graph)
+    plain, profiled = (statistics.median(result.times_ms(n)) * 1e3 for n in (subject.name, _profiled(subject.name)))
     between = statistics.median(run.time_us - sum(node.time_us for node in run.nodes) for run in runs)
-    return Timing(result.rounds, result.clock, plain, profiled, result.reports["plain"].p50_ms * 1e3, between)
+    wall = result.reports[subject.name].p50_ms * 1e3
+    timing = Timing(result.rounds, result.clock, plain, profiled, wall, between)
+    return Measured(subject.name, pieces(kernels, subject.numbers), timing, peaks)
 
 
 def pieces(kernels: Sequence[Executed], numbers: Numbers) -> tuple[Piece, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 from edgecnn.profiled import By, Measured, Piece, Row
 from edgecnn.slow_spots import Spot
 from edgecnn.words import number, percent
+from runtimes.latency import Ratio
 from runtimes.machine import Machine
 
 HALF = 0.5
@@ -48,12 +49,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """`measured` with its `spots`; `against` is the other model, if there is one. `by` and `depth` make the rows."""
+    """`measured` with its `spots`; `against` is the other model, if there is one, and `ratio` what the race of the two
+    said. `by` and `depth` make the rows.
+    """
 
     machine: Machine
     measured: Measured
     spots: tuple[Spot, ...]
     against: Measured | None = None
+    ratio: Ratio | None = None
     by: By = "node"
     depth: int | None = None
 
@@ -111,12 +115,10 @@ class ProfileReport:
         return words + (f"; {percent(slow)} is int8 layers that miss the fast kernel" if slow else "")
 
     def _other(self) -> str:
-        if self.against is None:
+        if self.ratio is None:
             return ""
-        ratio = self.against.timing.plain_us / self.measured.timing.plain_us
         worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in self.pairs)
-        layers = f"{worse} layers slower" if worse != 1 else "1 layer slower"
-        return f"; {ratio:.2f}x the speed of {self.against.model}, {layers} than there"
+        return f"; {self.ratio}, {worse} {'layers are' if worse != 1 else 'layer is'} slower than there"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -125,6 +127,7 @@ class ProfileReport:
             **self.measured.to_dict(),
             "spots": [spot.to_dict() for spot in self.spots],
             "against": None if self.against is None else self.against.to_dict(),
+            "ratio": None if self.ratio is None else self.ratio.to_dict(),
             "layers": [pair.to_dict() for pair in self.pairs],
             "balance": self.balance,
             "verdict": self.verdict,

@@ -64,7 +64,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def pair(files: dict[str, str]) -> dict[str, Measured]:
-    return {kind: measure(files[kind], PEAKS, 1, 6, 0, ())[0] for kind in ("float", "int8")}
+    kinds = ("float", "int8")
+    found, _ = measure([files[kind] for kind in kinds], PEAKS, iterations=6)
+    return {kind: one for kind, (one, _) in zip(kinds, found, strict=True)}
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def known_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def report_of(one: Measured, against: Measured | None = None, **options: object) -> ProfileReport:
-    return ProfileReport(describe(), one, (), against, **options)  # type: ignore[arg-type]
+    return ProfileReport(describe(), one, (), against, None, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
@@ -111,7 +113,7 @@ def test_layers_are_called_as_in_a_textbook(pair: dict[str, Measured]) -> None:
 
 
 def test_the_int8_file_shows_its_island(pair: dict[str, Measured], files: dict[str, str]) -> None:
-    one, numbers = measure(files["int8"], PEAKS, 1, 6, 0, ())
+    (((one, numbers),), _) = measure([files["int8"]], PEAKS, iterations=6)
     assert [spot.where[0] for spot in spots(one, numbers.graph) if spot.kind == "island"] == ["Elu_e"]
 
 
@@ -148,7 +150,7 @@ def test_sizes_that_only_running_tells(tmp_path: Path) -> None:
         y = MatMul (f, w)
     }"""
     path = save(model(text, w=np.ones((1, 5), np.float32)), tmp_path / "open.onnx")
-    one, _ = measure(str(path), PEAKS, 1, 3, 0, ())
+    (((one, _),), _) = measure([str(path)], PEAKS, iterations=3)
     assert next(row for row in one.rows("node") if row.name == "MatMul_y").macs == 3 * 1 * 5
 
 
@@ -226,11 +228,13 @@ def test_the_call_measures_writes_and_tells(files: dict[str, str], known_peaks: 
     document = json.loads(json.dumps(report.to_dict()))
     assert document["by_node"]
     assert document["layers"]
+    assert (document["ratio"]["a"], document["ratio"]["b"]) == (files["int8"], files["float"])
+    assert str(report.ratio) in report.verdict
     assert document["nodes_us"] == pytest.approx(sum(row["time_us"] for row in document["by_op"]))
 
 
 def test_a_larger_batch_multiplies_the_work(files: dict[str, str]) -> None:
-    one, _ = measure(files["float"], PEAKS, 4, 3, 0, ())
+    (((one, _),), _) = measure([files["float"]], PEAKS, batch=4, iterations=3)
     assert sum(row.macs or 0 for row in one.rows("node")) == 4 * sum(MACS.values())
 
 

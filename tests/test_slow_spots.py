@@ -47,7 +47,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Measured, Graph]:
     feeds = {"x": draw(size=(1, 16, 16, 16)).astype(np.float32)}
     int8 = quantize_model(net, [feeds], QuantRecipe()).model
     path = save(int8, tmp_path_factory.mktemp("planted") / "int8.onnx")
-    one, numbers = measure(str(path), PEAKS, 1, 6, 0, ())
+    (((one, numbers),), _) = measure([str(path)], PEAKS, iterations=6)
     return one, numbers.graph
 
 

@@ -11,8 +11,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgecnn.plots._canvas import COLOURS, figure, render
 from edgecnn.profile_report import ProfileReport, ms
 from edgecnn.profiled import Measured, Row
@@ -24,6 +22,7 @@ LARGEST, SMALLEST = 1600.0, 12.0
 NAMED = 6
 LEAST_SHARE = 0.002
 """A layer with less of the time is left out: a crowd of them would stretch the axes."""
+PAPER = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 POINTS_HIGH = 300.0
 """About the height of the axes."""
 
@@ -67,7 +66,7 @@ def _limits(rows: list[Row]) -> tuple[float, float]:
 def _heights(rows: list[Row], measured: Measured) -> tuple[float, float]:
     rates = [row.gmacs for row in rows if row.gmacs]
     top = max(measured.peaks.fp32_gmacs, measured.peaks.int8_gmacs, *rates) * 1.9
-    return min([*rates, top / 100]) / 2, top
+    return min([*rates, top / 20]) / 2.5, top
 
 
 def _roofs(axes: Any, measured: Measured, low: float, high: float) -> None:
@@ -80,8 +79,8 @@ def _roofs(axes: Any, measured: Measured, low: float, high: float) -> None:
         axes.annotate(f"{name} peak\n{peak:.0f} GMAC/s", (high, peak), (4, 0), textcoords="offset points", ha="left",
                       va="center", color=COLOUR[kind], fontsize=8, annotation_clip=False)  # fmt: skip
     for name, rate, style in (("memory", peaks.memory_gb_s, "-"), ("cache", peaks.cache_gb_s, "--")):
-        x = np.geomspace(low, high, 200)
-        axes.plot(x, np.minimum(x * rate, top), color="0.45", linewidth=1.0, linestyle=style,
+        ends = (low, max(low, min(high, top / rate)))
+        axes.plot(ends, [end * rate for end in ends], color="0.45", linewidth=1.0, linestyle=style,
                   label=f"{name}: {rate:.0f} GB/s", zorder=1)  # fmt: skip
 
 
@@ -103,7 +102,7 @@ def _names(axes: Any, rows: list[Row]) -> None:
             if len(taken) < NAMED and all(abs(x - u) > 0.22 or abs(y + down - v) > 0.045 for u, v in taken):
                 taken.append((x, y + down))
                 axes.text(x, y + down, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center",
-                          fontsize=7, color="0.2", zorder=4)  # fmt: skip
+                          fontsize=7, color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
                 break
 
 
