@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from edgecnn.profile_report import ProfileReport, as_csv, pairs
 from edgecnn.profiled import Measured, Row, Timing
 from edgecnn.slow_spots import Spot, spots
 from exporters.graph import MODULE_KEY, set_meta
+from exporters.pack import pack
 from exporters.quantize import QuantRecipe, quantize_model
+from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from profiles import PEAKS, TIMING, measured, piece
 from runtimes.machine import describe
 from small_nets import model, save
+from test_pack import ABOUT, golden, heavy
 
 NET = """<ir_version: 9, opset_import: ["" : 18]>
 net (float[N,16,16,16] x) => (float[N,10] y) {
@@ -231,6 +235,30 @@ def test_the_call_measures_writes_and_tells(files: dict[str, str], known_peaks: 
     assert (document["ratio"]["a"], document["ratio"]["b"]) == (files["int8"], files["float"])
     assert str(report.ratio) in report.verdict
     assert document["nodes_us"] == pytest.approx(sum(row["time_us"] for row in document["by_op"]))
+
+
+def test_a_bundle_is_profiled_as_its_model(tmp_path: Path) -> None:
+    made = parse(CONV_RELU_CONV, **WEIGHTS)
+    pack(tmp_path / "m.edge", made, ABOUT, *golden(made), 0.0)
+    (((one, _),), _) = measure([str(tmp_path / "m.edge")], PEAKS, iterations=3)
+    weights = [math.prod(WEIGHTS[node.input[1]]) for node in made.graph.node if node.op_type == "Conv"]
+    assert sorted(row.macs for row in one.rows("node") if row.macs) == sorted(size * 8 * 8 for size in weights)
+
+
+def test_a_bundle_with_its_weights_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 kernels of 5x5x3 at 4x4 positions."""
+    heavy(tmp_path / "m.edge", monkeypatch)
+    (((one, _),), _) = measure([str(tmp_path / "m.edge")], PEAKS, iterations=3)
+    (row,) = [row for row in one.rows("node") if row.macs]
+    assert row.macs == 256 * 5 * 5 * 3 * 4 * 4
+    assert row.moved_bytes > 4 * 256 * 5 * 5 * 3
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(net(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    (((one, _),), _) = measure([str(path)], PEAKS, iterations=3)
+    assert sum(row.macs or 0 for row in one.rows("node")) == sum(MACS.values())
 
 
 def test_a_larger_batch_multiplies_the_work(files: dict[str, str]) -> None:
