@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgecnn.inspect import inspect as inspect
     from edgecnn.predict import run as run
     from edgecnn.predict import verify as verify
+    from edgecnn.profile import profile as profile
     from edgecnn.quantizing import quantize as quantize
     from edgecnn.road import build as build
     from edgecnn.road import export as export
@@ -43,6 +44,7 @@ HOMES = {
     "fold": "edgecnn.single:fold",
     "inspect": "edgecnn.inspect:inspect",
     "models": "edgecnn.zoo:list_models",
+    "profile": "edgecnn.profile:profile",
     "quantize": "edgecnn.quantizing:quantize",
     "run": "edgecnn.predict:run",
     "simplify": "edgecnn.single:simplify",
@@ -55,7 +57,7 @@ ERRORS = {
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "demo", "doctor", "evaluate", "export", "fold",
-    "inspect", "models", "quantize", "run", "simplify", "train", "verify",
+    "inspect", "models", "profile", "quantize", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 
 

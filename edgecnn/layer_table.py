@@ -99,7 +99,7 @@ def layer_table(image: Sizes | None, parts: Iterable[Part]) -> Table:
     rows = [_row("input", "", image, "", 0, 0)]
     for part in parts:
         formula, weights = _weights(part, rows[-1].output)
-        rows.append(_row(_name(part), part.module, part.output, formula, weights, part.macs))
+        rows.append(_row(layer_name(part), part.module, part.output, formula, weights, part.macs))
     return Table(tuple(rows))
 
 
@@ -108,7 +108,8 @@ def _row(layer: str, module: str, output: Sizes | None, formula: str, weights: i
     return Row(layer, module, output, elements, None if elements is None else BYTES * elements, formula, weights, macs)
 
 
-def _name(part: Part) -> str:
+def layer_name(part: Part) -> str:
+    """The kind of a layer as textbooks write it: `conv3-64`, `dw3-64`, `pool2`."""
     window = f"{part.kernel[0]}" if len(set(part.kernel)) == 1 else "x".join(map(str, part.kernel))
     if part.kind not in ("conv", "upconv"):
         return f"{part.kind}{window}"

@@ -20,12 +20,13 @@ STILL = ("DequantizeLinear", "Transpose", "Identity", "Cast", "Reshape")
 def parts(numbers: Numbers) -> Iterator[Part]:
     """Layers with weights, and pooling, in the order of the file."""
     for node in numbers.graph.proto.node:
-        part = _part(numbers, node)
+        part = part_of(numbers, node)
         if part is not None:
             yield part
 
 
-def _part(numbers: Numbers, node: onnx.NodeProto) -> Part | None:
+def part_of(numbers: Numbers, node: onnx.NodeProto) -> Part | None:
+    """The line of the table for `node`; None for what has none there."""
     path = get_meta(node).get(MODULE_KEY, "") or node.name
     sizes = [numbers.sizes(name) for name in node.input]
     output = numbers.sizes(node.output[0]) if node.output else None

@@ -33,6 +33,16 @@ def number(value: object) -> str:
     return str(value)
 
 
+def percent(share: float, sign: bool = False) -> str:
+    """A share in a sentence.
+
+    >>> percent(0.413), percent(0.0312), percent(-0.02, sign=True)
+    ('41 %', '3.1 %', '-2.0 %')
+    """
+    digits = 0 if abs(share) >= 0.0995 else 1
+    return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
+
+
 def size(count: float) -> str:
     """Bytes for people, decimal units.
 

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
-from exporters.graph import Graph
+from exporters.graph import Graph, label, nodes_within
 from runtimes.base import Tensors
-from runtimes.census import NodeRun, profile
+from runtimes.census import NodeRun, profiles
 
 _TOKEN = re.compile(r"_token_\d+$")
+PUT_IN = ("ReorderInput", "ReorderOutput", "Transpose")
+"""What ONNX Runtime puts in of its own; a node of the file with such an operator keeps its name."""
+FUSED = {"Gemm": ("MatMul",), "MatMul": ("Gemm",), "QuickGelu": ("Sigmoid",), "Gelu": ("Erf",)}
+"""Kernels that stand for a node of another operator."""
 FUSED_DEPTH = 4
 """A kernel ends at most this many nodes behind the Conv that it is: Conv, Add, Clip and a pair."""
 
@@ -42,7 +46,7 @@ def layer_times(
 ) -> LayerTimes:
     """Times of `model` on one thread, told by the nodes of `source` (default: itself), the fastest of `runs` runs."""
     graph = Graph(source if source is not None else model)
-    measured = [attribute(profile(model, feeds), graph) for _ in range(runs)]
+    measured = [attribute(nodes, graph) for nodes in profiles(model, feeds, runs=runs)]
     names = {name for times in measured for name in times.by_node}
     fastest = {name: min(times.by_node.get(name, float("inf")) for times in measured) for name in names}
     return LayerTimes(fastest, min(times.between_us for times in measured))
@@ -50,7 +54,7 @@ def layer_times(
 
 def attribute(runs: Iterable[NodeRun], graph: Graph) -> LayerTimes:
     """Sum the executed kernels by the node of `graph` that each of them stands for."""
-    named = {node.name: node for node in graph.proto.node if node.name}
+    named = named_in(graph.proto.node)
     times: dict[str, float] = collections.defaultdict(float)
     between = 0.0
     for run in runs:
@@ -58,29 +62,50 @@ def attribute(runs: Iterable[NodeRun], graph: Graph) -> LayerTimes:
         if node is None:
             between += run.time_us
         else:
-            times[node.name or node.output[0]] += run.time_us
+            times[label(node)] += run.time_us
     return LayerTimes(dict(times), between)
 
 
+def named_in(nodes: Iterable[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
+    """Nodes by name, those in bodies too."""
+    return {node.name: node for node in nodes_within(nodes) if node.name}
+
+
 def origin(
-    run: NodeRun, graph: Graph, named: Mapping[str, onnx.NodeProto], taken: Iterable[str] = ()
+    run: NodeRun,
+    graph: Graph,
+    named: Mapping[str, onnx.NodeProto],
+    taken: Iterable[str] = (),
+    makes: Iterable[str] = (),
 ) -> onnx.NodeProto | None:
-    """The node of `graph` that the kernel `run` executes; None for what ONNX Runtime or we put between the nodes."""
+    """The node of `graph` that the kernel `run` executes; None for what ONNX Runtime or we put between the nodes.
+
+    `makes` are the tensors that it writes, where the graph that ran is known: a fused kernel with a name of its own
+    (MatMul and Add as Gemm) still ends in the tensor of the last node that is in it.
+    """
+    if run.node in named:
+        return named[run.node]
+    if run.op in PUT_IN:
+        return None
     name = _TOKEN.sub("", run.node)
     if name in named:
         return named[name]
+    op = run.op.removeprefix("Fused")
     last = graph.producer.get(name.removesuffix("_nchwc"))
-    return None if last is None else _same_operator(last, run.op.removeprefix("Fused"), graph, set(taken))
+    if last is not None:
+        return _same_operator(last, (op,), graph, set(taken))
+    last = next((graph.producer[tensor] for tensor in makes if tensor in graph.producer), None)
+    return None if last is None else _same_operator(last, (op, *FUSED.get(op, ())), graph, set(taken)) or last
 
 
 def _same_operator(
-    node: onnx.NodeProto, op: str, graph: Graph, taken: set[str], depth: int = FUSED_DEPTH
+    node: onnx.NodeProto, ops: Sequence[str], graph: Graph, taken: set[str], depth: int = FUSED_DEPTH
 ) -> onnx.NodeProto | None:
-    """Backwards from `node`, the first node with operator `op` that no other kernel stands for."""
-    if node.op_type == op and (node.name or node.output[0]) not in taken:
+    """Backwards from `node`, the first node with one of the operators `ops` that no other kernel stands for."""
+    if node.op_type in ops and label(node) not in taken:
         return node
     if depth == 0:
         return None
     before = (graph.producer[name] for name in node.input if name in graph.producer)
-    found = (_same_operator(b, op, graph, taken, depth - 1) for b in before)
+    found = (_same_operator(b, ops, graph, taken, depth - 1) for b in before)
     return next((b for b in found if b is not None), None)

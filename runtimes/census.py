@@ -1,35 +1,80 @@
-"""Which kernels really ran, on which provider, for how long: ONNX Runtime's own profile of one run, counted.
+"""Which kernels really ran, on which provider, for how long: ONNX Runtime's own profile of its runs, read and counted.
 
-    model, feeds --profiled run--> JSON events --"Node", *_kernel_time--> NodeRun... --by (op, provider)--> Kernel...
+    model, feeds --profiled runs--> JSON events --"Node", *_kernel_time--> NodeRun... --by (op, provider)--> Kernel...
 
 The graph that runs is not the graph in the file: ONNX Runtime fuses, removes and inserts nodes when it loads. An int8
-claim is proven by QLinearConv in this list. Source: ONNX Runtime, core/common/profiler.h. Test: tests/test_census.py.
+claim is proven by QLinearConv in this list. The time of If, Loop and Scan is theirs alone: what ran in their bodies is
+in the list itself. Source: ONNX Runtime, core/common/profiler.h, core/framework/sequential_executor.cc.
+Test: tests/test_census.py.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtimes.base import Tensors
-from runtimes.session import Model, open_session
+from runtimes.base import Array, Tensors
+from runtimes.session import Model, Session, open_session
 
 _SUFFIX = "_kernel_time"
+_GRAPH = "graph.onnx"
+_SIZES = (("activation", "output"), ("parameter",))
+_WITH_BODIES = ("If", "Loop", "Scan")
+
+Typed = tuple[str, tuple[int, ...]]
+"""A tensor as it was: its type in ONNX Runtime's word (`float`, `uint8`) and its sizes."""
 
 
 @dataclass(frozen=True)
 class NodeRun:
-    """One executed node, in the order they ran. `time_us` includes ONNX Runtime's call of the kernel, nothing else."""
+    """One executed node, in the order they ran. `time_us` includes ONNX Runtime's call of the kernel, nothing else.
+
+    `inputs` has no weights that were packed at load; `moved_bytes` are the activations read and written, and
+    `weight_bytes` the constants that the profile knows of: packed ones are not among them.
+    """
 
     node: str
     op: str
     provider: str
     time_us: float
+    inputs: tuple[Typed, ...] = ()
+    outputs: tuple[Typed, ...] = ()
+    moved_bytes: int = 0
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the whole model: its nodes, and the time from its begin to its end, the profiler's own included."""
+
+    time_us: float
+    nodes: tuple[NodeRun, ...]
+
+
+class Tracer:
+    """A session that notes every kernel it runs; calling it runs it. Made by `tracing`."""
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session = session
+        self._folder = folder
+
+    def __call__(self, feeds: Tensors) -> dict[str, Array]:
+        return self.session(feeds)
+
+    def end(self) -> tuple[Pass, ...]:
+        """Every run so far, in order; no run is noted after this."""
+        written = Path(self.session.raw.end_profiling())
+        return passes(json.loads(written.read_text(encoding="utf-8")))
+
+    def graph(self) -> bytes:
+        """The graph that runs, as an ONNX model with ONNX Runtime's own operators; `tracing` was told to keep it."""
+        return (self._folder / _GRAPH).read_bytes()
 
 
 @dataclass(frozen=True)
@@ -63,15 +108,45 @@ def profile(
     external: Mapping[str, bytes] | None = None,
 ) -> tuple[NodeRun, ...]:
     """Every node of the second run (the first one also allocates)."""
-    with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as folder:
-        prefix = str(Path(folder) / "run")
-        session = open_session(model, provider, threads, profile_prefix=prefix, external=external)
+    return profiles(model, feeds, provider, threads, external=external)[-1]
+
+
+def profiles(
+    model: Model,
+    feeds: Tensors,
+    provider: str = "cpu",
+    threads: int = 1,
+    *,
+    runs: int = 1,
+    external: Mapping[str, bytes] | None = None,
+) -> tuple[tuple[NodeRun, ...], ...]:
+    """Every node of each of `runs` runs, after one more that also allocates."""
+    with tracing(model, provider, threads, external=external) as tracer:
+        for _ in range(runs + 1):
+            tracer(feeds)
+        return tuple(each.nodes for each in tracer.end()[1:])
+
+
+@contextlib.contextmanager
+def tracing(
+    model: Model,
+    provider: str = "cpu",
+    threads: int = 1,
+    *,
+    external: Mapping[str, bytes] | None = None,
+    keep_graph: bool = False,
+) -> Iterator[Tracer]:
+    """A profiled session of `model`, with the graph that it runs if `keep_graph`; leaves no file behind."""
+    with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as name:
+        folder = Path(name)
+        graph = str(folder / _GRAPH) if keep_graph else None
+        session = open_session(
+            model, provider, threads, profile_prefix=str(folder / "run"), graph_path=graph, external=external
+        )
         try:
-            session(feeds)
-            session(feeds)
+            yield Tracer(session, folder)
         finally:
-            written = Path(session.raw.end_profiling())
-        return node_runs(json.loads(written.read_text(encoding="utf-8")))
+            session.raw.end_profiling()
 
 
 def kernels(runs: Iterable[NodeRun]) -> tuple[Kernel, ...]:
@@ -93,13 +168,47 @@ def kernels_dict(found: Iterable[Kernel]) -> dict[str, int]:
 
 def node_runs(events: list[dict[str, Any]]) -> tuple[NodeRun, ...]:
     """The kernels between begin and end of the last `model_run` in a list of trace events."""
-    last = [event for event in events if event.get("name") == "model_run"][-1]
-    begin, end = last["ts"], last["ts"] + last["dur"]
-    inside = (e for e in events if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX) and begin <= e["ts"] <= end)
-    return tuple(
-        NodeRun(e["name"].removesuffix(_SUFFIX), e["args"]["op_name"], _ours(e["args"]["provider"]), float(e["dur"]))
-        for e in sorted(inside, key=lambda event: event["ts"])
-    )
+    return passes(events)[-1].nodes
+
+
+def passes(events: list[dict[str, Any]]) -> tuple[Pass, ...]:
+    """Each `model_run` in a list of trace events, with the kernels between its begin and its end."""
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX)]
+    kernels.sort(key=lambda e: (e["ts"], -e["dur"]))
+    found = []
+    for run in (event for event in events if event.get("name") == "model_run"):
+        inside = [e for e in kernels if run["ts"] <= e["ts"] <= run["ts"] + run["dur"]]
+        found.append(Pass(float(run["dur"]), _own(inside)))
+    return tuple(found)
+
+
+def _own(events: list[dict[str, Any]]) -> tuple[NodeRun, ...]:
+    """The events (by begin) as nodes, the time of each without that of the nodes that ran inside it, in its bodies."""
+    runs = [_node_run(event) for event in events]
+    around: list[int] = []
+    for i, event in enumerate(events):
+        while around and not (
+            event["ts"] < events[around[-1]]["ts"] + events[around[-1]]["dur"]
+            and events[around[-1]]["args"]["op_name"] in _WITH_BODIES
+        ):
+            around.pop()
+        if around:
+            outer = runs[around[-1]]
+            runs[around[-1]] = replace(outer, time_us=max(0.0, outer.time_us - event["dur"]))
+        around.append(i)
+    return tuple(runs)
+
+
+def _node_run(event: dict[str, Any]) -> NodeRun:
+    args = event["args"]
+    inputs, outputs = (_typed(args.get(f"{which}_type_shape", ())) for which in ("input", "output"))
+    moved, weights = (sum(int(args.get(f"{kind}_size", 0)) for kind in kinds) for kinds in _SIZES)
+    name = event["name"].removesuffix(_SUFFIX)
+    return NodeRun(name, args["op_name"], _ours(args["provider"]), float(event["dur"]), inputs, outputs, moved, weights)
+
+
+def _typed(entries: Iterable[Mapping[str, list[int]]]) -> tuple[Typed, ...]:
+    return tuple((kind, tuple(sizes)) for entry in entries for kind, sizes in entry.items())
 
 
 def _ours(ort_name: str) -> str:

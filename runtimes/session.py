@@ -74,6 +74,7 @@ def open_session(
     *,
     optimize: bool = True,
     profile_prefix: str | None = None,
+    graph_path: str | None = None,
     external: Mapping[str, bytes] | None = None,
     subject: str | None = None,
 ) -> Session:
@@ -81,8 +82,8 @@ def open_session(
 
     `external` holds the contents of external-data files by the names the model uses; a model that comes as bytes can
     read no other file. `subject` names the model in messages (None: its path, or "model"). `optimize` False runs the
-    graph as it is in the file. Raises `BadInput` for what ONNX Runtime cannot load and `Unavailable` for a provider
-    that cannot run here.
+    graph as it is in the file; `graph_path` gets the graph that runs. Raises `BadInput` for what ONNX Runtime cannot
+    load and `Unavailable` for a provider that cannot run here.
     """
     plugin = plugins.load(runtimes.providers, provider, "provider")
     threads = machine.default_threads() if threads is None else threads
@@ -92,6 +93,8 @@ def open_session(
     subject = subject or (os.fspath(model) if isinstance(model, (str, os.PathLike)) else "model")
     plugin.require()
     options = _options(threads, optimize, profile_prefix, folder)
+    if graph_path is not None:
+        options.optimized_model_filepath = graph_path
     plugin.configure(options)
     external = external or {}
     if external:

@@ -124,6 +124,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["models", "--json"], {"numpy"}),
         (["inspect", "MODEL"], {"numpy", "rich", "onnx"}),
         (["bench", "MODEL", "--iterations", "6", "--json"], {"numpy", "onnxruntime"}),
+        (["profile", "MODEL", "--iterations", "2", "--json"], {"numpy", "onnx", "onnxruntime"}),
         (["check", "MODEL", "MODEL"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["fold", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["simplify", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),

@@ -105,6 +105,39 @@ def test_only_the_last_run_and_only_kernels_are_read() -> None:
     assert module.node_runs(events) == (NodeRun("c", "Conv", "cuda", 4.0), NodeRun("d", "Relu", "cuda", 2.0))
 
 
+def test_every_run_is_read_and_what_ran_in_a_body_is_taken_from_its_node() -> None:
+    def event(name: str, ts: int, dur: int, op: str) -> dict:
+        args = {"op_name": op, "provider": "CPUExecutionProvider", "activation_size": "8", "output_size": "4"}
+        args |= {"parameter_size": "2", "output_type_shape": [{"uint8": [1, 4]}]}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "args": args}
+
+    events = [
+        {"cat": "Session", "name": "model_run", "ts": 0, "dur": 50},
+        event("a", 1, 5, "Conv"),
+        {"cat": "Session", "name": "model_run", "ts": 100, "dur": 60},
+        event("inner", 112, 10, "Sin"),
+        event("deep", 123, 4, "Cos"),
+        event("nested", 122, 6, "If"),
+        event("loop", 110, 30, "Loop"),
+        event("b", 140, 7, "Relu"),
+    ]
+    first, second = module.passes(events)
+    assert (first.time_us, [run.time_us for run in first.nodes]) == (50, [5])
+    times = {run.node: run.time_us for run in second.nodes}
+    assert times == {"loop": 30 - 10 - 6, "inner": 10, "nested": 6 - 4, "deep": 4, "b": 7}
+    assert (first.nodes[0].moved_bytes, first.nodes[0].weight_bytes) == (12, 2)
+    assert first.nodes[0].outputs == (("uint8", (1, 4)),)
+
+
+def test_as_many_runs_as_asked_for_and_the_graph_that_ran() -> None:
+    assert [len(nodes) for nodes in module.profiles(model(FLOAT, np.float32), FEEDS, runs=3)].count(0) == 0
+    assert len(module.profiles(model(FLOAT, np.float32), FEEDS, runs=3)) == 3
+    with module.tracing(model(QDQ, np.int8), keep_graph=True) as tracer:
+        tracer(FEEDS)
+        ran = onnx.ModelProto.FromString(tracer.graph())
+    assert "QLinearConv" in {node.op_type for node in ran.graph.node}
+
+
 @pytest.mark.parametrize("spoil", [False, True])
 def test_no_profile_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: bool) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

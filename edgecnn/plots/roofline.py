@@ -1,0 +1,121 @@
+"""The roofline: each layer at its MACs a byte and its MACs a second, under what this machine can do at best.
+
+    y <= min(peak, intensity x bandwidth)        the area of a point is its share of the time
+
+Source: Williams, Waterman & Patterson 2009, "Roofline". Test: tests/test_roofline.py.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from edgecnn.plots._canvas import COLOURS, figure, render
+from edgecnn.profile_report import ProfileReport, ms
+from edgecnn.profiled import Measured, Row
+from edgecnn.words import percent
+
+COLOUR = {"int8": COLOURS[1], "float": COLOURS[0]}
+LARGEST, SMALLEST = 1600.0, 12.0
+"""Points squared: of a layer with all the time, and the least that can be seen."""
+NAMED = 6
+LEAST_SHARE = 0.002
+"""A layer with less of the time is left out: a crowd of them would stretch the axes."""
+PAPER = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+POINTS_HIGH = 300.0
+"""About the height of the axes."""
+
+
+def roofline(report: ProfileReport, suffix: str) -> bytes:
+    """The picture of the report's nodes as the bytes of a file that ends with `suffix`."""
+    measured = report.measured
+    layers = [row for row in measured.rows("node") if row.macs]
+    rows = [row for row in layers if row.time_us >= LEAST_SHARE * measured.nodes_us]
+    made, axes = figure(8.0, 5.2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = _limits(rows)
+    axes.set_xlim(low, high)
+    _roofs(axes, measured, low, high)
+    for kind in ("float", "int8"):
+        _points(axes, [row for row in rows if ("int8" in row.kinds) == (kind == "int8")], kind, measured.nodes_us)
+    axes.set_ylim(*_heights(rows, measured))
+    _names(axes, rows)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set_xlabel("MACs per byte moved")
+    axes.set_ylabel("GMAC/s")
+    share = sum(row.time_us for row in rows) / measured.nodes_us if measured.nodes_us else 0.0
+    threads = f"{measured.peaks.threads} thread{'s' if measured.peaks.threads > 1 else ''}"
+    name = _tail(Path(measured.model).name)
+    axes.set_title(
+        f"{name}: {len(rows)} of {len(layers)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
+        f"{threads}", loc="left", fontsize=10,
+    )  # fmt: skip
+    if rows:
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
+    return render(made, suffix)
+
+
+def _limits(rows: list[Row]) -> tuple[float, float]:
+    found = [row.intensity for row in rows if row.intensity]
+    return (min(found, default=1.0) / 2.5, max(found, default=100.0) * 2.5)
+
+
+def _heights(rows: list[Row], measured: Measured) -> tuple[float, float]:
+    rates = [row.gmacs for row in rows if row.gmacs]
+    top = max(measured.peaks.fp32_gmacs, measured.peaks.int8_gmacs, *rates) * 1.9
+    return min([*rates, top / 20]) / 2.5, top
+
+
+def _roofs(axes: Any, measured: Measured, low: float, high: float) -> None:
+    """Horizontal at the peaks, slanted at the bandwidths up to the higher peak."""
+    peaks = measured.peaks
+    top = max(peaks.fp32_gmacs, peaks.int8_gmacs)
+    for kind, peak in (("float", peaks.fp32_gmacs), ("int8", peaks.int8_gmacs)):
+        axes.axhline(peak, color=COLOUR[kind], linewidth=1.2)
+        name = "fp32" if kind == "float" else "int8"
+        axes.annotate(f"{name} peak\n{peak:.0f} GMAC/s", (high, peak), (4, 0), textcoords="offset points", ha="left",
+                      va="center", color=COLOUR[kind], fontsize=8, annotation_clip=False)  # fmt: skip
+    for name, rate, style in (("memory", peaks.memory_gb_s, "-"), ("cache", peaks.cache_gb_s, "--")):
+        ends = (low, max(low, min(high, top / rate)))
+        axes.plot(ends, [end * rate for end in ends], color="0.45", linewidth=1.0, linestyle=style,
+                  label=f"{name}: {rate:.0f} GB/s", zorder=1)  # fmt: skip
+
+
+def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
+    if not rows:
+        return
+    areas = [_area(row, total) for row in rows]
+    axes.scatter([row.intensity for row in rows], [row.gmacs for row in rows], areas, color=COLOUR[kind], alpha=0.65,
+                 edgecolor="white", linewidth=0.6, label=f"{len(rows)} layers in {kind}", zorder=3)  # fmt: skip
+
+
+def _names(axes: Any, rows: list[Row]) -> None:
+    """The dearest layers by name, as far as there is room: below their point, else above it."""
+    taken: list[tuple[float, float]] = []
+    for row in rows:
+        radius = math.sqrt(_area(row, sum(r.time_us for r in rows))) / 2
+        x, y = _place(axes, row)
+        for down in (-radius / POINTS_HIGH - 0.03, radius / POINTS_HIGH + 0.03):
+            if len(taken) < NAMED and all(abs(x - u) > 0.22 or abs(y + down - v) > 0.045 for u, v in taken):
+                taken.append((x, y + down))
+                axes.text(x, y + down, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center",
+                          fontsize=7, color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
+                break
+
+
+def _place(axes: Any, row: Row) -> tuple[float, float]:
+    """Where the point of `row` lies, as shares of the axes' width and height."""
+    ends = ((*axes.get_xlim(), row.intensity), (*axes.get_ylim(), row.gmacs))
+    x, y = (math.log(value / low) / math.log(high / low) for low, high, value in ends)
+    return x, y
+
+
+def _area(row: Row, total: float) -> float:
+    return max(SMALLEST, LARGEST * row.time_us / total) if total else SMALLEST
+
+
+def _tail(name: str, most: int = 40) -> str:
+    return name if len(name) <= most else f"...{name[3 - most :]}"
