@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import edgecnn
+from edgecnn.choose import Decision
 from edgecnn.contest import Contest
 from edgecnn.stages import Reference
 from exporters.artifact import Identity, Stage
@@ -64,16 +65,21 @@ def about(
         "stages": [stage.to_dict() for stage in stages],
         "candidates": [candidate.to_dict() for candidate in decision.candidates],
         "recipe": result.quantized.recipe.to_dict(),
+        "target": result.aimed.to_dict(),
         "search": result.to_dict(),
         "accuracy": decision.accuracy,
-        "race": {
-            "clock": decision.race.clock,
-            "rounds": decision.race.rounds,
-            "threads": decision.threads,
-            "times_ms": {name: list(decision.race.times_ms(name)) for name in decision.race.names},
-        },
+        "race": raced(decision),
         "machine": machine.describe().to_dict(),
     }
+
+
+def raced(decision: Decision) -> dict[str, Any] | None:
+    """Every time of the last race; None where the bundle is for another CPU."""
+    race = decision.race
+    if race is None:
+        return None
+    times = {name: list(race.times_ms(name)) for name in race.names}
+    return {"clock": race.clock, "rounds": race.rounds, "threads": decision.threads, "times_ms": times}
 
 
 def tensor(info: TensorInfo) -> dict[str, Any]:

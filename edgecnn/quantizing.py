@@ -26,6 +26,7 @@ from edgecnn.runners import probe_shapes
 from edgecnn.tasks import detection
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
+from exporters.cpu_target import check_target, this_cpu
 from exporters.load import load_model, save_model
 from exporters.probe import probe
 from exporters.quantize import Quantized, QuantRecipe, check_patterns
@@ -49,6 +50,8 @@ def quantize(
     data: str | None = None,
     limit: int | None = None,
     input_shape: str | None = None,
+    target: str | None = None,
+    portable: bool = False,
     search_budget: float = SEARCH_SECONDS,
     threads: int = 1,
     seed: int = 0,
@@ -60,10 +63,14 @@ def quantize(
 
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
     labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
-    integer graph; with 0 two are compared. Raises `BadInput` for models and data that cannot be used.
+    integer graph; with 0 two are compared. `target` is a CPU of `exporters.cpu_target` (None: this one); nothing can be
+    raced for another one. `portable` also writes the graph without rewrites, `output` with the ending
+    `.portable.onnx`. Raises `BadInput` for models and data that cannot be used.
     """
     path = check_output(Path(output), force)
+    beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
+    target = checked_target(target)
     refuse_bundle(Path(model))
     original = load_model(Path(model))
     identity = artifact.read_identity(original)
@@ -71,15 +78,37 @@ def quantize(
     material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = QuantRecipe(
-        calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration)
+        calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration), target=target
     )
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model)
     trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed, task=task)
-    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, track)
+    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     done = (*artifact.read_stages(original), *ready, stage)
     save_model(shipped(float_model, result.quantized, result.decision, identity, done), path, force=force)
-    return QuantizeReport(path, result.decision, result.quantized, material.preprocess, material.judged_on, result)
+    if beside is not None and result.portable is not None:
+        save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    return QuantizeReport(
+        path, result.decision, result.quantized, material.preprocess, material.judged_on, result,
+        beside if result.portable is not None else None,
+    )  # fmt: skip
+
+
+def portable_path(output: Path) -> Path:
+    """Where the graph for other runtimes goes.
+
+    >>> portable_path(Path("net.onnx")).name
+    'net.portable.onnx'
+    """
+    return output.with_name(f"{output.stem}.portable.onnx")
+
+
+def checked_target(name: str | None) -> str:
+    """The CPU target called `name`, or this CPU; `BadInput` for one that does not exist, before any long work."""
+    if name is None:
+        return this_cpu()
+    check_target(name)
+    return name
 
 
 def check_calibrator(name: str) -> None:
@@ -89,11 +118,17 @@ def check_calibrator(name: str) -> None:
 
 
 def contest_stage(
-    float_model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial, seconds: float, track: Track
+    float_model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    material: Material,
+    trial: Trial,
+    seconds: float,
+    portable: bool,
+    track: Track,
 ) -> tuple[Contest, Stage]:
     """The contest and the stage that it adds to the road."""
     started = time.perf_counter()
-    result = compete(float_model, recipe, material, trial, seconds, track)
+    result = compete(float_model, recipe, material, trial, seconds, portable, track)
     words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started
     return result, artifact.describe("quantize", result.quantized.model, took, note=words)
@@ -119,9 +154,13 @@ def shipped(
 ) -> onnx.ModelProto:
     """The chosen graph, with its identity and the stages that lead to it."""
     if decision.chosen != choose.FLOAT:
-        model = artifact.write_stages(quantized.model, done)
-    else:
-        model = artifact.write_stages(float_model, done[:-1])
+        return labelled(quantized.model, identity, done)
+    return labelled(float_model, identity, done[:-1])
+
+
+def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:
+    """`model` with the stages that led to it, and what is known of its input and answers."""
+    model = artifact.write_stages(model, done)
     if identity is not None:
         artifact.write_identity(model, identity)
     return model

@@ -151,7 +151,7 @@ def test_rounding_the_rounded_weights_changes_nothing() -> None:
         weight, original = after.constant(node.input[1]), before.constant(node.input[1])
         assert weight is not None
         assert original is not None
-        grid = rounding.grid_of(before, node, grids, True)
+        grid = rounding.grid_of(before, node, grids, work.recipe)
         chosen = np.rint(weight / grid.scale.reshape(-1, *[1] * (weight.ndim - 1)))
         stored = [v for n in result.initializers if (v := result.constant(n)) is not None and v.dtype == np.int8]
         assert any(v.shape == chosen.shape and np.array_equal(v, chosen) for v in stored)

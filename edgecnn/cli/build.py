@@ -18,6 +18,7 @@ from edgecnn.cli._result import Result
 @options.source
 @options.output("the bundle (.edge)")
 @options.force
+@options.portable
 @options.weights
 @options.input_shape
 @options.num_classes
@@ -27,6 +28,7 @@ from edgecnn.cli._result import Result
 @options.data
 @options.limit
 @options.calibrator
+@options.target
 @options.max_drop
 @options.search_budget
 @options.allow_slower
@@ -36,6 +38,7 @@ def command(
     source: str,
     output: Path,
     force: bool,
+    portable: bool,
     weights: Path | None,
     input_shape: str | None,
     num_classes: int | None,
@@ -45,6 +48,7 @@ def command(
     data: str | None,
     limit: int | None,
     calibrator: str,
+    target: str | None,
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
@@ -58,6 +62,7 @@ def command(
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
-                       max_drop=max_drop, search_budget=search_budget, limit=limit, threads=threads,
+                       max_drop=max_drop, search_budget=search_budget, target=target, portable=portable,
+                          limit=limit, threads=threads,
                        allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
-    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)
+    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)
