@@ -94,9 +94,11 @@ def compete(
         name, model = kept.missed
         entries[name] = Entry(model, name)
     kind = MIXED if kept.work.recipe.exclude != recipe.exclude else INT8
-    entries[kind if kind not in entries else AGAIN] = Entry(quantized.model, kind)
+    name = kind if kind not in entries else AGAIN
+    entries[name] = Entry(quantized.model, kind)
     decision = decided(entries, keeper, track)
-    if plain is not None and any(c.name == PORTABLE and c.refused for c in decision.candidates):
+    judged_as = PORTABLE if PORTABLE in entries else name
+    if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
     return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, kept.aimed, plain)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.choose import Candidate, Decision
-from edgecnn.contest import Contest
+from edgecnn.contest import PORTABLE, Contest
 from edgecnn.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantize import Quantized, QuantRecipe
@@ -69,7 +69,10 @@ class QuantizeReport:
         images = f"calibrated on {self.recipe.images} images of {self.recipe.data}, judged on {self.judged_on}"
         seen = self.quantized.calibration
         calibration = [f"calibration: {seen.summary}"] if seen else []
-        portable = [f"for other runtimes: {self.portable}"] if self.portable else []
+        missed = [
+            f"no file for other runtimes: {c.refused}" for c in self.candidates if c.name == PORTABLE and c.refused
+        ]
+        portable = [f"for other runtimes: {self.portable}"] if self.portable else missed
         return (f"pixels: {in_words(self.preprocess)}", images, *calibration, self.contest.aimed.words, *portable)
 
     @property
