@@ -11,6 +11,7 @@ Used by `quantize` and `build`; imports no torch. Test: tests/test_contest.py.
 
 from __future__ import annotations
 
+import glob
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +24,11 @@ from edgecnn.judge import Trial
 from edgecnn.keeper import Aimed, Keeper, Kept
 from edgecnn.layer_choices import LayerChoice, explained, layer_choices
 from edgecnn.material import Material
+from exporters.accuracy._work import start
 from exporters.cpu_target import REWRITES_HELP
 from exporters.improve import Effect
-from exporters.quantize import Quantized, QuantRecipe, quantize_model
+from exporters.mixed import mixed
+from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import Design, Found, search
 from exporters.workshop import Workshop
 from runtimes.base import Track, silent
@@ -33,6 +36,8 @@ from runtimes.base import Track, silent
 PLAIN, AGAIN, PORTABLE = "plain int8", "mixed, more float", "portable"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
+GUARD_IMAGES = 4
+"""Ranges that differ by orders of magnitude do so on any image."""
 NOTHING = Found(Design(), (), True)
 
 
@@ -76,6 +81,7 @@ def compete(
     Where `recipe.target` is another CPU than this one nothing is raced: the rewrites that help there are taken.
     """
     recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))
+    recipe, apart = guarded(float_model, recipe, material, trial)
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
     shop = keeper.workshop(equalize=search_seconds > 0)
     entries = {FLOAT: Entry(float_model, FLOAT)}
@@ -89,7 +95,7 @@ def compete(
     plain = portable_of(kept, shop, found.design, keeper) if portable else None
     if not found.design.is_plain:
         entries |= compared(shop, plain, keeper)
-    quantized = explained(kept.work.quantized(), layers, kept.returned)
+    quantized = explained(kept.work.quantized(), layers, {**apart, **kept.returned})
     if kept.missed is not None:
         name, model = kept.missed
         entries[name] = Entry(model, name)
@@ -101,6 +107,16 @@ def compete(
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
     return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, kept.aimed, plain)
+
+
+def guarded(
+    model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial
+) -> tuple[QuantRecipe, dict[str, str]]:
+    """`recipe` without the nodes that would put ranges on one grid that must not share it; and these, with reasons."""
+    work = start(prepare(model), recipe, material.calibration_feeds[:GUARD_IMAGES], threads=trial.threads)
+    apart = mixed(work.model, work.plan(), work.calibration)
+    patterns = tuple(glob.escape(name) for name in apart)
+    return replace(recipe, exclude=(*recipe.exclude, *patterns)), apart
 
 
 def searched(shop: Workshop, keeper: Keeper, track: Track) -> tuple[Found, float]:
