@@ -52,15 +52,11 @@ def exact(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the integer graph `model` that computes on every CPU what VNNI computes: all int8 weights unsigned."""
     twin = copy_model(model)
     stored = {tensor.name: tensor for tensor in twin.graph.initializer}
-    read = [
-        name
-        for node in twin.graph.node
-        if node.op_type == "DequantizeLinear"
-        for name in (*node.input[:1], node.input[2])
-    ]
-    for name in {n for n in read if n in stored and stored[n].data_type == onnx.TensorProto.INT8}:
-        values = numpy_helper.to_array(stored[name]).astype(np.int16) + 128
-        stored[name].CopyFrom(numpy_helper.from_array(values.astype(np.uint8), name))
+    for node in (n for n in twin.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored):
+        pair = [stored[name] for name in (node.input[0], *node.input[2:]) if name in stored]
+        for tensor in (t for t in pair if len(pair) == 2 and t.data_type == onnx.TensorProto.INT8):
+            values = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.uint8), tensor.name))
     return twin
 
 
