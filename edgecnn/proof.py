@@ -13,33 +13,50 @@ import numpy as np
 import edgecnn
 from edgecnn.choose import Decision
 from edgecnn.contest import Contest
-from edgecnn.stages import Reference
+from edgecnn.samples import Samples
+from edgecnn.sources import Network
+from edgecnn.stages import INPUT_NAME, Reference
 from exporters.artifact import Identity, Stage
 from runtimes import machine, matching
-from runtimes.base import Array
+from runtimes.base import Array, Tensors
 from runtimes.feeds import TensorInfo
 from runtimes.parity import compare
+from runtimes.preprocess import Preprocess
 from runtimes.session import Session
 
 GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
 
 
-def golden(real: Reference, session: Session) -> tuple[list[Array], list[Array], float]:
+def golden(
+    real: Reference, session: Session, given: Sequence[Tensors] | None = None
+) -> tuple[list[Array], list[Array], float]:
     """(inputs, the module's outputs, largest |difference| of `session` to them) for a few of the real images.
 
-    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's.
+    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. `given`: what
+    the session gets for the feeds of `real`, where that is not the same.
     """
-    size = sum(value.nbytes for value in real.feeds[0].values())
-    feeds = real.feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
+    given = real.feeds if given is None else given
+    size = sum(value.nbytes for value in given[0].values())
+    feeds = given[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
     inputs = [np.concatenate([feed[info.name] for feed in feeds]) for info in session.inputs]
-    answers = [real(feed) for feed in feeds]
+    answers = [real(feed) for feed in real.feeds[: len(feeds)]]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
         apart = max(matching.farthest(answer, session(feed)) for answer, feed in zip(answers, feeds, strict=True))
         return inputs, [tables[info.name] for info in session.outputs], apart
     outputs = [np.concatenate([answer[info.name] for answer in answers]) for info in session.outputs]
-    return inputs, outputs, compare(real, session, feeds).max_abs
+    known = {id(feed): answer for feed, answer in zip(feeds, answers, strict=True)}
+    return inputs, outputs, compare(lambda feed: known[id(feed)], session, feeds).max_abs
+
+
+def in_pixels(
+    network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
+) -> tuple[Reference, list[Tensors]]:
+    """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
+    given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
+    floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
+    return Reference(network, floats, names), given
 
 
 def about(

@@ -27,11 +27,13 @@ from edgecnn.pixels import read_preprocess
 from edgecnn.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
+    check_input,
     checked_target,
     contest_stage,
     labelled,
     portable_path,
     shipped,
+    taking,
 )
 from edgecnn.samples import Samples
 from edgecnn.sources import Network, resolve
@@ -44,6 +46,7 @@ from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
+from runtimes.preprocess import FLOAT32
 from runtimes.session import open_session
 
 StrPath = str | os.PathLike[str]
@@ -100,6 +103,7 @@ def build(
     calibrator: str = "minmax",
     target: str | None = None,
     portable: bool = False,
+    input: str = FLOAT32,
     max_drop: float = 0.01,
     limit: int | None = None,
     search_budget: float = SEARCH_SECONDS,
@@ -124,6 +128,7 @@ def build(
     for spec in (data, calib):  # a folder that is not there is found now, not after the export
         network = named_by(network, load_data(spec, network.ready)) if spec is not None else network
     identity = identity_of(network)
+    check_input(input, network.preprocess)
     float_model, done, reference = stages.float_road(network, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration), target=target)
@@ -137,15 +142,21 @@ def build(
     )
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
     done = (*stages.held_to(done, reference), stage)
+    given = None
+    if input != FLOAT32:
+        identity = taking(identity, input)
+        assert identity.preprocess is not None
+        pixels = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed).judged
+        real, given = proof.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights)
-    pack(path, chosen, manifest, *proof.golden(real, session))
+    pack(path, chosen, manifest, *proof.golden(real, session, given))
     beside = beside if result.portable is not None else None
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
     seconds = time.perf_counter() - started
-    chosen_by = (path, decision, quantized, network.preprocess, material.judged_on, result, beside)
+    chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
 
 

@@ -19,6 +19,7 @@ from edgecnn.cli._result import Result
 @options.output("the bundle (.edge)")
 @options.force
 @options.portable
+@options.pixels
 @options.weights
 @options.input_shape
 @options.num_classes
@@ -39,6 +40,7 @@ def command(
     output: Path,
     force: bool,
     portable: bool,
+    input: str,
     weights: Path | None,
     input_shape: str | None,
     num_classes: int | None,
@@ -62,7 +64,7 @@ def command(
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
-                       max_drop=max_drop, search_budget=search_budget, target=target, portable=portable,
+                       max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           limit=limit, threads=threads,
                        allow_slower=allow_slower, force=force, track=options.track(), seed=seed)  # fmt: skip
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)

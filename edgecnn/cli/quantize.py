@@ -18,6 +18,7 @@ from edgecnn.cli._result import Result
 @options.output("the chosen model")
 @options.force
 @options.portable
+@options.pixels
 @options.calib
 @options.data
 @options.limit
@@ -36,6 +37,7 @@ def command(
     output: Path,
     force: bool,
     portable: bool,
+    input: str,
     calib: str,
     data: str | None,
     limit: int | None,
@@ -56,7 +58,7 @@ def command(
 
     check_output(output, force)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, search_budget=search_budget, target=target, portable=portable,
+                          max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, limit=limit,
                           input_shape=input_shape, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
