@@ -164,3 +164,19 @@ def test_a_target_that_does_not_exist_is_bad_usage(capsys: pytest.CaptureFixture
     code, _, err = quantize(capsys, tmp_path, "--target", "avx521")
     assert code == 2
     assert "did you mean avx512" in err
+
+
+@pytest.mark.parametrize(("insist", "code"), [(True, 1), (False, 0)])
+def test_insisting_on_int8_where_none_holds_the_budget_is_exit_1(
+    insist: bool, code: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float graph is written all the same, the best integer graph stands in the report."""
+    monkeypatch.setattr(choose, "judged", lambda raced, found, trial: choose.replace(
+        raced, drop=0.25, refused=f"{raced.name} loses 25 points"))  # fmt: skip
+    found, out, err = quantize(capsys, tmp_path, "--json", *(["--allow-slower"] if insist else []))
+    report = json.loads(out)
+    assert found == code
+    assert report["chosen"] == "float"
+    assert report["candidates"][-1]["refused"] == "int8 loses 25 points"
+    assert ("loses 25 points: kept float" in err) == insist
+    assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
