@@ -69,6 +69,20 @@ def test_the_prediction_is_the_instruction_itself() -> None:
     assert risk.saturated_db < risk.exact_db - 1
 
 
+def test_one_grid_for_all_channels_is_what_is_looked_at_then() -> None:
+    """A channel with weights a hundredth of the others' keeps one or two of its bits."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(8, 8, 3, 3)).astype(np.float32)
+    w[:4] /= 100
+    net, x = make(w[:4].repeat(2, axis=0)), np.abs(rng.normal(size=(2, 8, 6, 6))).astype(np.float32)
+    wide = make(w)
+    grid = activation_grid(0.0, float(x.max()))
+    shared, own = (predict(wide, {"c"}, {"x": grid}, {"x": grid.quantize(x)}, per)[0] for per in (False, True))
+    small = predict(net, {"c"}, {"x": grid}, {"x": grid.quantize(x)}, per_channel=False)[0]
+    assert shared.exact_db < own.exact_db
+    assert small.exact_db > 30, "alone, the small channels have all their bits"
+
+
 def test_gaussian_weights_on_dark_images_are_left_alone() -> None:
     rng = np.random.default_rng(0)
     x = np.abs(rng.normal(size=(2, 8, 6, 6))).astype(np.float32) ** 3

@@ -78,7 +78,13 @@ def test_elsewhere_the_forms_are_predicted(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("here", "target", "twin"),
-    [("avx2", "vnni", True), ("avx2", "avx512", False), ("vnni", "avx2", False), ("avx2", "avx2", False)],
+    [
+        ("avx2", "vnni", True),
+        ("avx2", "avx512", False),
+        ("vnni", "avx2", False),
+        ("avx2", "avx2", False),
+        ("avx2", "", False),
+    ],
 )
 def test_answers_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch, here: str, target: str, twin: bool) -> None:
     """On a saturating CPU a graph for one that is not is judged by its exact twin."""

@@ -63,6 +63,7 @@ def found_in(text: str, wide: float) -> dict[str, str]:
     ("text", "wide", "nodes"),
     [
         (END, 300.0, {"Concat_both"}),
+        (END, 4.0, {"Concat_both"}),
         (END, 0.1, set()),
         (INSIDE, 300.0, {"Concat_both", "MaxPool_moved", "Conv_y"}),
         (INSIDE, 0.5, set()),
