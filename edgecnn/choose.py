@@ -9,12 +9,13 @@ What a graph costs is measured in `judge`. An integer graph has to win; a draw i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
 from edgecnn.judge import Judge, Judgement, Trial
+from exporters.cpu_target import this_cpu
 from runtimes.base import Tensors, Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
@@ -35,15 +36,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One graph in the race. `snr_db` and `agreement` (share of equal answers) are against the float graph.
+    """One graph in the race; without times where it could not be raced.
 
-    `accuracy` is the task's metric. `drop` is what the budget is held against, `drop_high` the upper end of its 95 %
-    interval; `refused` says why the graph is out, empty when it may win.
+    `snr_db` and `agreement` (share of equal answers) are against the float graph. `accuracy` is the task's metric.
+    `drop` is what the budget is held against, `drop_high` the upper end of its 95 % interval; `refused` says why the
+    graph is out, empty when it may win.
     """
 
     name: str
     size_bytes: int
-    p50_ms: float
+    p50_ms: float | None
     speedup: Ratio | None = None
     snr_db: float | None = None
     agreement: float | None = None
@@ -61,19 +63,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome: `winner` is a candidate's name, `verdict` the sentence that says why."""
+    """The outcome: `winner` is a candidate's name, `verdict` the sentence that says why. No `race`: another CPU's."""
 
     winner: str
     verdict: str
     candidates: tuple[Candidate, ...]
-    race: Race
+    race: Race | None
     threads: int
     metric: str = "top-1"
+    insisted: bool = False
 
     @property
     def chosen(self) -> str:
         """float, int8 or mixed."""
         return next(c.kind for c in self.candidates if c.name == self.winner)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether int8 was insisted on and no integer graph holds the accuracy budget."""
+        return self.insisted and self.rival is not None and bool(self.rival.refused)
 
     @property
     def rival(self) -> Candidate | None:
@@ -108,9 +116,32 @@ def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) ->
         size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
         raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
         why = entries[name].only_speed
-        found.append(judged(raced, judge(sessions[name]), trial) if not why else _out(raced, why))
+        found.append(judged(raced, judge(sessions[name]), trial) if not why else replace(raced, refused=why))
     winner, verdict = choose(found, trial)
-    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric)
+    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
+
+
+def foretell(
+    entries: Mapping[str, Entry],
+    trial: Trial,
+    target: str,
+    answers_of: Callable[[onnx.ModelProto], Session],
+    track: Track = silent,
+) -> Decision:
+    """Judge `entries` for a CPU that is not at hand: nothing can be raced, int8 is taken where it holds the budget.
+
+    `answers_of` opens an integer graph so that it answers as it would on the target.
+    """
+    names = list(entries)
+    base = open_session(entries[names[0]].model, threads=trial.threads)
+    judge = Judge(base, trial, track)
+    found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value)]
+    for name in names[1:]:
+        entry = entries[name]
+        unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
+        found.append(judged(unraced, judge(answers_of(entry.model)), trial))
+    winner, verdict = choose(found, trial, target)
+    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, trial.allow_slower)
 
 
 def _call(session: Session, feed: Tensors) -> Callable[[], object]:
@@ -122,34 +153,43 @@ def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
     """`raced` with what it costs; refused when that is over the budget."""
     over = found.drop > trial.max_drop
     refused = f"{raced.name} {found.words} (budget {100 * trial.max_drop:.1f} %)" if over else ""
-    return Candidate(
-        raced.name, raced.size_bytes, raced.p50_ms, raced.speedup, found.snr_db, found.agreement, found.accuracy,
-        found.drop, refused, raced.kind, found.drop_high,
+    return replace(
+        raced, snr_db=found.snr_db, agreement=found.agreement, accuracy=found.accuracy, drop=found.drop,
+        refused=refused, drop_high=found.drop_high,
     )  # fmt: skip
-
-
-def _out(raced: Candidate, why: str) -> Candidate:
-    return Candidate(raced.name, raced.size_bytes, raced.p50_ms, raced.speedup, refused=why, kind=raced.kind)
 
 
 # ------------------------------------------------------------------------------------------------------------ choosing
 def best_of(candidates: tuple[Candidate, ...] | list[Candidate]) -> Candidate | None:
-    """The integer candidate to talk about: within the budget before outside it, judged before not, then the fastest."""
-    rivals = [(not c.refused, c.drop is not None, c.speedup.ratio, c) for c in candidates if c.speedup is not None]
-    return max(rivals, key=lambda rank: rank[:3])[3] if rivals else None
+    """The integer candidate to talk about: within the budget before outside it, judged before not, then the fastest.
+
+    Outside the budget the one that loses least comes first; where nothing was raced, the last, which has the rewrites.
+    """
+    rivals = [(_merits(c), i, c) for i, c in enumerate(candidates) if c.kind != FLOAT]
+    return max(rivals, key=lambda rank: rank[:2])[2] if rivals else None
 
 
-def choose(candidates: list[Candidate], trial: Trial) -> tuple[str, str]:
-    """(name of the winner, sentence). The budget comes first; then speed, which --allow-slower waives."""
+def _merits(c: Candidate) -> tuple[bool, bool, float, float]:
+    lost = 0.0 if not c.refused or c.drop is None else c.drop
+    return not c.refused, c.drop is not None, -lost, c.speedup.ratio if c.speedup else 0.0
+
+
+def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tuple[str, str]:
+    """(name of the winner, sentence). The budget comes first, then speed, which --allow-slower waives.
+
+    `elsewhere`: the CPU that they are meant for, where it is not this one and nothing was raced.
+    """
     base, rival = candidates[0], best_of(candidates)
     if rival is None:
         return base.name, "no layer of this network can be int8: kept float"
-    ratio = rival.speedup
-    assert ratio is not None
-    interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
-    speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
     if rival.refused:
         return base.name, f"{rival.refused}: kept float; labelled --data or a larger --max-drop may change that"
+    ratio = rival.speedup
+    if ratio is None:
+        where = f"predicted, not measured (this CPU is {this_cpu()}); race both there with `edgecnn bench`"
+        return rival.name, f"{rival.name} for {elsewhere}, {_cost(base, rival, trial)}: {where}"
+    interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
+    speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
     if ratio.verdict == "faster":
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: chose {rival.name}"
     if trial.allow_slower:

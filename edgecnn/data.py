@@ -76,7 +76,7 @@ def load_data(
 
 def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
     if spec == "random" or spec.startswith("random:"):
-        return _random(spec, sample_shape(preprocess), seed)
+        return _random(spec, preprocess, seed)
     path = Path(spec)
     drawn = spec == "shapes" or spec.startswith("shapes:")
     if spec == "digits" or drawn or path.is_dir():
@@ -117,10 +117,10 @@ def _digits(preprocess: Preprocess) -> Samples:
 
 def sample_shape(preprocess: Ready) -> tuple[int, ...]:
     """Shape of one sample as the network eats it."""
-    return (preprocess.channels, *preprocess.size) if isinstance(preprocess, Preprocess) else preprocess
+    return preprocess.shape if isinstance(preprocess, Preprocess) else preprocess
 
 
-def _random(spec: str, shape: tuple[int, ...], seed: int) -> Samples:
+def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
     found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
     count = int(found[1] or RANDOM_SAMPLES) if found else 0
     if not 1 <= count <= MAX_RANDOM_SAMPLES:
@@ -129,8 +129,15 @@ def _random(spec: str, shape: tuple[int, ...], seed: int) -> Samples:
     return Samples(
         f"random noise ({count} samples, seed {seed})",
         ids,
-        lambda i: np.random.default_rng((seed, i)).standard_normal(shape, np.float32),
+        lambda i: _noise(np.random.default_rng((seed, i)), preprocess),
     )
+
+
+def _noise(rng: np.random.Generator, ready: Ready) -> Array:
+    """Normal numbers, or pixels of every value for a network that takes pixels."""
+    if isinstance(ready, Preprocess) and ready.dtype == np.uint8:
+        return rng.integers(0, 256, ready.shape).astype(np.uint8)
+    return rng.standard_normal(sample_shape(ready), np.float32)
 
 
 def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
@@ -173,14 +180,16 @@ def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
     """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
     shape = sample_shape(preprocess)
-    if images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
+    floats = not isinstance(preprocess, Preprocess) or preprocess.dtype == np.float32
+    if floats and images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
         return Samples(name, ids, lambda i: _float32(images[i]))
     if not isinstance(preprocess, Preprocess):
         wanted = f"float {['N', *shape]}".replace("'", "")
         raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
     if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return Samples(name, ids, lambda i: preprocess(np.asarray(images[i])))
-    wanted = f"float {['N', *shape]} or uint8 images (N, H, W[, 3])".replace("'", "")
+    wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
+    wanted += "uint8 images (N, H, W[, 3])"
     raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.choose import Candidate, Decision
-from edgecnn.contest import Contest
+from edgecnn.contest import PORTABLE, Contest
 from edgecnn.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantize import Quantized, QuantRecipe
+from runtimes.base import CheckFailed
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.preprocess import Preprocess
@@ -54,13 +55,25 @@ class QuantizeReport:
     preprocess: Preprocess | None
     judged_on: str
     contest: Contest
+    portable: Path | None
+    """The graph for other runtimes, where one was asked for and holds the budget."""
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What to raise after the report: int8 was insisted on and no integer graph holds the budget."""
+        return CheckFailed(f"{self.output}: {self.verdict}") if self.decision.over_budget else None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the tables."""
         images = f"calibrated on {self.recipe.images} images of {self.recipe.data}, judged on {self.judged_on}"
         seen = self.quantized.calibration
-        return (f"pixels: {in_words(self.preprocess)}", images, *([f"calibration: {seen.summary}"] if seen else []))
+        calibration = [f"calibration: {seen.summary}"] if seen else []
+        missed = [
+            f"no file for other runtimes: {c.refused}" for c in self.candidates if c.name == PORTABLE and c.refused
+        ]
+        portable = [f"for other runtimes: {self.portable}"] if self.portable else missed
+        return (f"pixels: {in_words(self.preprocess)}", images, *calibration, self.contest.aimed.words, *portable)
 
     @property
     def chosen(self) -> str:
@@ -116,6 +129,8 @@ class QuantizeReport:
             "int8_nodes": self.int8_nodes,
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.float_nodes],
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "target": self.contest.aimed.to_dict(),
+            "portable": str(self.portable) if self.portable else None,
             "search": self.contest.to_dict(),
         }
 

@@ -17,7 +17,7 @@ from edgecnn.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import Preprocess
+from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
 
 NAMES = ("imagenet", "signed", "unit")
 LIMIT_BYTES = 1 << 16
@@ -80,4 +80,5 @@ def in_words(preprocess: Preprocess | None) -> str:
         fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
     plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
-    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}"
+    where = {UINT8: " inside, from uint8 (C, H, W)", UINT8_NHWC: " inside, from uint8 (H, W, C)"}
+    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{where.get(preprocess.input, '')}"

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 import edgecnn
+from edgecnn.choose import Decision
 from edgecnn.contest import Contest
 from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
-from edgecnn.stages import Reference
+from edgecnn.samples import Samples
+from edgecnn.sources import Network
+from edgecnn.stages import INPUT_NAME, Reference
 from exporters.artifact import Identity, Stage
 from exporters.pack import Golden
 from runtimes import machine, matching
 from runtimes.base import Array, CheckFailed, Tensors
 from runtimes.feeds import TensorInfo
 from runtimes.parity import compare
+from runtimes.preprocess import Preprocess
 from runtimes.session import Session
 
 GOLDEN_BYTES = 1_500_000
@@ -27,24 +31,36 @@ GOLDEN_IMAGES = 4
 
 
 def golden(
-    real: Reference, session: Session, feeds: Sequence[Tensors] | None = None
+    real: Reference, session: Session, given: Sequence[Tensors] | None = None, feeds: Sequence[Tensors] | None = None
 ) -> tuple[list[Array], list[Array], float]:
-    """(inputs, the module's outputs, how far `session` is from them) for a few of the real images (or `feeds`).
+    """(inputs, the module's outputs, how far `session` is from them) for a few of the real images (or `feeds` of them).
 
-    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. The distance
-    is the largest |difference|, for detections their disagreement.
+    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. `given`: what
+    the session gets for the feeds of the module, where that is not the same. The distance is the largest |difference|,
+    for detections their disagreement.
     """
     feeds = real.feeds if feeds is None else feeds
-    size = sum(value.nbytes for value in feeds[0].values())
-    feeds = feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
-    inputs = [np.concatenate([feed[info.name] for feed in feeds]) for info in session.inputs]
-    answers = [real(feed) for feed in feeds]
+    given = feeds if given is None else given
+    size = sum(value.nbytes for value in given[0].values())
+    given = given[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
+    inputs = [np.concatenate([feed[info.name] for feed in given]) for info in session.inputs]
+    answers = [real(feed) for feed in feeds[: len(given)]]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
-        apart = matching.disagreement(answers, [session(feed) for feed in feeds])
+        apart = matching.disagreement(answers, [session(feed) for feed in given])
         return inputs, [tables[info.name] for info in session.outputs], apart
     outputs = [np.concatenate([answer[info.name] for answer in answers]) for info in session.outputs]
-    return inputs, outputs, compare(real, session, feeds).max_abs
+    known = {id(feed): answer for feed, answer in zip(given, answers, strict=True)}
+    return inputs, outputs, compare(lambda feed: known[id(feed)], session, given).max_abs
+
+
+def in_pixels(
+    network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
+) -> tuple[Reference, list[Tensors]]:
+    """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
+    given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
+    floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
+    return Reference(network, floats, names), given
 
 
 def other_size(reference: Reference, session: Session) -> Golden:
@@ -60,7 +76,7 @@ def other_size(reference: Reference, session: Session) -> Golden:
         raise CheckFailed(
             f"size {size}: {snr[1]:.1f} dB to the PyTorch module, at {first} {snr[0]:.1f} dB; leave --dynamic-size out"
         )
-    return Golden(*golden(reference, session, other))
+    return Golden(*golden(reference, session, feeds=other))
 
 
 def about(
@@ -86,16 +102,21 @@ def about(
         "stages": [stage.to_dict() for stage in stages],
         "candidates": [candidate.to_dict() for candidate in decision.candidates],
         "recipe": result.quantized.recipe.to_dict(),
+        "target": result.aimed.to_dict(),
         "search": result.to_dict(),
         "accuracy": decision.accuracy,
-        "race": {
-            "clock": decision.race.clock,
-            "rounds": decision.race.rounds,
-            "threads": decision.threads,
-            "times_ms": {name: list(decision.race.times_ms(name)) for name in decision.race.names},
-        },
+        "race": raced(decision),
         "machine": machine.describe().to_dict(),
     }
+
+
+def raced(decision: Decision) -> dict[str, Any] | None:
+    """Every time of the last race; None where the bundle is for another CPU."""
+    race = decision.race
+    if race is None:
+        return None
+    times = {name: list(race.times_ms(name)) for name in race.names}
+    return {"clock": race.clock, "rounds": race.rounds, "threads": decision.threads, "times_ms": times}
 
 
 def tensor(info: TensorInfo) -> dict[str, Any]:

@@ -24,7 +24,17 @@ from edgecnn.labels import read_labels
 from edgecnn.material import material_for
 from edgecnn.outcomes import BuildReport, ExportReport
 from edgecnn.pixels import read_preprocess
-from edgecnn.quantizing import DEFAULT_LIMIT, check_calibrator, contest_stage, shipped
+from edgecnn.quantizing import (
+    DEFAULT_LIMIT,
+    check_calibrator,
+    check_input,
+    checked_target,
+    contest_stage,
+    labelled,
+    portable_path,
+    shipped,
+    taking,
+)
 from edgecnn.samples import Samples
 from edgecnn.sources import Network, resolve
 from exporters import artifact
@@ -36,6 +46,7 @@ from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
+from runtimes.preprocess import FLOAT32
 from runtimes.session import open_session
 
 StrPath = str | os.PathLike[str]
@@ -90,6 +101,9 @@ def build(
     labels: StrPath | None = None,
     preprocess: str | None = None,
     calibrator: str = "minmax",
+    target: str | None = None,
+    portable: bool = False,
+    input: str = FLOAT32,
     max_drop: float = 0.01,
     limit: int | None = None,
     search_budget: float = SEARCH_SECONDS,
@@ -109,31 +123,43 @@ def build(
     path = check_output(Path(output), force)
     if path.suffix != SUFFIX:
         raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
+    beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
+    target = checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     for spec in (data, calib):  # a folder that is not there is found now, not after the export
         network = named_by(network, load_data(spec, network.ready)) if spec is not None else network
     identity = identity_of(network)
+    check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
-    recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration))
+    recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration), target=target)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed, task=network.task
     )
-    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, track)
+    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
     real = stages.Reference(
         network, material.judged.feeds(material.input_name, 1)[:REAL_IMAGES], reference.output_names
     )
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
     done = (*stages.held_to(done, reference), stage)
+    given = None
+    if input != FLOAT32:
+        identity = taking(identity, input)
+        assert identity.preprocess is not None
+        pixels = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed).judged
+        real, given = proof.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights)
     other = proof.other_size(reference, session) if dynamic_size else None
-    pack(path, chosen, manifest, *proof.golden(real, session), other)
+    pack(path, chosen, manifest, *proof.golden(real, session, given), other)
+    beside = beside if result.portable is not None else None
+    if beside is not None and result.portable is not None:
+        save_model(labelled(result.portable.model, identity, done), beside, force=force)
     seconds = time.perf_counter() - started
-    chosen_by = (path, decision, quantized, network.preprocess, material.judged_on, result)
+    chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
 
 

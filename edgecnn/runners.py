@@ -102,7 +102,7 @@ def probe_shapes(
     names = list(ranks)
     texts = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
     if not texts and names and identity is not None and identity.preprocess is not None:
-        return {names[0]: (1, identity.preprocess.channels, *identity.preprocess.size)}
+        return {names[0]: (1, *identity.preprocess.shape)}
     parsed = [parse_shape(text) for text in texts[: len(names)]]
     shapes = {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
     return {name: (1, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in shapes.items()}

@@ -4,8 +4,9 @@
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
     targets[i] Target(boxes, labels, crowd)        the objects of an image      detection
 
-Whatever the images come from (`edgecnn/data.py`), a sample is float32 (C, H, W) and is made when it is asked for, so a
-folder of a million photographs costs a list of names; so are masks and boxes, in pixels of that sample.
+Whatever the images come from (`edgecnn/data.py`), a sample is float32 (C, H, W), or pixels where the network takes
+them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
+boxes, in pixels of that sample.
 Test: tests/test_data.py.
 """
 

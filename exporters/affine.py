@@ -84,6 +84,8 @@ def activation_grid(low: float, high: float) -> Grid:
 
 EIGHT_BITS, SEVEN_BITS = 127, 64
 """Largest |weight| on its grid; with 64 no CPU's sums of two products leave 16 bits."""
+WEIGHT_FORMS = {"s8": EIGHT_BITS, "s7": SEVEN_BITS, "u8": EIGHT_BITS}
+"""How a layer's weights are stored -> largest |weight|: signed on 8 or 7 bits, or the 8 bits plus 128 (`unsigned`)."""
 
 
 def weight_grid(weight: Array, axis: int | None, largest: int = EIGHT_BITS) -> Grid:
@@ -103,6 +105,11 @@ def weight_grid(weight: Array, axis: int | None, largest: int = EIGHT_BITS) -> G
     peak = np.where(peak > np.finfo(np.float32).tiny, peak, fallback)
     scale = (peak / largest).astype(np.float32)
     return Grid(scale, np.zeros(scale.shape, np.int8), axis)
+
+
+def unsigned(grid: Grid) -> Grid:
+    """The uint8 grid with the same numbers as a symmetric int8 `grid`: every integer plus 128."""
+    return Grid(grid.scale, np.full(grid.scale.shape, 128, np.uint8), grid.axis)
 
 
 def fit_bias(weight: Grid, bias: Array, input_scale: float) -> Grid:

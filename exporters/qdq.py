@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from exporters.affine import Grid, activation_grid, fit_bias, quantize_bias, weight_grid
-from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, set_meta
+from exporters.affine import WEIGHT_FORMS, Grid, activation_grid, fit_bias, quantize_bias, unsigned, weight_grid
+from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, label, set_meta
 from exporters.grids import gate_grid, grids_of, on_grid
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD, carried_outputs, cut
 from exporters.placement import Plan
@@ -32,11 +33,18 @@ EPSILON = float(np.finfo(np.float32).eps)
 
 
 def insert(
-    model: onnx.ModelProto, plan: Plan, ranges: Mapping[str, tuple[float, float]], per_channel: bool = True
+    model: onnx.ModelProto,
+    plan: Plan,
+    ranges: Mapping[str, tuple[float, float]],
+    per_channel: bool = True,
+    weight_forms: Mapping[str, str] = MappingProxyType({}),
 ) -> onnx.ModelProto:
-    """A copy of `model` with the pairs of `plan` on the calibrated `ranges` (low, high) of its observed tensors."""
+    """A copy of `model` with the pairs of `plan` on the calibrated `ranges` (low, high) of its observed tensors.
+
+    `weight_forms`: node -> `WEIGHT_FORMS`, for layers whose weights are not plain int8.
+    """
     graph = Graph(model)
-    writer = _Writer(graph, plan, grids_of(plan, ranges), per_channel)
+    writer = _Writer(graph, plan, grids_of(plan, ranges), per_channel, weight_forms)
     nodes: list[onnx.NodeProto] = []
     for name in [value.name for value in graph.proto.input if value.name in writer.grids]:
         nodes += writer.pair(name, graph.consumers[name][0])
@@ -58,9 +66,10 @@ class _Writer:
     plan: Plan
     grids: Mapping[str, Grid]
     per_channel: bool
+    weight_forms: Mapping[str, str]
     quantized: dict[str, str] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)
-    stored: dict[tuple[str, int | None, bytes], str] = field(default_factory=dict)
+    stored: dict[tuple[str, int | None, str, bytes], str] = field(default_factory=dict)
 
     def write(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """`node` (a copy, to be edited) with all that must stand around it."""
@@ -197,16 +206,18 @@ class _Writer:
         weight = self.graph.constant(node.input[1])
         assert weight is not None
         axis = _channel_axis(node) if self.per_channel else None
-        grid = weight_grid(weight, axis)
+        form = self.weight_forms.get(label(node), "s8")
+        grid = weight_grid(weight, axis, WEIGHT_FORMS[form])
         step = float(self.grids[node.input[0]].scale)
         bias = self.graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         if bias is not None:
             grid = fit_bias(grid, bias.reshape(-1), step)
-        key = (node.input[1], axis, grid.scale.tobytes())
+        key = (node.input[1], axis, form, grid.scale.tobytes())
         nodes = []
         if key not in self.stored:  # a weight that several nodes share is stored once
             self.stored[key] = self.graph.fresh(f"{node.output[0]}_weight")
-            nodes.append(self._dequantize(grid.quantize(weight), grid, node.input[1], self.stored[key], node))
+            held = unsigned(grid) if form == "u8" else grid
+            nodes.append(self._dequantize(held.quantize(weight), held, node.input[1], self.stored[key], node))
         node.input[1] = self.stored[key]
         if bias is not None:
             nodes.append(self._bias(node, bias.reshape(-1), step, grid))

@@ -34,7 +34,8 @@ Ranges = Mapping[str, tuple[float, float]]
 class QuantRecipe:
     """How a model was, or is to be, quantized. `data` and `images` say on what it was calibrated.
 
-    `forms`: int8 forms of operators that are not the plain ones (`placement.FORMS`).
+    `forms`: int8 forms of operators that are not the plain ones (`placement.FORMS`). `target`: the CPU that it is made
+    for (`cpu_target.TARGETS`, empty: any); `weight_forms`: (node, `affine.WEIGHT_FORMS`) where not plain int8.
     """
 
     calibrator: str = "minmax"
@@ -43,12 +44,15 @@ class QuantRecipe:
     data: str = ""
     images: int = 0
     forms: tuple[str, ...] = ("hardswish",)
+    target: str = ""
+    weight_forms: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "exclude": list(self.exclude),
             "forms": list(self.forms),
+            "weight_forms": dict(self.weight_forms),
             "activations": "uint8",
             "weights": "int8",
             "bias": "int32",
@@ -103,7 +107,8 @@ def on_ranges(
 ) -> Quantized:
     """Quantize the prepared float `model` on known `ranges`; they may hold more tensors than are needed."""
     plan = plan or placement.plan(model, recipe.exclude, recipe.forms)
-    result = qdq.insert(model, plan, _completed(model, plan, ranges, recipe), recipe.per_channel)
+    complete = _completed(model, plan, ranges, recipe)
+    result = qdq.insert(model, plan, complete, recipe.per_channel, dict(recipe.weight_forms))
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
     return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes, calibration)
 

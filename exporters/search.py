@@ -3,6 +3,7 @@
     design    =  which rewrites are applied, and which nodes stay float
     starts    =  the full design (every rewrite that applies, all int8) and the plain one (no rewrite)
     step      =  one rewrite less, more or instead of another, or one region back to float; taken when it is "faster"
+    back      =  what went to float returns to int8, region by region: the newest step may have made an older one idle
     end       =  no step helps any more; the ends of the two climbs race. When the time is up, the best so far stands
 
 Regions come from measured times: every layer is timed in int8 and in float, and the runs of layers (and the PyTorch
@@ -39,6 +40,10 @@ class Design:
     def floated(self, nodes: Iterable[str]) -> Design:
         """This design with `nodes` in float too."""
         return replace(self, kept_float=tuple(sorted({*self.kept_float, *nodes})))
+
+    def returned(self, nodes: Iterable[str]) -> Design:
+        """This design with `nodes` in int8 again."""
+        return replace(self, kept_float=tuple(sorted({*self.kept_float} - {*nodes})))
 
     @property
     def is_plain(self) -> bool:
@@ -130,6 +135,8 @@ class _Climb:
         self.best = Design()
         self.steps = [] if steps is None else steps
         self.seen: set[Hashable | None] = {None, shop.identity(self.best)}
+        self.floated: list[Region] = []
+        """Regions that went to float on this climb, in their order."""
 
     def to_the_top(self, names: Sequence[str]) -> None:
         """Steps of both kinds until none helps or the time is up."""
@@ -137,6 +144,7 @@ class _Climb:
         while moved and self.may_go_on():
             moved = self.rewrites(names)
             moved = self.regions() or moved
+            moved = self.back() or moved
 
     def may_go_on(self) -> bool:
         return self.time_left() > 0
@@ -178,13 +186,26 @@ class _Climb:
         moved = False
         while self.may_go_on():
             regions = self.shop.regions(self.best)
-            found = (
-                self.attempt(f"{r.name} in float", self.best.floated(r.nodes)) for r in regions if self.may_go_on()
-            )
-            if not any(found):
+            if not any(self.put_in_float(region) for region in regions if self.may_go_on()):
                 break
             moved = True
         return moved
+
+    def put_in_float(self, region: Region) -> bool:
+        adopted = self.attempt(f"{region.name} in float", self.best.floated(region.nodes))
+        if adopted:
+            self.floated.append(region)
+        return adopted
+
+    def back(self) -> bool:
+        """Try each region that went to float in int8 again, the oldest first; the last was measured just now."""
+        before = self.best
+        for region in self.floated[:-1]:
+            others = {node for other in self.floated if other is not region for node in other.nodes}
+            alone = [node for node in region.nodes if node not in others]
+            if alone and self.try_it(f"{region.name} back in int8", self.best.returned(alone)):
+                self.floated = [other for other in self.floated if other is not region]
+        return self.best != before
 
 
 # ------------------------------------------------------------------------------------------------------------ regions

@@ -26,10 +26,14 @@ FIRST_ONLY = frozenset([
 
 
 def tail_of(graph: Graph, compute: tuple[str, ...]) -> frozenset[str]:
+    """What is `behind` the nodes of the kinds `compute` in a detector; nothing in other networks."""
+    detects = any(node.op_type == "NonMaxSuppression" for node in graph.proto.node)
+    return behind(graph, compute) if detects else frozenset()
+
+
+def behind(graph: Graph, compute: tuple[str, ...]) -> frozenset[str]:
     """First outputs of the nodes from which no value reaches a node of the kinds `compute`."""
     nodes = [node for node in graph.proto.node if node.output]
-    if not any(node.op_type == "NonMaxSuppression" for node in nodes):
-        return frozenset()
     body: set[str] = set()
     waiting = [node for node in nodes if node.op_type in compute]
     while waiting:

@@ -9,6 +9,7 @@ Test: tests/test_workshop.py.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ class Workshop:
         source = self.source(design.rewrites)
         nodes = [n for n in source.graph.node if n.name in int8.by_node or n.name in floats.by_node]
         names = [n.name for n in nodes]
-        modules = [get_meta(n).get(MODULE_KEY, "") for n in nodes]
+        modules = [module_of(n) for n in nodes]
         loss = [int8.by_node.get(n, 0.0) - floats.by_node.get(n, 0.0) for n in names]
         kept = set(design.kept_float)
         loss = [0.0 if name in kept else value for name, value in zip(names, loss, strict=True)]
@@ -132,10 +133,15 @@ class Workshop:
         return _cached(self._rewritten, known, lambda: _run(known[-1], self.source(known[:-1])).model)
 
     def recipe_of(self, design: Design) -> QuantRecipe:
-        """The recipe with which `design` is quantized: what it keeps in float is excluded by name."""
+        """The recipe with which `design` is quantized: what it keeps in float is excluded by name.
+
+        A node that was to stay float and that a rewrite took away needs no pattern any more.
+        """
         kept = tuple(glob.escape(name) for name in design.kept_float)
         forms = tuple(name for name in design.rewrites if name in FORMS)
-        return replace(self.recipe, exclude=(*self.recipe.exclude, *kept), forms=forms)
+        names = [n for node in self.source(design.rewrites).graph.node for n in (node.name, module_of(node)) if n]
+        asked = tuple(p for p in self.recipe.exclude if any(fnmatch.fnmatchcase(name, p) for name in names))
+        return replace(self.recipe, exclude=(*asked, *kept), forms=forms)
 
     def times(self, design: Design) -> tuple[LayerTimes, LayerTimes]:
         """(int8, float) times of the layers of `design`'s source graph."""
@@ -175,6 +181,11 @@ class Workshop:
     def _call(self, session: Session) -> Call:
         raw, names, feed = session.raw, [info.name for info in session.outputs], dict(self.feeds[0])
         return lambda: raw.run(names, feed)
+
+
+def module_of(node: onnx.NodeProto) -> str:
+    """Path of the PyTorch module that a node comes from, empty where it is not known."""
+    return get_meta(node).get(MODULE_KEY, "")
 
 
 def _cached(kept: dict[K, V], key: K, make: Callable[[], V]) -> V:

@@ -2,6 +2,8 @@
 
     uint8 image -> channels -> resize (antialiased bilinear) -> centre crop -> (image / 255 - mean) / std -> (C, H, W)
 
+A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same.
+
 The resize is Pillow's BILINEAR in numpy, so that a device needs no Pillow: for a scale s = in/out, output x is the mean
 of the inputs around its centre (x + 1/2) s, weighted by the triangle max(0, 1 - |d| / max(s, 1)), in 22-bit fixed
 point, rounded to uint8 after the horizontal and again after the vertical pass. Equal to the bit along one axis; newer
@@ -22,6 +24,9 @@ from runtimes import plugins
 from runtimes.base import Array, BadInput
 
 MAX_SIDE = 16384
+FLOAT32, UINT8, UINT8_NHWC = "float32", "uint8", "uint8-nhwc"
+INPUTS = (FLOAT32, UINT8, UINT8_NHWC)
+"""What a network is given: normalized (C, H, W); pixels (C, H, W); pixels (H, W, C)."""
 PRECISION_BITS = 22
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
@@ -32,7 +37,7 @@ class Preprocess:
     """`size` (H, W) and `channels` (1 or 3) of the result; `mean` and `std` are per channel (or one for all), in 0..1.
 
     `resize` None stretches the image to `size`; a number scales the shorter side to that many pixels, then cuts `size`
-    out of the centre. Raises `BadInput` for values that make no sense.
+    out of the centre. `input` is one of `INPUTS`. Raises `BadInput` for values that make no sense.
     """
 
     size: tuple[int, int]
@@ -40,6 +45,7 @@ class Preprocess:
     resize: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    input: str = FLOAT32
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
@@ -53,12 +59,33 @@ class Preprocess:
                 raise BadInput(f"preprocess: {name} {values!r}; 1 or {self.channels} finite numbers are needed")
         if min(self.std) <= 0:
             raise BadInput(f"preprocess: std {self.std!r}; must be above 0")
+        if self.input not in INPUTS:
+            raise BadInput(plugins.unknown(str(self.input), INPUTS, "preprocess input"))
 
     def __call__(self, image: Array) -> Array:
-        """float32 (C, H, W) of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
-        pixels = self.pixels(image).astype(np.float32) / np.float32(255)
+        """What the network is given of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
+        pixels = self.pixels(image)
+        return self.normalized(pixels) if self.input == FLOAT32 else self.arranged(pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of what the network is given of one image."""
+        height, width = self.size
+        return (height, width, self.channels) if self.input == UINT8_NHWC else (self.channels, height, width)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32 if self.input == FLOAT32 else np.uint8)
+
+    def normalized(self, pixels: Array) -> Array:
+        """float32 (C, H, W) of `pixels` uint8 (H, W, C)."""
+        values = pixels.astype(np.float32) / np.float32(255)
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
-        return np.ascontiguousarray((pixels.transpose(2, 0, 1) - mean) / std)
+        return np.ascontiguousarray((values.transpose(2, 0, 1) - mean) / std)
+
+    def arranged(self, pixels: Array) -> Array:
+        """`pixels` uint8 (H, W, C) with their axes as the network wants them."""
+        return np.ascontiguousarray(pixels if self.input == UINT8_NHWC else pixels.transpose(2, 0, 1))
 
     def pixels(self, image: Array) -> Array:
         """The image as the network sees it, uint8 (H, W, C), before normalization."""
@@ -67,8 +94,16 @@ class Preprocess:
             return resize_bilinear(image, self.size)
         return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
 
+    def floats(self, given: Array) -> Array:
+        """float32 (C, H, W) of `given`, what the network is given of an image: normalized, if it is not yet."""
+        if self.input == FLOAT32:
+            return given
+        return self.normalized(given if self.input == UINT8_NHWC else given.transpose(1, 2, 0))
+
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
+        if self.input == FLOAT32:  # older readers do not know the setting, and need not
+            del values["input"]
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod

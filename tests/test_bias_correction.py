@@ -8,6 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from accuracy_nets import chain, images, work_on
+from exactly import exactly
 from exporters.accuracy import bias_correction
 from exporters.accuracy._work import Work
 from exporters.quantize import on_ranges
@@ -36,7 +37,7 @@ def coarse(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def shifts(reference: Work, work: Work, feeds: list[Tensors]) -> np.ndarray:
     """Mean error of each channel of the integer graph's output."""
-    float_session, int8_session = open_session(reference.model), open_session(work.quantized().model)
+    float_session, int8_session = open_session(reference.model), open_session(exactly(work.quantized().model))
     apart = [int8_session(feed)["y"].astype(np.float64) - float_session(feed)["y"] for feed in feeds]
     return np.abs(np.concatenate(apart).mean(axis=(0, 2, 3)))
 

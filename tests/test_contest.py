@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn import contest
+from edgecnn import contest, keeper
 from edgecnn.contest import Contest, compete
 from edgecnn.judge import Trial
 from edgecnn.material import Material
@@ -45,9 +45,9 @@ def test_the_budget_holds_for_what_is_chosen_or_it_is_float() -> None:
 
 def test_layers_go_back_to_float_until_the_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without passes that help, the layer behind the ruined grid is the one that must go."""
-    monkeypatch.setattr(contest, "EXACT", ())
-    monkeypatch.setattr(contest, "FAST", ())
-    monkeypatch.setattr(contest, "SLOW", ())
+    monkeypatch.setattr(keeper, "EXACT", ())
+    monkeypatch.setattr(keeper, "FAST", ())
+    monkeypatch.setattr(keeper, "SLOW", ())
     result = run(net(), 0.0, allow_slower=True)
     reasons = dict(result.quantized.float_nodes)
     back = {node for node, reason in reasons.items() if "for the accuracy budget: alone in int8 it leaves" in reason}

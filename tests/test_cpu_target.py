@@ -34,7 +34,7 @@ def make(w: np.ndarray) -> onnx.ModelProto:
 def risk_of_first(w: np.ndarray, x: np.ndarray) -> object:
     net = make(w)
     grid = activation_grid(float(x.min()), float(x.max()))
-    return predict(net, {"c"}, {"x": grid}, {"x": x})[0]
+    return predict(net, {"c"}, {"x": grid}, {"x": grid.quantize(x)})[0]
 
 
 ONE_SIGN = np.where(np.arange(8)[:, None] < 4, 1.0, 0.2).reshape(1, 8, 1, 1)
@@ -59,7 +59,7 @@ def test_the_prediction_is_the_instruction_itself() -> None:
     net = model(NET.replace("<pads = [1, 1, 1, 1]> (x, w)", "(x, w)"), w=w, dw=np.ones((8, 1, 3, 3), np.float32),
                 gw=np.ones((8, 4, 1, 1), np.float32), v=np.ones((4, 8), np.float32))  # fmt: skip
     grid = activation_grid(0.0, 1.0)
-    risk = predict(net, {"c"}, {"x": grid}, {"x": x})[0]
+    risk = predict(net, {"c"}, {"x": grid}, {"x": grid.quantize(x)})[0]
     rows = grid.quantize(x).transpose(0, 2, 3, 1).reshape(-1, 8)
     flat = w.reshape(8, 8)
     wg = weight_grid(flat, 0)
@@ -69,12 +69,26 @@ def test_the_prediction_is_the_instruction_itself() -> None:
     assert risk.saturated_db < risk.exact_db - 1
 
 
+def test_one_grid_for_all_channels_is_what_is_looked_at_then() -> None:
+    """A channel with weights a hundredth of the others' keeps one or two of its bits."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(8, 8, 3, 3)).astype(np.float32)
+    w[:4] /= 100
+    net, x = make(w[:4].repeat(2, axis=0)), np.abs(rng.normal(size=(2, 8, 6, 6))).astype(np.float32)
+    wide = make(w)
+    grid = activation_grid(0.0, float(x.max()))
+    shared, own = (predict(wide, {"c"}, {"x": grid}, {"x": grid.quantize(x)}, per)[0] for per in (False, True))
+    small = predict(net, {"c"}, {"x": grid}, {"x": grid.quantize(x)}, per_channel=False)[0]
+    assert shared.exact_db < own.exact_db
+    assert small.exact_db > 30, "alone, the small channels have all their bits"
+
+
 def test_gaussian_weights_on_dark_images_are_left_alone() -> None:
     rng = np.random.default_rng(0)
     x = np.abs(rng.normal(size=(2, 8, 6, 6))).astype(np.float32) ** 3
     risk = risk_of_first(rng.normal(size=(8, 8, 3, 3)).astype(np.float32), x)
     assert risk.loss_db < 0.5
-    assert risk.choice == "leave"
+    assert risk.choice == "s8"
 
 
 def test_where_seven_bits_cost_too_much_the_weights_become_unsigned() -> None:
@@ -97,7 +111,8 @@ def test_depthwise_layers_are_not_asked_and_groups_are() -> None:
     shapes = {"x": (2, 8, 6, 6), "c": (2, 8, 6, 6), "d": (2, 8, 4, 4), "f": (2, 8)}
     seen = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     grids = {name: activation_grid(float(v.min()), float(v.max())) for name, v in seen.items()}
-    names = [risk.node for risk in predict(net, {"c", "d", "g", "y"}, grids, seen)]
+    integers = {name: grids[name].quantize(value) for name, value in seen.items()}
+    names = [risk.node for risk in predict(net, {"c", "d", "g", "y"}, grids, integers)]
     assert names == ["Conv_c", "Conv_g", "Gemm_y"]
 
 

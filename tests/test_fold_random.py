@@ -193,7 +193,7 @@ def check_outputs(network: Network, before: onnx.ModelProto, after: onnx.ModelPr
 def check_bound(network: Network, after: onnx.ModelProto, bounds: list[float]) -> None:
     """One linear operator and affines that all went into it: in float64 the outputs differ by at most the bound.
 
-    From one side: folds from both are two roundings, and the second one's bias may cancel what the first is relative to.
+    From one side: folds from both are two roundings, and the second bias may cancel what the first is relative to.
     """
     whole = network.forecast() == {name for item in network.items if not item.linear for name in item.nodes()}
     linear = [item for item in network.items if item.linear]

@@ -19,6 +19,7 @@ from edgecnn.learning import reproducible
 from edgecnn.qat import InputGrid, WeightGrid, fine_tune, simulated_int8
 from edgecnn.sources import Network, resolve
 from edgecnn.train import train
+from exactly import exactly
 from exporters.affine import activation_grid, weight_grid
 from exporters.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import module_runner
@@ -98,7 +99,7 @@ def test_the_simulation_is_nearer_to_the_integer_graph_than_the_float_network_is
     network = digits(name)
     model = exported(name)
     feeds = [{stages.INPUT_NAME: part.numpy()} for part in batches(network)]
-    integer = open_session(quantize_model(model, feeds, QuantRecipe()).model)
+    integer = open_session(exactly(quantize_model(model, feeds, QuantRecipe()).model))
     names = stages.output_names(model)
     plain = compare(integer, module_runner(network.module, names, stages.INPUT_NAME), feeds).snr_db
     with simulated_int8(network.module, batches(network)):
@@ -158,7 +159,7 @@ def integer_accuracy(network: Network) -> float:
             tensor.CopyFrom(numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
     seen = load_data("digits", network.ready, limit=64, split="train").feeds(stages.INPUT_NAME, 1)
     test = load_data("digits", network.ready, split="test")
-    session = open_session(quantize_model(model, seen, QuantRecipe()).model, threads=1)
+    session = open_session(exactly(quantize_model(model, seen, QuantRecipe()).model), threads=1)
     answers = np.concatenate([session(feed)["logits"] for feed in test.feeds(stages.INPUT_NAME, 64)]).argmax(1)
     return float((answers == test.labels).mean())
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from exactly import exactly
 from exporters import qdq
 from exporters.affine import activation_grid, weight_grid
 from exporters.graph import MODULE_KEY, get_meta, set_meta
@@ -32,7 +33,7 @@ def quantized(model: onnx.ModelProto, per_channel: bool = True) -> tuple[onnx.Mo
     feeds = feeds_for(model)
     result = quantize_model(model, feeds, QuantRecipe(per_channel=per_channel))
     onnx.checker.check_model(result.model, full_check=True)
-    return result.model, feeds
+    return exactly(result.model), feeds
 
 
 def kernels(model: onnx.ModelProto, feed: Tensors) -> Mapping[str, int]:
@@ -108,7 +109,7 @@ def test_the_first_convolution_is_the_integer_sum_of_the_specification() -> None
     original = parse(text, **{k: WEIGHTS[k] for k in ("w1", "b1")})
     feed = feeds_for(original, 1)[0]
     ranges = {"x": (-3.0, 3.0), "y": (-20.0, 20.0)}
-    model = qdq.insert(original, plan(original), ranges)
+    model = exactly(qdq.insert(original, plan(original), ranges))
     got = open_session(model)(feed)["y"]
 
     values = {t.name: numpy_helper.to_array(t) for t in original.graph.initializer}

@@ -18,6 +18,7 @@ from exporters.accuracy.rounding import Moments, best_integers, forms, patches_o
 from exporters.affine import weight_grid
 from exporters.graph import Graph
 from exporters.placement import plan
+from exporters.quantize import QuantRecipe
 from graphs import parse
 from runtimes.base import Array
 
@@ -151,13 +152,29 @@ def test_rounding_the_rounded_weights_changes_nothing() -> None:
         weight, original = after.constant(node.input[1]), before.constant(node.input[1])
         assert weight is not None
         assert original is not None
-        grid = rounding.grid_of(before, node, grids, True)
+        grid = rounding.grid_of(before, node, grids, work.recipe)
         chosen = np.rint(weight / grid.scale.reshape(-1, *[1] * (weight.ndim - 1)))
         stored = [v for n in result.initializers if (v := result.constant(n)) is not None and v.dtype == np.int8]
         assert any(v.shape == chosen.shape and np.array_equal(v, chosen) for v in stored)
         moved += int(np.count_nonzero(chosen != grid.quantize(original)))
     assert moved > 0
     assert [change.node for change in outcome.changes] == ["a", "b", "c", "y"]
+
+
+def test_weights_on_seven_bits_stay_on_seven_bits() -> None:
+    """Their grid ends at 64 steps; one integer beyond it, and qdq would read another scale off the peak."""
+    recipe = QuantRecipe(weight_forms=tuple((name, "s7") for name in ("a", "b", "c", "y")))
+    work = work_on(chain(), images(6), recipe)
+    result = Graph(rounding.run(work, seconds=60.0).work.quantized().model)
+    stored = [v for n in result.initializers if (v := result.constant(n)) is not None and v.ndim > 1]
+    assert [int(np.abs(v.astype(int)).max()) for v in stored if v.dtype == np.int8] == [64] * 4
+    before, after = Graph(work.model), Graph(rounding.run(work, seconds=60.0).work.model)
+    for node in layers(after, work.plan()):
+        grid = rounding.grid_of(before, node, work.grids(work.plan()), recipe)
+        weight = after.constant(node.input[1])
+        assert weight is not None
+        steps = weight / grid.scale.reshape(-1, *[1] * (weight.ndim - 1))
+        assert np.abs(np.rint(steps)).max() <= 64
 
 
 def test_the_output_of_a_layer_is_nearer_to_the_float_one_than_with_nearest_rounding() -> None:

@@ -149,6 +149,39 @@ def test_a_hill_is_left_by_the_second_climb() -> None:
     assert found.steps[-1].what == "the best that began without rewrites"
 
 
+def test_what_went_to_float_comes_back_when_a_later_step_made_it_idle() -> None:
+    """x alone in float helps; once y is there too, x only costs a boundary."""
+    times = {(): 10.0, ("x",): 8.0, ("y",): 9.0, ("x", "y"): 6.0}
+    back = {**times, ("x", "y"): 7.0, ("y",): 5.0}
+
+    class Later(Table):
+        """y is proposed only after x."""
+
+        def regions(self, design: Design) -> Sequence[Region]:
+            return [r for r in super().regions(design) if r.name == "x" or "x" in design.kept_float]
+
+    stays = search(Later(lambda d: times[d.kept_float], layers=["x", "y"]), forever)
+    assert stays.design.kept_float == ("x", "y")
+    assert [s.what for s in stays.steps] == ["x in float", "y in float", "x back in int8"]
+    comes_back = search(Later(lambda d: back[d.kept_float], layers=["x", "y"]), forever)
+    assert comes_back.design.kept_float == ("y",)
+    assert [s.what for s in comes_back.steps if s.adopted] == ["x in float", "y in float", "x back in int8"]
+
+
+def test_nodes_that_two_regions_share_stay_with_the_other() -> None:
+    class Shared(Table):
+        def regions(self, design: Design) -> Sequence[Region]:
+            both = [Region("m", ("x", "y"), 2.0), Region("n", ("x", "y", "z"), 3.0)]
+            return [r for r in both if not set(r.nodes) <= set(design.kept_float)]
+
+    def time(d: Design) -> float:
+        return {(): 10.0, ("x", "y"): 8.0, ("x", "y", "z"): 6.0}[d.kept_float]
+
+    found = search(Shared(time), forever)
+    assert found.design.kept_float == ("x", "y", "z")
+    assert not any("back" in step.what for step in found.steps), "all of m is in n"
+
+
 def test_equal_graphs_are_no_step() -> None:
     class Same(Table):
         def identity(self, design: Design) -> str:

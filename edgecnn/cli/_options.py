@@ -54,6 +54,12 @@ calibrator = option(
 )
 search_budget = option("--search-budget", type=click.FloatRange(0, 3600), default=30.0, group="Quantization",
                        show_default=True, metavar="SECONDS", help="For the search of the fastest graph.")  # fmt: skip
+target = option("--target", metavar="CPU", group="Quantization",
+                help="avx2, avx512, vnni or arm; default: this CPU. Another one is predicted, not raced.")  # fmt: skip
+portable = option("--portable", is_flag=True, group="Output",
+                  help="Also keep a plain QDQ graph for other runtimes (NAME.portable.onnx).")  # fmt: skip
+pixels = option("--input", default="float32", group="Output", metavar="TYPE",
+                help="float32, or uint8 or uint8-nhwc: pixels, normalized inside the model.")  # fmt: skip
 max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
                   help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecnn.doctor import Examination
     from edgecnn.evaluate import EvaluateReport
     from edgecnn.inspection import Inspection
+    from edgecnn.keeper import Aimed
     from edgecnn.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
     from edgecnn.predict import RunReport
@@ -58,6 +59,17 @@ def searched(page: Page, contest: Contest) -> None:
     page.note(f"{len(rows)} designs raced in {contest.seconds:.0f} s; {end}.")
 
 
+def saturated(page: Page, aimed: Aimed) -> None:
+    """Layers whose weights were changed for the CPU, the largest loss first."""
+    rows = [
+        (shortened(r.node, 48), f"{r.loss_db:.1f} dB", f"{r.exact_db:.1f} dB", f"{r.seven_bits_db:.1f} dB", r.choice)
+        for r in sorted(aimed.changed, key=lambda r: -r.loss_db)
+    ]
+    if rows:
+        columns = ("saturating layer", ">predicted loss", ">SQNR of 8 bits", ">of 7 bits", "weights")
+        page.table(columns, rows[:MOST_ROWS])
+
+
 def candidates(page: Page, decision: Decision) -> None:
     """The race of a build or a quantization; why a candidate is out stands in the verdict."""
     metric = decision.metric or "metric"
@@ -82,6 +94,7 @@ def quantized(page: Page, report: QuantizeReport) -> None:
     searched(page, report.contest)
     candidates(page, report.decision)
     left_float(page, report.int8_nodes, report.float_nodes)
+    saturated(page, report.contest.aimed)
     for note in report.notes:
         page.note(note)
 
@@ -90,6 +103,7 @@ def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
     searched(page, report.contest)
     candidates(page, report.decision)
+    saturated(page, report.contest.aimed)
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")

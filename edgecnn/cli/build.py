@@ -18,6 +18,8 @@ from edgecnn.cli._result import Result
 @options.source
 @options.output("the bundle (.edge)")
 @options.force
+@options.portable
+@options.pixels
 @options.weights
 @options.input_shape
 @options.num_classes
@@ -27,6 +29,7 @@ from edgecnn.cli._result import Result
 @options.data
 @options.limit
 @options.calibrator
+@options.target
 @options.max_drop
 @options.search_budget
 @options.allow_slower
@@ -37,6 +40,8 @@ def command(
     source: str,
     output: Path,
     force: bool,
+    portable: bool,
+    input: str,
     weights: Path | None,
     input_shape: str | None,
     num_classes: int | None,
@@ -46,6 +51,7 @@ def command(
     data: str | None,
     limit: int | None,
     calibrator: str,
+    target: str | None,
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
@@ -60,7 +66,7 @@ def command(
     check_output(output, force)
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
-                       max_drop=max_drop, search_budget=search_budget, limit=limit, threads=threads,
-                       allow_slower=allow_slower, dynamic_size=dynamic_size, force=force, seed=seed,
-                       track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict)
+                       max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
+                       limit=limit, threads=threads, allow_slower=allow_slower, dynamic_size=dynamic_size,
+                       force=force, seed=seed, track=options.track())  # fmt: skip
+    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)

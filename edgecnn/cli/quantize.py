@@ -17,6 +17,8 @@ from edgecnn.cli._result import Result
 @click.argument("model", type=options.FILE)
 @options.output("the chosen model")
 @options.force
+@options.portable
+@options.pixels
 @options.calib
 @options.data
 @options.limit
@@ -24,6 +26,7 @@ from edgecnn.cli._result import Result
 @options.calibrator
 @option("--per-tensor", is_flag=True, group="Quantization", help="One weight scale a layer instead of one a channel.")
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
+@options.target
 @options.max_drop
 @options.search_budget
 @options.allow_slower
@@ -33,6 +36,8 @@ def command(
     model: Path,
     output: Path,
     force: bool,
+    portable: bool,
+    input: str,
     calib: str,
     data: str | None,
     limit: int | None,
@@ -40,6 +45,7 @@ def command(
     calibrator: str,
     per_tensor: bool,
     exclude: tuple[str, ...],
+    target: str | None,
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
@@ -52,7 +58,8 @@ def command(
 
     check_output(output, force)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, search_budget=search_budget, data=data, limit=limit,
+                          max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
+                          data=data, limit=limit,
                           input_shape=input_shape, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict)
+    return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict, report.failure)

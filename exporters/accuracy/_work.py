@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import onnx
 
 from exporters import placement
-from exporters.affine import Grid, fit_bias, weight_grid
+from exporters.affine import WEIGHT_FORMS, Grid, fit_bias, weight_grid
 from exporters.base import Change, Kept
 from exporters.calibration import Calibration, observe
-from exporters.graph import Graph, attributes
+from exporters.graph import Graph, attributes, label
 from exporters.grids import grids_of
 from exporters.kernels import COMPUTE
 from exporters.quantize import Quantized, QuantRecipe, on_ranges
@@ -94,11 +94,16 @@ def channel_axis(node: onnx.NodeProto) -> int:
     return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
 
 
-def grid_of(graph: Graph, node: onnx.NodeProto, grids: Mapping[str, Grid], per_channel: bool) -> Grid:
-    """The grid that `qdq` puts a compute node's weights on."""
+def largest_of(node: onnx.NodeProto, recipe: QuantRecipe) -> int:
+    """The largest |integer| among the weights of a compute node."""
+    return WEIGHT_FORMS[dict(recipe.weight_forms).get(label(node), "s8")]
+
+
+def grid_of(graph: Graph, node: onnx.NodeProto, grids: Mapping[str, Grid], recipe: QuantRecipe) -> Grid:
+    """The grid that `qdq` puts a compute node's weights on, its integers signed."""
     weight, bias = graph.constant(node.input[1]), bias_of(graph, node)
     assert weight is not None
-    grid = weight_grid(weight, channel_axis(node) if per_channel else None)
+    grid = weight_grid(weight, channel_axis(node) if recipe.per_channel else None, largest_of(node, recipe))
     return grid if bias is None else fit_bias(grid, bias, float(grids[node.input[0]].scale))
 
 

@@ -76,7 +76,7 @@ def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tup
             inputs[source] = graph.fresh(f"{source}_on_grid")
             nodes += _through_grid(graph, inputs[source], source, grids[source])
         probed[node.output[0]] = graph.fresh(f"{node.output[0]}_shift")
-        grid = grid_of(graph, node, grids, work.recipe.per_channel)
+        grid = grid_of(graph, node, grids, work.recipe)
         nodes += _twin(graph, node, inputs[source], probed[node.output[0]], grid)
     graph.set_nodes(nodes)
     del graph.proto.output[:]

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, grid_of, layers, set_bias
-from exporters.affine import Grid
+from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, grid_of, largest_of, layers, set_bias
+from exporters.affine import EIGHT_BITS, Grid
 from exporters.base import Change, Kept
 from exporters.calibration import exposing
 from exporters.graph import Graph, attributes, label
@@ -89,27 +89,30 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
             if time.monotonic() > deadline:
                 kept.append(Kept(label(node), "the time was up"))
                 continue
-            grid = grid_of(graph, node, grids, work.recipe.per_channel)
-            changes.append(_rounded(graph, node, grid, moments.pop(node.output[0]), deadline))
+            grid, largest = grid_of(graph, node, grids, work.recipe), largest_of(node, work.recipe)
+            changes.append(_rounded(graph, node, grid, largest, moments.pop(node.output[0]), deadline))
     return Outcome(work.with_model(graph.model) if changes else work, tuple(changes), tuple(kept))
 
 
 # -------------------------------------------------------------------------------------------------------- pure math
-def best_integers(weight: Array, step: Array, covariance: Array, deadline: float = np.inf) -> Array:
+def best_integers(
+    weight: Array, step: Array, covariance: Array, deadline: float = np.inf, largest: int = EIGHT_BITS
+) -> Array:
     """Integers q (O, K) for `weight` (O, K) on the symmetric int8 grid `step` (O, 1), small in e H e^T, e = q s - w.
 
-    The largest weights of a row (127 steps) stay where they are: the row's scale is read off them. `covariance` (K, K)
+    The largest weights of a row (`largest` steps) stay where they are: its scale is read off them. `covariance` (K, K)
     is symmetric and positive definite. Never above the nearest integers in any row (up to float32's sums).
     """
-    nearest = np.clip(np.rint(weight / step), -127, 127).astype(np.float32)
-    movable = np.abs(nearest) < 127
+    nearest = np.clip(np.rint(weight / step), -largest, largest).astype(np.float32)
+    movable = np.abs(nearest) < largest
     order = order_of(covariance)
     back = np.argsort(order)
     try:
-        sequence = in_sequence(weight[:, order], step, covariance[np.ix_(order, order)], movable[:, order])[:, back]
+        ordered = covariance[np.ix_(order, order)]
+        sequence = in_sequence(weight[:, order], step, ordered, movable[:, order], largest)[:, back]
     except np.linalg.LinAlgError:  # not positive definite in floating point
         sequence = nearest.copy()
-    found = descend(sequence, weight, step, covariance, movable, deadline)
+    found = descend(sequence, weight, step, covariance, movable, deadline, largest)
     worse = forms(found * step - weight, covariance) > forms(nearest * step - weight, covariance)
     found[worse] = nearest[worse]
     return found
@@ -133,18 +136,18 @@ def order_of(covariance: Array) -> Array:
     return order
 
 
-def in_sequence(weight: Array, step: Array, covariance: Array, movable: Array) -> Array:
+def in_sequence(weight: Array, step: Array, covariance: Array, movable: Array, largest: int) -> Array:
     """GPTQ: column after column to the nearest, its error taken over by the columns behind it through H's inverse."""
     size = weight.shape[1]
     inverse = np.linalg.inv(covariance.astype(np.float64 if size <= PIVOTED else np.float32))
     upper = np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
     rest = weight.astype(np.float32).copy()
-    q = np.clip(np.rint(rest / step), -127, 127)
+    q = np.clip(np.rint(rest / step), -largest, largest)
     for first in range(0, size, BLOCK):
         last = min(first + BLOCK, size)
         errors = np.zeros((len(weight), last - first), np.float32)
         for k in range(first, last):
-            near = np.clip(np.rint(rest[:, k] / step[:, 0]), -127, 127)
+            near = np.clip(np.rint(rest[:, k] / step[:, 0]), -largest, largest)
             q[:, k] = np.where(movable[:, k], near, q[:, k])
             errors[:, k - first] = (rest[:, k] - q[:, k] * step[:, 0]) / upper[k, k]
             rest[:, k + 1 : last] -= errors[:, k - first, None] * upper[k, k + 1 : last]
@@ -152,7 +155,9 @@ def in_sequence(weight: Array, step: Array, covariance: Array, movable: Array) -
     return q
 
 
-def descend(q: Array, weight: Array, step: Array, covariance: Array, movable: Array, deadline: float) -> Array:
+def descend(
+    q: Array, weight: Array, step: Array, covariance: Array, movable: Array, deadline: float, largest: int
+) -> Array:
     """Coordinate descent from `q`: each weight in turn to the integer that is best for what the others are."""
     error = (q * step - weight).astype(np.float32)
     pull = error @ covariance
@@ -161,7 +166,7 @@ def descend(q: Array, weight: Array, step: Array, covariance: Array, movable: Ar
         moved = 0
         for k in range(weight.shape[1]):
             wanted = np.rint(-pull[:, k] / (covariance[k, k] * width))
-            shift = np.clip(q[:, k] + wanted, -127, 127) - q[:, k]
+            shift = np.clip(q[:, k] + wanted, -largest, largest) - q[:, k]
             rows = np.flatnonzero((shift != 0) & movable[:, k])
             if len(rows):
                 moved += len(rows)
@@ -265,15 +270,15 @@ def _met(graph: Graph, node: onnx.NodeProto, x: Array) -> Array:
     )  # fmt: skip
 
 
-def _rounded(graph: Graph, node: onnx.NodeProto, grid: Grid, moments: Moments, deadline: float) -> Change:
+def _rounded(graph: Graph, node: onnx.NodeProto, grid: Grid, largest: int, moments: Moments, deadline: float) -> Change:
     weight, axis = graph.constant(node.input[1]), channel_axis(node)
     assert weight is not None
     rows = (weight if axis == 0 else weight.T).reshape(len(moments.first), -1, moments.first.shape[1])
     scale = np.broadcast_to(grid.scale.reshape(-1), rows.shape[0] * rows.shape[1]).reshape(*rows.shape[:2], 1)
     mean, covariance = moments.centered()
-    q = np.stack([best_integers(*each, deadline=deadline) for each in zip(rows, scale, covariance, strict=True)])
+    q = np.stack([best_integers(*each, deadline, largest) for each in zip(rows, scale, covariance, strict=True)])
     on_grid = (q * scale).astype(np.float32)
-    flipped = int(np.count_nonzero(q != np.clip(np.rint(rows / scale), -127, 127)))
+    flipped = int(np.count_nonzero(q != np.clip(np.rint(rows / scale), -largest, largest)))
     bias = bias_of(graph, node)
     shift = np.einsum("gok,gk->go", (on_grid - rows).astype(np.float64), mean).reshape(-1)
     set_bias(graph, node, (0.0 if bias is None else bias) - shift)

@@ -1,0 +1,188 @@
+"""The CPU at which a graph is aimed: forms that must help here, predictions for elsewhere, nothing raced there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecnn import choose, contest, keeper
+from edgecnn.cli import main
+from edgecnn.contest import Contest, compete
+from edgecnn.judge import Trial
+from edgecnn.keeper import Keeper
+from edgecnn.material import Material
+from edgecnn.samples import Samples
+from exporters.cpu_target import SATURATING, TARGETS, this_cpu
+from exporters.quantize import QuantRecipe
+from runtimes.base import Track, silent
+from small_nets import conv_net, save
+from test_weight_forms import bright_net, only_where_sums_saturate
+
+SHAPE = (8, 10, 10)
+
+
+def material() -> Material:
+    images = np.random.default_rng(1).uniform(0.5, 1.0, (8, *SHAPE)).astype(np.float32)
+    samples = Samples("made", tuple(map(str, range(8))), lambda i: images[i], None, ())
+    return Material("x", SHAPE, samples, samples)
+
+
+def keeper_for(target: str, track: Track = silent) -> Keeper:
+    data = material()
+    return Keeper(bright_net(), QuantRecipe(target=target), data, Trial(data.judged, "x", rounds=6), 0.0, track)
+
+
+def run(target: str, portable: bool = False, **options: object) -> Contest:
+    data = material()
+    trial = Trial(data.judged, "x", rounds=8, seconds=1.0, **options)
+    return compete(bright_net(), QuantRecipe(target=target), data, trial, 0.0, portable)
+
+
+def int8_weights(model: onnx.ModelProto) -> int:
+    return sum(t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1 for t in model.graph.initializer)
+
+
+@only_where_sums_saturate
+def test_here_the_forms_are_measured() -> None:
+    work = keeper_for(this_cpu())
+    recipe = work.aim(work.model, work.recipe)
+    aimed = work.aims[recipe.weight_forms]
+    assert [name for name, _ in recipe.weight_forms] == ["Conv_a"]
+    assert aimed.measured_db is not None
+    assert aimed.measured_db[1] > aimed.measured_db[0] + 3
+    assert "measured: SQNR" in aimed.words
+
+
+@only_where_sums_saturate
+def test_here_forms_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Keeper, "_measured", lambda *_: (30.0, 29.0))
+    work = keeper_for(this_cpu())
+    recipe = work.aim(work.model, work.recipe)
+    assert recipe.weight_forms == ()
+    assert "other forms of weights did not help" in work.aims[()].words
+
+
+def test_elsewhere_the_forms_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "this_cpu", lambda: "vnni")
+    monkeypatch.setattr(Keeper, "_measured", lambda *_: pytest.fail("nothing can be measured"))
+    work = keeper_for("avx2")
+    recipe = work.aim(work.model, work.recipe)
+    assert [name for name, _ in recipe.weight_forms] == ["Conv_a"]
+    assert work.aims[recipe.weight_forms].measured_db is None
+    assert "predicted, not measured" in work.aims[recipe.weight_forms].words
+
+
+@pytest.mark.parametrize(
+    ("here", "target", "twin"),
+    [
+        ("avx2", "vnni", True),
+        ("avx2", "avx512", False),
+        ("vnni", "avx2", False),
+        ("avx2", "avx2", False),
+        ("avx2", "", False),
+    ],
+)
+def test_answers_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch, here: str, target: str, twin: bool) -> None:
+    """On a saturating CPU a graph for one that is not is judged by its exact twin."""
+    opened: list[onnx.ModelProto] = []
+    monkeypatch.setattr(keeper, "this_cpu", lambda: here)
+    work = keeper_for(target)
+    real = keeper.open_session
+    monkeypatch.setattr(keeper, "open_session", lambda model, **o: opened.append(model) or real(model, **o))
+    made = work.made(work.workshop(equalize=False), contest.NOTHING.design, ())
+    given = made.quantized().model
+    work.session(given)
+    assert (int8_weights(opened[-1]) == 0) == twin
+    assert int8_weights(given) > 0
+
+
+def test_for_another_cpu_nothing_is_raced() -> None:
+    target = next(name for name in TARGETS if name != this_cpu())
+    result = run(target, max_drop=1.0)
+    assert result.decision.race is None
+    assert result.decision.chosen == "int8"
+    assert [c.speedup for c in result.decision.candidates] == [None, None]
+    assert [c.p50_ms for c in result.decision.candidates] == [None, None]
+    assert f"int8 for {target}" in result.decision.verdict
+    assert f"predicted, not measured (this CPU is {this_cpu()})" in result.decision.verdict
+    assert result.found.steps == ()
+    assert result.quantized.recipe.target == target
+
+
+def test_for_another_cpu_the_budget_holds_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Keeper, "within_budget", lambda self, shop, design: keeper.Kept(
+        self.made(shop, design, ()), keeper.Aimed("arm", False)))  # fmt: skip
+    monkeypatch.setattr(choose, "judged", lambda raced, found, trial: choose.replace(raced, refused="int8 is bad"))
+    target = next(name for name in TARGETS if name != this_cpu())
+    assert run(target).decision.chosen == "float"
+
+
+def test_a_portable_graph_is_judged_and_may_win() -> None:
+    result = run("", portable=True, max_drop=1.0)
+    names = [c.name for c in result.decision.candidates]
+    assert result.portable is not None
+    assert result.portable.recipe.images == 8, "calibrated on all images"
+    if not result.found.design.is_plain:
+        assert "portable" in names
+        assert next(c for c in result.decision.candidates if c.name == "portable").drop is not None
+
+
+def test_a_portable_graph_outside_the_budget_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is the very graph that was found."""
+    monkeypatch.setattr(Keeper, "with_layers_in_float", lambda self, kept: kept)
+    monkeypatch.setattr(Keeper, "drop", lambda self, work: 1.0)
+    real = choose.judged
+    bad = lambda raced, found, trial: choose.replace(real(raced, found, trial), refused=f"{raced.name} is bad")  # noqa: E731
+    monkeypatch.setattr(choose, "judged", bad)
+    assert run("", portable=True).portable is None
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+def quantize(capsys: pytest.CaptureFixture[str], tmp_path: Path, *options: str) -> tuple[int, str, str]:
+    source = save(conv_net(), tmp_path / "net.onnx")
+    arguments = ["quantize", str(source), "-o", str(tmp_path / "out.onnx"), "--calib", "random:4", *options]
+    code = main([*arguments, "--search-budget", "0", "--max-drop", "1"])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("target", ["avx2", "vnni"])
+def test_a_target_works_from_any_machine(target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = quantize(capsys, tmp_path, "--target", target, "--portable", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["target"]["name"] == target
+    assert report["target"]["this_cpu"] == (target == this_cpu())
+    assert (report["speedup"] is None) == (target != this_cpu())
+    assert ("predicted, not measured" in report["verdict"]) == (target != this_cpu())
+    assert len(report["target"]["layers"]) == (2 if target in SATURATING else 0)
+    assert report["portable"] == str(tmp_path / "out.portable.onnx")
+    plain = onnx.load(report["portable"])
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= {node.op_type for node in plain.graph.node}
+    assert {node.domain for node in plain.graph.node} == {""}
+
+
+def test_a_target_that_does_not_exist_is_bad_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = quantize(capsys, tmp_path, "--target", "avx521")
+    assert code == 2
+    assert "did you mean avx512" in err
+
+
+@pytest.mark.parametrize(("insist", "code"), [(True, 1), (False, 0)])
+def test_insisting_on_int8_where_none_holds_the_budget_is_exit_1(
+    insist: bool, code: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float graph is written all the same, the best integer graph stands in the report."""
+    monkeypatch.setattr(choose, "judged", lambda raced, found, trial: choose.replace(
+        raced, drop=0.25, refused=f"{raced.name} loses 25 points"))  # fmt: skip
+    found, out, err = quantize(capsys, tmp_path, "--json", *(["--allow-slower"] if insist else []))
+    report = json.loads(out)
+    assert found == code
+    assert report["chosen"] == "float"
+    assert report["candidates"][-1]["refused"] == "int8 loses 25 points"
+    assert ("loses 25 points: kept float" in err) == insist
+    assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
