@@ -96,18 +96,19 @@ def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
 
 
 def _names(axes: Any, rows: list[Row]) -> None:
-    """The dearest layers by name, below or above their point, as far as there is room between points and names."""
+    """The dearest layers by name, around their point, as far as there is room between points and names."""
     total = sum(row.time_us for row in rows)
     points = [_place(axes, row) for row in rows]
     names: list[tuple[float, float]] = []
     for row, (x, y) in zip(rows, points, strict=True):
         away = math.sqrt(_area(row, total)) / 2 / POINTS_HIGH + 0.03
-        for v in (y - away, y + away):
-            free = all(abs(x - u) > NAME_WIDE or abs(v - w) > 0.045 for u, w in names)
-            free = free and all(abs(x - u) > NAME_WIDE / 2 or abs(v - w) > 0.025 for u, w in points)
+        side = away + NAME_WIDE / 2
+        for u, v in ((x, y - away), (x, y + away), (x + side, y), (x - side, y)):
+            free = all(abs(u - a) > NAME_WIDE or abs(v - b) > 0.045 for a, b in names)
+            free = free and all(abs(u - a) > NAME_WIDE / 2 or abs(v - b) > 0.025 for a, b in points)
             if free and len(names) < NAMED:
-                names.append((x, v))
-                axes.text(x, v, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center", fontsize=7,
+                names.append((u, v))
+                axes.text(u, v, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center", fontsize=7,
                           color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
                 break
 
