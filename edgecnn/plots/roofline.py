@@ -23,7 +23,8 @@ NAMED = 6
 LEAST_SHARE = 0.002
 """A layer with less of the time is left out: a crowd of them would stretch the axes."""
 PAPER = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-NAME_WIDE = 0.22
+NAME_WIDE, FURTHER = 0.22, (0.0, 0.07, 0.14)
+LEAD = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5}
 POINTS_HIGH = 300.0
 """About the height of the axes."""
 
@@ -96,20 +97,19 @@ def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
 
 
 def _names(axes: Any, rows: list[Row]) -> None:
-    """The dearest layers by name, around their point, as far as there is room between points and names."""
+    """The dearest layers by name, below or above their point where there is room, with a thin line to it."""
     total = sum(row.time_us for row in rows)
     points = [_place(axes, row) for row in rows]
     names: list[tuple[float, float]] = []
     for row, (x, y) in zip(rows, points, strict=True):
         away = math.sqrt(_area(row, total)) / 2 / POINTS_HIGH + 0.03
-        side = away + NAME_WIDE / 2
-        for u, v in ((x, y - away), (x, y + away), (x + side, y), (x - side, y)):
-            free = all(abs(u - a) > NAME_WIDE or abs(v - b) > 0.045 for a, b in names)
-            free = free and all(abs(u - a) > NAME_WIDE / 2 or abs(v - b) > 0.025 for a, b in points)
+        for v in (y + sign * (away + more) for more in FURTHER for sign in (-1, 1)):
+            free = all(abs(x - a) > NAME_WIDE or abs(v - b) > 0.045 for a, b in names)
+            free = free and all(abs(x - a) > NAME_WIDE / 2 or abs(v - b) > 0.035 for a, b in points)
             if free and len(names) < NAMED:
-                names.append((u, v))
-                axes.text(u, v, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center", fontsize=7,
-                          color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
+                names.append((x, v))
+                axes.annotate(_tail(row.name, 28), (x, y), (x, v), "axes fraction", "axes fraction", LEAD, ha="center",
+                              va="center", fontsize=7, color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
                 break
 
 
