@@ -33,7 +33,7 @@ Cause = tuple[str, str]
 def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     """For a float part of an integer model; `ranked` are its float kernels, the dearest first."""
     if kind == "boundary":
-        return "needed once where inputs or outputs are floats; `edgecnn quantize --input uint8-nhwc` takes pixels as they are"
+        return "needed once for floats at the ends; `edgecnn quantize --input uint8-nhwc` takes pixels as they are"
     if kind == "requantize":
         return f"two scales meet (a Concat, or a node that was left out); {AGAIN} gives both one scale where it can"
     ops = [piece.op for piece in ranked]
