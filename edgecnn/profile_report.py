@@ -118,7 +118,8 @@ class ProfileReport:
         if self.ratio is None:
             return ""
         worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in self.pairs)
-        return f"; {self.ratio}, {worse} {'layers are' if worse != 1 else 'layer is'} slower than there"
+        words = str(self.ratio).removeprefix(f"{self.ratio.a} ")
+        return f"; it {words}, {worse} {'layers are' if worse != 1 else 'layer is'} slower than there"
 
     def to_dict(self) -> dict[str, Any]:
         return {

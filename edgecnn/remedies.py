@@ -33,7 +33,7 @@ Cause = tuple[str, str]
 def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     """For a float part of an integer model; `ranked` are its float kernels, the dearest first."""
     if kind == "boundary":
-        return "needed once for float inputs and outputs; feed uint8 pixels or read uint8 outputs to be rid of it"
+        return "needed once for floats at the ends; `edgecnn quantize --input uint8-nhwc` takes pixels as they are"
     if kind == "requantize":
         return f"two scales meet (a Concat, or a node that was left out); {AGAIN} gives both one scale where it can"
     ops = [piece.op for piece in ranked]
@@ -81,7 +81,7 @@ def _types(piece: Piece, file: Graph, node: onnx.NodeProto) -> Cause | None:
     if weight is not None and weight.data_type == onnx.TensorProto.UINT8:
         return (
             "unsigned weights (U8U8)",
-            "exact where sums of two products overflow 16 bits (no VNNI), and slower: a price of accuracy",
+            "exact where sums of two products overflow 16 bits, and slower: `edgecnn quantize --target` aims at a CPU",
         )
     return None
 

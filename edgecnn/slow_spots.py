@@ -90,17 +90,12 @@ def islands(pieces: Sequence[Piece]) -> list[list[Piece]]:
 
     for i, piece in enumerate(inside):
         for name in piece.ran.reads:
-            if name in makers and _floats_between(inside[makers[name]], piece):
+            if name in makers:
                 group[root(i)] = root(makers[name])
     found: dict[int, list[Piece]] = collections.defaultdict(list)
     for i, piece in enumerate(inside):
         found[root(i)].append(piece)
     return list(found.values())
-
-
-def _floats_between(maker: Piece, reader: Piece) -> bool:
-    """Whether the tensor between the two is of floats: not behind a Quantize."""
-    return maker.ran.op != "QuantizeLinear"
 
 
 def _moves_floats(piece: Piece) -> bool:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from runtimes.base import EdgeError
 
 
+WRITES = ("-o", "--output", "--plot", "--csv")
+STARTS = ("-o", *(f"{name}=" for name in WRITES if name.startswith("--")))
+"""How an option that names an output is spelled."""
+
+
 @dataclass(frozen=True)
 class Result:
     """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after."""
@@ -48,7 +53,7 @@ def show(result: Result, as_json: bool, args: Sequence[str]) -> None:
 
 def overwrite(args: Sequence[str]) -> list[str]:
     """What must be added to ARGS to run them again: `--force`, where an output is there now."""
-    writes = args[:1] == ["demo"] or any(a in ("-o", "--output") or a.startswith(("-o", "--output=")) for a in args)
+    writes = args[:1] == ["demo"] or any(a in WRITES or a.startswith(STARTS) for a in args)
     return ["--force"] if writes and "--force" not in args else []
 
 

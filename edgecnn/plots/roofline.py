@@ -23,6 +23,8 @@ NAMED = 6
 LEAST_SHARE = 0.002
 """A layer with less of the time is left out: a crowd of them would stretch the axes."""
 PAPER = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+NAME_WIDE, FURTHER = 0.22, (0.0, 0.07, 0.14)
+LEAD = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5}
 POINTS_HIGH = 300.0
 """About the height of the axes."""
 
@@ -35,7 +37,7 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     made, axes = figure(8.0, 5.2)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = _limits(rows)
+    low, high = _limits(rows, measured)
     axes.set_xlim(low, high)
     _roofs(axes, measured, low, high)
     for kind in ("float", "int8"):
@@ -58,9 +60,11 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     return render(made, suffix)
 
 
-def _limits(rows: list[Row]) -> tuple[float, float]:
+def _limits(rows: list[Row], measured: Measured) -> tuple[float, float]:
+    """Wide enough for every layer, and for the place where the memory's roof meets the higher peak."""
     found = [row.intensity for row in rows if row.intensity]
-    return (min(found, default=1.0) / 2.5, max(found, default=100.0) * 2.5)
+    ridge = max(measured.peaks.fp32_gmacs, measured.peaks.int8_gmacs) / measured.peaks.memory_gb_s
+    return min([*found, ridge]) / 2.5, max([*found, ridge]) * 2.5
 
 
 def _heights(rows: list[Row], measured: Measured) -> tuple[float, float]:
@@ -93,16 +97,19 @@ def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
 
 
 def _names(axes: Any, rows: list[Row]) -> None:
-    """The dearest layers by name, as far as there is room: below their point, else above it."""
-    taken: list[tuple[float, float]] = []
-    for row in rows:
-        radius = math.sqrt(_area(row, sum(r.time_us for r in rows))) / 2
-        x, y = _place(axes, row)
-        for down in (-radius / POINTS_HIGH - 0.03, radius / POINTS_HIGH + 0.03):
-            if len(taken) < NAMED and all(abs(x - u) > 0.22 or abs(y + down - v) > 0.045 for u, v in taken):
-                taken.append((x, y + down))
-                axes.text(x, y + down, _tail(row.name, 28), transform=axes.transAxes, ha="center", va="center",
-                          fontsize=7, color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
+    """The dearest layers by name, below or above their point where there is room, with a thin line to it."""
+    total = sum(row.time_us for row in rows)
+    points = [_place(axes, row) for row in rows]
+    names: list[tuple[float, float]] = []
+    for row, (x, y) in zip(rows, points, strict=True):
+        away = math.sqrt(_area(row, total)) / 2 / POINTS_HIGH + 0.03
+        for v in (y + sign * (away + more) for more in FURTHER for sign in (-1, 1)):
+            free = all(abs(x - a) > NAME_WIDE or abs(v - b) > 0.045 for a, b in names)
+            free = free and all(abs(x - a) > NAME_WIDE / 2 or abs(v - b) > 0.035 for a, b in points)
+            if free and len(names) < NAMED:
+                names.append((x, v))
+                axes.annotate(_tail(row.name, 28), (x, y), (x, v), "axes fraction", "axes fraction", LEAD, ha="center",
+                              va="center", fontsize=7, color="0.2", zorder=4, bbox=PAPER)  # fmt: skip
                 break
 
 
