@@ -65,7 +65,7 @@ SMALL = {
     **{f"fcn{stride}s_vgg16": Small(options={"hidden": 32, "stages": NARROW}) for stride in (32, 16, 8)},
     "deconvnet": Small(options={"hidden": 32, "stages": NARROW, "fc_kernel": 2}),
     "unet": Small(options={"width": 16}),
-    "fcn_resnet50": Small(options={"blocks": (1, 1, 2, 2)}, branch_end="bn3"),
+    "fcn_resnet50": Small(options={"blocks": (1, 1, 2, 2), "width": 16}, branch_end="bn3"),
     # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
     **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg16_bn")},
     **{name: Small(options={"hidden": 64, "stages": THIN}) for name in ("vgg19", "vgg19_bn")},
