@@ -13,13 +13,19 @@ import torch
 from torch import nn
 
 from edgecnn import predict, road, stages
+from edgecnn.data import load_data
 from edgecnn.detection.select import OUTPUTS
 from edgecnn.sources import resolve, task_of
 from edgecnn.spec import Blueprint
+from edgecnn.tasks import detection
 from exporters.quantize import QuantRecipe, quantize_model
 from runtimes.base import CheckFailed
 from runtimes.parity import compare
 from runtimes.session import open_session
+
+WEIGHTS = Path(__file__).parent / "fixtures" / "ssd_tiny_shapes.safetensors"
+LOST = 0.3
+"""Of mAP@[.5:.95] by plain int8: 0.18 where products of uint8 and int8 saturate (AVX2 without VNNI), of 0.89."""
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +50,16 @@ def test_every_stage_finds_the_same_boxes(
     ]
 
 
-def test_int8_finds_boxes_and_leaves_the_tail_float(
-    walked: tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference],
-) -> None:
-    model, _, reference = walked
-    quantized = quantize_model(model, reference.feeds, QuantRecipe())
-    report = reference.parity(open_session(quantized.model))
+def test_int8_finds_the_objects_and_leaves_the_tail_float() -> None:
+    """Of a trained network: the boxes of a random one are nearly ties, which a CPU without VNNI decides otherwise."""
+    network = resolve("ssd_tiny", WEIGHTS)
+    model, _, _ = stages.float_road(network)
+    images, calibration = (load_data("shapes:200", network.ready, split=s, task="detection") for s in ("test", "train"))
+    quantized = quantize_model(model, calibration.feeds("input")[:16], QuantRecipe())
     assert quantized.int8_nodes == 12  # its convolutions
-    assert report.matching is not None
-    assert report.matching.matched > 0.8 * 200  # random weights, 0.94 on the machine that this was written on
+    found = [detection.score(open_session(graph), images, "input").value for graph in (model, quantized.model)]
+    assert found[0] >= 0.85
+    assert found[1] >= found[0] - LOST
 
 
 def test_a_stage_that_loses_a_box_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:

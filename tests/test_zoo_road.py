@@ -65,7 +65,7 @@ SMALL = {
     **{f"fcn{stride}s_vgg16": Small(options={"hidden": 32, "stages": NARROW}) for stride in (32, 16, 8)},
     "deconvnet": Small(options={"hidden": 32, "stages": NARROW, "fc_kernel": 2}),
     "unet": Small(options={"width": 16}),
-    "fcn_resnet50": Small(options={"blocks": (1, 2, 2, 2)}, branch_end="bn3"),
+    "fcn_resnet50": Small(options={"blocks": (1, 1, 2, 2), "width": 16}, branch_end="bn3"),
     # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
     **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg16_bn")},
     **{name: Small(options={"hidden": 64, "stages": THIN}) for name in ("vgg19", "vgg19_bn")},
@@ -73,7 +73,7 @@ SMALL = {
     **{name: Small(side=None, options={"hidden": 64}) for name in ("alexnet", "alexnet_original")},
     "resnet18": Small(branch_end="bn2"),
     "resnet34": Small(32, {"blocks": (2, 1, 2, 1), "width": 32}, "bn2"),
-    "resnet50": Small(options={"blocks": (2, 2, 2, 2)}, branch_end="bn3"),
+    "resnet50": Small(options={"blocks": (1, 2, 1, 1)}, branch_end="bn3"),
     # The blocks of ResNet-50, fewer or more of them: one of the deep ones keeps its depth and pays with its width.
     "resnet101": Small(32, {"width": 16}, "bn3"),
     "resnet152": Small(32, {"blocks": (1, 2, 3, 1), "width": 32}, "bn3"),
@@ -87,9 +87,9 @@ SMALL = {
     "mobilenet_v3_small": Small(options={"rows": V3_SMALL}),
     # Fewer windows and regions: each costs a pass through the last layers of its own.
     "rcnn_alexnet": Small(96, {"hidden": 64, "levels": 1}),
-    "fast_rcnn_vgg16": Small(96, {"hidden": 64, "levels": 2}),
+    "fast_rcnn_vgg16": Small(96, {"hidden": 64, "levels": 1}),
     **{
-        name: Small(64, {"proposals": 4, "blocks": (1, 2, 2, 1), "width": 16})
+        name: Small(64, {"proposals": 4, "blocks": (1, 1, 1, 1), "width": 16})
         for name in ("faster_rcnn_resnet101", "rfcn_resnet101")
     },
     "yolov1": Small(128, {"hidden": 64, "grid": 2}),

@@ -144,11 +144,11 @@ def _convolutions(module: nn.Module | None) -> Iterator[nn.Conv2d]:
 
 
 class Backbone(nn.Module):
-    """Images (N, 3, H, W) -> (N, 2048, H/8, W/8), sizes rounded up."""
+    """Images (N, 3, H, W) -> (N, 32 width, H/8, W/8), sizes rounded up."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, width: int) -> None:
         super().__init__()
-        whole = ResNet(Bottleneck, blocks)
+        whole = ResNet(Bottleneck, blocks, width=width)
         self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
         dilate(self.layer3, 1, 2)
@@ -162,12 +162,12 @@ class Backbone(nn.Module):
 class FCNResNet50(nn.Module):
     """Images (N, 3, H, W) of any size -> logits (N, num_classes, H, W)."""
 
-    def __init__(self, num_classes: int = 21, blocks: Blocks = (3, 4, 6, 3)) -> None:
+    def __init__(self, num_classes: int = 21, blocks: Blocks = (3, 4, 6, 3), width: int = 64) -> None:
         super().__init__()
-        self.backbone = Backbone(blocks)
+        self.backbone = Backbone(blocks, width)
         self.classifier = nn.Sequential(
-            nn.Conv2d(2048, 512, 3, padding=1, bias=False), nn.BatchNorm2d(512), nn.ReLU(), nn.Dropout(0.1),
-            nn.Conv2d(512, num_classes, 1),
+            nn.Conv2d(32 * width, 8 * width, 3, padding=1, bias=False), nn.BatchNorm2d(8 * width), nn.ReLU(),
+            nn.Dropout(0.1), nn.Conv2d(8 * width, num_classes, 1),
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
