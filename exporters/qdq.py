@@ -26,6 +26,7 @@ from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, 
 from exporters.grids import gate_grid, grids_of, on_grid
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD, carried_outputs, cut
 from exporters.placement import Plan
+from exporters.stay_float import stay_float
 from runtimes.base import Array
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -52,6 +53,7 @@ def insert(
         nodes += writer.write(copy_node(original))
     graph.set_nodes(nodes)
     graph.prune()
+    stay_float(graph)
     return graph.model
 
 
