@@ -23,7 +23,7 @@ from exporters.graph import Graph, copy_model
 from runtimes.base import Array
 
 IMAGES = 4
-"""On which the layers are looked at: with 256 positions of each layer, more would not change a choice."""
+"""On which the layers are looked at: with 128 positions of each layer, more would not change a choice."""
 
 
 def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
