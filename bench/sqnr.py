@@ -21,9 +21,9 @@ import numpy as np
 import onnx
 
 RESULTS = Path(__file__).with_name("results") / "sqnr.jsonl"
-NAMES = ("resnet18", "mobilenet_v2", "mobilenet_v3_large", "squeezenet1_1", "googlenet", "shufflenet_v2_x1_0")
-SHAPE = (3, 128, 128)
-CALIBRATION, JUDGES = 24, 8
+NAMES = ("resnet18", "mobilenet_v2", "mobilenet_v3_large", "squeezenet1_1")
+SHAPE = (3, 96, 96)
+CALIBRATION, JUDGES = 12, 4
 ALLOWED_DB = 0.5
 
 

@@ -36,7 +36,7 @@ REWRITES_HELP = ("avx2", "avx512", "vnni")
 """CPUs on which the rewrites were measured to help; on another one they are used only where they can be raced."""
 LEAVE_DB = 0.5
 COSTLY_DB = 3.0
-POSITIONS = 256
+POSITIONS = 128
 """Output places sampled in a layer, over all images; with all output channels these are tens of thousands of sums."""
 
 

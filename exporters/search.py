@@ -95,8 +95,11 @@ class Found:
 class Workshop(Protocol):
     """What makes and races designs; a test passes a table."""
 
-    def rewrites(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Rewrites that change this network one after the other, in their order; and others that would, alone."""
+    def rewrites(self) -> tuple[Sequence[str], Iterable[str]]:
+        """Rewrites that change this network one after the other, in their order; and others that would, alone.
+
+        The others are asked for only where there is time to try them.
+        """
 
     def regions(self, design: Design) -> Sequence[Region]:
         """What might go back to float in `design`, the largest loss first."""
@@ -114,9 +117,9 @@ def search(shop: Workshop, time_left: Callable[[], float]) -> Found:
     The first race, of the plain against the full design, is always run.
     """
     together, others = shop.rewrites()
-    names = (*together, *others)
     climb = _Climb(shop, time_left)
     helped = bool(together) and climb.attempt("all rewrites", Design(tuple(together)))
+    names = (*together, *others) if climb.may_go_on() else ()
     climb.to_the_top(names)
     if helped and climb.may_go_on():
         second = _Climb(shop, time_left, climb.steps)

@@ -23,7 +23,7 @@ from exporters.graph import Graph, copy_model
 from runtimes.base import Array
 
 IMAGES = 4
-"""On which the layers are looked at: with 256 positions of each layer, more would not change a choice."""
+"""On which the layers are looked at: with 128 positions of each layer, more would not change a choice."""
 
 
 def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
@@ -39,7 +39,8 @@ def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
         values = {**feed, **session(feed)}
         for name in names:
             seen[name].append(grids[name].quantize(values[name]))
-    return predict(work.model, plan.int8, grids, {n: _joined(v) for n, v in seen.items()}, work.recipe.per_channel)
+    met = {name: joined for name, values in seen.items() if (joined := _joined(values)).size}  # no proposal, no rows
+    return predict(work.model, plan.int8, grids, met, work.recipe.per_channel)
 
 
 def adapt(work: Work, risks: Sequence[LayerRisk]) -> Work:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -75,14 +75,14 @@ class Workshop:
         self._rewritten: dict[tuple[str, ...], onnx.ModelProto] = {}
 
     # ------------------------------------------------------------------------------------------ the search's questions
-    def rewrites(self) -> tuple[Sequence[str], Sequence[str]]:
+    def rewrites(self) -> tuple[Sequence[str], Iterator[str]]:
         """Rewrites that change the network one after the other, and others that would alone; proven on the feeds."""
         together: tuple[str, ...] = ()
         for name in ALL:
             if self._applies(name, together):
                 together = (*together, name)
         rest = [name for name in ALL if name not in together and name not in self.refused]
-        return together, [name for name in rest if self._applies(name, ())]
+        return together, (name for name in rest if self._applies(name, ()))
 
     def regions(self, design: Design) -> Sequence[Region]:
         """Runs of layers and PyTorch modules that lose most in int8, by times measured now."""

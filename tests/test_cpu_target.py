@@ -65,7 +65,7 @@ def test_the_prediction_is_the_instruction_itself() -> None:
     wg = weight_grid(flat, 0)
     got = saturating_dot(rows, wg.quantize(flat)) * float(grid.scale) * wg.scale
     want = grid.dequantize(rows).astype(np.float64) @ flat.T
-    assert risk.saturated_db == pytest.approx(snr_db([(want, got)]), abs=0.7), "a sample of 256 of 144 positions"
+    assert risk.saturated_db == pytest.approx(snr_db([(want, got)]), abs=0.7), "a sample of 128 of 144 positions"
     assert risk.saturated_db < risk.exact_db - 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -180,6 +180,14 @@ def test_nodes_that_two_regions_share_stay_with_the_other() -> None:
     found = search(Shared(time), forever)
     assert found.design.kept_float == ("x", "y", "z")
     assert not any("back" in step.what for step in found.steps), "all of m is in n"
+
+
+def test_without_time_nobody_asks_for_other_rewrites() -> None:
+    class Dear(Table):
+        def rewrites(self) -> tuple[Sequence[str], Iterator[str]]:
+            return self.names, (pytest.fail("seconds of work for nothing") for _ in "a")
+
+    assert search(Dear(additive({"r": 0.5}), ["r"]), lambda: 0.0).design == Design(("r",))
 
 
 def test_equal_graphs_are_no_step() -> None:

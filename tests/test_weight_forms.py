@@ -137,6 +137,19 @@ def test_cpus_that_sum_exactly_are_not_looked_at() -> None:
         assert weight_forms.adapt(work, ()).recipe == work.recipe
 
 
+def test_a_layer_that_met_no_numbers_is_not_looked_at() -> None:
+    """As behind the proposals of a detector that proposes nothing; images of other sizes do not count either."""
+    work = bright_work("avx2")
+    empty = [{"x": np.zeros((0, 8, 10, 10), np.float32)}]
+    assert weight_forms.look(replace(work, images=empty)) == ()
+    other = [{"x": np.full((1, 8, 12, 12), 0.7, np.float32)}]
+    open_net = bright_net()
+    for dim in open_net.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.ClearField("dim_value")
+    both = replace(work, model=open_net, images=[*work.images[:1], *other])
+    assert len(weight_forms.look(both)) == 3
+
+
 @only_where_sums_saturate
 def test_the_prediction_holds_on_this_cpu() -> None:
     """Measured on the real kernels: the graph loses what was predicted, and the adapted one does not."""
