@@ -1,0 +1,152 @@
+"""Which of two is faster: the ratio of paired rounds, an interval that knows about neighbours, and one word for it.
+
+    ratio = exp( median_r log( t_b(r) / t_a(r) ) )                            r = rounds, both times taken side by side
+    interval = 2.5 % and 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor
+    L = n^(1/3) max(1, (2 p / (1 - p^2))^(2/3))                               p = autocorrelation of the rounds' signs
+    floor = how far the interval of a model's even rounds over its own odd ones, which is A/A, lies beside 1
+
+           slower         |      same      |         faster            the whole interval lies in one of the three,
+    ──────────────────── 1/1.02 ── 1 ── 1.02 ─────────────────> ratio  or the race is inconclusive
+
+A busy spell lasts for many rounds, so rounds are not independent and single ones must not be resampled alone. The
+margin of 2 % is what two sessions of one file can differ by for good (where their weights happen to lie in memory): no
+number of rounds averages that away. The number of rounds is set beforehand, by count or by time, never by the outcome.
+Sources: Künsch 1989 and Politis & Romano 1992 (circular block bootstrap), Carlstein 1986 (L for an autocorrelation p),
+Schuirmann 1987 (equivalence by an interval inside a margin). Test: tests/test_ratios.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from runtimes.base import Array, Inconclusive
+
+SAME_WITHIN = 0.02
+MIN_ROUNDS = 6
+"""With fewer pairs no 95 % interval of a median exists: all of n on one side happens by chance with 2 / 2**n."""
+RESAMPLES = 2000
+LEVELS = (0.025, 0.975)
+_CHUNK = 4_000_000
+
+Verdict = Literal["faster", "slower", "same", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """`ratio` = time of b / time of a: above 1, a is that many times faster than b. `low`, `high`: 95 % interval."""
+
+    a: str
+    b: str
+    ratio: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("a", "b", "ratio", "low", "high", "verdict")}
+
+    def __str__(self) -> str:
+        """`int8 is 2.70x faster than float (95 %: 2.66 to 2.74)` or what else the verdict says."""
+        interval = f"(95 %: {self.low:.2f} to {self.high:.2f})"
+        words = {
+            "faster": f"{self.a} is {self.ratio:.2f}x faster than {self.b}",
+            "slower": f"{self.a} is {1 / self.ratio:.2f}x slower than {self.b}",
+            "same": f"{self.a} is as fast as {self.b} within {SAME_WITHIN:.0%}",
+            "inconclusive": f"{self.a} against {self.b} is inconclusive",
+        }
+        if self.verdict == "slower":
+            interval = f"(95 %: {1 / self.high:.2f} to {1 / self.low:.2f})"
+        return f"{words[self.verdict]} {interval}"
+
+
+def verdict(low: float, high: float, rounds: int) -> Verdict:
+    """The word for a 95 % interval of "how many times faster".
+
+    >>> verdict(1.3, 1.4, 50), verdict(0.99, 1.01, 50), verdict(1.01, 1.2, 50), verdict(1.3, 1.4, 5)
+    ('faster', 'same', 'inconclusive', 'inconclusive')
+    """
+    least, most = 1 / (1 + SAME_WITHIN), 1 + SAME_WITHIN
+    if rounds < MIN_ROUNDS:
+        return "inconclusive"
+    if low >= least and high <= most:
+        return "same"
+    return "faster" if low > most else "slower" if high < least else "inconclusive"
+
+
+def paired_ratio(over: tuple[float, ...], under: tuple[float, ...], seed: int = 0) -> tuple[float, float, float]:
+    """(ratio, low, high): median of the per-round ratios `over[r] / under[r]` and its 95 % bootstrap interval.
+
+    Raises `Inconclusive` when a time is zero: the clock is too coarse for this runner.
+    """
+    logs = _logs(over) - _logs(under)
+    low, high = interval(logs, 50, seed)
+    return math.exp(float(np.median(logs))), math.exp(low), math.exp(high)
+
+
+@functools.lru_cache(maxsize=64)
+def halves(times: tuple[float, ...], seed: int = 0) -> tuple[float, float, float]:
+    """(ratio, low, high) of a runner against itself, A/A: its even rounds over the odd ones that follow them.
+
+    The truth is 1; an interval beside it is noise that the interval of a race cannot know of. Needs two rounds.
+    """
+    return paired_ratio(times[: len(times) // 2 * 2 : 2], times[1::2], seed)
+
+
+def widened(ratio: tuple[float, float, float], *own: tuple[float, ...]) -> tuple[float, float, float]:
+    """`ratio` with its interval widened on both sides by how far the A/A interval of a runner lies beside 1.
+
+    `own` are the runners' times; those of a runner without enough rounds for an interval do not count.
+    """
+    found = [halves(times) for times in own if len(times) >= 2 * MIN_ROUNDS]
+    floor = max((beside for _, low, high in found for beside in (low, 1 / high)), default=1.0)
+    return ratio[0], ratio[1] / max(1.0, floor), ratio[2] * max(1.0, floor)
+
+
+def interval(values: Array, percent: float, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a percentile of `values` (n,), a series in the order taken: circular block bootstrap."""
+    low, high = np.quantile(_bootstrap(values, percent, seed), LEVELS)
+    return float(low), float(high)
+
+
+def block_length(values: Array) -> int:
+    """Neighbours that are drawn together: Carlstein's rule on the signs around the median, at most a sixth of all.
+
+    >>> block_length(np.arange(8.0)), block_length(np.resize([0.0, 1.0], 1000))
+    (1, 10)
+    """
+    n = len(values)
+    signs = np.sign(values - np.median(values))
+    spread = float(signs @ signs)
+    p = float(signs[1:] @ signs[:-1]) / spread if spread else 0.0
+    p = min(max(p, 0.0), 0.99)
+    stretch = max(1.0, (2 * p / (1 - p * p)) ** (2 / 3))
+    return max(1, min(round(n ** (1 / 3) * stretch), n // MIN_ROUNDS))
+
+
+def _logs(times: tuple[float, ...]) -> Array:
+    values = np.asarray(times, np.float64)
+    if values.min() <= 0:
+        raise Inconclusive("race: a run took no time on this clock; use a larger batch")
+    return np.log(values)
+
+
+def _bootstrap(values: Array, percent: float, seed: int) -> Array:
+    """That percentile of RESAMPLES resamples of `values` (n,), in pieces that keep the index array small."""
+    rng = np.random.default_rng(seed)
+    n, length = len(values), block_length(values)
+    rows = max(1, _CHUNK // n)
+    pieces = []
+    for start in range(0, RESAMPLES, rows):
+        begins = rng.integers(n, size=(min(rows, RESAMPLES - start), -(-n // length)))
+        index = (begins[:, :, None] + np.arange(length)) % n  # (resamples, blocks, L)
+        pieces.append(_percentile(values[index.reshape(len(begins), -1)[:, :n]], percent))
+    return np.concatenate(pieces)
+
+
+def _percentile(values: Array, percent: float) -> Array:
+    return np.median(values, axis=1) if percent == 50 else np.percentile(values, percent, axis=1)
