@@ -1,6 +1,6 @@
 """How long does it take: samples, not averages, and a race that drift cannot decide.
 
-    round 1:  a b c     round 2:  c a b     round 3:  b c a ...      every runner once a round, in an order shuffled anew
+    round 1: a b c    round 2: c a b    round 3: b c a ...    every runner once a round, in an order shuffled anew
 
 Two blocks timed one after the other differ by 12-17 % on the same model, because the machine drifts; the ratio of runs
 that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time (runtimes/ratios.py: ratio, interval, verdict).
@@ -22,7 +22,7 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
-from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, halves, paired_ratio, verdict, widened
+from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself
 
 __all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race"]
 
@@ -70,6 +70,17 @@ class LatencyReport:
     def mean_ms(self) -> float:
         return float(np.mean(self.samples_ms))
 
+    @property
+    def p50_interval_ms(self) -> tuple[float, float]:
+        """95 % interval of the median: neighbours are drawn together (runtimes/ratios.py)."""
+        return interval(self.samples_ms, 50)
+
+    def interval_ms(self, what: str) -> tuple[float, float, float] | None:
+        """(value, low, high) of "p50", "p90", "p99" or "mean"; None where the samples are too few for it."""
+        value: float | None = getattr(self, f"{what}_ms")
+        percent = None if what == "mean" else float(what.removeprefix("p"))
+        return None if value is None else (value, *interval(self.samples_ms, percent))
+
     def images_per_s(self, batch: int = 1) -> float:
         """Images through the runner in a second of wall time, one call after the other."""
         return batch * 1000 / self.mean_ms
@@ -105,14 +116,11 @@ class Race:
 
     def ratio(self, a: str, b: str) -> Ratio:
         """How many times faster a is than b, with its interval and the verdict on a."""
-        over, under = self.times_ms(b), self.times_ms(a)
-        ratio, low, high = widened(paired_ratio(over, under, self.seed), over, under)
-        return Ratio(a, b, ratio, low, high, verdict(low, high, self.rounds))
+        return compare(a, b, self.times_ms(a), self.times_ms(b), self.seed)
 
     def itself(self, name: str) -> Ratio:
-        """A/A: the even rounds of `name` against its odd ones. The truth is 1, the rest is this machine's noise."""
-        ratio, low, high = halves(self.times_ms(name), self.seed)
-        return Ratio(name, name, ratio, low, high, verdict(low, high, self.rounds // 2))
+        """A/A: half of the rounds of `name` against the other half. The truth is 1, the rest is this machine's noise."""
+        return itself(name, self.times_ms(name), self.seed)
 
     def ratios(self) -> tuple[Ratio, ...]:
         """Every pair once, in the order given."""

@@ -2,10 +2,10 @@
 
     others     CPU time that other processes got            /proc/stat: busy - our own, of all CPUs
     steal      CPU time that the hypervisor gave to others  /proc/stat: steal
-    throttled  time that the control group's quota stopped us        cgroup cpu.stat: throttled_usec (v1: throttled_time)
-    thermal    times that a core was slowed because it was hot       cpu*/thermal_throttle/*_throttle_count
-    clock      MHz of the cores, before and after                    cpu*/cpufreq/scaling_cur_freq
-    load       runnable processes, mean of the last minute           getloadavg
+    throttled  time that the control group's quota stopped  cgroup cpu.stat: throttled_usec (v1: throttled_time)
+    thermal    times that a core was slowed for its heat    cpu*/thermal_throttle/*_throttle_count
+    clock      MHz of the cores, before and after           cpu*/cpufreq/scaling_cur_freq
+    load       runnable processes, mean of the last minute  getloadavg
 
 None stands for a counter that cannot be read here (another system, a container, a virtual machine).
 Source: Linux kernel documentation, filesystems/proc.rst ("/proc/stat"), cgroup-v2.rst ("cpu.stat"), pm/cpufreq.rst.

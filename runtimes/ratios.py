@@ -1,11 +1,11 @@
 """Which of two is faster: the ratio of paired rounds, an interval that knows about neighbours, and one word for it.
 
     ratio = exp( median_r log( t_b(r) / t_a(r) ) )                            r = rounds, both times taken side by side
-    interval = 2.5 % and 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor
+    interval = 2.5 % to 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor
     L = n^(1/3) max(1, (2 p / (1 - p^2))^(2/3))                               p = autocorrelation of the rounds' signs
-    floor = how far the interval of a model's even rounds over its own odd ones, which is A/A, lies beside 1
+    floor = how far the interval of A/A, a model's rounds 1 4 5 8 9 ... over its own 2 3 6 7 10 ..., lies beside 1
 
-           slower         |      same      |         faster            the whole interval lies in one of the three,
+           slower         |      same      |         faster            the whole 99 % interval lies in one of the three,
     ──────────────────── 1/1.02 ── 1 ── 1.02 ─────────────────> ratio  or the race is inconclusive
 
 A busy spell lasts for many rounds, so rounds are not independent and single ones must not be resampled alone. The
@@ -30,7 +30,8 @@ SAME_WITHIN = 0.02
 MIN_ROUNDS = 6
 """With fewer pairs no 95 % interval of a median exists: all of n on one side happens by chance with 2 / 2**n."""
 RESAMPLES = 2000
-LEVELS = (0.025, 0.975)
+SHOWN, SURE = (0.025, 0.975), (0.005, 0.995)
+"""The 95 % interval that is reported, and the 99 % one that a verdict needs: a hundred races should not cry wolf."""
 _CHUNK = 4_000_000
 
 Verdict = Literal["faster", "slower", "same", "inconclusive"]
@@ -65,7 +66,7 @@ class Ratio:
 
 
 def verdict(low: float, high: float, rounds: int) -> Verdict:
-    """The word for a 95 % interval of "how many times faster".
+    """The word for an interval of "how many times faster".
 
     >>> verdict(1.3, 1.4, 50), verdict(0.99, 1.01, 50), verdict(1.01, 1.2, 50), verdict(1.3, 1.4, 5)
     ('faster', 'same', 'inconclusive', 'inconclusive')
@@ -78,38 +79,44 @@ def verdict(low: float, high: float, rounds: int) -> Verdict:
     return "faster" if low > most else "slower" if high < least else "inconclusive"
 
 
-def paired_ratio(over: tuple[float, ...], under: tuple[float, ...], seed: int = 0) -> tuple[float, float, float]:
-    """(ratio, low, high): median of the per-round ratios `over[r] / under[r]` and its 95 % bootstrap interval.
+def compare(a: str, b: str, times_a: tuple[float, ...], times_b: tuple[float, ...], seed: int = 0) -> Ratio:
+    """How many times faster a is than b, by the times that both took in the same rounds, and the verdict on a.
 
     Raises `Inconclusive` when a time is zero: the clock is too coarse for this runner.
     """
-    logs = _logs(over) - _logs(under)
-    low, high = interval(logs, 50, seed)
-    return math.exp(float(np.median(logs))), math.exp(low), math.exp(high)
+    logs = _logs(times_b) - _logs(times_a)
+    wide = floor(times_a, times_b)
+    least, low, high, most = np.exp(np.quantile(_bootstrap(logs, 50, seed), (SURE[0], *SHOWN, SURE[1])))
+    word = verdict(least / wide, most * wide, len(logs))
+    return Ratio(a, b, math.exp(float(np.median(logs))), float(low / wide), float(high * wide), word)
+
+
+def floor(*runners: tuple[float, ...]) -> float:
+    """How many times an A/A interval of these runners' times lies beside 1; at least 1, which is no noise.
+
+    A runner without enough rounds for an interval does not count.
+    """
+    found = [itself("", times) for times in runners if len(times) >= 2 * MIN_ROUNDS]
+    return max(1.0, *(beside for half in found for beside in (half.low, 1 / half.high)), 1.0)
 
 
 @functools.lru_cache(maxsize=64)
-def halves(times: tuple[float, ...], seed: int = 0) -> tuple[float, float, float]:
-    """(ratio, low, high) of a runner against itself, A/A: its even rounds over the odd ones that follow them.
+def itself(name: str, times: tuple[float, ...], seed: int = 0) -> Ratio:
+    """A/A: a runner's rounds a over its rounds b in the order a b b a a b b a ... The truth is 1, the rest is noise.
 
-    The truth is 1; an interval beside it is noise that the interval of a race cannot know of. Needs two rounds.
+    Not a b a b: times jump up at once (a cache is lost) and sink slowly, so that a later neighbour is mostly faster.
     """
-    return paired_ratio(times[: len(times) // 2 * 2 : 2], times[1::2], seed)
+    logs = _logs(times[1::2]) - _logs(times[: len(times) // 2 * 2 : 2])
+    logs[1::2] *= -1
+    low, high = np.exp(np.quantile(_bootstrap(logs, 50, seed), SHOWN))
+    word = verdict(float(low), float(high), len(logs))
+    return Ratio(name, name, math.exp(float(np.median(logs))), float(low), float(high), word)
 
 
-def widened(ratio: tuple[float, float, float], *own: tuple[float, ...]) -> tuple[float, float, float]:
-    """`ratio` with its interval widened on both sides by how far the A/A interval of a runner lies beside 1.
-
-    `own` are the runners' times; those of a runner without enough rounds for an interval do not count.
-    """
-    found = [halves(times) for times in own if len(times) >= 2 * MIN_ROUNDS]
-    floor = max((beside for _, low, high in found for beside in (low, 1 / high)), default=1.0)
-    return ratio[0], ratio[1] / max(1.0, floor), ratio[2] * max(1.0, floor)
-
-
-def interval(values: Array, percent: float, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a percentile of `values` (n,), a series in the order taken: circular block bootstrap."""
-    low, high = np.quantile(_bootstrap(values, percent, seed), LEVELS)
+@functools.lru_cache(maxsize=64)
+def interval(times: tuple[float, ...], percent: float | None, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a percentile (None: of the mean) of `times` in the order taken: circular block bootstrap."""
+    low, high = np.quantile(_bootstrap(np.asarray(times, np.float64), percent, seed), SHOWN)
     return float(low), float(high)
 
 
@@ -125,7 +132,7 @@ def block_length(values: Array) -> int:
     p = float(signs[1:] @ signs[:-1]) / spread if spread else 0.0
     p = min(max(p, 0.0), 0.99)
     stretch = max(1.0, (2 * p / (1 - p * p)) ** (2 / 3))
-    return max(1, min(round(n ** (1 / 3) * stretch), n // MIN_ROUNDS))
+    return int(max(1, min(round(n ** (1 / 3) * stretch), n // MIN_ROUNDS)))
 
 
 def _logs(times: tuple[float, ...]) -> Array:
@@ -135,8 +142,8 @@ def _logs(times: tuple[float, ...]) -> Array:
     return np.log(values)
 
 
-def _bootstrap(values: Array, percent: float, seed: int) -> Array:
-    """That percentile of RESAMPLES resamples of `values` (n,), in pieces that keep the index array small."""
+def _bootstrap(values: Array, percent: float | None, seed: int) -> Array:
+    """That percentile (None: the mean) of RESAMPLES resamples of `values` (n,); in pieces, to keep `index` small."""
     rng = np.random.default_rng(seed)
     n, length = len(values), block_length(values)
     rows = max(1, _CHUNK // n)
@@ -148,5 +155,7 @@ def _bootstrap(values: Array, percent: float, seed: int) -> Array:
     return np.concatenate(pieces)
 
 
-def _percentile(values: Array, percent: float) -> Array:
-    return np.median(values, axis=1) if percent == 50 else np.percentile(values, percent, axis=1)
+def _percentile(values: Array, percent: float | None) -> Array:
+    if percent is None:
+        return np.asarray(np.mean(values, axis=1))
+    return np.asarray(np.median(values, axis=1) if percent == 50 else np.percentile(values, percent, axis=1))
