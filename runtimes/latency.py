@@ -1,6 +1,6 @@
 """How long does it take: samples, not averages, and a race that drift cannot decide.
 
-    round 1: a b c    round 2: c a b    round 3: b c a ...    every runner once a round, in an order shuffled anew
+    round 1: a c b    round 2: b c a    round 3: c a b    round 4: b a c ...    shuffled, and the same backwards
 
 Two blocks timed one after the other differ by 12-17 % on the same model, because the machine drifts; the ratio of runs
 that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time (runtimes/ratios.py: ratio, interval, verdict).
@@ -119,7 +119,7 @@ class Race:
         return compare(a, b, self.times_ms(a), self.times_ms(b), self.seed)
 
     def itself(self, name: str) -> Ratio:
-        """A/A: half of the rounds of `name` against the other half. The truth is 1, the rest is this machine's noise."""
+        """A/A: half of the rounds of `name` against the other half. The truth is 1, the rest is noise."""
         return itself(name, self.times_ms(name), self.seed)
 
     def ratios(self) -> tuple[Ratio, ...]:
@@ -147,14 +147,17 @@ def race(
     clock: ClockName | None = None,
     watch: Watch = REAL,
 ) -> Race:
-    """Time all `calls` once a round, in an order shuffled anew each round; stops early after `seconds` of wall time.
+    """Time all `calls` once a round, in shuffled order; stops early after `seconds` of wall time.
+
+    Every second round takes the order of the one before it backwards, so that each runner stands before and behind
+    each other one equally often: a run is mostly faster than its forerunner (caches warm up slowly and cool at once).
 
     `clock`: None takes CPU time for one thread (it does not see the neighbours) and wall time for more; pass "wall" for
     an accelerator, whose work the CPU does not do. `threads` is what the runners were opened with.
     """
     if not calls or rounds < 1 or warmup < 0:
         raise BadInput(f"race: {len(calls)} runners, {rounds} rounds, {warmup} warm-ups; at least 1, 1, 0 are needed")
-    order = np.random.default_rng(seed)
+    order, turn = np.random.default_rng(seed), np.arange(0)
     names = list(calls)
     wall: dict[str, list[float]] = {name: [] for name in names}
     cpu: dict[str, list[float]] = {name: [] for name in names}
@@ -166,7 +169,8 @@ def race(
         for done, _ in enumerate(track(range(rounds), "racing" if len(names) > 1 else "measuring")):
             if seconds is not None and done >= MIN_ROUNDS and watch.wall() - begin > seconds:
                 break
-            for index in order.permutation(len(names)):
+            turn = order.permutation(len(names)) if done % 2 == 0 else turn[::-1]
+            for index in turn:
                 _time_once(calls[names[index]], wall[names[index]], cpu[names[index]], watch)
     reports = {name: LatencyReport(tuple(wall[name]), tuple(cpu[name])) for name in names}
     return Race(reports, clock or _choose_clock(reports, threads), seed)

@@ -123,8 +123,10 @@ def interval(times: tuple[float, ...], percent: float | None, seed: int = 0) -> 
 def block_length(values: Array) -> int:
     """Neighbours that are drawn together: Carlstein's rule on the signs around the median, at most a sixth of all.
 
-    >>> block_length(np.arange(8.0)), block_length(np.resize([0.0, 1.0], 1000))
-    (1, 10)
+    An even number where it can be: a round and the one that runs backwards (runtimes/latency.py) stay together.
+
+    >>> block_length(np.arange(8.0)), block_length(np.resize([0.0, 1.0], 1000)), block_length(np.arange(1000.0))
+    (1, 10, 166)
     """
     n = len(values)
     signs = np.sign(values - np.median(values))
@@ -132,7 +134,8 @@ def block_length(values: Array) -> int:
     p = float(signs[1:] @ signs[:-1]) / spread if spread else 0.0
     p = min(max(p, 0.0), 0.99)
     stretch = max(1.0, (2 * p / (1 - p * p)) ** (2 / 3))
-    return int(max(1, min(round(n ** (1 / 3) * stretch), n // MIN_ROUNDS)))
+    length = min(math.ceil(n ** (1 / 3) * stretch), n // MIN_ROUNDS)
+    return length - length % 2 if length > 1 else 1
 
 
 def _logs(times: tuple[float, ...]) -> Array:
