@@ -91,6 +91,7 @@ def look(root: Path = Path("/")) -> Counters:
 def between(before: Counters, after: Counters) -> Noise:
     """What happened from one look to the other."""
     wall = after.wall_s - before.wall_s
+    wall = wall if wall >= SHORTEST_S else 0.0
     all_cpus = wall * (before.cpus or 0)
     own = after.own_s - before.own_s
     busy, steal = _rise(before.busy_s, after.busy_s), _rise(before.steal_s, after.steal_s)
@@ -110,7 +111,7 @@ def _rise(before: float | None, after: float | None) -> float | None:
 
 
 def _percent(part: float | None, whole: float) -> float | None:
-    return None if part is None or whole < SHORTEST_S else min(100.0, max(0.0, 100 * part / whole))
+    return None if part is None or not whole else min(100.0, max(0.0, 100 * part / whole))
 
 
 def _stat(text: str) -> tuple[int | None, float | None, float | None]:
