@@ -1,9 +1,8 @@
 """Which of two is faster: the ratio of paired rounds, an interval that knows about neighbours, and one word for it.
 
-    d(r) = log( t_b(r) / t_a(r) )             r = rounds, both times taken side by side, in turned order when r is odd
-    ratio = exp( median_k ( d(2k) + d(2k+1) ) / 2 )
-    interval = 2.5 % to 97.5 % of that over 2,000 resamples of *blocks* of L neighbours k, widened by the floor
-    L = n^(1/3) max(1, (2 p / (1 - p^2))^(2/3))                                         p = correlation of neighbours
+    ratio = exp( median_r log( t_b(r) / t_a(r) ) )                            r = rounds, both times taken side by side
+    interval = 2.5 % to 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor
+    L = n^(1/3) max(1, (2 p / (1 - p^2))^(2/3))                                   p = correlation of neighbouring rounds
     floor = how far the interval of A/A, a model's rounds 1 4 5 8 9 ... over its own 2 3 6 7 10 ..., lies beside 1
 
            slower         |      same      |         faster            the whole 99 % interval lies in one of the three,
@@ -85,7 +84,7 @@ def compare(a: str, b: str, times_a: tuple[float, ...], times_b: tuple[float, ..
 
     Raises `Inconclusive` when a time is zero: the clock is too coarse for this runner.
     """
-    logs = _there_and_back(_logs(times_b) - _logs(times_a))
+    logs = _logs(times_b) - _logs(times_a)
     wide = floor(times_a, times_b)
     least, low, high, most = np.exp(np.quantile(_bootstrap(logs, 50, seed), (SURE[0], *SHOWN, SURE[1])))
     word = verdict(least / wide, most * wide, len(times_a))
@@ -109,7 +108,6 @@ def itself(name: str, times: tuple[float, ...], seed: int = 0) -> Ratio:
     """
     logs = _logs(times[1::2]) - _logs(times[: len(times) // 2 * 2 : 2])
     logs[1::2] *= -1
-    logs = _there_and_back(logs)
     low, high = np.exp(np.quantile(_bootstrap(logs, 50, seed), SHOWN))
     word = verdict(float(low), float(high), len(logs))
     return Ratio(name, name, math.exp(float(np.median(logs))), float(low), float(high), word)
@@ -125,6 +123,8 @@ def interval(times: tuple[float, ...], percent: float | None, seed: int = 0) -> 
 def block_length(values: Array) -> int:
     """Neighbours that are drawn together: Carlstein's rule, the correlation taken from signs; at most a sixth.
 
+    An even number where it can be: a round and the next, which ran backwards, stay together (runtimes/latency.py).
+
     >>> block_length(np.arange(8.0)), block_length(np.resize([0.0, 1.0], 1000)), block_length(np.arange(1000.0))
     (1, 10, 166)
     """
@@ -134,16 +134,8 @@ def block_length(values: Array) -> int:
     alike = float(signs[1:] @ signs[:-1]) / spread if spread else 0.0
     p = min(max(math.sin(math.pi / 2 * alike), 0.0), 0.99)  # of normal values whose signs are so much alike
     stretch = max(1.0, (2 * p / (1 - p * p)) ** (2 / 3))
-    return int(max(1, min(math.ceil(n ** (1 / 3) * stretch), n // MIN_ROUNDS)))
-
-
-def _there_and_back(logs: Array) -> Array:
-    """Means of each round and the next, which ran backwards (runtimes/latency.py), where that leaves enough of them.
-
-    Who runs first pays for cold caches: single rounds fall into two heaps, and a median between two heaps is unsure.
-    """
-    pairs = len(logs) // 2
-    return logs[: 2 * pairs].reshape(pairs, 2).mean(axis=1) if pairs >= MIN_ROUNDS else logs
+    length = int(min(math.ceil(n ** (1 / 3) * stretch), n // MIN_ROUNDS))
+    return length - length % 2 if length > 1 else 1
 
 
 def _logs(times: tuple[float, ...]) -> Array:

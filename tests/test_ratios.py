@@ -35,11 +35,11 @@ def test_the_ratio_is_of_paired_rounds_not_of_medians() -> None:
 
 
 def test_a_round_and_the_one_backwards_are_one() -> None:
-    """Who runs first takes 30 % longer: single rounds lie in two heaps, 30 % beside the truth on either side."""
+    """Who runs first takes 30 % longer: the rounds lie in two heaps, 30 % beside the truth on either side."""
     noise = np.random.default_rng(8).normal(0, 0.01, 200)
     found = raced(math.log(1.1) + noise + np.resize([math.log(1.3), -math.log(1.3)], 200))
-    assert found.ratio == pytest.approx(1.1, rel=0.003)
-    assert found.high - found.low < 0.01
+    assert found.ratio == pytest.approx(1.1, rel=0.01)
+    assert found.high - found.low < 0.03
 
 
 def test_a_ratio_turned_round_is_its_inverse() -> None:
@@ -91,6 +91,7 @@ def test_blocks_grow_with_the_correlation_() -> None:
     lengths = [block_length(spells(rng, 1000, p, 1.0)) for p in (0.0, 0.6, 0.95)]
     assert lengths == sorted(lengths)
     assert (10 <= lengths[0] <= 12, lengths[1] >= 14, lengths[2] >= 40) == (True, True, True)
+    assert all(length % 2 == 0 for length in lengths)
     assert [block_length(rng.normal(size=n)) for n in (6, 11, 12)] == [1, 1, 2]
     assert block_length(np.zeros(50)) == 4, "no spread, no correlation"
 
