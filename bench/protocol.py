@@ -66,7 +66,7 @@ def stack(convolutions: int) -> bytes:
     """So many 3x3 convolutions in a row, as a model: the time grows with their number."""
     rng = np.random.default_rng(0)
     shape = (CHANNELS, CHANNELS, 3, 3)
-    weights = [rng.standard_normal(shape, np.float32) / np.sqrt(9 * CHANNELS) for _ in range(convolutions)]
+    weights = [rng.standard_normal(shape, np.float32) / (9 * CHANNELS) ** 0.5 for _ in range(convolutions)]
     nodes = [helper.make_node("Conv", [f"t{i}", f"w{i}"], [f"t{i + 1}"], pads=[1] * 4) for i in range(convolutions)]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, CHANNELS, SIZE, SIZE])
             for name in ("t0", f"t{convolutions}")]  # fmt: skip

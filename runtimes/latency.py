@@ -22,9 +22,9 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
-from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself
+from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself, verdict
 
-__all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race"]
+__all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race", "verdict"]
 
 SAMPLES_BEYOND = 10
 ClockName = Literal["cpu", "wall"]
