@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgecnn.cli._tables import machine
-from runtimes.ratios import Ratio
 
 if TYPE_CHECKING:
     from edgecnn.bench_report import BenchReport, Heat, ModelBench
     from edgecnn.report import Page
+    from runtimes.ratios import Ratio
 
 HEADINGS = {
     "p50_ms": ">p50 ms", "p90_ms": ">p90", "p99_ms": ">p99", "mean_ms": ">mean", "images_per_s": ">images/s",
