@@ -69,23 +69,20 @@ def check(model: str) -> None:
     """Raise `BadInput` for what cannot be raced, as far as a look tells: a missing file, a network without `torch:`."""
     kind, source = kind_of(model)
     if kind == "onnx":
-        refuse_source(source)
+        refuse_source(source, f"race it as torch:{model} or compile:{model}, or export it")
         is_bundle(Path(source))
     elif not source or is_model_file(source):
         raise BadInput(f"{model}: {kind}: wants a PyTorch network, as in {kind}:resnet18; give a model file as it is")
 
 
-def refuse_source(model: str) -> None:
-    """Raise `BadInput` for the name of a PyTorch network, which needs a word before it or an export."""
+def refuse_source(model: str, advice: str = "export it first") -> None:
+    """Raise `BadInput` for the name of a PyTorch network, where a model file is wanted."""
     from edgecnn.zoo import list_models
 
     if is_model_file(model) or not (":" in model or model in {row.name for row in list_models()}):
         return
     name = model.rpartition(":")[2] or "model"
-    raise BadInput(
-        f"{model}: is a PyTorch network; race it as torch:{model} or compile:{model}, "
-        f"or export it: `edgecnn export {model} -o {name}.onnx`"
-    )
+    raise BadInput(f"{model}: is a PyTorch network; {advice}: `edgecnn export {model} -o {name}.onnx`")
 
 
 def opened(job: Job) -> Racer:

@@ -286,6 +286,27 @@ def test_the_command_shows_what_it_measured(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["models"][0]["samples"] == 20
 
 
+def test_a_gate_and_a_baseline_decide_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PROBES", 1)
+    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
+    command = ["bench", str(small), str(large), "--iterations", "20", "--threads", "1"]
+    assert main([*command, "--json"]) == 0
+    (tmp_path / "then.json").write_text(capsys.readouterr().out)
+    assert main([*command, "--gate", "#1 >= 1.5x large", "--gate", "large >= 1x small"]) == 1
+    shown = capsys.readouterr()
+    assert "gate #1 >= 1.5x large: passed, " in shown.out
+    assert shown.err.startswith("error: gate large >= 1x small: missed, 0.")
+    assert main([*command, "--gate", "p99 of small <= 1 s"]) == 3
+    assert "20 samples are too few for p99 on cpu, 1 thread, batch 1; raise --iterations" in capsys.readouterr().err
+    assert main([*command, "--baseline", str(tmp_path / "then.json"), "--tolerance", "0.9"]) == 0
+    swapped = ["bench", str(large), str(small), *command[3:], "--baseline", str(tmp_path / "then.json")]
+    (tmp_path / "small.onnx").write_bytes(large.read_bytes())
+    assert main([*swapped, "--tolerance", "0.2"]) == 1
+    assert f"{small} over {large}, no slower than in " in capsys.readouterr().out
+
+
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx"))
     save(conv_net(), path)
