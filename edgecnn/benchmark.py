@@ -1,153 +1,121 @@
-"""How fast is a model here, and which of several is faster: `edgecnn bench`. Never imports torch.
+"""How fast is a model here, and which of several is faster: `edgecnn bench`. Imports torch for `torch:SOURCE` alone.
 
-    each model alone, in fresh processes    load, first run, peak memory      (fresh_process.py, median of three)
-    all models together, interleaved        latency, ratios, verdicts         (runtimes/latency.py)
-    each model once with profiling          the kernels that really ran       (runtimes/census.py)
+    for each provider, batch and number of threads:
+        each model alone, in fresh processes    load, first run, peak memory      (fresh_process.py, median of three)
+        all models together, interleaved        latency, ratios, verdicts         (runtimes/latency.py, ratios.py)
+        around it                               what disturbed it                 (runtimes/noise.py)
+        each model once with profiling          the kernels that really ran       (runtimes/census.py)
+    then gates and the baseline                                                   (gates.py, baseline.py)
 
+Everything is loaded and run once in a fresh process before the first race begins: what cannot run is found there.
 Test: tests/test_benchmark.py.
 """
 
 from __future__ import annotations
 
-import functools
+import itertools
 import os
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from edgecnn.fresh_process import Job, Probe, probe
-from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
-from edgecnn.shapes import ShapeText, parse_shapes
-from runtimes.base import BadInput, Inconclusive, Tensors, Track, silent
-from runtimes.census import Kernel, census, kernels_dict
-from runtimes.latency import LatencyReport, Race, Ratio, race
-from runtimes.machine import Machine, default_threads, describe
-from runtimes.session import Session, random_feeds
+import runtimes.providers
+from edgecnn import baseline as baselines
+from edgecnn import gates
+from edgecnn.bench_report import BenchReport, Heat, ModelBench
+from edgecnn.fresh_process import Probe, probe
+from edgecnn.racers import TORCH_KINDS, Job, Racer, check, kind_of, opened, quiet_openmp, torch_threads
+from edgecnn.shapes import ShapeText
+from runtimes import noise, plugins
+from runtimes.base import BadInput, Track, silent
+from runtimes.files import check_output, write_atomic
+from runtimes.latency import Race, race
+from runtimes.machine import default_threads, describe
 
 PROBES = 3
 ITERATIONS, SECONDS_PER_MODEL = 1000, 10.0
 """Without a number of iterations: as many as fit the time, at most so many."""
+Name = str | os.PathLike[str]
+Jobs = Mapping[str, Job]
 
 
 @dataclass(frozen=True)
-class ModelBench:
-    """One model's numbers. `probe` comes from fresh processes, `latency` from the race, `kernels` from the census."""
+class Timing:
+    """How long to race: None iterations are up to 1,000 in up to ten seconds a model."""
 
-    model: str
-    provider: str
-    batch: int
-    threads: int
-    probe: Probe
-    latency: LatencyReport
-    kernels: tuple[Kernel, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "provider": self.provider,
-            "batch": self.batch,
-            "threads": self.threads,
-            **self.latency.to_dict(self.batch),
-            **asdict(self.probe),
-            "kernels": kernels_dict(self.kernels),
-            "providers_used": sorted({kernel.provider for kernel in self.kernels}),
-        }
-
-
-@dataclass(frozen=True)
-class BenchReport:
-    """`models` in the order given; `race` holds every sample."""
-
-    machine: Machine
-    models: tuple[ModelBench, ...]
-    race: Race
+    iterations: int | None
+    warmup: int
     seed: int
-
-    @property
-    def ratios(self) -> tuple[Ratio, ...]:
-        """Every pair once, in the order given."""
-        return self.race.ratios()
-
-    @property
-    def winning(self) -> tuple[Ratio, ...]:
-        """The fastest model (by median) against each of the others."""
-        fastest = min(self.race.names, key=lambda name: statistics.median(self.race.times_ms(name)))
-        return tuple(self.race.ratio(fastest, name) for name in self.race.names if name != fastest)
-
-    @property
-    def verdict(self) -> str:
-        if len(self.models) > 1:
-            return f"{'; '.join(map(str, self.winning))}; {self.race.rounds} rounds, {self.race.clock} time."
-        only = self.models[0]
-        where = f"{only.provider}, {only.threads} thread{'s' if only.threads > 1 else ''}"
-        return f"{only.model}: {only.latency.p50_ms:.3g} ms on {where}, median of {self.race.rounds} runs."
-
-    @property
-    def failure(self) -> Inconclusive | None:
-        """What the command line exits with: None unless the race of several models has no clear outcome."""
-        open_ones = [ratio for ratio in self.winning if ratio.verdict == "inconclusive"]
-        if not open_ones:
-            return None
-        return Inconclusive(f"{open_ones[0]}; raise --iterations, or use a quieter machine")
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "machine": self.machine.to_dict(),
-            "models": [model.to_dict() for model in self.models],
-            "ratios": [ratio.to_dict() for ratio in self.ratios],
-            "clock": self.race.clock,
-            "seed": self.seed,
-        }
 
 
 def bench(
-    models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    models: Sequence[Name] | Name,
     *,
-    provider: str = "cpu",
-    threads: int | None = None,
-    batch: int = 1,
+    provider: str | Sequence[str] = "cpu",
+    threads: int | Sequence[int] | None = None,
+    batch: int | Sequence[int] = 1,
     iterations: int | None = None,
     warmup: int = 10,
     seed: int = 0,
     input_shape: ShapeText | None = None,
+    weights: Name | None = None,
+    gate: str | Sequence[str] = (),
+    baseline: Name | None = None,
+    tolerance: float = baselines.TOLERANCE,
+    csv: Name | None = None,
+    plot: Name | None = None,
+    force: bool = False,
     track: Track = silent,
 ) -> BenchReport:
-    """Measure .onnx files and bundles on seeded random inputs; several are raced and compared.
+    """Measure .onnx files, bundles, `torch:SOURCE` and `compile:SOURCE` on seeded random inputs; several are raced.
 
-    `iterations` None: up to 1,000 runs in up to ten seconds a model. Raises `BadInput` and `Unavailable`.
+    Several providers, batches or numbers of threads: one race for each combination. `gate` and `baseline` decide the
+    report's `failure`; `csv` and `plot` are files to write. Raises `BadInput` and `Unavailable`.
     """
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
-    paths = {name: Path(model) for name, model in zip(distinct(given), given, strict=True)}
-    if not paths or batch < 1 or warmup < 0:
-        raise BadInput(f"bench: {len(paths)} models, batch {batch}, {warmup} warm-ups; at least 1, 1 and 0 are needed")
-    for path in paths.values():
-        refuse_source(os.fspath(path))
-        is_bundle(path)  # every file can be read, before the first one is measured
-    threads = default_threads() if threads is None else threads
-    texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
-    jobs = {name: Job(os.fspath(path), provider, threads, batch, seed, texts) for name, path in paths.items()}
-    probes = {name: _probe(job, track) for name, job in jobs.items()}  # first: a model that crashes dies there
-    sessions = {name: open_any(path, provider, threads) for name, path in paths.items()}
-    feeds = {name: _feeds(session, batch, seed, texts) for name, session in sessions.items()}
-    result = race(
-        {name: functools.partial(session, feeds[name]) for name, session in sessions.items()},
-        iterations or ITERATIONS, warmup, seed, None if iterations else SECONDS_PER_MODEL * len(paths), track,
-        threads=threads, clock=None if provider == "cpu" else "wall",
-    )  # fmt: skip
-    kernels = {
-        name: census(model_of(path), feeds[name], provider, threads, external=external_of(path))
-        for name, path in paths.items()
-    }
-    rows = [
-        ModelBench(name, session.provider, batch, threads, probes[name], result.reports[name], kernels[name])
-        for name, session in sessions.items()
+    names = distinct(given)
+    shapes = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
+    like = Job("", "", 1, 1, seed, shapes, weights=None if weights is None else os.fspath(weights))
+    combinations = (_words(provider), _numbers(threads), _numbers(batch))
+    jobs = plan(names, [os.fspath(model) for model in given], *combinations, like)
+    timing = Timing(iterations, warmup, seed)
+    wanted = [gates.parse(text, names) for text in ([gate] if isinstance(gate, str) else gate)]
+    before = None if baseline is None else baselines.read(Path(baseline), tolerance)
+    outputs = _outputs(csv, plot, force)
+    probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
+    heats = tuple(_heat(group, seen, timing, track) for group, seen in zip(jobs, probes, strict=True))
+    report = BenchReport(describe(), heats, seed)
+    report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats),
+                     baseline=() if before is None else before.judge(heats, report.machine))  # fmt: skip
+    _write(report, *outputs)
+    return report
+
+
+def plan(
+    names: Sequence[str], models: Sequence[str], providers: Sequence[str], threads: Sequence[int],
+    batches: Sequence[int], like: Job,
+) -> list[Jobs]:  # fmt: skip
+    """One group of jobs a combination, after a look at every file and provider; raises `BadInput`, `Unavailable`."""
+    if not models or min(batches) < 1 or min(threads or (1,)) < 1 or not providers:
+        raise BadInput(f"bench: {len(models)} models, batch {min(batches)}; at least 1 of each is needed")
+    for model in models:
+        check(model)
+    kinds = [kind_of(model) for model in models]
+    if like.weights is not None and not any(kind in TORCH_KINDS for kind, _ in kinds):
+        raise BadInput(f"{like.weights}: weights are for torch:SOURCE; model files have their own")
+    for name in providers:
+        plugins.load(runtimes.providers, name, "provider").require()
+    return [
+        {
+            name: replace(like, kind=kind, model=source, provider=where, batch=batch, threads=count)
+            for name, (kind, source) in zip(names, kinds, strict=True)
+        }
+        for where, batch, count in itertools.product(providers, batches, threads or (default_threads(),))
     ]
-    return BenchReport(describe(), tuple(rows), result, seed)
 
 
-def distinct(models: Sequence[str | os.PathLike[str]]) -> list[str]:
+def distinct(models: Sequence[Name]) -> list[str]:
     """Names for the table: the paths as given, numbered where one comes again.
 
     >>> distinct(["a.onnx", "b.onnx", "a.onnx"])
@@ -157,14 +125,26 @@ def distinct(models: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [f"{name} #{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
 
 
-def refuse_source(model: str) -> None:
-    """Raise `BadInput` for the name of a PyTorch network, which must be exported first."""
-    from edgecnn.zoo import list_models
+def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track) -> Heat:
+    """Race one combination."""
+    first = next(iter(jobs.values()))
+    if any(job.kind in TORCH_KINDS for job in jobs.values()):
+        quiet_openmp()
+    with torch_threads(list(jobs.values())):
+        racers = {name: opened(job) for name, job in jobs.items()}
+        calls = {name: racer.ready() for name, racer in racers.items()}
+        seconds = None if timing.iterations else SECONDS_PER_MODEL * len(jobs)
+        before = noise.look()
+        result = race(
+            calls, timing.iterations or ITERATIONS, timing.warmup, timing.seed, seconds, track,
+            threads=first.threads, clock=None if first.provider == "cpu" else "wall",
+        )  # fmt: skip
+        seen = noise.between(before, noise.look())
+    return Heat(tuple(_row(name, jobs[name], probes[name], racers[name], result) for name in jobs), result, seen)
 
-    if is_model_file(model) or not (":" in model or model in {row.name for row in list_models()}):
-        return
-    name = model.rpartition(":")[2] or "model"
-    raise BadInput(f"{model}: is a PyTorch network; export it first: `edgecnn export {model} -o {name}.onnx`")
+
+def _row(name: str, job: Job, seen: Probe, racer: Racer, result: Race) -> ModelBench:
+    return ModelBench(name, racer.provider, job.batch, job.threads, seen, result.reports[name], racer.kernels())
 
 
 def _probe(job: Job, track: Track) -> Probe:
@@ -174,5 +154,28 @@ def _probe(job: Job, track: Track) -> Probe:
     return Probe(load, first, max(p.peak_rss_mb for p in seen))
 
 
-def _feeds(session: Session, batch: int, seed: int, texts: Sequence[str]) -> Tensors:
-    return random_feeds(session.inputs, batch, seed, parse_shapes(texts, [info.name for info in session.inputs]))
+def _words(given: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(given.split(",")) if isinstance(given, str) else tuple(given)
+
+
+def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:
+    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
+
+
+def _outputs(csv: Name | None, plot: Name | None, force: bool) -> tuple[Path | None, Path | None]:
+    """The files to write, if they can be written: found out before the measurement."""
+    table = None if csv is None else check_output(Path(csv), force)
+    if plot is None:
+        return table, None
+    from edgecnn.plots.latency import check_plot
+
+    return table, check_plot(Path(plot), force)
+
+
+def _write(report: BenchReport, csv: Path | None, plot: Path | None) -> None:
+    if csv is not None:
+        write_atomic(csv, report.to_csv().encode("utf-8", "surrogateescape"))
+    if plot is not None:
+        from edgecnn.plots.latency import draw
+
+        draw(report, plot)

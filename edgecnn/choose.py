@@ -16,7 +16,7 @@ import onnx
 
 from edgecnn.judge import Judge, Judgement, Trial
 from exporters.cpu_target import this_cpu
-from runtimes.base import Tensors, Track, silent
+from runtimes.base import Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import Session, open_session
@@ -103,7 +103,7 @@ def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) ->
     first, *others = sessions
     feed = trial.samples.feeds(trial.input_name, 1)[0]
     run = race(
-        {name: _call(session, feed) for name, session in sessions.items()},
+        {name: session.prepare(feed) for name, session in sessions.items()},
         rounds=trial.rounds,
         seconds=trial.seconds,
         seed=trial.seed,
@@ -142,11 +142,6 @@ def foretell(
         found.append(judged(unraced, judge(answers_of(entry.model)), trial))
     winner, verdict = choose(found, trial, target)
     return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, trial.allow_slower)
-
-
-def _call(session: Session, feed: Tensors) -> Callable[[], object]:
-    raw, names, feeds = session.raw, [info.name for info in session.outputs], dict(feed)
-    return lambda: raw.run(names, feeds)
 
 
 def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecnn.racers import Job
 from runtimes.base import BadInput, EdgeError, Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,18 +36,6 @@ class Probe:
     peak_rss_mb: float
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to load and how to run it; `input_shape` as people write it, one text an input."""
-
-    model: str
-    provider: str
-    threads: int
-    batch: int
-    seed: int
-    input_shape: tuple[str, ...] = ()
-
-
 def probe(job: Job) -> Probe:
     """Do `job` in a fresh process; raises what the model's opening raises, and `BadInput` when the process dies."""
     done = subprocess.run(
@@ -61,7 +50,8 @@ def probe(job: Job) -> Probe:
         raise kinds.get(answer["exit_code"], EdgeError)(answer["error"])
     if done.returncode != 0 or not answer:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        raise BadInput(f"{job.model}: ONNX Runtime crashed on it ({how}); export the model again")
+        engine = "ONNX Runtime" if job.kind == "onnx" else "PyTorch"
+        raise BadInput(f"{job.model}: {engine} crashed on it ({how}); export the model again")
     return Probe(**answer)
 
 
@@ -81,20 +71,17 @@ def main() -> None:
 
 def measure(job: Job) -> Probe:
     """Open the model, run it once, and ask the system for the peak."""
-    from edgecnn.opened import open_any
-    from edgecnn.shapes import parse_shapes
-    from runtimes.session import random_feeds
+    from edgecnn.racers import opened, quiet_openmp, torch_threads
 
-    importlib.import_module("onnxruntime")  # 150 ms that are not the model's
-    start = time.perf_counter()
-    session = open_any(Path(job.model), job.provider, job.threads)
-    loaded = time.perf_counter()
-    sizes = parse_shapes(job.input_shape, [info.name for info in session.inputs])
-    feeds = random_feeds(session.inputs, job.batch, job.seed, sizes)
-    before = time.perf_counter()
-    session(feeds)
-    ran = time.perf_counter()
-    return Probe(1e3 * (loaded - start), 1e3 * (ran - before), peak_bytes() / 2**20)
+    quiet_openmp()
+    importlib.import_module("onnxruntime" if job.kind == "onnx" else "edgecnn.torch_racer")  # not the model's time
+    with torch_threads([job]):
+        start = time.perf_counter()
+        racer = opened(job)
+        loaded = time.perf_counter()
+        racer.run()
+        ran = time.perf_counter()
+    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak_bytes() / 2**20)
 
 
 def peak_bytes() -> int:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.benchmark import distinct, refuse_source
-from edgecnn.fresh_process import Job, probe
+from edgecnn.benchmark import distinct
+from edgecnn.fresh_process import probe
 from edgecnn.inspection import Sizes
 from edgecnn.layer_table import layer_name
 from edgecnn.onnx_numbers import Numbers, node_macs
@@ -29,6 +29,7 @@ from edgecnn.onnx_table import part_of
 from edgecnn.opened import external_of, is_bundle, read_model
 from edgecnn.profile_report import ProfileReport, as_csv
 from edgecnn.profiled import GROUPINGS, By, Measured, Piece, Timing
+from edgecnn.racers import Job, refuse_source
 from edgecnn.shapes import ShapeText, parse_shapes
 from edgecnn.slow_spots import spots
 from exporters.executed import QUANTIZERS, Executed, executed, named

@@ -162,7 +162,7 @@ class _Climb:
             return False
         self.seen.add(identity)
         ratio = self.shop.race(design, self.best)
-        adopted = ratio.verdict == "faster"
+        adopted = ratio.low > 1 and ratio.verdict != "same"  # many small gains add up: less than a verdict asks for
         self.steps.append(Step(what, design, ratio.ratio, ratio.low, ratio.high, adopted))
         if adopted:
             self.best = design

@@ -27,7 +27,7 @@ from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins
 from runtimes.base import Tensors
-from runtimes.latency import Call, Race, Ratio, race
+from runtimes.latency import Race, Ratio, race
 from runtimes.parity import compare
 from runtimes.session import Session, open_session
 
@@ -175,12 +175,8 @@ class Workshop:
         return True
 
     def _race(self, sessions: Mapping[str, Session]) -> Race:
-        calls = {name: self._call(session) for name, session in sessions.items()}
+        calls = {name: session.prepare(self.feeds[0]) for name, session in sessions.items()}
         return race(calls, RACE_ROUNDS, warmup=2, seed=self.seed, seconds=self.seconds, threads=self.threads)
-
-    def _call(self, session: Session) -> Call:
-        raw, names, feed = session.raw, [info.name for info in session.outputs], dict(self.feeds[0])
-        return lambda: raw.run(names, feed)
 
 
 def module_of(node: onnx.NodeProto) -> str:

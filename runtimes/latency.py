@@ -1,11 +1,11 @@
-"""How long does it take, and which is faster: samples, not averages, and a race that drift cannot decide.
+"""How long does it take: samples, not averages, and a race that drift cannot decide.
 
-    round r:   t_b(r), t_a(r)  in an order shuffled anew      ratio = exp( median_r log( t_b(r) / t_a(r) ) )
+    round 1: a c b    round 2: b c a    round 3: c a b    round 4: b a c ...    shuffled, and the same backwards
 
 Two blocks timed one after the other differ by 12-17 % on the same model, because the machine drifts; the ratio of runs
-that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time. The 95 % interval is a percentile bootstrap of
-the rounds (Efron & Tibshirani 1993, ch. 13). A percentile is reported only when at least 10 samples lie beyond it:
-p90 needs 100 samples, p99 needs 1,000 (the median stands for itself). Test: tests/test_latency.py.
+that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time (runtimes/ratios.py: ratio, interval, verdict).
+A percentile is reported only when at least 10 samples lie beyond it: p90 needs 100 samples, p99 needs 1,000 (the median
+stands for itself). Test: tests/test_latency.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,16 +21,12 @@ from typing import Any, Literal
 import numpy as np
 
 from runtimes import plugins
-from runtimes.base import Array, BadInput, Inconclusive, Track, silent
+from runtimes.base import BadInput, Track, silent
+from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself, verdict
+
+__all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race", "verdict"]
 
 SAMPLES_BEYOND = 10
-SAME_WITHIN = 0.02
-MIN_ROUNDS = 6
-"""With fewer pairs no 95 % interval of a median exists: all of n on one side happens by chance with 2 / 2**n."""
-RESAMPLES = 2000
-_CHUNK = 4_000_000
-
-Verdict = Literal["faster", "slower", "same", "inconclusive"]
 ClockName = Literal["cpu", "wall"]
 Call = Callable[[], object]
 
@@ -75,6 +70,17 @@ class LatencyReport:
     def mean_ms(self) -> float:
         return float(np.mean(self.samples_ms))
 
+    @property
+    def p50_interval_ms(self) -> tuple[float, float]:
+        """95 % interval of the median: neighbours are drawn together (runtimes/ratios.py)."""
+        return interval(self.samples_ms, 50)
+
+    def interval_ms(self, what: str) -> tuple[float, float, float] | None:
+        """(value, low, high) of "p50", "p90", "p99" or "mean"; None where the samples are too few for it."""
+        value: float | None = getattr(self, f"{what}_ms")
+        percent = None if what == "mean" else float(what.removeprefix("p"))
+        return None if value is None else (value, *interval(self.samples_ms, percent))
+
     def images_per_s(self, batch: int = 1) -> float:
         """Images through the runner in a second of wall time, one call after the other."""
         return batch * 1000 / self.mean_ms
@@ -83,34 +89,6 @@ class LatencyReport:
         """The latency fields of `edgecnn bench`; `samples` is how many there are."""
         times = {"p50_ms": self.p50_ms, "p90_ms": self.p90_ms, "p99_ms": self.p99_ms, "mean_ms": self.mean_ms}
         return {**times, "images_per_s": self.images_per_s(batch), "samples": len(self.samples_ms)}
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """`ratio` = time of b / time of a: above 1, a is that many times faster than b. `low`, `high`: 95 % interval."""
-
-    a: str
-    b: str
-    ratio: float
-    low: float
-    high: float
-    verdict: Verdict
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("a", "b", "ratio", "low", "high", "verdict")}
-
-    def __str__(self) -> str:
-        """`int8 is 2.70x faster than float (95 %: 2.66 to 2.74)` or what else the verdict says."""
-        interval = f"(95 %: {self.low:.2f} to {self.high:.2f})"
-        words = {
-            "faster": f"{self.a} is {self.ratio:.2f}x faster than {self.b}",
-            "slower": f"{self.a} is {1 / self.ratio:.2f}x slower than {self.b}",
-            "same": f"{self.a} is as fast as {self.b} within {SAME_WITHIN:.0%}",
-            "inconclusive": f"{self.a} against {self.b} is inconclusive",
-        }
-        if self.verdict == "slower":
-            interval = f"(95 %: {1 / self.high:.2f} to {1 / self.low:.2f})"
-        return f"{words[self.verdict]} {interval}"
 
 
 @dataclass(frozen=True)
@@ -138,37 +116,15 @@ class Race:
 
     def ratio(self, a: str, b: str) -> Ratio:
         """How many times faster a is than b, with its interval and the verdict on a."""
-        ratio, low, high = paired_ratio(self.times_ms(b), self.times_ms(a), self.seed)
-        return Ratio(a, b, ratio, low, high, verdict(low, high, self.rounds))
+        return compare(a, b, self.times_ms(a), self.times_ms(b), self.seed)
+
+    def itself(self, name: str) -> Ratio:
+        """A/A: half of the rounds of `name` against the other half. The truth is 1, the rest is noise."""
+        return itself(name, self.times_ms(name), self.seed)
 
     def ratios(self) -> tuple[Ratio, ...]:
         """Every pair once, in the order given."""
         return tuple(self.ratio(a, b) for a, b in itertools.combinations(self.names, 2))
-
-
-def paired_ratio(over: tuple[float, ...], under: tuple[float, ...], seed: int = 0) -> tuple[float, float, float]:
-    """(ratio, low, high): median of the per-round ratios `over[r] / under[r]` and its 95 % bootstrap interval.
-
-    Raises `Inconclusive` when a time is zero: the clock is too coarse for this runner.
-    """
-    if min(*over, *under) <= 0:
-        raise Inconclusive("race: a run took no time on this clock; use a larger batch")
-    logs = np.log(np.asarray(over, np.float64)) - np.log(np.asarray(under, np.float64))
-    low, high = np.quantile(_bootstrap_medians(logs, seed), [0.025, 0.975])
-    return math.exp(float(np.median(logs))), math.exp(low), math.exp(high)
-
-
-def verdict(low: float, high: float, rounds: int) -> Verdict:
-    """The word for a 95 % interval of "how many times faster".
-
-    >>> verdict(1.3, 1.4, 50), verdict(0.99, 1.01, 50), verdict(0.9, 1.2, 50), verdict(1.3, 1.4, 5)
-    ('faster', 'same', 'inconclusive', 'inconclusive')
-    """
-    if rounds < MIN_ROUNDS:
-        return "inconclusive"
-    if low >= 1 / (1 + SAME_WITHIN) and high <= 1 + SAME_WITHIN:
-        return "same"
-    return "faster" if low > 1 else "slower" if high < 1 else "inconclusive"
 
 
 def measure(
@@ -191,14 +147,17 @@ def race(
     clock: ClockName | None = None,
     watch: Watch = REAL,
 ) -> Race:
-    """Time all `calls` once a round, in an order shuffled anew each round; stops early after `seconds` of wall time.
+    """Time all `calls` once a round, in shuffled order; stops early after `seconds` of wall time.
+
+    Every second round takes the order of the one before it backwards, so that each runner stands before and behind
+    each other one equally often: a run is mostly faster than its forerunner (caches warm up slowly and cool at once).
 
     `clock`: None takes CPU time for one thread (it does not see the neighbours) and wall time for more; pass "wall" for
     an accelerator, whose work the CPU does not do. `threads` is what the runners were opened with.
     """
     if not calls or rounds < 1 or warmup < 0:
         raise BadInput(f"race: {len(calls)} runners, {rounds} rounds, {warmup} warm-ups; at least 1, 1, 0 are needed")
-    order = np.random.default_rng(seed)
+    order, turn = np.random.default_rng(seed), np.arange(0)
     names = list(calls)
     wall: dict[str, list[float]] = {name: [] for name in names}
     cpu: dict[str, list[float]] = {name: [] for name in names}
@@ -210,7 +169,8 @@ def race(
         for done, _ in enumerate(track(range(rounds), "racing" if len(names) > 1 else "measuring")):
             if seconds is not None and done >= MIN_ROUNDS and watch.wall() - begin > seconds:
                 break
-            for index in order.permutation(len(names)):
+            turn = order.permutation(len(names)) if done % 2 == 0 else turn[::-1]
+            for index in turn:
                 _time_once(calls[names[index]], wall[names[index]], cpu[names[index]], watch)
     reports = {name: LatencyReport(tuple(wall[name]), tuple(cpu[name])) for name in names}
     return Race(reports, clock or _choose_clock(reports, threads), seed)
@@ -229,14 +189,6 @@ def _choose_clock(reports: Mapping[str, LatencyReport], threads: int) -> ClockNa
     coarse = any(min(r.cpu_ms) <= 0 for r in reports.values())
     parallel = any(sum(r.cpu_ms) > 1.1 * sum(r.samples_ms) for r in reports.values())
     return "wall" if threads > 1 or coarse or parallel else "cpu"
-
-
-def _bootstrap_medians(values: Array, seed: int) -> Array:
-    """Medians of RESAMPLES resamples of `values` (n,), in pieces that keep the index array small."""
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // len(values))
-    pieces = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    return np.concatenate([np.median(values[rng.integers(len(values), size=(n, len(values)))], axis=1) for n in pieces])
 
 
 @contextlib.contextmanager

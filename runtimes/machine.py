@@ -83,7 +83,7 @@ def affinity() -> int:
 def cgroup_cpus(root: Path = Path("/")) -> float | None:
     """CPUs that the control groups (v1 or v2) grant this process, the tightest level counting; None without a limit."""
     limits: list[float] = []
-    for folder in _cgroup_folders(root, "cpu"):
+    for folder in cgroup_folders(root, "cpu"):
         quota, period = [*_text(folder / "cpu.max").split(), "", ""][:2]
         if not quota:
             quota, period = (_text(folder / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period"))
@@ -101,7 +101,7 @@ def isa(flags: set[str]) -> tuple[str, ...]:
     return tuple(name for name, words in _ISA.items() if words & flags)
 
 
-def _cgroup_folders(root: Path, controller: str) -> list[Path]:
+def cgroup_folders(root: Path, controller: str) -> list[Path]:
     """Every level from this process's group up to the top, for v2 and for v1's `controller`."""
     folders: list[Path] = []
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -162,7 +162,7 @@ def _memory_bytes(root: Path = Path("/")) -> int:
     except (AttributeError, ValueError, OSError):
         physical = _windows_memory()
     files = ("memory.max", "memory.limit_in_bytes")
-    limits = [_text(folder / name).strip() for folder in _cgroup_folders(root, "memory") for name in files]
+    limits = [_text(folder / name).strip() for folder in cgroup_folders(root, "memory") for name in files]
     return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 

@@ -9,9 +9,10 @@ as garbage; none of the three happens here. `Session` is a `Runner`. Source: ONN
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +63,11 @@ class Session:
             raise
         except Exception as error:
             raise BadInput(f"{self.subject}: {complaint(self.inputs, feeds) or _reason(error)}") from error
+
+    def prepare(self, feeds: Tensors) -> Callable[[], list[Array]]:
+        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run."""
+        self(feeds)
+        return functools.partial(self.raw.run, self._output_names, dict(feeds))
 
     def __repr__(self) -> str:
         return f"Session({self.subject}, provider={self.provider!r}, threads={self.threads})"

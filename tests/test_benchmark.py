@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgecnn import benchmark, fresh_process
-from edgecnn.benchmark import BenchReport, ModelBench, bench
+from edgecnn.bench_report import BenchReport, Heat, ModelBench, Outcome
+from edgecnn.benchmark import bench
 from edgecnn.cli import main
-from edgecnn.fresh_process import Job, Probe
+from edgecnn.cli._bench_tables import benched
+from edgecnn.fresh_process import Probe
+from edgecnn.racers import Job
+from edgecnn.report import Page
 from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.census import Kernel
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
+from runtimes.noise import Noise
 from small_nets import conv_net, model, save
 from test_pack import heavy
 
 FEW = {"iterations": 20, "warmup": 1, "threads": 1}
+
+
+FIXED = '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 4] y) { y = Relu (x) }'
 
 
 def job(path: Path, **changes: object) -> Job:
@@ -137,11 +148,12 @@ def test_every_file_is_looked_at_before_the_first_is_measured(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("source", "name"), [("lenet5", "lenet5"), ("nets.py:Net", "Net"), ("torchvision:resnet50", "resnet50")]
 )
-def test_a_network_is_to_be_exported_first(source: str, name: str) -> None:
+def test_a_network_needs_a_word_before_it(source: str, name: str) -> None:
     with pytest.raises(BadInput) as caught:
         bench(source, **FEW)
     assert str(caught.value) == (
-        f"{source}: is a PyTorch network; export it first: `edgecnn export {source} -o {name}.onnx`"
+        f"{source}: is a PyTorch network; race it as torch:{source} or compile:{source}, "
+        f"or export it: `edgecnn export {source} -o {name}.onnx`"
     )
     with pytest.raises(BadInput, match="lenet6: no such file"):
         bench("lenet6", **FEW)
@@ -150,8 +162,11 @@ def test_a_network_is_to_be_exported_first(source: str, name: str) -> None:
 def test_the_same_file_twice_is_the_same(tmp_path: Path) -> None:
     path = save(conv_net(16, 16), tmp_path / "net.onnx")
     report = bench([path, path], iterations=300, threads=1)
-    assert report.race.names == (str(path), f"{path} #2")
+    assert report.heats[0].race.names == (str(path), f"{path} #2")
     assert report.ratios[0].verdict in ("same", "inconclusive")
+
+
+QUIET = Noise(0.1, 0.0, 0.0, None, None, None, None)
 
 
 def fixed(times: dict[str, list[float]]) -> BenchReport:
@@ -161,18 +176,104 @@ def fixed(times: dict[str, list[float]]) -> BenchReport:
         ModelBench(name, "cpu", 1, 1, Probe(1.0, 1.0, 1.0), report, (Kernel("Conv", "cpu", 2, 1.0),))
         for name, report in reports.items()
     )
-    return BenchReport(describe(), rows, Race(reports, "cpu"), 0)
+    return BenchReport(describe(), (Heat(rows, Race(reports, "cpu"), QUIET),), 0)
 
 
-def test_a_race_without_a_clear_outcome_is_inconclusive() -> None:
-    steady, wild = [1.0] * 50, [0.8, 1.3] * 25
-    assert fixed({"a": steady, "b": wild}).failure is not None
-    assert fixed({"a": steady, "b": wild}).failure.exit_code == 3  # type: ignore[union-attr]
-    assert fixed({"a": steady, "b": [2.0] * 50}).failure is None
-    assert fixed({"a": steady, "b": steady}).failure is None
-    three = fixed({"a": steady, "b": [2.0] * 50, "c": [3.0] * 50})
-    assert [(r.a, r.b) for r in three.winning] == [("a", "b"), ("a", "c")]
+def test_the_winner_is_faster_than_each_of_the_others() -> None:
+    steady, wild = [1.0] * 50, list(np.random.default_rng(0).uniform(0.8, 1.3, 50))
+    assert fixed({"a": steady, "b": wild}).heats[0].winner is None
+    assert "a against b is inconclusive" in fixed({"a": steady, "b": wild}).verdict
+    assert fixed({"a": steady, "b": steady}).heats[0].winner is None
+    three = fixed({"a": [2.0] * 50, "b": steady, "c": [3.0] * 50})
+    assert [(r.a, r.b) for r in three.heats[0].winning] == [("b", "a"), ("b", "c")]
+    assert three.heats[0].winner == "b"
     assert len(three.ratios) == 3
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "first"),
+    [
+        (("passed", "passed"), None, ""),
+        (("passed", "inconclusive"), 3, "gate q1: inconclusive"),
+        (("inconclusive", "missed"), 1, "gate q1: missed"),
+        (("missed", "missed"), 1, r"gate q0: missed, 1.5x \(95 %: 1.4 to 1.6\) on cpu \(and 1 more\)"),
+    ],
+)
+def test_what_was_asked_decides_the_exit_code(states: tuple[str, ...], code: int | None, first: str) -> None:
+    """Without a gate nothing fails, however noisy the race was: nothing was asked."""
+    asked = tuple(Outcome(f"q{i}", "cpu", state, "x", 2.0, 1.5, 1.4, 1.6) for i, state in enumerate(states))  # type: ignore[arg-type]
+    report = fixed({"a": [1.0] * 50, "b": [0.8, 1.3] * 25})
+    assert report.failure is None
+    failure = replace(report, gates=asked).failure
+    assert (failure and failure.exit_code) == code
+    if failure:
+        assert re.match(first, str(failure))
+
+
+def test_the_system_and_the_models_say_how_noisy_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    report = fixed({"a": [1.0] * 50, "b": [1.1, 1.0, 1.0, 1.1, 1.1] * 10})
+    loud = Noise(3.0, 40.0, 2.0, None, None, None, None)
+    report = replace(report, heats=(replace(report.heats[0], noise=loud),))
+    (row,) = report.to_dict()["noise"]
+    assert (row["clock"], row["rounds"], row["load"], row["steal_percent"]) == ("cpu", 50, 3.0, 2.0)
+    assert row["causes"] == ["other processes used 40 % of the CPUs", "the hypervisor took 2 % away (steal)"]
+    assert [half["model"] for half in row["itself"]] == ["a", "b"]
+    assert row["itself"][0]["ratio"] == 1.0
+    page = Page(sys.stdout)
+    benched(page, report)
+    printed = capsys.readouterr().out
+    assert "load average 3.0 before; other processes used 40 % of the CPUs; the hypervisor took 2 % away" in printed
+    assert "too few for every percentile" in printed
+    assert "p90" not in printed.splitlines()[8], "a column that nobody can fill is left out"
+
+
+def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "PROBES", 1)
+    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
+    report = bench([small, large], threads=(1, 2), batch=[1, 4], iterations=8, warmup=1, gate="small >= 1.01x large")
+    combinations = [(h.key["batch"], h.key["threads"]) for h in report.heats]
+    assert combinations == [(1, 1), (1, 2), (4, 1), (4, 2)]
+    document = report.to_dict()
+    assert [(row["batch"], row["threads"]) for row in document["models"][::2]] == combinations
+    assert [(row["batch"], row["threads"]) for row in document["ratios"]] == combinations
+    assert {row["a"] for row in document["ratios"]} == {str(small)}
+    assert [row["heat"] for row in document["gates"]] == [h.name for h in report.heats]
+    assert report.heats[3].name == "cpu, 2 threads, batch 4"
+    assert re.match(r"4 races, fastest beyond doubt: ", report.verdict)
+    one = replace(report, heats=tuple(replace(h, models=h.models[:1]) for h in report.heats))
+    assert re.match(rf"{re.escape(str(small))}: most images in a second, [\d,.e+]+, on cpu, ", one.verdict)
+
+
+def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(conv_net(), tmp_path / "net.onnx")
+    monkeypatch.setattr(benchmark, "race", lambda *_, **__: pytest.fail("raced"))
+    with pytest.raises(BadInput, match="fixed to"):
+        bench(save(model(FIXED), tmp_path / "fixed.onnx"), batch=[1, 2], **FEW)
+    monkeypatch.setattr(benchmark, "probe", lambda _: pytest.fail("measured something"))
+    with pytest.raises(BadInput, match="unknown provider"):
+        bench(path, provider="cpu,cudaa", **FEW)
+    with pytest.raises(BadInput, match="is no gate"):
+        bench(path, gate="faster!", **FEW)
+    with pytest.raises(BadInput, match="weights are for torch:SOURCE"):
+        bench(path, weights="w.safetensors", **FEW)
+    with pytest.raises(BadInput, match="exists already"):
+        bench(path, csv=path, **FEW)
+    with pytest.raises(BadInput, match="is no picture's name"):
+        bench(path, plot=tmp_path / "p.txt", **FEW)
+    with pytest.raises(BadInput, match="no such file"):
+        bench(path, baseline=tmp_path / "none.json", **FEW)
+
+
+def test_every_sample_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "PROBES", 1)
+    path, table = save(conv_net(), tmp_path / "net.onnx"), tmp_path / "samples.csv"
+    report = bench([path, path], threads=[1, 2], iterations=7, warmup=0, csv=table)
+    with open(table, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2 * 2 * 7
+    assert list(rows[0]) == ["model", "provider", "batch", "threads", "round", "wall_ms", "cpu_ms"]
+    mine = [float(r["wall_ms"]) for r in rows if (r["model"], r["threads"]) == (f"{path} #2", "2")]
+    assert mine == list(report.models[3].latency.samples_ms)
 
 
 def test_the_command_shows_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +284,27 @@ def test_the_command_shows_what_it_measured(tmp_path: Path, capsys: pytest.Captu
     assert "median of 20 runs" in lines[-2]
     assert main(["bench", str(path), "--iterations", "20", "--threads", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["samples"] == 20
+
+
+def test_a_gate_and_a_baseline_decide_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PROBES", 1)
+    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
+    command = ["bench", str(small), str(large), "--iterations", "20", "--threads", "1"]
+    assert main([*command, "--json"]) == 0
+    (tmp_path / "then.json").write_text(capsys.readouterr().out)
+    assert main([*command, "--gate", "#1 >= 1.5x large", "--gate", "large >= 1x small"]) == 1
+    shown = capsys.readouterr()
+    assert "gate #1 >= 1.5x large: passed, " in shown.out
+    assert shown.err.startswith("error: gate large >= 1x small: missed, 0.")
+    assert main([*command, "--gate", "p99 of small <= 1 s"]) == 3
+    assert "20 samples are too few for p99 on cpu, 1 thread, batch 1; raise --iterations" in capsys.readouterr().err
+    assert main([*command, "--baseline", str(tmp_path / "then.json"), "--tolerance", "0.9"]) == 0
+    swapped = ["bench", str(large), str(small), *command[3:], "--baseline", str(tmp_path / "then.json")]
+    (tmp_path / "small.onnx").write_bytes(large.read_bytes())
+    assert main([*swapped, "--tolerance", "0.2"]) == 1
+    assert f"{small} over {large}, no slower than in " in capsys.readouterr().out
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from runtimes import machine, session
 from runtimes.base import BadInput
 from runtimes.session import TensorInfo, open_session, random_feeds
+from small_nets import conv_net
 
 CNN = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 2, H, 6] x, float[2] s) => (float[N, 3, P, Q] y, float[N, 3, P, Q] r)
@@ -325,3 +326,18 @@ def test_nothing_is_printed_by_a_failing_child() -> None:
     code = "from runtimes.session import open_session\ntry:\n    open_session(b'bad')\nexcept Exception:\n    pass\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_a_prepared_run_gives_what_the_session_gives() -> None:
+    session = open_session(conv_net(), threads=1)
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32)}
+    run = session.prepare(feeds)
+    expected = session(dict(feeds))["y"]
+    feeds.clear()  # what was prepared stays
+    (made,) = run()
+    assert np.array_equal(made, expected)
+
+
+def test_feeds_are_checked_when_they_are_prepared() -> None:
+    with pytest.raises(BadInput, match="input x is missing"):
+        open_session(conv_net(), threads=1).prepare({})

@@ -18,6 +18,21 @@ FILE = click.Path(path_type=Path)
 THREADS = click.IntRange(1, 1024)
 
 
+class Counts(click.ParamType):  # type: ignore[type-arg]  # generic to type checkers alone, in old clicks
+    """`1,4,16` as (1, 4, 16); one number alone as itself, as the Python call takes it."""
+
+    name = "N,..."
+
+    def __init__(self, each: click.ParamType[int]) -> None:
+        self.each = each
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if not isinstance(value, str):
+            return value
+        found = tuple(dict.fromkeys(self.each.convert(word.strip(), param, ctx) for word in value.split(",")))
+        return found if len(found) > 1 else found[0]
+
+
 source = click.argument("source", metavar="SOURCE")
 
 
@@ -42,9 +57,14 @@ preprocess = option("--preprocess", metavar="HOW", group="Network",
 provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
 threads = option("--threads", type=THREADS, group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip
+providers = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, or a list as cpu,cuda.")
+thread_counts = option("--threads", type=Counts(THREADS), group="Machine",
+                       help="One number, or a list as 1,2. Default: the processors this process may use.")  # fmt: skip
 race_threads = option("--threads", type=THREADS, default=1, group="Machine",
                       help="Threads in the race; on one, CPU time can be trusted most.")  # fmt: skip
 batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
+batches = option("--batch", type=Counts(click.IntRange(min=1)), default=1, group="Input",
+                 help="Images at once: one number, or a list as 1,4,16.")  # fmt: skip
 limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images.")
 calib = option("--calib", required=True, metavar="DATA", group="Data",
                help="Images that show typical activations: a folder, .npz, .npy, `digits`, or `random`.")  # fmt: skip

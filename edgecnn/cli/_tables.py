@@ -10,7 +10,6 @@ from edgecnn.layer_table import BYTES
 from edgecnn.words import number, rounded, size
 
 if TYPE_CHECKING:
-    from edgecnn.benchmark import BenchReport
     from edgecnn.choose import Candidate, Decision
     from edgecnn.contest import Contest
     from edgecnn.demo import DemoReport
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from edgecnn.predict import RunReport
     from edgecnn.report import Page
     from exporters.artifact import Stage
+    from runtimes.machine import Machine
 
 MOST_ROWS = 20
 MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
@@ -134,20 +134,8 @@ def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> 
         page.note(f"... and {len(rows) - MOST_ROWS} more reasons; --json lists all")
 
 
-def benched(page: Page, report: BenchReport) -> None:
-    page.pairs((name, _plain(value)) for name, value in report.machine.to_dict().items() if name in MACHINE_WIDE)
-    columns = ("model", "on", ">p50 ms", ">p90", ">p99", ">images/s", ">load ms", ">first ms", ">peak MB")
-    rows = []
-    for model in report.models:
-        row = model.to_dict()
-        names = ("p50_ms", "p90_ms", "p99_ms", "images_per_s", "load_ms", "first_ms", "peak_rss_mb")
-        rows.append((model.model, f"{model.provider} x{model.threads}", *(row[name] for name in names)))
-    page.table(columns, rows)
-    for model in report.models:
-        ran = ", ".join(f"{count} {op}" for op, count in model.to_dict()["kernels"].items())
-        page.note(f"kernels that ran in {model.model}: {ran}")
-    if any(model.latency.p99_ms is None for model in report.models):
-        page.note("- : too few samples for this percentile (p90 needs 100 runs, p99 needs 1,000).")
+def machine(page: Page, found: Machine) -> None:
+    page.pairs((name, _plain(value)) for name, value in found.to_dict().items() if name in MACHINE_WIDE)
 
 
 def scored(page: Page, report: EvaluateReport) -> None:

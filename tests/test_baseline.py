@@ -1,0 +1,103 @@
+"""Today against an earlier document: ratios wherever there are two models, absolute times on the same machine alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecnn.baseline import read
+from edgecnn.bench_report import BenchReport
+from edgecnn.cli._result import plain
+from runtimes.base import BadInput
+from test_benchmark import fixed
+
+
+def times(float_ms: float, int8_ms: float, folder: str = "new/") -> BenchReport:
+    return fixed({f"{folder}float.onnx": [float_ms] * 40, f"{folder}int8.onnx": [int8_ms] * 40})
+
+
+def write(path: Path, *reports: BenchReport | dict[str, Any]) -> Path:
+    documents = [plain(r if isinstance(r, dict) else r.to_dict()) for r in reports]
+    text = json.dumps(documents[0], indent=2) if len(documents) == 1 else "\n".join(map(json.dumps, documents))
+    path.write_text(text)
+    return path
+
+
+def states(report: BenchReport, path: Path, tolerance: float = 0.05) -> list[tuple[str, float | None]]:
+    return [(o.state, o.value) for o in read(path, tolerance).judge(report.heats, report.machine)]
+
+
+def test_a_slower_machine_is_no_slower_model(tmp_path: Path) -> None:
+    """Everything takes three times as long; int8 is as many times faster as it was. The folders differ too."""
+    path = write(tmp_path / "then.json", times(2.0, 1.0, "old/"))
+    before = path.read_bytes()
+    assert states(times(6.0, 3.0), path) == [("passed", pytest.approx(1.0))]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "tolerance", "state"),
+    [(1.04, 0.05, "passed"), (1.10, 0.05, "missed"), (1.10, 0.10, "passed"), (0.5, 0.0, "passed")],
+)
+def test_the_model_itself_slower(tmp_path: Path, int8_ms: float, tolerance: float, state: str) -> None:
+    path = write(tmp_path / "then.json", times(2.0, 1.0))
+    assert states(times(2.0, int8_ms), path, tolerance) == [(state, pytest.approx(1 / int8_ms))]
+
+
+def test_both_intervals_count(tmp_path: Path) -> None:
+    document = times(2.0, 1.0).to_dict()
+    document["ratios"][0].update(low=0.4, high=0.6)  # float over int8 was 0.5, give or take 20 %
+    (outcome,) = read(write(tmp_path / "then.json", document)).judge((now := times(2.0, 1.0)).heats, now.machine)
+    assert (outcome.low, outcome.high) == pytest.approx((2 * 0.4, 2 * 0.6))
+    assert outcome.state == "inconclusive"
+
+
+def test_a_ratio_is_found_in_either_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "then.json", times(2.0, 1.0))
+    turned = fixed({"int8.onnx": [1.0] * 40, "float.onnx": [2.0] * 40})
+    assert states(turned, path) == [("passed", pytest.approx(1.0))]
+
+
+def test_the_last_line_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "then.jsonl", times(8.0, 1.0), times(2.0, 1.0), fixed({"other.onnx": [1.0] * 40}))
+    assert states(times(2.0, 1.0), path) == [("passed", pytest.approx(1.0))]
+
+
+def test_one_model_alone_is_compared_by_its_time_on_the_same_machine(tmp_path: Path) -> None:
+    alone = fixed({"int8.onnx": [1.2] * 40})
+    path = write(tmp_path / "then.json", fixed({"int8.onnx": [1.0] * 40}))
+    assert states(alone, path) == [("missed", pytest.approx(1 / 1.2))]
+    document = copy.deepcopy(alone.to_dict())
+    document["machine"]["cpu"] = "another"
+    elsewhere = read(write(tmp_path / "else.json", document)).judge(alone.heats, alone.machine)
+    assert [(o.state, o.value) for o in elsewhere] == [("inconclusive", None)]
+    assert "measured on another machine (cpu)" in str(elsewhere[0])
+
+
+def test_another_combination_is_no_baseline(tmp_path: Path) -> None:
+    document = times(2.0, 1.0).to_dict()
+    for row in document["models"]:
+        row["threads"] = 7
+    with pytest.raises(BadInput, match=r"knows none of new/float.onnx, new/int8.onnx in this combination"):
+        states(times(2.0, 1.0), write(tmp_path / "then.json", document))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "is no result of"),
+        ("[]", "is no result of"),
+        ("3", "is no result of"),
+        ('{"models": [{"model": "a"}], "ratios": []}', "is no result of"),
+        ('{"models": [], "ratios": []}\nnot json', "line 2 is no JSON"),
+        ("", "is empty"),
+    ],
+)
+def test_other_files(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "then.json").write_text(text)
+    with pytest.raises(BadInput, match=message):
+        read(tmp_path / "then.json")
