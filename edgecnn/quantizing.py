@@ -78,7 +78,7 @@ def quantize(
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     aim = aim_of(target, portable, input != FLOAT32)
-    target = None if aim else checked_target(target)
+    target = checked_target(None if aim else target)
     refuse_bundle(Path(model))
     original = load_model(Path(model))
     identity = artifact.read_identity(original)

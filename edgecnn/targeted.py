@@ -69,7 +69,7 @@ class TargetReport:
             "snr_db": None if snr is None else json_number(snr, JSON_SNR_LIMIT),
             "accuracy": self.accuracy,
             "judged_on": self.judged_on,
-            "recipe": self.quantized.recipe.to_dict(),
+            "recipe": self.quantized.recipe.to_dict() | {"target": self.target},
             "calibration": self.quantized.calibration.to_dict() if self.quantized.calibration else None,
             "int8_nodes": self.quantized.int8_nodes,
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],

@@ -81,6 +81,8 @@ def this_cpu() -> str:
 
 def check_target(name: str) -> None:
     """Raise `BadInput` for a CPU target that does not exist."""
+    if name in targets_int8.TARGETS:
+        raise BadInput(f"--target {name}: is not a CPU; only `edgecnn quantize` writes for it")
     if name not in TARGETS:
         raise BadInput(plugins.unknown(name, (*TARGETS, *targets_int8.TARGETS), "target"))
 

@@ -36,8 +36,8 @@ TARGETS = {
         "tensorrt",
         "exporters.tensorrt:quantize_tensorrt",
         "exporters.tensorrt_check:check_tensorrt",
-        "written in TensorRT's layout, checked statically and not raced: nothing here runs TensorRT, and ONNX Runtime's "
-        "own CUDA provider computes int8 dequantized, in float",
+        "written in TensorRT's layout, checked statically and not raced: nothing here runs TensorRT, and ONNX "
+        "Runtime's own CUDA provider computes int8 dequantized, in float",
     ),
 }
 
