@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgecnn.demo import demo as demo
     from edgecnn.doctor import doctor as doctor
     from edgecnn.evaluate import evaluate as evaluate
+    from edgecnn.halving import half as half
     from edgecnn.inspect import inspect as inspect
     from edgecnn.predict import run as run
     from edgecnn.predict import verify as verify
@@ -42,6 +43,7 @@ HOMES = {
     "evaluate": "edgecnn.evaluate:evaluate",
     "export": "edgecnn.road:export",
     "fold": "edgecnn.single:fold",
+    "half": "edgecnn.halving:half",
     "inspect": "edgecnn.inspect:inspect",
     "models": "edgecnn.zoo:list_models",
     "profile": "edgecnn.profile:profile",
@@ -57,7 +59,7 @@ ERRORS = {
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "demo", "doctor", "evaluate", "export", "fold",
-    "inspect", "models", "profile", "quantize", "run", "simplify", "train", "verify",
+    "half", "inspect", "models", "profile", "quantize", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 
 

@@ -20,18 +20,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import runtimes.providers
 from edgecnn import baseline as baselines
 from edgecnn import gates
 from edgecnn.bench_report import BenchReport, Heat, ModelBench
 from edgecnn.fresh_process import Probe, probe
 from edgecnn.racers import TORCH_KINDS, Job, Racer, check, kind_of, opened, quiet_openmp, torch_threads
 from edgecnn.shapes import ShapeText
-from runtimes import noise, plugins
+from runtimes import noise
 from runtimes.base import BadInput, Track, silent
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Race, race
 from runtimes.machine import default_threads, describe
+from runtimes.provider_options import require, several
 
 PROBES = 3
 ITERATIONS, SECONDS_PER_MODEL = 1000, 10.0
@@ -77,7 +77,11 @@ def bench(
     names = distinct(given)
     shapes = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
     like = Job("", "", 1, 1, seed, shapes, weights=None if weights is None else os.fspath(weights))
-    combinations = (_words(provider), _numbers(threads), _numbers(batch))
+    combinations = (
+        several(provider) if isinstance(provider, str) else tuple(provider),
+        _numbers(threads),
+        _numbers(batch),
+    )
     jobs = plan(names, [os.fspath(model) for model in given], *combinations, like)
     timing = Timing(iterations, warmup, seed)
     wanted = [gates.parse(text, names) for text in ([gate] if isinstance(gate, str) else gate)]
@@ -105,7 +109,7 @@ def plan(
     if like.weights is not None and not any(kind in TORCH_KINDS for kind, _ in kinds):
         raise BadInput(f"{like.weights}: weights are for torch:SOURCE; model files have their own")
     for name in providers:
-        plugins.load(runtimes.providers, name, "provider").require()
+        require(name)
     return [
         {
             name: replace(like, kind=kind, model=source, provider=where, batch=batch, threads=count)
@@ -152,10 +156,6 @@ def _probe(job: Job, track: Track) -> Probe:
     seen = [probe(job) for _ in track(range(PROBES), f"loading {job.model}")]
     load, first = (statistics.median(getattr(p, name) for p in seen) for name in ("load_ms", "first_ms"))
     return Probe(load, first, max(p.peak_rss_mb for p in seen))
-
-
-def _words(given: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(given.split(",")) if isinstance(given, str) else tuple(given)
 
 
 def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -6,7 +6,8 @@
 Without a limit the SNR must reach `FLOAT_SNR_DB`, or `INT8_SNR_DB` when a side holds integer operators. float32
 round-off leaves 80 to 140 dB, float16 50 to 70; a wrong layer leaves less than 20. 40 dB is 1 % of the signal's
 amplitude. int8 leaves 13 dB (MobileNetV2) to 40 dB, so that 10 dB only tells working from broken: judge it with
-`--data` and `--top1`.
+`--data` and `--top1`. With a `--provider` the candidate runs there and the reference on the CPU; the limit is then the
+one of the arithmetic it runs in (runtimes/precision.py).
 Test: tests/test_compare.py.
 """
 
@@ -19,16 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn.opened import is_model_file
+from edgecnn.opened import is_model_file, whereabouts
 from edgecnn.runners import Subject, open_subject
 from edgecnn.shapes import ShapeText, parse_shapes
+from runtimes import provider_options
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.parity import ParityReport, compare
+from runtimes.precision import limit_of
+from runtimes.residence import Residence
 from runtimes.session import random_feeds
 
 FLOAT_SNR_DB = 40.0
 INT8_SNR_DB = 10.0
 RANDOM_BATCHES = 8
+DEQUANTIZED = "int8 computed dequantized, in float"
+"""What becomes of an int8 graph on the CUDA provider, which has no integer convolution."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class CheckReport:
     parity: ParityReport
     failures: tuple[str, ...]
     seeded: tuple[str, ...] = ()
+    provider: str = "cpu"
+    precision: str | None = None
+    """The arithmetic that set the default limit; None on the CPU, and for limits that were given."""
+    residence: Residence | None = None
+    """Where the candidate's nodes ran, with `require_all`."""
 
     @property
     def passed(self) -> bool:
@@ -64,10 +75,11 @@ class CheckReport:
         limits = [f"SNR >= {self.snr_db:g} dB"] if self.snr_db is not None else []
         limits += [f"top-1 >= {self.top1:g}"] if self.top1 is not None else []
         limits += [f"|difference| of {name} <= {value:g}" for name, value in self.max_abs.items()]
-        why = " (the default)" if self.default_limit else ""
+        why = f" (the default{f' for {self.precision}' if self.precision else ''})" if self.default_limit else ""
+        where = "" if self.provider == "cpu" else f" on {self.provider}"
         word = "agrees with" if self.passed else "does NOT agree with"
         on = f"{self.parity.images} images of {self.data}"
-        return f"{self.candidate} {word} {self.reference}: {', '.join(limits)}{why}, {on}."
+        return f"{self.candidate}{where} {word} {self.reference}: {', '.join(limits)}{why}, {on}."
 
     def to_dict(self) -> dict[str, Any]:
         limits = {
@@ -83,6 +95,9 @@ class CheckReport:
             "seeded_weights": bool(self.seeded),
             "data": self.data,
             "limits": limits,
+            "provider": self.provider,
+            "precision": self.precision,
+            "residence": self.residence.to_dict() if self.residence else None,
             **self.parity.to_dict(),
             "failures": list(self.failures),
         }
@@ -102,30 +117,55 @@ def check(
     weights: Path | None = None,
     batch: int = 1,
     threads: int | None = None,
+    provider: str = "cpu",
+    require_all: bool = False,
     track: Track = silent,
 ) -> CheckReport:
     """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
 
-    `atol` holds numbers, or `OUTPUT:number`. Raises `BadInput` for models or data that cannot be used together.
+    `atol` holds numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU; `require_all`:
+    all of its nodes must run there. Raises `BadInput` for models or data that cannot be used together.
     """
+    asked = provider_options.require(provider)  # before anything that takes time
     given = [parse_limit(text) for text in atol]
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     _check_limits([value for _, value in given], snr_db)
-    subjects = [open_subject(str(s), weights, input_shape, threads) for s in (reference, candidate)]
+    sources = ((str(reference), "cpu"), (str(candidate), asked.text))
+    subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
     candidate_runner = renamed(
         subjects[1].runner, [i.name for i in subjects[0].inputs], [i.name for i in subjects[1].inputs]
     )
     parity = compare(subjects[0].runner, candidate_runner, feeds, track)
-    default = snr_db is None and top1 is None and not given
+    default, precision = snr_db is None and top1 is None and not given, None
     if default:
-        snr_db = INT8_SNR_DB if any(subject.quantized for subject in subjects) else FLOAT_SNR_DB
+        snr_db, top1, precision = default_limits(subjects, asked.text, parity)
     max_abs = _by_output(given, parity)
     failures = parity.failures(snr_db=snr_db, max_abs=max_abs or None, top1=top1)
+    where = None
+    if require_all:
+        names = [info.name for info in subjects[1].inputs]
+        first = dict(zip(names, feeds[0].values(), strict=True)) if set(feeds[0]) != set(names) else feeds[0]
+        where = whereabouts(Path(candidate), first, asked.text, threads).require_all(str(candidate))
     reference_name, candidate_name = (subject.name for subject in subjects)
     seeded = tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded))
-    return CheckReport(reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures, seeded)
+    return CheckReport(
+        reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures, seeded, asked.text,
+        precision, where,
+    )  # fmt: skip
+
+
+def default_limits(
+    subjects: Sequence[Subject], provider: str, parity: ParityReport
+) -> tuple[float, float | None, str | None]:
+    """(SNR in dB, share of equal answers or None, the arithmetic that says so or None) where no limit was given."""
+    if any(subject.quantized for subject in subjects):
+        return INT8_SNR_DB, None, None if provider == "cpu" else DEQUANTIZED
+    if provider == "cpu":
+        return FLOAT_SNR_DB, None, None
+    limit = limit_of(provider, any(subject.half for subject in subjects))
+    return limit.snr_db, limit.top1_for(parity), limit.precision
 
 
 def parse_limit(text: str | float) -> tuple[str | None, float]:

@@ -121,6 +121,7 @@ def demo(
     built = road.build(
         NETWORK, bundle, weights=weights, calib="digits", data="digits", seed=seed, force=force, track=track
     )
+    assert isinstance(built, BuildReport)  # on the CPU
     return DemoReport(folder, trained, built, _answer(bundle, pictures, seed))
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtimes import bundle
-from runtimes.base import BadInput
+from runtimes.base import BadInput, Tensors
 from runtimes.files import check_input_file
 from runtimes.session import MAX_MODEL_BYTES, Session, open_session
 
 if TYPE_CHECKING:
     import onnx
+
+    from runtimes.residence import Residence
 
 ZIP_MAGIC = b"PK\x03\x04"
 MODEL_SUFFIXES = (".onnx", bundle.SUFFIX)
@@ -58,6 +60,15 @@ def model_of(path: Path) -> Path | bytes:
 def external_of(path: Path) -> dict[str, bytes] | None:
     """The weights beside the model inside a bundle; None where ONNX Runtime finds them by itself."""
     return bundle.open_bundle(path).external() if is_bundle(path) else None
+
+
+def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
+    """Where the nodes of the model in `path` run on `provider`: on it, or away from it."""
+    from runtimes.machine import default_threads
+    from runtimes.residence import residence
+
+    threads = default_threads() if threads is None else threads
+    return residence(model_of(path), feeds, provider, threads, external=external_of(path))
 
 
 def refuse_bundle(path: Path) -> None:

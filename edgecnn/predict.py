@@ -30,7 +30,7 @@ from edgecnn.arrays import read_npy
 from edgecnn.data import from_array, load_data
 from edgecnn.folders import SUFFIXES
 from edgecnn.images import read_image
-from edgecnn.opened import is_bundle
+from edgecnn.opened import is_bundle, whereabouts
 from edgecnn.samples import Ready, Samples
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed, Tensors
@@ -109,6 +109,7 @@ def run(
     *,
     provider: str = "cpu",
     threads: int | None = None,
+    require_all: bool = False,
     top: int = 5,
     min_score: float = 0.3,
     input_shape: str | None = None,
@@ -119,7 +120,8 @@ def run(
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
     input; boxes score `min_score` or more. A bundle of open size sees images as `input_shape` says, else as it was
-    built. `save` is a folder for pictures. Raises `BadInput`, `Unavailable`.
+    built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. Raises `BadInput`,
+    `Unavailable`, `CheckFailed`.
     """
     opened = open_bundle(Path(bundle))
     opened = opened if input_shape is None else at_size(opened, input_shape)
@@ -128,6 +130,9 @@ def run(
     given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
     files = _files(opened, given, save, force)
     session = opened.session(provider, threads)
+    if require_all:
+        feeds = {session.inputs[0].name: given[0].ready()[None]}
+        whereabouts(Path(bundle), feeds, provider, threads).require_all(os.fspath(bundle))
     found = []
     for i, image in enumerate(given):
         outputs = session({session.inputs[0].name: image.ready()[None]})

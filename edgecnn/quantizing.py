@@ -24,6 +24,7 @@ from edgecnn.material import Material, material_for
 from edgecnn.opened import refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
+from edgecnn.targeted import TargetReport, aimed
 from edgecnn.tasks import detection
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
@@ -32,6 +33,7 @@ from exporters.load import load_model, save_model
 from exporters.pixel_input import with_pixel_input
 from exporters.probe import probe
 from exporters.quantize import Quantized, QuantRecipe, check_patterns
+from exporters.targets_int8 import TARGETS, Int8Target
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.files import check_output
@@ -62,20 +64,21 @@ def quantize(
     allow_slower: bool = False,
     force: bool = False,
     track: Track = silent,
-) -> QuantizeReport:
+) -> QuantizeReport | TargetReport:
     """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
 
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
     labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
-    integer graph; with 0 two are compared. `target` is a CPU of `exporters.cpu_target` (None: this one); nothing can be
-    raced for another one. `portable` also writes the graph without rewrites, `output` with the ending
-    `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself.
-    Raises `BadInput` for models and data that cannot be used.
+    integer graph; with 0 two are compared. `target` is a CPU of `exporters.cpu_target` (None: this one) or a name of
+    `exporters.targets_int8`; nothing can be raced for another one. `portable` also writes the graph without rewrites,
+    `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes
+    them itself. Raises `BadInput` for models and data that cannot be used.
     """
     path = check_output(Path(output), force)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
-    target = checked_target(target)
+    aim = aim_of(target, portable, input != FLOAT32)
+    target = checked_target(None if aim else target)
     refuse_bundle(Path(model))
     original = load_model(Path(model))
     identity = artifact.read_identity(original)
@@ -89,6 +92,9 @@ def quantize(
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model)
     trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed, task=task)
+    if aim is not None:
+        before = (*artifact.read_stages(original), *ready)
+        return aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     done = (*artifact.read_stages(original), *ready, stage)
     if input != FLOAT32:
@@ -129,6 +135,14 @@ def portable_path(output: Path) -> Path:
     'net.portable.onnx'
     """
     return output.with_name(f"{output.stem}.portable.onnx")
+
+
+def aim_of(name: str | None, portable: bool, pixels: bool) -> Int8Target | None:
+    """The target called `name` that has a quantizer of its own; raises `BadInput` for what cannot be had with it."""
+    aim = TARGETS.get(name or "")
+    if aim is not None and (portable or pixels):
+        raise BadInput(f"--target {name}: has one layout and takes floats; leave out --portable and --input")
+    return aim
 
 
 def checked_target(name: str | None) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from torch import nn
 
-from edgecnn import proof, stages
+from edgecnn import halving, proof, stages
 from edgecnn.contest import SEARCH_SECONDS
 from edgecnn.data import load_data
+from edgecnn.device_build import DeviceBuildReport, build_for
 from edgecnn.judge import Trial
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
@@ -43,6 +44,7 @@ from exporters.load import save_model
 from exporters.pack import pack
 from exporters.quantize import QuantRecipe
 from exporters.torch_export import DEFAULT_OPSET
+from runtimes import provider_options
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
@@ -68,15 +70,23 @@ def export(
     dynamic_size: bool = False,
     fold: bool = True,
     simplify: bool = True,
+    fp16: bool = False,
+    provider: str = "cpu",
+    allow_slower: bool = False,
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
 ) -> ExportReport:
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
+    `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
+
     `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
     sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
     """
+    asked = provider_options.require(provider)
+    if not fp16 and (asked.text != "cpu" or allow_slower):
+        raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
@@ -84,6 +94,12 @@ def export(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
     )
     done = stages.held_to(done, reference)
+    if fp16:
+        halved = halving.halve(
+            model, reference.feeds, reference.parity, reference.noise_db, asked.text, 1, allow_slower, (),
+            network.name, track,
+        )  # fmt: skip
+        model, done = halved.half.model, (*done, halving.stage_of(halved))
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
     return ExportReport(path, done, network.seeded, network.preprocess)
@@ -107,19 +123,22 @@ def build(
     max_drop: float = 0.01,
     limit: int | None = None,
     search_budget: float = SEARCH_SECONDS,
+    provider: str = "cpu",
     threads: int | None = None,
     allow_slower: bool = False,
     dynamic_size: bool = False,
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
-) -> BuildReport:
+) -> BuildReport | DeviceBuildReport:
     """The whole road: SOURCE -> export, simplify, fold, quantize, check, race, choose -> the bundle `output`.
 
     Arguments as for `export` and `quantize`; `threads` None races on one thread, where CPU time can be trusted most.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
+    On a `provider` other than the CPU float32, TF32, float16 and the provider's settings are raced instead of int8.
     """
     started = time.perf_counter()
+    asked = provider_options.require(provider)
     path = check_output(Path(output), force)
     if path.suffix != SUFFIX:
         raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
@@ -137,6 +156,8 @@ def build(
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed, task=network.task
     )
+    if asked.name != "cpu":
+        return build_for(asked, path, network, identity, float_model, done, reference, material, trial, started, track)
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
     real = stages.Reference(

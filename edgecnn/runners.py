@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgecnn.opened import is_bundle, is_model_file, open_any
 from edgecnn.shapes import ShapeText, first_shape, parse_shape
 from edgecnn.spec import preprocess_for
-from runtimes.base import Runner
+from runtimes.base import BadInput, Runner
 from runtimes.preprocess import Preprocess
 from runtimes.session import Session, TensorInfo
 
@@ -30,6 +30,8 @@ INTEGER_OPS = {
     "MatMulInteger",
     "DynamicQuantizeLinear",
 }
+INTEGER_CHOICES, HALF_CHOICE = ("int8", "mixed"), "fp16"
+"""What a bundle calls the graph that was chosen for it, where that is not float32."""
 
 
 @dataclass(frozen=True)
@@ -47,30 +49,43 @@ class Subject:
     outputs: tuple[TensorInfo, ...] = ()
     task: str | None = None
     labels: tuple[str, ...] = ()
+    half: bool = False
+    """Holds float16 tensors."""
 
 
 def open_subject(
-    source: str, weights: Path | None = None, input_shape: ShapeText | None = None, threads: int | None = None
+    source: str,
+    weights: Path | None = None,
+    input_shape: ShapeText | None = None,
+    threads: int | None = None,
+    provider: str = "cpu",
 ) -> Subject:
-    """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises."""
+    """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises.
+
+    A SOURCE is run by torch on the CPU and can have no other `provider`.
+    """
     if not is_model_file(source):
+        if provider != "cpu":
+            raise BadInput(f"{source}: is a PyTorch network; export it to run it on {provider}")
         return _from_torch(source, weights, input_shape)
     path = Path(source)
-    return _from_bundle(path, threads) if is_bundle(path) else _from_onnx(path, input_shape, threads)
+    if is_bundle(path):
+        return _from_bundle(path, threads, provider)
+    return _from_onnx(path, input_shape, threads, provider)
 
 
-def _from_bundle(path: Path, threads: int | None) -> Subject:
+def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
     from runtimes.bundle import open_bundle
 
     bundle = open_bundle(path)
-    session = bundle.session("cpu", threads)
+    session = bundle.session(provider, threads)
     return Subject(
-        str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float", outputs=session.outputs,
-        task=bundle.task, labels=bundle.labels,
+        str(path), session, session.inputs, bundle.preprocess, bundle.chosen in INTEGER_CHOICES,
+        outputs=session.outputs, task=bundle.task, labels=bundle.labels, half=bundle.chosen == HALF_CHOICE,
     )  # fmt: skip
 
 
-def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -> Subject:
+def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
     from exporters.artifact import read_identity
     from exporters.load import load_model
@@ -80,13 +95,15 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -
     identity = read_identity(model)
     shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
-    session = open_any(path, "cpu", threads)
+    session = open_any(path, provider, threads)
     preprocess = identity.preprocess if identity is not None else image_preprocess(session)
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
+    half = any(tensor.data_type == tensor.FLOAT16 for tensor in model.graph.initializer)
     return Subject(
-        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels
-    )
+        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
+        half=half,
+    )  # fmt: skip
 
 
 def probe_shapes(

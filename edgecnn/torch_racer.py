@@ -85,7 +85,7 @@ class TorchRacer:
 
 def device_of(provider: str) -> str:
     """Torch's device for a provider; raises `Unavailable` where torch has none that works."""
-    device = DEVICES.get(provider)
+    device = DEVICES.get(provider.partition(":")[0])
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         if device is None or (device == "cuda" and not torch.cuda.is_available()):

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from exporters import targets_int8
 from exporters.affine import SEVEN_BITS, Grid, weight_grid
 from exporters.graph import Graph, attributes, label
 from exporters.saturation import conv_patches, conv_rows, excess, risky_pairs
@@ -80,8 +81,10 @@ def this_cpu() -> str:
 
 def check_target(name: str) -> None:
     """Raise `BadInput` for a CPU target that does not exist."""
+    if name in targets_int8.TARGETS:
+        raise BadInput(f"--target {name}: is not a CPU; only `edgecnn quantize` writes for it")
     if name not in TARGETS:
-        raise BadInput(plugins.unknown(name, TARGETS, "CPU target"))
+        raise BadInput(plugins.unknown(name, (*TARGETS, *targets_int8.TARGETS), "target"))
 
 
 def choose(exact_db: float, saturated_db: float, seven_bits_db: float) -> str:

@@ -19,13 +19,12 @@ Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: te
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
 
-from exporters.graph import MODULE_KEY, Graph, get_meta
+from exporters.graph import Graph
 from exporters.kernels import (
     CARRIERS,
     COMPUTE,
@@ -45,6 +44,7 @@ from exporters.kernels import (
     overshoots,
     why_not_compute,
 )
+from exporters.patterns import excluding
 from exporters.tail import REASON, tail_of
 from runtimes import plugins
 from runtimes.base import BadInput
@@ -128,8 +128,7 @@ class _State:
         return name
 
     def excluded(self, node: onnx.NodeProto) -> str | None:
-        names = [node.name, get_meta(node).get(MODULE_KEY, "")]
-        return next((p for p in self.exclude if any(n and fnmatch.fnmatchcase(n, p) for n in names)), None)
+        return excluding(node, self.exclude)
 
     def refuse(self, node: onnx.NodeProto, reason: str) -> bool:
         self.refused[node.output[0]] = reason

@@ -207,7 +207,7 @@ class _Writer:
         """Weights and bias of a compute node as integers with their dequantizers."""
         weight = self.graph.constant(node.input[1])
         assert weight is not None
-        axis = _channel_axis(node) if self.per_channel else None
+        axis = channel_axis(node) if self.per_channel else None
         form = self.weight_forms.get(label(node), "s8")
         grid = weight_grid(weight, axis, WEIGHT_FORMS[form])
         step = float(self.grids[node.input[0]].scale)
@@ -252,7 +252,7 @@ class _Writer:
         return node
 
 
-def _channel_axis(node: onnx.NodeProto) -> int:
+def channel_axis(node: onnx.NodeProto) -> int:
     """Axis of the output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB, else (I, O); MatMul (I, O)."""
     if node.op_type == "Conv":
         return 0

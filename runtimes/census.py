@@ -166,6 +166,11 @@ def kernels_dict(found: Iterable[Kernel]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def dequantized(found: Iterable[Kernel]) -> bool:
+    """Whether int8 ran as what it is on an accelerator without integer kernels: dequantized, in float."""
+    return any(kernel.op in ("QuantizeLinear", "DequantizeLinear") and kernel.provider != "cpu" for kernel in found)
+
+
 def node_runs(events: list[dict[str, Any]]) -> tuple[NodeRun, ...]:
     """The kernels between begin and end of the last `model_run` in a list of trace events."""
     return passes(events)[-1].nodes

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import runtimes.providers
-from runtimes import machine, plugins
+from runtimes import machine, provider_options
 from runtimes.base import Array, BadInput, Tensors, Unavailable, one_line
+from runtimes.binding import Binding, Graphs
 from runtimes.feeds import TensorInfo, complaint, random_feeds
 from runtimes.files import check_input_file
 
@@ -27,6 +27,8 @@ __all__ = ["Model", "Session", "TensorInfo", "complaint", "open_session", "rando
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit for one message; bigger networks keep their weights in an external file."""
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
+_GPU = re.compile(r"cuda|cudnn|cublas", re.IGNORECASE)
+"""Words of an error that is the device's, not the model's."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -51,6 +53,8 @@ class Session:
         self.inputs = tuple(_info(value) for value in raw.get_inputs())
         self.outputs = tuple(_info(value) for value in raw.get_outputs())
         self._output_names = [info.name for info in self.outputs]
+        chosen = provider_options.parse(provider).options
+        self._graphs = Graphs(raw, provider) if getattr(chosen, "enable_cuda_graph", False) else None
 
     def __call__(self, feeds: Tensors) -> dict[str, Array]:
         """Outputs by name; raises `BadInput` naming the input, what is wanted and what came."""
@@ -58,11 +62,29 @@ class Session:
             for value in feeds.values():
                 if not value.dtype.isnative:  # ONNX Runtime would read the bytes as they lie
                     raise BadInput(f"{self.subject}: byte-swapped array; use .astype(x.dtype.newbyteorder('='))")
-            return dict(zip(self._output_names, self.raw.run(self._output_names, feeds), strict=True))
+            return self._run(feeds)
         except BadInput:
             raise
         except Exception as error:
-            raise BadInput(f"{self.subject}: {complaint(self.inputs, feeds) or _reason(error)}") from error
+            wrong = complaint(self.inputs, feeds)
+            if wrong is None and self.provider != "cpu" and _GPU.search(str(error)):
+                raise Unavailable(f"{self.subject}: {self.provider} cannot run it ({_reason(error)})") from error
+            raise BadInput(f"{self.subject}: {wrong or _reason(error)}") from error
+
+    def bind(self, feeds: Tensors) -> Binding:
+        """This session with `feeds` on its device, for runs without copies; raises `BadInput` for what does not fit."""
+        wrong = complaint(self.inputs, feeds)
+        if wrong is not None:
+            raise BadInput(f"{self.subject}: {wrong}")
+        return Binding(self.raw, self.provider, feeds) if self._graphs is None else self._graphs.bound(feeds)
+
+    def _run(self, feeds: Tensors) -> dict[str, Array]:
+        if self._graphs is None:
+            return dict(zip(self._output_names, self.raw.run(self._output_names, feeds), strict=True))
+        wrong = complaint(self.inputs, feeds)
+        if wrong is not None:
+            raise BadInput(f"{self.subject}: {wrong}")
+        return self._graphs(feeds)
 
     def prepare(self, feeds: Tensors) -> Callable[[], list[Array]]:
         """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run."""
@@ -86,12 +108,15 @@ def open_session(
 ) -> Session:
     """Load `model` on `provider` with `threads` intra-op threads (None: as many as this process may use).
 
+    `provider` may carry options: `cuda:use_tf32=1` (runtimes/provider_options.py).
+
     `external` holds the contents of external-data files by the names the model uses; a model that comes as bytes can
     read no other file. `subject` names the model in messages (None: its path, or "model"). `optimize` False runs the
     graph as it is in the file; `graph_path` gets the graph that runs. Raises `BadInput` for what ONNX Runtime cannot
     load and `Unavailable` for a provider that cannot run here.
     """
-    plugin = plugins.load(runtimes.providers, provider, "provider")
+    asked = provider_options.parse(provider)
+    plugin = asked.plugin
     threads = machine.default_threads() if threads is None else threads
     if threads < 1:
         raise BadInput(f"threads {threads}: at least 1 is needed")
@@ -106,11 +131,11 @@ def open_session(
     if external:
         buffers = list(external.values())
         options.add_external_initializers_from_files_in_memory(list(external), buffers, [len(b) for b in buffers])
-    raw = _create(subject, data, options, plugin.ORT_NAME, plugin.options())
+    raw = _create(subject, data, options, plugin.ORT_NAME, plugin.options(asked.options))
     if plugin.ORT_NAME not in raw.get_providers():
-        raise Unavailable(f"{provider}: {plugin.ORT_NAME} refused this session; run `edgecnn doctor` for the cause")
+        raise Unavailable(f"{asked.name}: {plugin.ORT_NAME} refused this session; run `edgecnn doctor` for the cause")
     size = len(data) + (sum(map(len, external.values())) or _sibling_bytes(model))
-    return Session(raw, provider, threads, size, subject)
+    return Session(raw, asked.text, threads, size, subject)
 
 
 def _info(value: Any) -> TensorInfo:
@@ -182,7 +207,7 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
         providers = [(ort_name, provider_options)]
         raw = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
-        if ort_name != "CPUExecutionProvider" and re.search(r"cuda|cudnn|cublas", str(error), re.IGNORECASE):
+        if ort_name != "CPUExecutionProvider" and _GPU.search(str(error)):
             raise Unavailable(f"{subject}: {ort_name} cannot take it ({_reason(error)})") from error
         raise BadInput(f"{subject}: ONNX Runtime cannot load it ({_reason(error)})") from error
     raw.disable_fallback()

@@ -10,7 +10,7 @@ from onnx import numpy_helper, parser
 
 from runtimes import census as module
 from runtimes.base import BadInput
-from runtimes.census import Kernel, NodeRun, census, kernels, kernels_dict, profile
+from runtimes.census import Kernel, NodeRun, census, dequantized, kernels, kernels_dict, profile
 
 FLOAT = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y) <float[16, 16, 1, 1] w> {
@@ -79,6 +79,11 @@ def test_kernels_are_grouped_by_operator_and_provider_the_slowest_first() -> Non
     assert found == (Kernel("Conv", "cuda", 1, 9.0), Kernel("Relu", "cpu", 2, 8.0), Kernel("Conv", "cpu", 1, 5.0))
     more = (*found, Kernel("Add", "cpu", 3, 0.1))
     assert list(kernels_dict(more).items()) == [("Add", 3), ("Conv", 2), ("Relu", 2)]
+
+
+def test_int8_on_an_accelerator_is_called_what_it_is() -> None:
+    assert dequantized([Kernel("Conv", "cuda", 1, 1.0), Kernel("DequantizeLinear", "cuda", 2, 1.0)])
+    assert not dequantized([Kernel("DequantizeLinear", "cpu", 2, 1.0), Kernel("Conv", "cuda", 1, 1.0)])
 
 
 def test_only_the_last_run_and_only_kernels_are_read() -> None:

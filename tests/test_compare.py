@@ -11,10 +11,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+import cuda_stand_in
 from edgecnn.cli import main
 from edgecnn.compare import FLOAT_SNR_DB, INT8_SNR_DB, check, parse_limit, renamed
+from exporters.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import export_module
-from runtimes.base import BadInput
+from runtimes.base import BadInput, CheckFailed
 from small_nets import conv_net, model, save
 
 NETS = """
@@ -224,3 +226,49 @@ def test_a_model_that_kills_the_process_kills_only_a_child(tmp_path: Path) -> No
     nan = head + "{ z = Sub(x, x) y = Div(z, z) }"
     (tmp_path / "nan.onnx").write_bytes(onnx.parser.parse_model(nan).SerializeToString())
     assert not check(tmp_path / "nan.onnx", tmp_path / "nan.onnx").passed
+
+
+def test_on_a_provider_the_limit_is_that_of_the_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference stays on the CPU; float32 is held to 80 dB, TF32 to 40."""
+    here = cuda_stand_in.install(monkeypatch)
+    path = save(conv_net(), tmp_path / "net.onnx")
+    for provider, precision, limit in (("cuda", "fp32", 80.0), ("cuda:use_tf32=1", "tf32", 40.0)):
+        here.asked.clear()
+        report = check(path, path, provider=provider)
+        assert (report.provider, report.precision, report.snr_db) == (provider, precision, pytest.approx(limit))
+        assert report.passed
+        assert [name for name, _ in here.asked] == ["CPUExecutionProvider", "CUDAExecutionProvider"]
+        assert f"net.onnx on {provider} agrees with" in report.verdict
+        assert f"(the default for {precision})" in report.verdict
+
+
+def test_require_all_refuses_a_graph_that_leaves_the_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in really runs on the CPU, and the profile of the run says so."""
+    path = save(conv_net(), tmp_path / "net.onnx")
+    assert check(path, path, require_all=True).to_dict()["residence"]["away"] == []
+    cuda_stand_in.install(monkeypatch)
+    with pytest.raises(CheckFailed, match=r"net.onnx: \d of \d nodes ran on cpu, not on cuda: "):
+        check(path, path, provider="cuda", require_all=True)
+
+
+def test_a_pytorch_network_runs_on_the_cpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_stand_in.install(monkeypatch)
+    path = save(conv_net(), tmp_path / "net.onnx")
+    with pytest.raises(BadInput, match="lenet5: is a PyTorch network; export it to run it on cuda"):
+        check(path, "lenet5", provider="cuda")
+
+
+def test_int8_on_a_gpu_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, int8 = save(conv_net(), tmp_path / "net.onnx"), tmp_path / "int8.onnx"
+    quantized_on_noise(path, int8)
+    cuda_stand_in.install(monkeypatch)
+    report = check(path, int8, provider="cuda")
+    assert (report.snr_db, report.precision) == (INT8_SNR_DB, "int8 computed dequantized, in float")
+    assert check(path, int8).precision is None
+
+
+def quantized_on_noise(path: Path, output: Path) -> None:
+    """An int8 graph of the network, calibrated on noise."""
+    feeds = [{"x": np.random.default_rng(i).standard_normal((1, 3, 8, 8)).astype(np.float32)} for i in range(4)]
+    quantized = quantize_model(onnx.load(path), feeds, QuantRecipe())
+    save(quantized.model, output)

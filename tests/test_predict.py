@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+import cuda_stand_in
 from edgecnn.answers import best, probabilities
 from edgecnn.cli import main
 from edgecnn.predict import run, verify
 from exporters.pack import pack
-from runtimes.base import BadInput
+from runtimes.base import BadInput, CheckFailed
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 from small_nets import conv_net, model, save
@@ -393,3 +394,15 @@ def test_masks_and_boxes_need_no_torch(tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, "run", *picture_of]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
         assert done.stderr.strip() == "0 False"
+
+
+def test_require_all_refuses_a_bundle_that_leaves_the_provider(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in for the GPU really runs on the CPU."""
+    picture(tmp_path / "a.png")
+    assert run(bundle, [tmp_path / "a.png"], require_all=True).provider == "cpu"
+    cuda_stand_in.install(monkeypatch)
+    assert run(bundle, [tmp_path / "a.png"], provider="cuda:use_tf32=1").provider == "cuda:use_tf32=1"
+    with pytest.raises(CheckFailed, match="nodes ran on cpu, not on cuda"):
+        run(bundle, [tmp_path / "a.png"], provider="cuda", require_all=True)

@@ -1,5 +1,6 @@
 """Every file in runtimes/providers keeps the contract of the folder, whether its provider can run here or not."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -27,7 +28,8 @@ def plugin(request: pytest.FixtureRequest):
 def test_it_has_what_the_contract_asks(plugin) -> None:
     assert plugin.__doc__
     assert plugin.ORT_NAME in ort.get_all_providers()
-    options = plugin.options()
+    assert dataclasses.is_dataclass(plugin.Options)
+    options = plugin.options(plugin.Options())
     assert all(isinstance(text, str) for item in options.items() for text in item)
     plugin.configure(ort.SessionOptions())
 

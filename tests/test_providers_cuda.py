@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from runtimes.base import Unavailable
+import cuda_stand_in
+from runtimes.base import BadInput, Unavailable
 from runtimes.providers import cuda
 from runtimes.session import open_session
 
@@ -138,9 +140,71 @@ def test_windows_has_its_own_names() -> None:
 
 
 def test_tf32_is_off_and_no_algorithm_is_left_to_default() -> None:
-    options = cuda.options()
-    assert options["use_tf32"] == "0"
-    assert options["cudnn_conv_algo_search"] in ("HEURISTIC", "EXHAUSTIVE")
+    options = cuda.options(cuda.Options())
+    assert options == {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "prefer_nhwc": "0",
+        "fuse_conv_bias": "0",
+        "enable_cuda_graph": "0",
+        "device_id": "0",
+    }
+    assert cuda.options(cuda.Options(gpu_mem_limit=2**30))["gpu_mem_limit"] == "1073741824"
+
+
+def test_the_options_are_onnx_runtimes_own() -> None:
+    """Its library knows every name; a name that it does not know it would refuse on a GPU only."""
+    library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    if not library.is_file():
+        pytest.skip("this onnxruntime is built without CUDA")
+    names = cuda.options(cuda.Options(gpu_mem_limit=1))
+    with library.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        assert [name for name in names if data.find(b"\0" + name.encode() + b"\0") < 0] == []
+
+
+def test_a_session_gets_the_options_and_names_those_that_are_not_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = cuda_stand_in.install(monkeypatch)
+    session = open_session(MODEL, "cuda:use_tf32=1,cudnn_conv_algo_search=EXHAUSTIVE", threads=1)
+    assert session.provider == "cuda:use_tf32=1,cudnn_conv_algo_search=EXHAUSTIVE"
+    ((name, options),) = here.asked
+    assert name == "CUDAExecutionProvider"
+    assert (options["use_tf32"], options["cudnn_conv_algo_search"]) == ("1", "EXHAUSTIVE")
+
+
+def test_an_error_of_the_gpu_while_running_is_unavailable_not_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_stand_in.install(monkeypatch)
+    session = open_session(MODEL, "cuda", threads=1)
+
+    def fails(*args):
+        raise RuntimeError("CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0")
+
+    monkeypatch.setattr(session.raw, "run", fails)
+    with pytest.raises(Unavailable, match=r"cuda cannot run it .*CUDNN_STATUS_INTERNAL_ERROR"):
+        session({"x": np.zeros((1, 4), np.float32)})
+    with pytest.raises(BadInput, match="input x wants"):  # the caller's mistake stays the caller's
+        session({"x": np.zeros((1, 5), np.float32)})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "MODEL", "MODEL", "--provider", "cuda"],
+        ["bench", "MODEL", "--provider", "cuda:use_tf32=1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_command_line_without_a_gpu_is_exit_4_and_prints_nothing(command: list[str], tmp_path: Path) -> None:
+    try:
+        cuda.require()
+    except Unavailable as error:
+        cause = str(error)
+    else:
+        pytest.skip("there is a GPU here")
+    (tmp_path / "m.onnx").write_bytes(MODEL)
+    words = [str(tmp_path / "m.onnx") if word == "MODEL" else word for word in command]
+    done = subprocess.run([sys.executable, "-m", "edgecnn", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"error: {cause}\n"
 
 
 def test_cuda_on_this_machine_fails_fast_and_silently_or_really_runs() -> None:
@@ -188,8 +252,6 @@ def test_an_error_of_the_gpu_while_loading_is_unavailable_not_bad_input(monkeypa
 
 @pytest.mark.cuda
 def test_the_gpu_really_runs() -> None:
-    import numpy as np
-
     from runtimes.census import census
 
     try:

@@ -19,11 +19,16 @@ HEADINGS = {
 
 
 def benched(page: Page, report: BenchReport) -> None:
+    from runtimes.census import dequantized
+
     machine(page, report.machine)
     for heat in report.heats:
         _heat(page, heat, sweep=len(report.heats) > 1)
     for name, ran in _kernels(report.models):
         page.note(f"kernels that ran in {name}: {ran}")
+    for model in report.models:
+        if dequantized(model.kernels):
+            page.note(f"{model.model}: its int8 ran dequantized, in float; {model.provider} has no integer convolution")
     for outcome in report.outcomes:
         page.note(f"gate {outcome}")
 

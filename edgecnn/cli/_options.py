@@ -54,7 +54,14 @@ input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="In
 labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
 preprocess = option("--preprocess", metavar="HOW", group="Network",
                     help="Pixels: imagenet, unit (x/255), signed (-1 to 1), or a .json file.")  # fmt: skip
-provider = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, ...")
+provider = option("--provider", default="cpu", group="Machine",
+                  help="Where to run: cpu, cuda, or with options cuda:use_tf32=1,prefer_nhwc=1.")  # fmt: skip
+require_all = option(
+    "--require-all",
+    is_flag=True,
+    group="Machine",
+    help="Fail when a node runs anywhere but on --provider (shape arithmetic excepted).",
+)
 threads = option("--threads", type=THREADS, group="Machine",
                  help="Default: the processors this process may use.")  # fmt: skip
 providers = option("--provider", default="cpu", group="Machine", help="Where to run: cpu, cuda, or a list as cpu,cuda.")
@@ -74,8 +81,8 @@ calibrator = option(
 )
 search_budget = option("--search-budget", type=click.FloatRange(0, 3600), default=30.0, group="Quantization",
                        show_default=True, metavar="SECONDS", help="For the search of the fastest graph.")  # fmt: skip
-target = option("--target", metavar="CPU", group="Quantization",
-                help="avx2, avx512, vnni or arm; default: this CPU. Another one is predicted, not raced.")  # fmt: skip
+target = option("--target", metavar="NAME", group="Quantization",
+                help="avx2, avx512, vnni, arm or tensorrt; default: this CPU. Another one is not raced.")  # fmt: skip
 portable = option("--portable", is_flag=True, group="Output",
                   help="Also keep a plain QDQ graph for other runtimes (NAME.portable.onnx).")  # fmt: skip
 pixels = option("--input", default="float32", group="Output", metavar="TYPE",

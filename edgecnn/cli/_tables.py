@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgecnn.choose import Candidate, Decision
     from edgecnn.contest import Contest
     from edgecnn.demo import DemoReport
+    from edgecnn.device_build import DeviceBuildReport
     from edgecnn.doctor import Examination
     from edgecnn.evaluate import EvaluateReport
     from edgecnn.inspection import Inspection
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
     from edgecnn.predict import RunReport
     from edgecnn.report import Page
+    from edgecnn.targeted import TargetReport
     from exporters.artifact import Stage
     from runtimes.machine import Machine
 
@@ -99,6 +101,12 @@ def quantized(page: Page, report: QuantizeReport) -> None:
         page.note(note)
 
 
+def aimed(page: Page, report: TargetReport) -> None:
+    left_float(page, report.quantized.int8_nodes, report.quantized.float_nodes)
+    for note in report.notes:
+        page.note(note)
+
+
 def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
     searched(page, report.contest)
@@ -108,6 +116,26 @@ def built(page: Page, report: BuildReport) -> None:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
     page.go_on((f"edgecnn verify {report.output}", f"edgecnn run {report.output} IMAGE"))
+
+
+def built_for_device(page: Page, report: DeviceBuildReport) -> None:
+    stages(page, report.stages)
+    columns = ("", "tried", ">median ms", ">against the best so far (95 %)", ">SNR", "out because")
+    rows = [
+        (
+            ">" if t.adopted else "", t.variant.name, t.p50_ms,
+            "-" if t.ratio is None else f"{t.ratio.ratio:.2f}x ({t.ratio.low:.2f} to {t.ratio.high:.2f})",
+            decibel(t.judged.snr_db if t.judged else None), t.refused,
+        )
+        for t in report.picked.tried
+    ]  # fmt: skip
+    page.table(columns, rows)
+    by_reason(page, report.half.kept, "in float32")
+    for note in report.notes:
+        page.note(note)
+    page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
+    where = f"--provider {report.provider}"
+    page.go_on((f"edgecnn verify {report.output} {where}", f"edgecnn run {report.output} IMAGE {where}"))
 
 
 def shortened(text: str, most: int) -> str:
@@ -124,12 +152,21 @@ def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> 
     """What is float and why, one row a reason; a measured reason is of one operator alone."""
     floats = list(floats)
     page.note(f"{integers} operators in int8, {len(floats)} in float.")
-    by_reason: dict[str, list[str]] = {}
-    for node, reason in floats:
-        by_reason.setdefault(reason, []).append(node)
-    rows = [(len(nodes), shortened(", ".join(nodes), 48), reason) for reason, nodes in by_reason.items()]
+    by_reason(page, floats, "float operators")
+
+
+def kept_in_float32(page: Page, kept: Iterable[tuple[str, str]]) -> None:
+    by_reason(page, kept, "in float32")
+
+
+def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
+    """(node, reason) as one row a reason."""
+    found: dict[str, list[str]] = {}
+    for node, reason in kept:
+        found.setdefault(reason, []).append(node)
+    rows = [(len(nodes), shortened(", ".join(nodes), 48), reason) for reason, nodes in found.items()]
     if rows:
-        page.table((">", "float operators", "because"), rows[:MOST_ROWS])
+        page.table((">", title, "because"), rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
         page.note(f"... and {len(rows) - MOST_ROWS} more reasons; --json lists all")
 

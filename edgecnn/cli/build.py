@@ -33,6 +33,7 @@ from edgecnn.cli._result import Result
 @options.max_drop
 @options.search_budget
 @options.allow_slower
+@options.provider
 @options.race_threads
 @options.dynamic_size
 @options.seed
@@ -55,18 +56,26 @@ def command(
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
+    provider: str,
     threads: int,
     dynamic_size: bool,
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
-    from edgecnn import api
+    from runtimes import provider_options
     from runtimes.files import check_output
 
     check_output(output, force)
+    provider_options.require(provider)  # before torch is imported, which takes seconds
+
+    from edgecnn import api
+    from edgecnn.device_build import DeviceBuildReport
+
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                       limit=limit, threads=threads, allow_slower=allow_slower, dynamic_size=dynamic_size,
-                       force=force, seed=seed, track=options.track())  # fmt: skip
+                       limit=limit, provider=provider, threads=threads, allow_slower=allow_slower,
+                       dynamic_size=dynamic_size, force=force, seed=seed, track=options.track())  # fmt: skip
+    if isinstance(report, DeviceBuildReport):
+        return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict)
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)

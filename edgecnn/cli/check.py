@@ -15,6 +15,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
+    from edgecnn.compare import CheckReport
     from edgecnn.report import Page
 
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 @options.batch
 @options.weights
 @options.input_shapes
+@options.provider
 @options.threads
+@options.require_all
 @options.seed
 def command(
     reference: str,
@@ -44,26 +47,32 @@ def command(
     batch: int,
     weights: Path | None,
     input_shape: tuple[str, ...],
+    provider: str,
     threads: int | None,
+    require_all: bool,
     seed: int,
 ) -> Result:
     """Compare the outputs of two models: PyTorch networks, .onnx files or bundles.
 
-    Without a limit, float models must agree to 40 dB and int8 models to 10 dB.
+    Without a limit, float models must agree to 40 dB and int8 models to 10 dB. With --provider the candidate runs
+    there and the reference on the CPU, and the limit is that of the arithmetic: 80 dB in float32, 40 dB in TF32 and
+    float16.
     """
     from edgecnn import api
 
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads,
-                       track=options.track())  # fmt: skip
+                       provider=provider, require_all=require_all, track=options.track())  # fmt: skip
     rows = [
         (o.name, o.max_abs, tables.decibel(o.snr_db), None if o.top1 is None else f"{o.top1:.2%}", o.nonfinite)
         for o in report.parity.outputs
     ]
-    return Result(report.to_dict(), lambda page: _draw(page, rows, report.seeded), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: _draw(page, rows, report), report.verdict, report.failure)
 
 
-def _draw(page: Page, rows: Iterable[Sequence[object]], seeded: Sequence[str]) -> None:
+def _draw(page: Page, rows: Iterable[Sequence[object]], report: CheckReport) -> None:
     page.table(("output", ">largest difference", ">SNR", ">same top-1", ">NaN or Inf"), rows)
-    for name in seeded:
+    if report.residence is not None:
+        page.note(report.residence.words)
+    for name in report.seeded:
         page.note(f"{name}: no --weights, so its weights are random (seed 0) unless its own code loads some")

@@ -25,6 +25,9 @@ from edgecnn.cli._result import Result
 @options.dynamic_size
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
 @option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
+@option("--fp16", is_flag=True, group="Precision", help="float16 where it is enough, raced on --provider.")
+@options.provider
+@option("--allow-slower", is_flag=True, group="Precision", help="Write float16 even where it is not faster here.")
 @options.seed
 def command(
     source: str,
@@ -40,17 +43,25 @@ def command(
     dynamic_size: bool,
     fold: bool,
     simplify: bool,
+    fp16: bool,
+    provider: str,
+    allow_slower: bool,
     seed: int,
 ) -> Result:
     """Export a PyTorch network to ONNX and prove that it still gives the same outputs."""
-    from edgecnn import api
+    from runtimes import provider_options
     from runtimes.files import check_output
 
     check_output(output, force)
+    provider_options.require(provider)  # before torch is imported, which takes seconds
+
+    from edgecnn import api
+
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
                         labels=labels, preprocess=preprocess, opset=opset, dynamic=dynamic,
                         dynamic_size=dynamic_size, fold=fold,
-                        simplify=simplify, force=force, seed=seed, track=options.track())  # fmt: skip
+                        simplify=simplify, fp16=fp16, provider=provider,
+                        allow_slower=allow_slower, force=force, seed=seed, track=options.track())  # fmt: skip
     last = report.stages[-1]
     return Result(
         report.to_dict(),

@@ -54,6 +54,7 @@ def command(
 ) -> Result:
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
     from edgecnn import api
+    from edgecnn.targeted import TargetReport
     from runtimes.files import check_output
 
     check_output(output, force)
@@ -62,4 +63,6 @@ def command(
                           data=data, limit=limit,
                           input_shape=input_shape, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
+    if isinstance(report, TargetReport):
+        return Result(report.to_dict(), lambda page: tables.aimed(page, report), report.verdict)
     return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict, report.failure)

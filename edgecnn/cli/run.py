@@ -19,6 +19,7 @@ from edgecnn.cli._result import Result
 @option("--top", type=click.IntRange(min=1), default=5, group="Output", help="How many answers for each image.")
 @options.provider
 @options.threads
+@options.require_all
 @option("--min-score", type=click.FloatRange(0, 1), default=0.3, group="Output", help="Of boxes that are shown.")
 @option("--input-shape", metavar="SHAPE", group="Input",
         help="Height and width to work at, as in 3,480,640; for a bundle of open size.")  # fmt: skip
@@ -31,6 +32,7 @@ def command(
     top: int,
     provider: str,
     threads: int | None,
+    require_all: bool,
     min_score: float,
     input_shape: str | None,
     save: Path | None,
@@ -39,11 +41,11 @@ def command(
     """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes."""
     from edgecnn import api
 
-    report = api.run(bundle, inputs, provider=provider, threads=threads, top=top, min_score=min_score,
-                     input_shape=input_shape, save=save, force=force)  # fmt: skip
+    report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
+                     min_score=min_score, input_shape=input_shape, save=save, force=force)  # fmt: skip
     count = len(report.predictions)
     return Result(
         report.to_dict(),
         lambda page: tables.predicted(page, report),
-        f"{count} image{'s' if count != 1 else ''} through {bundle} on {provider}.",
+        f"{count} image{'s' if count != 1 else ''} through {bundle} on {report.provider}.",
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 ORT_NAME = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing can be chosen."""
 
 
 def require() -> None:
     """Nothing can be missing."""
 
 
-def options() -> dict[str, str]:
+def options(chosen: Options) -> dict[str, str]:
     return {}
 
 

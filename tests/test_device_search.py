@@ -1,0 +1,209 @@
+"""The search for a GPU's settings, with made-up times: what is faster is kept, what is not near enough is out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cuda_stand_in
+from edgecnn import device_search
+from edgecnn.cli import main
+from edgecnn.device_search import FLOAT, HALF, Device, Variant, search
+from edgecnn.judge import Judgement, Trial
+from edgecnn.samples import Samples
+from runtimes.base import BadInput, Unavailable
+from runtimes.latency import LatencyReport, Race
+from runtimes.provider_options import parse
+from runtimes.providers import cuda
+from small_nets import conv_net
+
+GAINS = {"use_tf32": 1.2, "fp16": 2.0, "prefer_nhwc": 1.3, "fuse_conv_bias": 0.9, "enable_cuda_graph": 1.5}
+
+
+class FakeGpu:
+    """10 ms over the product of what each setting gains; `out` names variants that are refused, with the reason."""
+
+    def __init__(self, gains: Mapping[str, float] = GAINS, out: Mapping[str, str] | None = None) -> None:
+        self.gains, self.out = gains, out or {}
+        self.races: list[list[str]] = []
+
+    def judge(self, variant: Variant) -> tuple[Judgement | None, str]:
+        why = self.out.get(variant.name, "")
+        return (None if why else Judgement(90.0, 1.0, None, 0.0, None, "")), why
+
+    def time_ms(self, variant: Variant) -> float:
+        gain = self.gains.get("fp16", 1.0) if variant.model == HALF else 1.0
+        options = variant.asked.options
+        for name in ("use_tf32", "prefer_nhwc", "fuse_conv_bias", "enable_cuda_graph"):
+            gain *= self.gains.get(name, 1.0) if getattr(options, name) else 1.0
+        return 10.0 / gain
+
+    def race(self, variants: Sequence[Variant]) -> Race:
+        self.races.append([v.name for v in variants])
+        noise = 1 + 0.001 * np.random.default_rng(0).standard_normal(60)
+        reports = {v.name: LatencyReport(tuple(self.time_ms(v) * noise), tuple(noise)) for v in variants}
+        return Race(reports, "wall")
+
+
+def test_the_fastest_arithmetic_and_every_setting_that_wins() -> None:
+    gpu = FakeGpu()
+    picked = search(parse("cuda"), (FLOAT, HALF), gpu)
+    assert picked.variant.model == HALF
+    assert picked.variant.asked.text == "cuda:prefer_nhwc=1,enable_cuda_graph=1"
+    assert picked.variant.name == "float16 + NHWC + CUDA graph"
+    assert picked.speedup is not None
+    assert picked.speedup.ratio == pytest.approx(2.0 * 1.3 * 1.5, rel=0.01)
+    assert {t.variant.name: t.adopted for t in picked.tried} == {
+        "TF32": False,
+        "float16": True,
+        "float16 + NHWC": True,
+        "float16 + NHWC + fused bias": False,
+        "float16 + NHWC + timed algorithms": False,
+        "float16 + NHWC + CUDA graph": True,
+    }
+    assert gpu.races[0] == ["float32", "TF32", "float16"]
+    assert gpu.races[-1] == ["float32", "float16 + NHWC + CUDA graph"]
+    assert "int8 was not tried" in picked.verdict
+
+
+def test_a_draw_keeps_the_simpler_one() -> None:
+    picked = search(parse("cuda"), (FLOAT, HALF), FakeGpu({"fp16": 1.001}))
+    assert (picked.variant.name, picked.speedup) == ("float32", None)
+    assert "nothing near enough was faster" in picked.verdict
+
+
+def test_what_is_not_near_enough_does_not_race() -> None:
+    gpu = FakeGpu(out={"float16": "31.0 dB to the CPU's float32, the limit is 40"})
+    picked = search(parse("cuda"), (FLOAT, HALF), gpu)
+    assert picked.variant.asked.text == "cuda:use_tf32=1,prefer_nhwc=1,enable_cuda_graph=1"
+    assert not any("float16" in name for names in gpu.races for name in names)
+    refused = {t.variant.name: t.refused for t in picked.tried if t.refused}
+    assert refused == {"float16": "31.0 dB to the CPU's float32, the limit is 40"}
+
+
+def test_a_setting_that_cannot_be_opened_is_told_and_left_out() -> None:
+    gpu = FakeGpu(out={"float16 + NHWC + CUDA graph": "m.onnx: nodes are not on CUDA"})
+    assert search(parse("cuda"), (FLOAT, HALF), gpu).variant.name == "float16 + NHWC"
+
+
+def test_without_a_float16_graph_it_is_not_asked_for() -> None:
+    picked = search(parse("cuda"), (FLOAT,), FakeGpu())
+    assert picked.variant.model == FLOAT
+    assert "float16" not in {t.variant.name for t in picked.tried}
+
+
+def test_the_users_own_settings_are_where_it_begins() -> None:
+    gpu = FakeGpu()
+    picked = search(parse("cuda:prefer_nhwc=1,gpu_mem_limit=1000"), (FLOAT, HALF), gpu)
+    assert picked.variant.asked.options.gpu_mem_limit == 1000
+    assert not any("NHWC" in t.variant.name for t in picked.tried)
+
+
+def test_float32_that_is_wrong_itself_is_an_error() -> None:
+    with pytest.raises(BadInput, match="cuda: float32 itself is out: 20 dB"):
+        search(parse("cuda"), (FLOAT,), FakeGpu(out={"float32": "20 dB"}))
+
+
+def test_the_document_can_be_written_and_names_every_setting() -> None:
+    picked = search(parse("cuda"), (FLOAT, HALF), FakeGpu(out={"TF32": "too far"}))
+    rows = json.loads(json.dumps([t.to_dict() for t in picked.tried], allow_nan=False))
+    assert rows[0]["refused"] == "too far"
+    assert {row["precision"] for row in rows} == {"tf32", "fp16"}
+    assert rows[-1]["provider"] == "cuda:prefer_nhwc=1,enable_cuda_graph=1"
+
+
+def samples(count: int = 4) -> Samples:
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((count, 3, 8, 8)).astype(np.float32)
+    return Samples("noise", tuple(map(str, range(count))), lambda i: images[i])
+
+
+def test_the_real_judge_tells_near_from_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of the stand-in run on the CPU, so that float32 is exact; another network is not."""
+    cuda_stand_in.install(monkeypatch)
+    trial = Trial(samples(), "x", max_drop=1.0)
+    device = Device({FLOAT: conv_net(), HALF: conv_net(seed=1)}, trial, trial.samples.feeds("x", 1)[0], 130.0)
+    assert device.judge(Variant("float32", FLOAT, parse("cuda")))[1] == ""
+    found, why = device.judge(Variant("float16", HALF, parse("cuda")))
+    assert found is not None
+    assert "dB to the CPU's float32, the limit is 40" in why
+
+
+def test_the_real_judge_holds_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda_stand_in.install(monkeypatch)
+    trial = Trial(samples(), "x", max_drop=-1.0)
+    device = Device({FLOAT: conv_net()}, trial, trial.samples.feeds("x", 1)[0], 130.0)
+    assert "(budget -100.0 %)" in device.judge(Variant("float32", FLOAT, parse("cuda")))[1]
+
+
+def test_what_cannot_be_opened_is_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise Unavailable("model: CUDAExecutionProvider cannot take it")
+
+    trial = Trial(samples(), "x")
+    device = Device({FLOAT: conv_net()}, trial, trial.samples.feeds("x", 1)[0], 130.0)
+    monkeypatch.setattr(device_search, "open_session", fails)
+    assert device.judge(Variant("float32", FLOAT, parse("cuda"))) == (
+        None,
+        "model: CUDAExecutionProvider cannot take it",
+    )
+
+
+def test_build_packs_what_won_with_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole road on the stand-in; only times and judgements are made up."""
+    cuda_stand_in.install(monkeypatch)
+    monkeypatch.setattr(device_search, "Device", lambda *_: FakeGpu())
+    bundle = tmp_path / "net.edge"
+    words = ["build", "lenet5", "--calib", "digits", "--limit", "8", "-o", str(bundle), "--provider", "cuda"]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["chosen"], document["provider"]) == ("fp16", "cuda:prefer_nhwc=1,enable_cuda_graph=1")
+    assert document["speedup"]["verdict"] == "faster"
+    assert document["stages"][-1]["name"] == "device"
+    assert document["half_nodes"] > 0
+    from runtimes.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    assert opened.manifest["provider"] == document["provider"]
+    assert opened.chosen == "fp16"
+    assert main(["verify", str(bundle)]) == 0  # on the CPU, within its golden limit
+    capsys.readouterr()
+    assert main([*words, "--force"]) == 0
+    text = capsys.readouterr().out
+    assert "float16 + NHWC + CUDA graph" in text
+    assert "edgecnn verify" in text
+
+
+def test_build_without_a_gpu_is_exit_4_before_torch_is_loaded(tmp_path: Path) -> None:
+    try:
+        cuda.require()
+    except Unavailable as error:
+        cause = str(error)
+    else:
+        pytest.skip("there is a GPU here")
+    script = (
+        "import sys; from edgecnn.cli import main; code = main(); "
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    words = ["build", "resnet18", "--calib", "random:2", "-o", str(tmp_path / "n.edge"), "--provider", "cuda"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"error: {cause}\nFalse\n"
+
+
+@pytest.mark.cuda
+def test_on_the_gpu_the_search_ends_with_something_that_runs(tmp_path: Path) -> None:
+    cuda_stand_in.require_gpu()
+    from edgecnn.road import build
+
+    report = build("resnet8_w32", tmp_path / "n.edge", calib="digits", limit=16, provider="cuda")
+    assert report.provider.startswith("cuda")
+    assert report.picked.tried
