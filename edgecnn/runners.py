@@ -6,16 +6,18 @@ Test: tests/test_compare.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from edgecnn.opened import is_bundle, is_model_file, open_any
+from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import ShapeText, first_shape, parse_shape
 from edgecnn.spec import preprocess_for
 from runtimes.base import Runner
+from runtimes.matching import NAMES as DETECTIONS
 from runtimes.preprocess import Preprocess
-from runtimes.session import Session, TensorInfo
+from runtimes.session import TensorInfo, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -32,10 +34,26 @@ INTEGER_OPS = {
 }
 
 
+class Fed(Protocol):
+    """What is asked of a model before it is fed: its name, its inputs, and how pictures are made ready for it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+    @property
+    def preprocess(self) -> Preprocess | None: ...
+
+
+FLOAT16 = 10
+"""`TensorProto.FLOAT16`."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model under comparison. `preprocess` is None when its input is not one image, `seeded` a network that no
-    weights were given for; `task` is None, `labels` empty, where the model does not tell.
+    weights were given for; `task` is None, `labels` empty, where the model does not tell. `again` opens a runner of the
+    same function with other rounding, None where there is none; `half` says that numbers are float16.
     """
 
     name: str
@@ -47,6 +65,13 @@ class Subject:
     outputs: tuple[TensorInfo, ...] = ()
     task: str | None = None
     labels: tuple[str, ...] = ()
+    again: Callable[[], Runner] | None = None
+    half: bool = False
+
+    @property
+    def how(self) -> str:
+        """What `again` does."""
+        return "float64" if not is_model_file(self.name) else "with and without ONNX Runtime's optimizer"
 
 
 def open_subject(
@@ -66,7 +91,7 @@ def _from_bundle(path: Path, threads: int | None) -> Subject:
     session = bundle.session("cpu", threads)
     return Subject(
         str(path), session, session.inputs, bundle.preprocess, bundle.chosen != "float", outputs=session.outputs,
-        task=bundle.task, labels=bundle.labels,
+        task=bundle.task, labels=bundle.labels, again=None if bundle.chosen != "float" else _plain(path, threads),
     )  # fmt: skip
 
 
@@ -81,12 +106,36 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None) -
     shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, "cpu", threads)
-    preprocess = identity.preprocess if identity is not None else image_preprocess(session)
+    preprocess = identity.preprocess if identity is not None else image_preprocess(session.inputs)
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
+    half = any(node.data_type == FLOAT16 for node in model.graph.initializer)
     return Subject(
-        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels
-    )
+        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
+        again=None if quantized else _plain(path, threads), half=half,
+    )  # fmt: skip
+
+
+def _plain(path: Path, threads: int | None) -> Callable[[], Runner]:
+    """The same model without ONNX Runtime's optimizer: sums in another order."""
+    return lambda: open_session(model_of(path), "cpu", threads, optimize=False, external=external_of(path))
+
+
+def graph_inputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    """What a model must be fed, without opening a session."""
+    from onnx import helper
+
+    from exporters.graph import free_inputs
+
+    return tuple(
+        TensorInfo(
+            value.name,
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in
+                  value.type.tensor_type.shape.dim),
+        )
+        for value in free_inputs(model)
+    )  # fmt: skip
 
 
 def probe_shapes(
@@ -108,9 +157,9 @@ def probe_shapes(
     return {name: (1, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in shapes.items()}
 
 
-def image_preprocess(session: Session) -> Preprocess | None:
+def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
     """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None."""
-    shape = session.inputs[0].shape if len(session.inputs) == 1 else ()
+    shape = inputs[0].shape if len(inputs) == 1 else ()
     if len(shape) != 4 or shape[1] not in (1, 3):
         return None
     channels, height, width = shape[1:]
@@ -125,9 +174,11 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
 
     network = resolve(source, weights, first_shape(input_shape))
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
-    runner = torch_runner(network.module, network.input_shape)
+    names = DETECTIONS if network.task == "detection" else ()
+    runner = torch_runner(network.module, network.input_shape, own_names=names)
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
     return Subject(
         source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
         task=network.task, labels=network.labels,
+        again=lambda: torch_runner(network.module, network.input_shape, double=True, own_names=names),
     )  # fmt: skip
