@@ -111,12 +111,8 @@ def main(names: list[str]) -> None:
     for name in names or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             good, bad, node = planted(name, Path(folder))
-            done = subprocess.run(
-                [sys.executable, __file__, "--child", good, bad, str(largest_bytes(good))],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            command = [sys.executable, __file__, "--child", good, bad, str(largest_bytes(good))]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             assert row["first"] == node, (row["first"], node)
             print(json.dumps({"network": name, **row}))
