@@ -8,6 +8,7 @@ process held with both models open; `bound` is the size of the model plus twice 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
@@ -53,6 +54,7 @@ def measure(model: str, faulty: str, largest: int) -> dict[str, float | str]:
     small, other = (graph_side(parser.parse_model(SMALL.replace("Add", op)), op, threads=1) for op in ("Add", "Sub"))
     find(compare_sides(small, other, [random_feeds(small.inputs, 1, 0)]))  # libraries are loaded
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is no room for what comes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, started = rss_mb("VmRSS"), time.perf_counter()
     report = find(compare_sides(sides[0], sides[1], feeds))
