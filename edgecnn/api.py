@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecnn.benchmark import bench as bench
     from edgecnn.compare import check as check
     from edgecnn.demo import demo as demo
+    from edgecnn.diff import diff as diff
     from edgecnn.doctor import doctor as doctor
     from edgecnn.evaluate import evaluate as evaluate
     from edgecnn.halving import half as half
@@ -39,6 +40,7 @@ HOMES = {
     "build": "edgecnn.road:build",
     "check": "edgecnn.compare:check",
     "demo": "edgecnn.demo:demo",
+    "diff": "edgecnn.diff:diff",
     "doctor": "edgecnn.doctor:doctor",
     "evaluate": "edgecnn.evaluate:evaluate",
     "export": "edgecnn.road:export",
@@ -58,7 +60,7 @@ ERRORS = {
 }
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
-    "bench", "build", "check", "demo", "doctor", "evaluate", "export", "fold",
+    "bench", "build", "check", "demo", "diff", "doctor", "evaluate", "export", "fold",
     "half", "inspect", "models", "profile", "quantize", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 

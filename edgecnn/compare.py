@@ -3,11 +3,11 @@
     feeds (real images, or seeded noise) ──> reference ──┐
                                         └──> candidate ──┴──> max |difference|, SNR, top-1 agreement, against limits
 
-Without a limit the SNR must reach `FLOAT_SNR_DB`, or `INT8_SNR_DB` when a side holds integer operators. float32
-round-off leaves 80 to 140 dB, float16 50 to 70; a wrong layer leaves less than 20. 40 dB is 1 % of the signal's
-amplitude. int8 leaves 13 dB (MobileNetV2) to 40 dB, so that 10 dB only tells working from broken: judge it with
-`--data` and `--top1`. With a `--provider` the candidate runs there and the reference on the CPU; the limit is then the
-one of the arithmetic it runs in (runtimes/precision.py).
+Without a limit every output must be as near as the reference's own float noise allows (see `tolerance`), and 10 dB
+where a side is int8, which only tells working from broken: judge that with `--data` and `--top1`. Without data, sizes
+that both models leave open are tried, too. Detections and lists of indices are paired first, wherever they stand. With
+a `--provider` the candidate runs there and the reference on the CPU; the limit is then that of its arithmetic
+(runtimes/precision.py).
 Test: tests/test_compare.py.
 """
 
@@ -15,45 +15,49 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecnn.feeding import make_feeds, other_sizes
 from edgecnn.opened import is_model_file, whereabouts
 from edgecnn.runners import Subject, open_subject
-from edgecnn.shapes import ShapeText, parse_shapes
+from edgecnn.shapes import ShapeText
+from edgecnn.tolerance import MOST_FEEDS, Tolerance, tolerance
 from runtimes import provider_options
-from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, silent
-from runtimes.parity import ParityReport, compare
+from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import limit_of
 from runtimes.residence import Residence
-from runtimes.session import random_feeds
 
-FLOAT_SNR_DB = 40.0
-INT8_SNR_DB = 10.0
-RANDOM_BATCHES = 8
+Limits = float | str | Sequence[str | float]
 DEQUANTIZED = "int8 computed dequantized, in float"
 """What becomes of an int8 graph on the CUDA provider, which has no integer convolution."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was compared, on what, against which limits (`max_abs` by output name), and what does not hold.
+    """What was compared, on what, against which limits (by output name), and what does not hold.
 
-    `seeded` names the PyTorch networks that no weights were given for.
+    `why` says where limits come from that were not given (empty: all were), `same` the least share of equal integers,
+    `sizes` the shapes of the first input that were tried. `seeded` names the PyTorch networks without weights.
     """
 
     reference: str
     candidate: str
     data: str
-    snr_db: float | None
+    snr_db: dict[str, float]
     top1: float | None
     max_abs: dict[str, float]
-    default_limit: bool
+    same: dict[str, float]
+    why: str
     parity: ParityReport
     failures: tuple[str, ...]
+    sizes: tuple[tuple[int, ...], ...] = ()
     seeded: tuple[str, ...] = ()
+    next_command: str = ""
     provider: str = "cpu"
     precision: str | None = None
     """The arithmetic that set the default limit; None on the CPU, and for limits that were given."""
@@ -67,26 +71,32 @@ class CheckReport:
     @property
     def failure(self) -> CheckFailed | None:
         """What the command line exits with: None when every limit holds."""
+        if self.passed:
+            return None
         more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
-        return None if self.passed else CheckFailed(f"{self.candidate}: {self.failures[0]}{more}")
+        said, command = f"{self.candidate}: {self.failures[0]}{more}; find the layer with", self.next_command
+        fits = len(said) + len(command) + 3 <= MESSAGE_LIMIT
+        return CheckFailed(f"{said} `{command if fits else 'edgecnn diff'}`")
 
     @property
     def verdict(self) -> str:
-        limits = [f"SNR >= {self.snr_db:g} dB"] if self.snr_db is not None else []
+        limits = [_limit("SNR", ">=", self.snr_db, " dB", "{:.1f}"), _limit("equal", ">=", self.same, "", "{:.4f}")]
         limits += [f"top-1 >= {self.top1:g}"] if self.top1 is not None else []
         limits += [f"|difference| of {name} <= {value:g}" for name, value in self.max_abs.items()]
-        why = f" (the default{f' for {self.precision}' if self.precision else ''})" if self.default_limit else ""
+        why = f" ({self.why})" if self.why else ""
         where = "" if self.provider == "cpu" else f" on {self.provider}"
         word = "agrees with" if self.passed else "does NOT agree with"
         on = f"{self.parity.images} images of {self.data}"
-        return f"{self.candidate}{where} {word} {self.reference}: {', '.join(limits)}{why}, {on}."
+        return f"{self.candidate}{where} {word} {self.reference}: {', '.join(filter(None, limits))}{why}, {on}."
 
     def to_dict(self) -> dict[str, Any]:
         limits = {
-            "snr_db": self.snr_db,
+            "snr_db": {name: json_number(value, JSON_SNR_LIMIT) for name, value in self.snr_db.items()} or None,
             "top1": self.top1,
             "max_abs": self.max_abs or None,
-            "default": self.default_limit,
+            "same": self.same or None,
+            "default": bool(self.why),
+            "why": self.why,
         }
         return {
             "passed": self.passed,
@@ -94,13 +104,25 @@ class CheckReport:
             "candidate": self.candidate,
             "seeded_weights": bool(self.seeded),
             "data": self.data,
+            "sizes": [list(shape) for shape in self.sizes],
             "limits": limits,
             "provider": self.provider,
             "precision": self.precision,
             "residence": self.residence.to_dict() if self.residence else None,
             **self.parity.to_dict(),
             "failures": list(self.failures),
+            "next": None if self.passed else self.next_command,
         }
+
+
+def _limit(what: str, sign: str, values: dict[str, float], unit: str, form: str) -> str:
+    """One number where all outputs have the same, else the range of them.
+
+    >>> _limit("SNR", ">=", {"a": 90.0, "b": 90.0}, " dB", "{:.1f}")
+    'SNR >= 90.0 dB'
+    """
+    low, high = (form.format(end(values.values(), default=0)) for end in (min, max))
+    return f"{what} {sign} {low if low == high else f'{low} to {high}'}{unit}" if values else ""
 
 
 def check(
@@ -109,8 +131,8 @@ def check(
     *,
     data: str | None = None,
     limit: int | None = None,
-    atol: Sequence[str | float] = (),
-    snr_db: float | None = None,
+    atol: Limits = (),
+    snr_db: Limits | None = None,
     top1: float | None = None,
     seed: int = 0,
     input_shape: ShapeText | None = None,
@@ -123,87 +145,133 @@ def check(
 ) -> CheckReport:
     """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
 
-    `atol` holds numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU; `require_all`:
-    all of its nodes must run there. Raises `BadInput` for models or data that cannot be used together.
+    `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
+    `require_all`: all of its nodes must run there. Raises `BadInput` for models or data that do not fit.
     """
     asked = provider_options.require(provider)  # before anything that takes time
-    given = [parse_limit(text) for text in atol]
+    given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    _check_limits([value for _, value in given], snr_db)
+    _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
-    candidate_runner = renamed(
-        subjects[1].runner, [i.name for i in subjects[0].inputs], [i.name for i in subjects[1].inputs]
-    )
-    parity = compare(subjects[0].runner, candidate_runner, feeds, track)
-    default, precision = snr_db is None and top1 is None and not given, None
-    if default:
-        snr_db, top1, precision = default_limits(subjects, asked.text, parity)
+    runners = subjects[0].runner, renamed(subjects[1].runner, *([i.name for i in s.inputs] for s in subjects))
+    more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
+    parity = compare(*runners, [*feeds, *more] if more else feeds, track)
+    bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
+    if not wanted and top1 is None and not given:
+        few = [feeds[i] for i in range(min(len(feeds), MOST_FEEDS))]
+        bounds, top1, precision = default_limits(subjects, asked.text, few, parity)
     max_abs = _by_output(given, parity)
-    failures = parity.failures(snr_db=snr_db, max_abs=max_abs or None, top1=top1)
-    where = None
-    if require_all:
-        names = [info.name for info in subjects[1].inputs]
-        first = dict(zip(names, feeds[0].values(), strict=True)) if set(feeds[0]) != set(names) else feeds[0]
-        where = whereabouts(Path(candidate), first, asked.text, threads).require_all(str(candidate))
-    reference_name, candidate_name = (subject.name for subject in subjects)
-    seeded = tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded))
+    failures = (*refused, *parity.failures(snr_db=bounds.snr_db or None, max_abs=max_abs or None, top1=top1),
+                *_different(parity, bounds.same))  # fmt: skip
     return CheckReport(
-        reference_name, candidate_name, words, snr_db, top1, max_abs, default, parity, failures, seeded, asked.text,
-        precision, where,
-    )  # fmt: skip
+        reference=subjects[0].name,
+        candidate=subjects[1].name,
+        data=words,
+        snr_db=bounds.snr_db,
+        top1=top1,
+        max_abs=max_abs,
+        same=bounds.same,
+        why=bounds.why,
+        parity=parity,
+        failures=failures,
+        sizes=_shapes([feeds[0], *more]),
+        seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
+        next_command=next_command(reference, candidate, weights, data, input_shape),
+        provider=asked.text,
+        precision=precision,
+        residence=_residence(subjects[1], Path(candidate), feeds[0], asked.text, threads) if require_all else None,
+    )
 
 
 def default_limits(
-    subjects: Sequence[Subject], provider: str, parity: ParityReport
-) -> tuple[float, float | None, str | None]:
-    """(SNR in dB, share of equal answers or None, the arithmetic that says so or None) where no limit was given."""
-    if any(subject.quantized for subject in subjects):
-        return INT8_SNR_DB, None, None if provider == "cpu" else DEQUANTIZED
-    if provider == "cpu":
-        return FLOAT_SNR_DB, None, None
+    subjects: Sequence[Subject], provider: str, feeds: Sequence[Tensors], parity: ParityReport
+) -> tuple[Tolerance, float | None, str | None]:
+    """(limits by output, share of equal answers or None, the arithmetic that says so or None) where none was given."""
+    quantized = any(subject.quantized for subject in subjects)
+    if provider == "cpu" or quantized:
+        return tolerance(subjects, feeds, parity), None, None if provider == "cpu" else DEQUANTIZED
     limit = limit_of(provider, any(subject.half for subject in subjects))
-    return limit.snr_db, limit.top1_for(parity), limit.precision
+    names = dict.fromkeys((out.name for out in parity.outputs), limit.snr_db)
+    return Tolerance(names, {}, f"the default for {limit.precision}"), limit.top1_for(parity), limit.precision
 
 
-def parse_limit(text: str | float) -> tuple[str | None, float]:
+def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threads: int | None) -> Residence:
+    """Where the candidate's nodes ran; raises `CheckFailed` when one ran elsewhere than on `provider`."""
+    names = [info.name for info in subject.inputs]
+    own = dict(zip(names, feed.values(), strict=True)) if set(feed) != set(names) else feed
+    return whereabouts(path, own, provider, threads).require_all(str(path))
+
+
+def next_command(
+    reference: object, candidate: object, weights: Path | None, data: str | None, input_shape: ShapeText | None
+) -> str:
+    """The `edgecnn diff` that goes on where `check` says no."""
+    words = ["edgecnn", "diff", str(reference), str(candidate)]
+    for option, value in (("--weights", weights), ("--data", data)):
+        words += [option, str(value)] if value is not None else []
+    for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
+        words += ["--input-shape", shape]
+    return shlex.join(words)
+
+
+def _tried(
+    runners: tuple[Runner, Runner], feeds: Sequence[Tensors], subjects: Sequence[Subject]
+) -> tuple[list[Tensors], list[str]]:
+    """(those of `feeds` that both take, a line for each that only the reference takes)."""
+    taken, refused = [], []
+    for given in feeds:
+        shape = " ".join("x".join(map(str, value.shape)) for value in given.values())
+        if not _takes(runners[0], given):
+            continue
+        if _takes(runners[1], given):
+            taken.append(given)
+        else:
+            refused.append(f"input {shape}: {subjects[0].name} takes it and this model does not")
+    return taken, refused
+
+
+def _takes(runner: Runner, given: Tensors) -> bool:
+    try:
+        runner(given)
+    except (BadInput, RuntimeError, ValueError):  # the last two are PyTorch's
+        return False
+    return True
+
+
+def _shapes(feeds: Sequence[Tensors]) -> tuple[tuple[int, ...], ...]:
+    return tuple(dict.fromkeys(tuple(next(iter(given.values())).shape) for given in feeds if given))
+
+
+def _different(parity: ParityReport, same: dict[str, float]) -> list[str]:
+    """A line for every integer output of which too few values are equal."""
+    return [
+        f"output {out.name}: {out.same:.4f} of its integers are equal, below the limit of {same[out.name]:.4f}"
+        for out in parity.outputs
+        if out.name in same and out.same is not None and out.same < same[out.name]
+    ]
+
+
+def _many(values: Limits | None) -> Sequence[str | float]:
+    if values is None:
+        return ()
+    return [values] if isinstance(values, (str, float, int)) else values
+
+
+def parse_limit(text: str | float, option: str = "--atol") -> tuple[str | None, float]:
     """`1e-3` or `OUTPUT:1e-3` as (output name or None, limit).
 
     >>> parse_limit("1e-3"), parse_limit("a:b:0.5")
     ((None, 0.001), ('a:b', 0.5))
     """
     name, _, value = str(text).rpartition(":")
+    example = "1e-3" if option == "--atol" else "40"
     try:
         return name or None, float(value)
     except ValueError as error:
-        raise BadInput(f"--atol {text}: not a number; write 1e-3 or OUTPUT:1e-3") from error
-
-
-def make_feeds(
-    subjects: Sequence[Subject],
-    data: str | None,
-    limit: int | None,
-    seed: int,
-    input_shape: ShapeText | None,
-    batch: int,
-) -> tuple[Sequence[Tensors], str]:
-    """(batches for the first of `subjects`, what they are in words)."""
-    inputs = subjects[0].inputs
-    if data is not None:
-        from edgecnn.data import load_data
-
-        preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
-        if preprocess is None or len(inputs) != 1:
-            raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
-        samples = load_data(data, preprocess, limit=limit, seed=seed)
-        return samples.feeds(inputs[0].name, batch), samples.name
-    sizes = _shapes(subjects, input_shape)
-    shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
-    fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
-    feeds = [random_feeds(fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
-    return feeds, f"random inputs (seed {seed})"
+        raise BadInput(f"{option} {text}: not a number; write {example} or OUTPUT:{example}") from error
 
 
 def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runner:
@@ -215,32 +283,16 @@ def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runn
     return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
 
 
-def _shapes(subjects: Sequence[Subject], input_shape: ShapeText | None) -> dict[str, tuple[int, ...]]:
-    """Sizes by the first subject's input names; an input may also be called what another subject calls it."""
-    names = [info.name for info in subjects[0].inputs]
-    alias = {info.name: name for s in subjects[1:] for info, name in zip(s.inputs, names, strict=False)}
-    alias |= {name: name for name in names}  # two models may use one name at different places: the first decides
-    found = parse_shapes(input_shape, [*names, *(name for name in alias if name not in names)])
-    return {alias[name]: sizes for name, sizes in found.items()}
-
-
-def _tightest(subjects: Sequence[Subject], index: int) -> tuple[int | str | None, ...]:
-    """The shape of input `index` with every size that any of the subjects fixes."""
-    shapes = [s.inputs[index].shape for s in subjects if index < len(s.inputs)]
-    if len({len(shape) for shape in shapes}) > 1:
-        return shapes[0]
-    return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
-
-
-def _check_limits(atol: Sequence[float], snr_db: float | None) -> None:
+def _check_limits(atol: Sequence[float], snr_db: Sequence[float]) -> None:
     for value in atol:
         if not value >= 0 or math.isinf(value):
             raise BadInput(f"--atol {value}: must be a number of 0 or more")
-    if snr_db is not None and not math.isfinite(snr_db):
-        raise BadInput(f"--snr-db {snr_db}: must be a finite number of decibels")
+    for value in snr_db:
+        if not math.isfinite(value):
+            raise BadInput(f"--snr-db {value}: must be a finite number of decibels")
 
 
 def _by_output(given: Sequence[tuple[str | None, float]], parity: ParityReport) -> dict[str, float]:
-    """Largest difference by output name: a limit without a name holds for every output that has none of its own."""
+    """Limits by output name: a limit without a name holds for every output that has none of its own."""
     common = {output.name: value for name, value in given if name is None for output in parity.outputs}
     return common | {name: value for name, value in given if name is not None}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.compare import make_feeds
+from edgecnn.feeding import make_feeds
 from edgecnn.opened import refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.shapes import ShapeText

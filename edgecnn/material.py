@@ -107,7 +107,7 @@ def usual(session: Session) -> Ready:
 
     Raises `BadInput` when it does not take one float32 input of fixed size.
     """
-    preprocess = image_preprocess(session)
+    preprocess = image_preprocess(session.inputs)
     if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
         sizes = session.inputs[0].shape[1:]
         fixed = tuple(size for size in sizes if isinstance(size, int))

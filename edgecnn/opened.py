@@ -89,3 +89,16 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
     if bundle.MODEL_DATA not in opened.archive.members:
         check_model(model, str(path))
     return model, path.stat().st_size
+
+
+def lenient_model(path: Path) -> onnx.ModelProto:
+    """The model in an .onnx file or a bundle, external tensors included, not checked: the fault may be one."""
+    from exporters.external import read_external
+    from exporters.load import SIZE_LIMIT_BYTES, parse_model
+
+    if is_bundle(path):
+        return read_model(path)[0]
+    data = check_input_file(path, SIZE_LIMIT_BYTES).read_bytes()
+    model = parse_model(data, str(path))
+    read_external(model, path, SIZE_LIMIT_BYTES - len(data))
+    return model

@@ -6,16 +6,18 @@ Test: tests/test_compare.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from edgecnn.opened import is_bundle, is_model_file, open_any
+from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import ShapeText, first_shape, parse_shape
 from edgecnn.spec import preprocess_for
 from runtimes.base import BadInput, Runner
+from runtimes.matching import NAMES as DETECTIONS
 from runtimes.preprocess import Preprocess
-from runtimes.session import Session, TensorInfo
+from runtimes.session import TensorInfo, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -34,10 +36,22 @@ INTEGER_CHOICES, HALF_CHOICE = ("int8", "mixed"), "fp16"
 """What a bundle calls the graph that was chosen for it, where that is not float32."""
 
 
+class Fed(Protocol):
+    """What is asked of a model before it is fed: its name, its inputs, and how pictures are made ready for it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+    @property
+    def preprocess(self) -> Preprocess | None: ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model under comparison. `preprocess` is None when its input is not one image, `seeded` a network that no
-    weights were given for; `task` is None, `labels` empty, where the model does not tell.
+    weights were given for; `task` is None, `labels` empty, where the model does not tell. `again` opens a runner of the
+    same function with other rounding, None where there is none; `half` says that numbers are float16.
     """
 
     name: str
@@ -51,6 +65,12 @@ class Subject:
     labels: tuple[str, ...] = ()
     half: bool = False
     """Holds float16 tensors."""
+    again: Callable[[], Runner] | None = None
+
+    @property
+    def how(self) -> str:
+        """What `again` does."""
+        return "float64" if not is_model_file(self.name) else "with and without ONNX Runtime's optimizer"
 
 
 def open_subject(
@@ -82,6 +102,7 @@ def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
     return Subject(
         str(path), session, session.inputs, bundle.preprocess, bundle.chosen in INTEGER_CHOICES,
         outputs=session.outputs, task=bundle.task, labels=bundle.labels, half=bundle.chosen == HALF_CHOICE,
+        again=_plain(path, threads) if bundle.chosen == "float" else None,
     )  # fmt: skip
 
 
@@ -96,13 +117,35 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, provider, threads)
-    preprocess = identity.preprocess if identity is not None else image_preprocess(session)
+    preprocess = identity.preprocess if identity is not None else image_preprocess(session.inputs)
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
     half = any(tensor.data_type == tensor.FLOAT16 for tensor in model.graph.initializer)
     return Subject(
         str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
-        half=half,
+        again=None if quantized else _plain(path, threads), half=half,
+    )  # fmt: skip
+
+
+def _plain(path: Path, threads: int | None) -> Callable[[], Runner]:
+    """The same model without ONNX Runtime's optimizer: sums in another order."""
+    return lambda: open_session(model_of(path), "cpu", threads, optimize=False, external=external_of(path))
+
+
+def graph_inputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    """What a model must be fed, without opening a session."""
+    from onnx import helper
+
+    from exporters.graph import free_inputs
+
+    return tuple(
+        TensorInfo(
+            value.name,
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in
+                  value.type.tensor_type.shape.dim),
+        )
+        for value in free_inputs(model)
     )  # fmt: skip
 
 
@@ -125,9 +168,9 @@ def probe_shapes(
     return {name: (1, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in shapes.items()}
 
 
-def image_preprocess(session: Session) -> Preprocess | None:
+def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
     """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None."""
-    shape = session.inputs[0].shape if len(session.inputs) == 1 else ()
+    shape = inputs[0].shape if len(inputs) == 1 else ()
     if len(shape) != 4 or shape[1] not in (1, 3):
         return None
     channels, height, width = shape[1:]
@@ -142,9 +185,11 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
 
     network = resolve(source, weights, first_shape(input_shape))
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
-    runner = torch_runner(network.module, network.input_shape)
+    names = DETECTIONS if network.task == "detection" else ()
+    runner = torch_runner(network.module, network.input_shape, own_names=names)
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
     return Subject(
         source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
         task=network.task, labels=network.labels,
+        again=lambda: torch_runner(network.module, network.input_shape, double=True, own_names=names),
     )  # fmt: skip

@@ -6,6 +6,8 @@ Test: tests/test_inspect.py, tests/test_compare.py.
 from __future__ import annotations
 
 import collections
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,18 @@ from runtimes.base import Array, Runner
 from runtimes.session import TensorInfo
 
 
-def torch_runner(module: nn.Module, input_shape: Shape) -> Runner:
-    """`module` as a runner with the outputs `output`, or `output_0`, `output_1` ... where there are several."""
+def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
+    """`module` as a runner with the outputs `output`, or `output_0`, `output_1` ... where there are several
+    and `own_names` are not as many. With `double`, a copy of it computes in float64.
+    """
     with evaluating(module):
         count = len(pytree.tree_leaves(module(torch.zeros(1, *input_shape))))
-    return module_runner(module, ["output"] if count == 1 else [f"output_{i}" for i in range(count)])
+    names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    names = list(own_names) if len(own_names) == count else names
+    if not double:
+        return module_runner(module, names)
+    run = module_runner(copy.deepcopy(module).double(), names)
+    return lambda feeds: run({name: value.astype(np.float64) for name, value in feeds.items()})
 
 
 def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:

@@ -10,7 +10,6 @@ Source: torch.onnx documentation, "torch.export-based ONNX Exporter". Test: test
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import logging
@@ -27,11 +26,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from exporters.graph import MODULE_KEY, get_meta, opset
+from exporters.origin import SCOPES_KEY, module_path
 from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
 SIZES = ("depth", "height", "width")
-SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
 Translation = Callable[..., Any]
 """Takes what a torch operator takes, as ONNX values, and returns the values of the nodes that stand for it."""
@@ -254,22 +253,6 @@ def _name_counts(model: onnx.ModelProto) -> None:
             if re.fullmatch(r"u\d+", dim.dim_param):
                 count = len(names)
                 dim.dim_param = names.setdefault(dim.dim_param, f"found_{count}" if count else "found")
-
-
-def module_path(scopes: str) -> str:
-    """Path of the innermost module in the exporter's scope list: `['', 'layer1', 'layer1.0', 'conv2d']` -> `layer1.0`.
-
-    >>> module_path("['', 'stem', 'stem.1', 'relu']")
-    'stem.1'
-    >>> module_path("[]")
-    ''
-    """
-    try:
-        names = ast.literal_eval(scopes)
-    except (ValueError, SyntaxError):
-        return ""
-    path = str(names[-2]) if len(names) > 1 else ""
-    return "" if path.startswith("_") else path  # nodes for symbolic sizes carry an internal marker instead of a module
 
 
 def _cause(error: BaseException) -> str:

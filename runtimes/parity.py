@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from runtimes import matching, plugins
+from runtimes import listed, matching, plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
 
 NEAR_TIE = 1e-4
@@ -36,7 +36,7 @@ class OutputParity:
     """One output over all batches. `snr_db` is inf when equal and -inf when `nonfinite` or not `shape_ok`.
 
     `top1` is None unless the output has rank 2 and at least 2 columns; `nonfinite` counts values that are NaN or Inf
-    on either side.
+    on either side; `same` is the share of equal values of an output of integers, None for one of floats.
     """
 
     name: str
@@ -45,6 +45,9 @@ class OutputParity:
     top1: float | None
     nonfinite: int
     shape_ok: bool = True
+    mean_abs: float = field(default=math.nan, compare=False)
+    cosine: float = field(default=math.nan, compare=False)
+    same: float | None = field(default=None, compare=False)
 
     @property
     def comparable(self) -> bool:
@@ -57,6 +60,9 @@ class OutputParity:
             "snr_db": json_number(self.snr_db, JSON_SNR_LIMIT),
             "top1": self.top1,
             "nonfinite": self.nonfinite,
+            "mean_abs": None if math.isnan(self.mean_abs) else json_number(self.mean_abs),
+            "cosine": None if math.isnan(self.cosine) else self.cosine,
+            "same": self.same,
         }
 
 
@@ -127,10 +133,13 @@ def compare(reference: Runner, candidate: Runner, batches: Iterable[Tensors], tr
     images, matched = 0, None
     for feeds in track(batches, "comparing") if isinstance(batches, Sequence) else batches:
         ours, theirs = reference(feeds), candidate(feeds)
-        if matching.is_detections(ours) and matching.is_detections(theirs):
-            ours, theirs, found = matching.align(ours, theirs, NEAR_TIE)
+        boxes = listed.both(ours, theirs)
+        if boxes is not None:
+            ours, theirs, found = matching.align(boxes[0], boxes[1], NEAR_TIE)
             matched = found if matched is None else matched + found
         for name, ref, cand in _pairs(ours, theirs):
+            if ref is not None and cand is not None and listed.is_rows(ref, cand, _rows(feeds)):
+                ref, cand = listed.align_rows(ref, cand)
             sums.setdefault(name, _Sums(classes=matched is None)).add(name, ref, cand)
         images += _rows(feeds)
     if not sums:
@@ -175,7 +184,9 @@ class _Sums:
     def __init__(self, classes: bool) -> None:
         self.classes = classes
         self.signal = self.noise = self.max_abs = 0.0
-        self.rows = self.agree = self.nonfinite = 0
+        self.other = self.product = self.total = 0.0
+        self.rows = self.agree = self.nonfinite = self.count = self.equal = 0
+        self.integers = True
         self.shape_ok = True
 
     def add(self, name: str, ref: Array | None, cand: Array | None) -> None:
@@ -187,23 +198,38 @@ class _Sums:
             return
         self.nonfinite += int(np.count_nonzero(~(np.isfinite(ref) & np.isfinite(cand))))
         if not self.nonfinite:
-            self._add_values(ref, difference(ref, cand))
+            self._add_values(ref, cand, difference(ref, cand))
         if self.classes and ref.ndim == 2 and ref.shape[1] >= 2:
             self.rows += len(ref)
             self.agree += int(np.count_nonzero(ref.argmax(1) == cand.argmax(1)))
 
-    def _add_values(self, ref: Array, apart: Array) -> None:
-        flat = np.abs(ref.astype(np.float64)).ravel()
+    def _add_values(self, ref: Array, cand: Array, apart: Array) -> None:
+        flat, other = ref.astype(np.float64).ravel(), cand.astype(np.float64).ravel()
+        self.integers &= ref.dtype.kind in "iub" and cand.dtype.kind in "iub"
+        self.count += apart.size
+        self.equal += int(np.count_nonzero(apart == 0))
         with np.errstate(over="ignore"):  # squares beyond 1e308 give Inf, and Inf does not pass
             self.signal += float(flat @ flat)
             self.noise += float(apart.ravel() @ apart.ravel())
+            self.other += float(other @ other)
+            self.product += float(flat @ other)
+            self.total += float(apart.sum())
         self.max_abs = max(self.max_abs, float(apart.max(initial=0.0)))
 
     def result(self, name: str) -> OutputParity:
         top1 = self.agree / self.rows if self.rows else None
         if not self.shape_ok or self.nonfinite:
             return OutputParity(name, math.inf, -math.inf, top1, self.nonfinite, self.shape_ok)
-        return OutputParity(name, self.max_abs, snr_db(self.signal, self.noise), top1, 0)
+        mean = self.total / self.count if self.count else 0.0
+        same = self.equal / self.count if self.count and self.integers else None
+        snr = snr_db(self.signal, self.noise)
+        return OutputParity(name, self.max_abs, snr, top1, 0, True, mean, self._cosine(), same)
+
+    def _cosine(self) -> float:
+        """Of the angle between the two, as vectors; NaN where one of them is zero or does not fit a float64."""
+        lengths = math.sqrt(self.signal) * math.sqrt(self.other)
+        fits = 0 < lengths < math.inf and math.isfinite(self.product)
+        return max(-1.0, min(1.0, self.product / lengths)) if fits else math.nan
 
 
 def _pairs(ref: Tensors, cand: Tensors) -> list[tuple[str, Array | None, Array | None]]:

@@ -105,6 +105,7 @@ def open_session(
     graph_path: str | None = None,
     external: Mapping[str, bytes] | None = None,
     subject: str | None = None,
+    frugal: bool = False,
 ) -> Session:
     """Load `model` on `provider` with `threads` intra-op threads (None: as many as this process may use).
 
@@ -112,8 +113,9 @@ def open_session(
 
     `external` holds the contents of external-data files by the names the model uses; a model that comes as bytes can
     read no other file. `subject` names the model in messages (None: its path, or "model"). `optimize` False runs the
-    graph as it is in the file; `graph_path` gets the graph that runs. Raises `BadInput` for what ONNX Runtime cannot
-    load and `Unavailable` for a provider that cannot run here.
+    graph as it is in the file; `graph_path` gets the graph that runs; `frugal` returns memory as soon as it is free,
+    which takes time. Raises `BadInput` for what ONNX Runtime cannot load and `Unavailable` for a provider that cannot
+    run here.
     """
     asked = provider_options.parse(provider)
     plugin = asked.plugin
@@ -126,6 +128,8 @@ def open_session(
     options = _options(threads, optimize, profile_prefix, folder)
     if graph_path is not None:
         options.optimized_model_filepath = graph_path
+    if frugal:
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     plugin.configure(options)
     external = external or {}
     if external:

@@ -126,6 +126,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["bench", "MODEL", "--iterations", "6", "--json"], {"numpy", "onnxruntime"}),
         (["profile", "MODEL", "--iterations", "2", "--json"], {"numpy", "onnx", "onnxruntime"}),
         (["check", "MODEL", "MODEL"], {"numpy", "rich", "onnx", "onnxruntime"}),
+        (["diff", "MODEL", "MODEL"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["fold", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["simplify", "MODEL", "-o", "OUT"], {"numpy", "rich", "onnx", "onnxruntime"}),
         (["quantize", "MODEL", "-o", "OUT", "--calib", "random:2"], {"numpy", "rich", "onnx", "onnxruntime", "PIL"}),

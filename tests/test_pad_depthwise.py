@@ -56,7 +56,7 @@ def block(channels: int, act: str, gate: str = "", kernel: int = 3, stride: int 
 
 def shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     tensors = {t.name: list(t.dims) for t in model.graph.initializer}
-    return {n.output[0]: tensors[n.input[1]] for n in model.graph.node if n.op_type == "Conv"}
+    return {n.output[0].removesuffix(".padded"): tensors[n.input[1]] for n in model.graph.node if n.op_type == "Conv"}
 
 
 @given(

@@ -19,6 +19,7 @@ import exporters.rewrites
 from edgecnn.float_passes import FLOAT_PASSES
 from exporters.base import PassResult
 from exporters.graph import ABSORBED_KEY, get_meta
+from exporters.partial import Parts
 from pass_examples import build, draw, statistics
 from runtimes import plugins
 from runtimes.parity import compare
@@ -114,6 +115,18 @@ def test_contract(name: str, example: str) -> None:
     again = run(name, after)
     assert not again.modified, again.changes
     assert again.model == after
+
+
+@pytest.mark.parametrize(("name", "example"), CASES)
+def test_a_tensor_that_keeps_its_name_keeps_its_value(name: str, example: str) -> None:
+    """What `edgecnn diff` stands on: two graphs may be compared at every tensor that both know."""
+    model = examples(name)[example]
+    after = run(name, model).model
+    parts = [Parts(graph) for graph in (model, after)]
+    shared = [tensor for tensor in parts[1].place if tensor in parts[0].place]
+    assert set(parts[0].outputs) <= {*shared, *parts[1].weights}
+    sessions = [each.open(shared, threads=1) for each in parts]
+    compare(*sessions, feeds(open_session(model, optimize=False, threads=1))).require(snr_db=SNR_LIMIT_DB)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,15 @@ from edgecnn.cli._result import Result
 if TYPE_CHECKING:
     from edgecnn.compare import CheckReport
     from edgecnn.report import Page
+    from runtimes.parity import OutputParity
 
 
 @register("check", section="Measure and prove", example="edgecnn check m.onnx m_int8.onnx --data photos/ --top1 0.99")
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CANDIDATE")
 @option("--atol", multiple=True, metavar="[OUT:]X", group="Limits", help="Largest absolute difference; repeatable.")
-@option("--snr-db", type=float, group="Limits", help="Smallest signal-to-noise ratio of every output, in decibels.")
+@option("--snr-db", multiple=True, metavar="[OUT:]X", group="Limits",
+        help="Smallest signal-to-noise ratio in decibels; repeatable.")  # fmt: skip
 @option(
     "--top1", type=click.FloatRange(0, 1), group="Limits", help="Smallest share of images with the same first answer."
 )
@@ -40,7 +42,7 @@ def command(
     reference: str,
     candidate: str,
     atol: tuple[str, ...],
-    snr_db: float | None,
+    snr_db: tuple[str, ...],
     top1: float | None,
     data: str | None,
     limit: int | None,
@@ -54,25 +56,43 @@ def command(
 ) -> Result:
     """Compare the outputs of two models: PyTorch networks, .onnx files or bundles.
 
-    Without a limit, float models must agree to 40 dB and int8 models to 10 dB. With --provider the candidate runs
-    there and the reference on the CPU, and the limit is that of the arithmetic: 80 dB in float32, 40 dB in TF32 and
-    float16.
+    Without a limit, float models must agree up to the reference's own float noise, int8 models to 10 dB. With
+    --provider the candidate runs there and the reference on the CPU, and the limit is that of the arithmetic: 80 dB in
+    float32, 40 dB in TF32 and float16.
     """
     from edgecnn import api
 
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads,
                        provider=provider, require_all=require_all, track=options.track())  # fmt: skip
-    rows = [
-        (o.name, o.max_abs, tables.decibel(o.snr_db), None if o.top1 is None else f"{o.top1:.2%}", o.nonfinite)
-        for o in report.parity.outputs
-    ]
-    return Result(report.to_dict(), lambda page: _draw(page, rows, report), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure)
 
 
-def _draw(page: Page, rows: Iterable[Sequence[object]], report: CheckReport) -> None:
-    page.table(("output", ">largest difference", ">SNR", ">same top-1", ">NaN or Inf"), rows)
+def _draw(page: Page, report: CheckReport) -> None:
+    columns = ("output", ">SNR", ">limit", ">largest difference", ">mean", ">cosine", ">same top-1", ">NaN or Inf")
+    page.table(columns, [_row(out, report) for out in report.parity.outputs])
     if report.residence is not None:
         page.note(report.residence.words)
+    if report.parity.matching is not None:
+        page.note("detections: " + ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in
+                                             vars(report.parity.matching).items()))  # fmt: skip
+    if len(report.sizes) > 1:
+        page.note("sizes: " + ", ".join("x".join(map(str, shape)) for shape in report.sizes))
     for name in report.seeded:
         page.note(f"{name}: no --weights, so its weights are random (seed 0) unless its own code loads some")
+    for line in report.failures:
+        page.note(line)
+    if not report.passed:
+        page.go_on((report.next_command,))
+
+
+def _row(out: OutputParity, report: CheckReport) -> tuple[object, ...]:
+    limit = report.snr_db.get(out.name)
+    snr, least = tables.decibel(out.snr_db), "-" if limit is None else tables.decibel(limit)
+    if out.same is not None:
+        snr = f"{out.same:.2%} equal"
+        least = f"{report.same[out.name]:.2%}" if out.name in report.same else least
+    cosine = "-" if math.isnan(out.cosine) else f"{out.cosine:.6f}"
+    top1 = "-" if out.top1 is None else f"{out.top1:.2%}"
+    mean = "-" if math.isnan(out.mean_abs) else out.mean_abs
+    return (out.name, snr, least, out.max_abs, mean, cosine, top1, out.nonfinite)

@@ -196,7 +196,11 @@ def write(scope: Scope, folded: Folded, origin: onnx.NodeProto, absorbed: list[s
 def _write_bias(scope: Scope, layer: Layer, bias: Array, hint: str, origin: onnx.NodeProto) -> None:
     node = layer.node
     if layer.adder is not None:
-        scope.set_constant(layer.adder, 1 - list(layer.adder.input).index(node.output[0]), bias, hint)
+        place = list(layer.adder.input).index(node.output[0])
+        scope.set_constant(layer.adder, 1 - place, bias, hint)
+        product = scope.fresh(f"{node.output[0].removesuffix('/folded')}/folded")  # another value, another name
+        scope.set_output(node, product)
+        scope.set_input(layer.adder, place, product)
     elif node.op_type != "MatMul":
         scope.set_constant(node, 2, bias, hint)
         if node.op_type == "Gemm" and opset(scope.model) < 7 and not attributes(node).get("broadcast", 0):

@@ -49,6 +49,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     graph = Graph(model)
     changes: list[Change] = []
     kept: list[Kept] = []
+    wider: set[str] = set()
     for name in nodes_of(graph, "Conv"):
         node = graph.producer[name]
         conv = read_conv(graph, node)
@@ -60,8 +61,20 @@ def run(model: onnx.ModelProto) -> PassResult:
             continue
         size = -(-conv.outputs // MULTIPLE) * MULTIPLE
         _grow(graph, region, size)
+        wider |= region.tensors
         changes.append(Change(label(node), f"{conv.outputs} channels are {size}", conv.bound))
+    _rename(graph, wider)
     return PassResult(graph.model, tuple(changes), tuple(kept))
+
+
+def _rename(graph: Graph, tensors: set[str]) -> None:
+    """Give `tensors` new names: a tensor that keeps its name keeps its value."""
+    names = {name: graph.fresh(f"{name}.padded") for name in sorted(tensors)}
+    for node in graph.proto.node:
+        for ends in (node.input, node.output):
+            for i, name in enumerate(ends):
+                ends[i] = names.get(name, name)
+    graph.reindex()
 
 
 def _follow(graph: Graph, name: str) -> Region | str:

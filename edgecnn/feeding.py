@@ -1,0 +1,88 @@
+"""What two models under comparison are fed: images, or seeded noise in every size that both leave open.
+
+    shape of both          feeds
+    3 x 32 x 32, N open    8 of the batch that was asked for, one batch of 3
+    3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
+
+Test: tests/test_feeding.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecnn.runners import Fed
+from edgecnn.shapes import ShapeText, parse_shapes
+from runtimes.base import BadInput, Tensors
+from runtimes.session import random_feeds
+
+RANDOM_BATCHES = 8
+ANOTHER_BATCH = 3
+
+
+def make_feeds(
+    subjects: Sequence[Fed],
+    data: str | None,
+    limit: int | None,
+    seed: int,
+    input_shape: ShapeText | None,
+    batch: int,
+) -> tuple[Sequence[Tensors], str]:
+    """(batches for the first of `subjects`, what they are in words)."""
+    inputs = subjects[0].inputs
+    if data is not None:
+        from edgecnn.data import load_data
+
+        preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
+        if preprocess is None or len(inputs) != 1:
+            raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
+        samples = load_data(data, preprocess, limit=limit, seed=seed)
+        return samples.feeds(inputs[0].name, batch), samples.name
+    sizes = _shapes(subjects, input_shape)
+    shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
+    fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
+    feeds = [random_feeds(fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
+    return feeds, f"random inputs (seed {seed})"
+
+
+def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None) -> dict[str, tuple[int, ...]]:
+    """Sizes by the first subject's input names; an input may also be called what another subject calls it."""
+    names = [info.name for info in subjects[0].inputs]
+    alias = {info.name: name for s in subjects[1:] for info, name in zip(s.inputs, names, strict=False)}
+    alias |= {name: name for name in names}  # two models may use one name at different places: the first decides
+    found = parse_shapes(input_shape, [*names, *(name for name in alias if name not in names)])
+    return {alias[name]: sizes for name, sizes in found.items()}
+
+
+def _tightest(subjects: Sequence[Fed], index: int) -> tuple[int | str | None, ...]:
+    """The shape of input `index` with every size that any of the subjects fixes."""
+    shapes = [s.inputs[index].shape for s in subjects if index < len(s.inputs)]
+    if len({len(shape) for shape in shapes}) > 1:
+        return shapes[0]
+    return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
+
+
+def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tensors]:
+    """Feeds of other sizes than `like`, for what both subjects leave open: another batch, another height and width."""
+    tight = {info.name: _tightest(subjects, i) for i, info in enumerate(subjects[0].inputs)}
+    wanted: list[dict[str, tuple[int, ...]]] = [{}, {}]
+    for name, shape in tight.items():
+        given = like[name].shape
+        wanted[0][name] = tuple(ANOTHER_BATCH if i == 0 and _open(shape[0]) else d for i, d in enumerate(given))
+        wanted[1][name] = tuple(_another(d) if i > 1 and _open(shape[i]) else d for i, d in enumerate(given))
+    fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
+    same = {name: value.shape for name, value in like.items()}
+    return [random_feeds(fitted, seed=seed, sizes=sizes) for sizes in wanted if sizes != same]
+
+
+def _open(size: int | str | None) -> bool:
+    return not isinstance(size, int)
+
+
+def _another(size: int) -> int:
+    """A larger size, of which halves and quarters are whole as often as those of `size`.
+
+    >>> _another(64), _another(33)
+    (96, 42)
+    """
+    return size + 32 if size % 32 == 0 else size + size // 4 + 1

@@ -1,0 +1,233 @@
+"""`edgecnn diff`: from files to the layer, its proof, its table, its picture and its reproducer."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgecnn import api
+from edgecnn.cli import main
+from edgecnn.comparing import compare_sides
+from edgecnn.diff import find
+from edgecnn.divergence import DiffReport
+from edgecnn.sides import graph_side
+from exporters.graph import copy_model
+from exporters.passes import fold_batchnorm
+from exporters.torch_export import export_module
+from runtimes.base import BadInput
+from small_nets import conv_net, model, save
+
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    input_shape = (3, 12, 12)
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+                         nn.Flatten(), nn.Linear(512, 10))
+"""
+
+
+def scaled(net: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto:
+    copy = copy_model(net)
+    for tensor in copy.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
+    return copy
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A network, and the same folded with its last weights one per cent larger."""
+    net = conv_net()
+    return save(net, tmp_path / "good.onnx"), save(
+        scaled(fold_batchnorm.run(net).model, "v", 1.01), tmp_path / "bad.onnx"
+    )
+
+
+def given(reference: onnx.ModelProto, candidate: onnx.ModelProto, *feeds: np.ndarray, **options: object) -> DiffReport:
+    sides = [graph_side(net, name, threads=1) for net, name in ((reference, "good"), (candidate, "bad"))]
+    return find(compare_sides(*sides, [{sides[0].inputs[0].name: np.float32(x)} for x in feeds]), **options)
+
+
+def test_the_command(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = map(str, files)
+    assert main(["diff", good, bad, "--json"]) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document.keys() >= {"first", "layers", "reproducer"}
+    assert document["first"].keys() >= {"node", "module", "snr_db"}
+    assert document["first"]["node"] == "Gemm_y"
+    assert 35 < document["first"]["alone_db"] < 45  # one per cent is 40 dB
+    assert err.startswith(f"error: {bad}: Gemm node Gemm_y is the first that differs")
+    assert main(["diff", good, good]) == 0
+    assert "no layer parts from" in capsys.readouterr().out
+
+
+def test_layers_and_plot(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "sqnr.png"
+    assert main(["diff", *map(str, files), "--layers", "--plot", str(picture)]) == 1
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "Gemm" in lines["Gemm_y"]
+    assert "< first" in lines["Gemm_y"]
+    assert "< first" not in lines["Relu_r"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(BadInput, match="exists already"):
+        api.diff(*files, plot=picture)
+
+
+def run_reproducer(folder: Path) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    return subprocess.run(command, capture_output=True, timeout=100).returncode
+
+
+def test_the_reproducer_fails_and_passes_when_mended(files: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "reproducer"
+    report = api.diff(*files, reproducer=folder)
+    assert report.reproducer == str(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "candidate.onnx", "inputs.npz", "reference.onnx", "test_layer.py",
+    ]  # fmt: skip
+    text = (folder / "test_layer.py").read_text()
+    assert not {"onnx", "torch", "edgecnn"} & {
+        line.split()[1] for line in text.splitlines() if line.startswith("import")
+    }
+    assert [node.op_type for node in onnx.load(folder / "candidate.onnx").graph.node] == ["Gemm"]
+    assert run_reproducer(folder) == 1
+    (folder / "candidate.onnx").write_bytes((folder / "reference.onnx").read_bytes())
+    assert run_reproducer(folder) == 0
+
+
+def test_a_reproducer_is_made_whole_or_not_at_all(files: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("x")
+    with pytest.raises(BadInput, match=r"holds other files \(thesis.tex\)"):
+        api.diff(*files, reproducer=folder, force=True)
+    with pytest.raises(BadInput, match="no such folder"):
+        api.diff(*files, reproducer=tmp_path / "none" / "r")
+    assert api.diff(files[0], files[0], reproducer=tmp_path / "r").reproducer is None
+    assert not (tmp_path / "r").exists(), "nothing parts, so there is nothing to reproduce"
+    api.diff(*files, reproducer=tmp_path / "r")
+    with pytest.raises(BadInput, match="exists already"):
+        api.diff(*files, reproducer=tmp_path / "r")
+    api.diff(*files, reproducer=tmp_path / "r", force=True)
+    assert not list(tmp_path.glob(".edgecnn-*"))
+
+
+def test_pytorch_against_its_export_both_ways(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    source = f"{tmp_path / 'nets.py'}:Net"
+    from edgecnn.sources import resolve
+
+    network = resolve(source)
+    torch.save(network.module.state_dict(), weights := tmp_path / "w.pt")
+    raw = export_module(network.module, network.input_shape)
+    right = save(fold_batchnorm.run(raw).model, tmp_path / "right.onnx")
+    wrong = save(scaled(raw, "3.weight", 1.01), tmp_path / "wrong.onnx")
+    assert api.diff(source, right, weights=weights).first is None
+    for pair in ((source, wrong), (wrong, source)):
+        report = api.diff(*pair, weights=weights)
+        assert report.first is not None, pair
+        assert (report.first.module, report.first.at_fault) == ("3", True)
+        assert report.partial_runs <= math.ceil(math.log2(report.nodes)) + 2
+    state = network.module.state_dict()
+    torch.save({**state, "0.bias": state["0.bias"] + 1}, other := tmp_path / "o.pt")
+    report = api.diff(source, right, weights=other)
+    assert report.first is not None
+    assert report.first.module == "0", "folded: compared behind the BatchNorm, and named after the Conv"
+
+
+def test_two_pytorch_networks() -> None:
+    from edgecnn.comparing import common_points
+    from edgecnn.sources import resolve
+    from edgecnn.torch_side import module_side
+
+    def side(change: float) -> object:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+        with torch.no_grad():
+            net[2].weight.mul_(change)
+        return module_side(resolve(net, input_shape="3,8,8"), "net")
+
+    ours, theirs = side(1), side(1.01)
+    assert len(common_points(ours, theirs)[1]) == 6
+    report = find(compare_sides(ours, theirs, [{"input": np.ones((1, 3, 8, 8), np.float32)}]))
+    assert report.first is not None
+    assert (report.first.module, report.first.at_fault) == ("2", True)
+
+
+HIDDEN = """<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) {
+    a = Add (x, one) hidden = Mul (a, factor) cut = Clip (hidden, zero, ten) b = Mul (cut, two) side = Sub (b, hidden)
+    late = Exp (zero4) y = Add (side, late)
+}"""
+
+
+def hidden(factor: float) -> onnx.ModelProto:
+    """What `hidden` does wrong above ten, the Clip hides from b; the way around it brings it out again."""
+    values = {"one": np.float32(1), "factor": np.float32([1, 1, 1, factor]), "zero": np.float32(0)}
+    return model(HIDDEN, **values, ten=np.float32(10), two=np.float32(2), zero4=np.zeros(4, np.float32))
+
+
+def test_an_error_that_is_hidden_on_the_way_is_found_in_one_pass() -> None:
+    """Bisection sees b right, so it takes `side` for the first; alone `side` is right: every layer is looked at."""
+    report = given(hidden(1), hidden(1.5), np.array([1, 2, 3, 20]))
+    assert report.first is not None
+    assert (report.first.node, report.first.at_fault) == ("Mul_hidden", True)
+    assert "not monotone" in report.notes[0]
+    assert "every layer was looked at" in report.notes[0]
+
+
+def test_an_error_that_builds_up_blames_nobody() -> None:
+    """Sixty factors a little off, each within noise: the point is named, and that it is right by itself."""
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) {{ {} }}'
+    body = " ".join(f"{'y' if i == 59 else f't{i + 1}'} = Mul ({f't{i}' if i else 'x'}, f)" for i in range(60))
+    one, other = (model(text.format(body), f=np.float32(f)) for f in (1, 1 + 12e-7))
+    report = given(one, other, np.ones(4))
+    assert report.first is not None
+    assert not report.first.at_fault
+    assert "the difference builds up over many" in report.notes[0]
+    assert "alone, on the reference's inputs, it is right" in report.verdict
+
+
+def test_a_limit_that_is_given_replaces_the_noise() -> None:
+    good, bad = conv_net(), scaled(conv_net(), "v", 1.01)
+    feeds = [{"x": np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)}]
+    sides = [graph_side(net, "net", threads=1) for net in (good, bad)]
+    assert [find(compare_sides(*sides, feeds, limit)).first is None for limit in (20, 60)] == [True, False]
+
+
+def test_a_candidate_that_does_not_run_is_an_answer(tmp_path: Path) -> None:
+    net = conv_net()
+    broken = copy_model(net)
+    flatten = next(node for node in broken.graph.node if node.op_type == "Flatten")
+    flatten.attribute.add(name="axis", i=2, type=onnx.AttributeProto.INT)
+    report = api.diff(save(net, tmp_path / "a.onnx"), save(broken, tmp_path / "b.onnx"))
+    assert report.first is not None
+    assert report.first.node == "Flatten_f"
+    assert "another shape" in report.verdict
+
+
+def test_networks_that_are_no_pair(tmp_path: Path) -> None:
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    one = save(model(head + "{ y = Relu (x) }"), tmp_path / "one.onnx")
+    two = head.replace("(float[4] y)", "(float[4] y, float[4] z)") + "{ y = Relu (x) z = Exp (x) }"
+    with pytest.raises(BadInput, match="1 against 2; the models are no pair"):
+        api.diff(one, save(model(two), tmp_path / "two.onnx"))
+    with pytest.raises(BadInput, match="neither model is a PyTorch network"):
+        api.diff(one, one, weights=Path("w.pt"))
+    with pytest.raises(BadInput, match="no such file"):
+        api.diff(one, tmp_path / "none.onnx")
