@@ -1,5 +1,7 @@
 """What others make of the same float graph and the same images: runners for `bench/int8.py`, absent ones with a reason.
 
+    python bench/peers.py     says which of them are installed
+
     ort_default    onnxruntime.quantization.quantize_static, its defaults (S8S8, per tensor)
     ort_best       the same at its best on CPUs: U8S8, per channel
     optimum        optimum-onnx's static recipe for this CPU (its ranges and types, run by quantize_static)
@@ -12,6 +14,8 @@ The last three are optional: `pip install openvino nncf optimum-onnx`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -114,3 +118,14 @@ def _on_openvino(model: Any) -> Any:
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda feed: [np.asarray(value) for value in request.infer(feed, share_inputs=True).values()]
+
+
+def main() -> int:
+    """Print what is installed; always 0."""
+    for name in ("onnxruntime", "openvino", "nncf", "optimum"):
+        print(f"{name}: {'installed' if importlib.util.find_spec(name) else 'not installed'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,7 @@ from exporters.half import Half
 from exporters.half_probe import convert
 from exporters.pack import pack
 from runtimes import machine
-from runtimes.base import Track
+from runtimes.base import BadInput, Track
 from runtimes.latency import Ratio
 from runtimes.parity import compare
 from runtimes.preprocess import Preprocess
@@ -93,6 +93,13 @@ class DeviceBuildReport:
             "seeded_weights": self.seeded,
             "seconds": round(self.seconds, 2),
         }
+
+
+def refuse_cpu_options(provider: str, target: str | None, portable: bool, pixels: bool, dynamic_size: bool) -> None:
+    """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU."""
+    given = {"--target": target is not None, "--portable": portable, "--input": pixels, "--dynamic-size": dynamic_size}
+    for name in (name for name, asked in given.items() if asked):
+        raise BadInput(f"{name}: does nothing with --provider {provider}; leave one of the two out")
 
 
 def build_for(

@@ -19,7 +19,7 @@ from torch import nn
 from edgecnn import halving, proof, stages
 from edgecnn.contest import SEARCH_SECONDS
 from edgecnn.data import load_data
-from edgecnn.device_build import DeviceBuildReport, build_for
+from edgecnn.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.judge import Trial
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
@@ -139,6 +139,8 @@ def build(
     """
     started = time.perf_counter()
     asked = provider_options.require(provider)
+    if asked.name != "cpu":
+        refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size)
     path = check_output(Path(output), force)
     if path.suffix != SUFFIX:
         raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cuda_stand_in
-from edgecnn import device_search
+from edgecnn import device_search, road
 from edgecnn.cli import main
 from edgecnn.device_search import FLOAT, HALF, Device, Variant, search
 from edgecnn.judge import Judgement, Trial
@@ -207,3 +207,18 @@ def test_on_the_gpu_the_search_ends_with_something_that_runs(tmp_path: Path) -> 
     report = build("resnet8_w32", tmp_path / "n.edge", calib="digits", limit=16, provider="cuda")
     assert report.provider.startswith("cuda")
     assert report.picked.tried
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"target": "avx2"}, {"portable": True}, {"input": "uint8"}, {"dynamic_size": True}],
+    ids=lambda o: next(iter(o)),
+)
+def test_what_belongs_to_the_cpu_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: dict[str, object]
+) -> None:
+    cuda_stand_in.install(monkeypatch)
+    name = next(iter(option)).replace("_", "-")
+    with pytest.raises(BadInput, match=rf"--{name}: does nothing with --provider cuda"):
+        road.build("lenet5", tmp_path / "n.edge", calib="digits", provider="cuda", **option)
+    assert not list(tmp_path.iterdir())
