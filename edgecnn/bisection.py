@@ -12,7 +12,7 @@ every point. Source: binary search; `git bisect` on a history with branches. Tes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from exporters.points import Points, members
 
@@ -56,7 +56,6 @@ class ByDrop:
 
     high_db: float
     low_db: float | None = None
-    steps: list[float] = field(default_factory=list)
 
     def __call__(self, readings: Mapping[int, Reading]) -> int:
         worst = min((min(r.snr_db, self.high_db) for r in readings.values()), default=self.high_db)

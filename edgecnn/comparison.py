@@ -93,12 +93,16 @@ def keeping() -> Iterator[Kept]:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: SNR (dB) of its result in the candidate, and with the candidate's layer alone on right inputs."""
+    """One layer: SNR (dB) of its result in the candidate, and with the candidate's layer alone on right inputs.
+
+    `index`: it makes sizes, indices or conditions, of which a decibel says little.
+    """
 
     layer: Layer
     snr_db: float
     alone_db: float
     point: int
+    index: bool = False
 
     def to_dict(self) -> dict[str, object]:
         from runtimes.parity import JSON_SNR_LIMIT, json_number
@@ -214,7 +218,8 @@ class Comparison:
             inputs = {p: theirs[p] for p in near}
             theirs[i] = self._try(i, inputs)
             alone, _ = self.alone(i, [[ours[p][k] for p in near] for k in range(len(self.feeds))], ours[i])
-            yield Row(self.layer(i), self._apart(ours[i], theirs[i]), alone, i)
+            index = ours[i][0].dtype.kind in "iub" and ours[i][0].dtype.itemsize != 1
+            yield Row(self.layer(i), self._apart(ours[i], theirs[i]), alone, i, index)
             for p in [p for p in (*near, i) if last.get(p, i) <= i]:
                 ours.pop(p, None), theirs.pop(p, None)
         self.spent["stream"] += 1

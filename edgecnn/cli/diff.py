@@ -67,6 +67,7 @@ def _draw(page: Page, report: DiffReport, layers: bool) -> None:
             (r.layer.node, r.layer.op, r.layer.module, tables.decibel(r.snr_db), tables.decibel(r.alone_db),
              "< first" if report.first is not None and r.point == report.first.point else "")
             for r in report.layers
+            if not r.index
         ]  # fmt: skip
         page.table(columns, rows)
     elif report.first is not None:

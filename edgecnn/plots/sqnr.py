@@ -25,7 +25,7 @@ def draw(report: DiffReport, path: Path) -> None:
 
 def plot(report: DiffReport) -> Any:
     """The figure. Layers that are equal are drawn at the upper edge, those that cannot be compared at the lower."""
-    rows = [row for row in report.layers if row.layer.op != "Constant"]
+    rows = [row for row in report.layers if not row.index]
     numbers = [[_within(getattr(row, kind)) for row in rows] for kind in ("snr_db", "alone_db")]
     places = range(len(rows))
     made, axes = figure(max(7.0, min(0.22 * len(rows) + 2, 18.0)), 5.0)
