@@ -110,13 +110,15 @@ def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) ->
         threads=trial.threads,
         track=track,
     )
-    judge = Judge(sessions[first], trial, track)
+    judge = Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
     found = [Candidate(first, sessions[first].size_bytes, run.reports[first].p50_ms, accuracy=judge.value)]
     for name in others:
         size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
         raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
         why = entries[name].only_speed
-        found.append(judged(raced, judge(sessions[name]), trial) if not why else replace(raced, refused=why))
+        found.append(
+            judged(raced, judge(open_session(entries[name].model)), trial) if not why else replace(raced, refused=why)
+        )
     winner, verdict = choose(found, trial)
     return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
 
@@ -133,7 +135,7 @@ def foretell(
     `answers_of` opens an integer graph so that it answers as it would on the target.
     """
     names = list(entries)
-    base = open_session(entries[names[0]].model, threads=trial.threads)
+    base = open_session(entries[names[0]].model)
     judge = Judge(base, trial, track)
     found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value)]
     for name in names[1:]:

@@ -113,7 +113,7 @@ def guarded(
     model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial
 ) -> tuple[QuantRecipe, dict[str, str]]:
     """`recipe` without the nodes that would put ranges on one grid that must not share it; and these, with reasons."""
-    work = start(prepare(model), recipe, material.calibration_feeds[:GUARD_IMAGES], threads=trial.threads)
+    work = start(prepare(model), recipe, material.calibration_feeds[:GUARD_IMAGES])
     apart = mixed(work.model, work.plan(), work.calibration)
     patterns = tuple(glob.escape(name) for name in apart)
     return replace(recipe, exclude=(*recipe.exclude, *patterns)), apart

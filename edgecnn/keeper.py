@@ -97,7 +97,10 @@ class Kept:
 
 
 class Keeper:
-    """Brings integer graphs of one float model within the accuracy budget."""
+    """Brings integer graphs of one float model within the accuracy budget.
+
+    Nothing here is timed, so that all processors work on it; only what races runs on the threads of the trial.
+    """
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Keeper:
         self.model, self.recipe = prepare(model), recipe
         self.trial, self.seconds, self.track = trial, seconds, track
         self.images = material.calibration_feeds
-        self.judge = Judge(open_session(self.model, threads=trial.threads), trial)
+        self.judge = Judge(open_session(self.model), trial)
         self.effects: list[Effect] = []
         self.equalized = False
         self.here = recipe.target in ("", this_cpu())
@@ -148,7 +151,7 @@ class Keeper:
         source = shop.source(design.rewrites)
         recipe = self.aim(source, shop.recipe_of(design))
         if not passes or len(self.images) < 2:
-            return start(source, recipe, self.images, threads=self.trial.threads, track=self.track)
+            return start(source, recipe, self.images, track=self.track)
         return self._improved(source, recipe, passes)
 
     def aim(self, source: onnx.ModelProto, recipe: QuantRecipe) -> QuantRecipe:
@@ -158,8 +161,8 @@ class Keeper:
         """
         aimed = Aimed(recipe.target, self.here)
         if recipe.target in SATURATING:
-            work = start(source, recipe, self.images[: weight_forms.IMAGES], threads=self.trial.threads)
-            risks = weight_forms.look(work, self.trial.threads)
+            work = start(source, recipe, self.images[: weight_forms.IMAGES])
+            risks = weight_forms.look(work)
             adapted = weight_forms.adapt(work, risks)
             measured = self._measured(work, adapted) if self.here and adapted.recipe != work.recipe else None
             if measured and measured[1] < measured[0]:
@@ -170,13 +173,13 @@ class Keeper:
 
     def _measured(self, work: Work, adapted: Work) -> tuple[float, float]:
         """SQNR (dB) of both on this CPU."""
-        score = sqnr_against(self.judge.base, self.images[-weight_forms.IMAGES :], self.trial.threads)
+        score = sqnr_against(self.judge.base, self.images[-weight_forms.IMAGES :])
         return score(work.quantized()), score(adapted.quantized())
 
     def _improved(self, model: onnx.ModelProto, recipe: QuantRecipe, passes: Sequence[str]) -> Work:
         found = improve(
             model, self.images, recipe, seconds=max(self.seconds, MOST_SECONDS), passes=passes, score=self._score(),
-            threads=self.trial.threads, track=self.track,
+            track=self.track,
         )  # fmt: skip
         self.effects += found.effects
         return found.work
@@ -195,7 +198,7 @@ class Keeper:
 
     def session(self, model: onnx.ModelProto) -> Session:
         """A session that answers as the integer graph `model` does on the target, as far as that can be computed."""
-        return open_session(weight_forms.exact(model) if self.elsewhere else model, threads=self.trial.threads)
+        return open_session(weight_forms.exact(model) if self.elsewhere else model)
 
     def drop(self, work: Work) -> float:
         """What the integer graph of `work` costs, on the clock of the budget."""
@@ -203,14 +206,14 @@ class Keeper:
 
     def with_layers_in_float(self, kept: Kept) -> Kept:
         """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
-        work, threads = kept.work, self.trial.threads
+        work = kept.work
         deadline = time.monotonic() + max(self.seconds, MOST_SECONDS)
         images = self.images[:SENSITIVITY_IMAGES]
-        ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), threads, self.track)
+        ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
 
         def returned(k: int) -> Work:
             recipe = excluding(work.recipe, [layer.node for layer in ranked[:k]])
-            return replace(work.under((recipe,), threads, self.track), recipe=recipe)
+            return replace(work.under((recipe,), track=self.track), recipe=recipe)
 
         count = fewest(len(ranked) - 1, lambda k: self.drop(returned(k)) <= self.trial.max_drop)
         if count is None:

@@ -153,7 +153,7 @@ class Workshop:
         source = self.source(design.rewrites)
         present = {node.name for node in source.graph.node}
         known = replace(design, kept_float=tuple(n for n in design.kept_float if n in present))
-        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(known), threads=self.threads)
+        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(known))
         if not quantized.int8_nodes:
             return None
         data = quantized.model.graph.SerializeToString(deterministic=True)
