@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,9 +32,10 @@ from exporters.mixed import mixed
 from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import Design, Found, search
 from exporters.workshop import Workshop
-from runtimes.base import Track, silent
+from runtimes.base import BadInput, Track, silent
 
-PLAIN, AGAIN, PORTABLE = "plain int8", "mixed, more float", "portable"
+PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed, more float", "portable", "mixed, u8 in float"
+COMPARED, SATURATES = "only for comparison", ": its sums saturate on this CPU"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
 GUARD_IMAGES = 4
@@ -94,15 +96,19 @@ def compete(
     kept = keeper.within_budget(shop, found.design)
     plain = portable_of(kept, shop, found.design, keeper) if portable else None
     if not found.design.is_plain:
-        entries |= compared(shop, plain, keeper)
-    quantized = explained(kept.work.quantized(), layers, {**apart, **kept.returned})
+        entries |= compared(shop, plain, keeper, bool(kept.aimed.changed))
+    reasons = {**apart, **kept.returned}
+    quantized = explained(kept.work.quantized(), layers, reasons)
     if kept.missed is not None:
         name, model = kept.missed
         entries[name] = Entry(model, name)
     kind = MIXED if kept.work.recipe.exclude != recipe.exclude else INT8
     name = kind if kind not in entries else AGAIN
     entries[name] = Entry(quantized.model, kind)
+    exact = exact_in_float(kept, keeper, layers, reasons)
+    entries |= {key: Entry(made.model, MIXED) for key, made in exact.items()}
     decision = decided(entries, keeper, track)
+    quantized = {name: quantized, PORTABLE: plain, **exact}.get(decision.winner) or quantized
     judged_as = PORTABLE if PORTABLE in entries else name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
@@ -113,7 +119,10 @@ def guarded(
     model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial
 ) -> tuple[QuantRecipe, dict[str, str]]:
     """`recipe` without the nodes that would put ranges on one grid that must not share it; and these, with reasons."""
-    work = start(prepare(model), recipe, material.calibration_feeds[:GUARD_IMAGES])
+    few = material.calibration_feeds[:GUARD_IMAGES]
+    if all(value.min() == value.max() for feed in few for value in feed.values()):
+        raise BadInput(f"{material.calibration.name}: every image is of one value; give images that are typical")
+    work = start(prepare(model), recipe, few)
     apart = mixed(work.model, work.plan(), work.calibration)
     patterns = tuple(glob.escape(name) for name in apart)
     return replace(recipe, exclude=(*recipe.exclude, *patterns)), apart
@@ -137,13 +146,28 @@ def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Q
     return keeper.within_budget(shop, Design()).work.quantized()
 
 
-def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper) -> dict[str, Entry]:
+def exact_in_float(
+    kept: Kept, keeper: Keeper, layers: Sequence[LayerChoice], reasons: Mapping[str, str]
+) -> dict[str, Quantized]:
+    """The graph whose layers with unsigned weights are in float: the search raced them signed, and faster."""
+    nodes = [risk.node for risk in kept.aimed.changed if risk.choice == "u8"]
+    if not keeper.here or not nodes:
+        return {}
+    why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
+    return {EXACT: explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})}
+
+
+def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper, saturates: bool) -> dict[str, Entry]:
     """The graph without rewrites as a further candidate: a portable one may win, one on the ranges of one image not."""
     if plain is not None:
         kind = MIXED if plain.recipe.exclude != keeper.recipe.exclude else INT8
         return {PORTABLE: Entry(plain.model, kind)}
     built = shop.built(Design()) if keeper.here else None
-    return {} if built is None else {PLAIN: Entry(built.quantized.model, INT8, "only for comparison")}
+    return (
+        {}
+        if built is None
+        else {PLAIN: Entry(built.quantized.model, INT8, COMPARED + (SATURATES if saturates else ""))}
+    )
 
 
 def decided(entries: dict[str, Entry], keeper: Keeper, track: Track) -> Decision:

@@ -204,6 +204,11 @@ class Keeper:
         """What the integer graph of `work` costs, on the clock of the budget."""
         return self.judge(self.session(work.quantized().model)).drop
 
+    def floated(self, work: Work, nodes: Sequence[str]) -> Work:
+        """`work` with `nodes` in float too."""
+        recipe = excluding(work.recipe, nodes)
+        return replace(work.under((recipe,), track=self.track), recipe=recipe)
+
     def with_layers_in_float(self, kept: Kept) -> Kept:
         """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
         work = kept.work
@@ -212,8 +217,7 @@ class Keeper:
         ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
 
         def returned(k: int) -> Work:
-            recipe = excluding(work.recipe, [layer.node for layer in ranked[:k]])
-            return replace(work.under((recipe,), track=self.track), recipe=recipe)
+            return self.floated(work, [layer.node for layer in ranked[:k]])
 
         count = fewest(len(ranked) - 1, lambda k: self.drop(returned(k)) <= self.trial.max_drop)
         if count is None:

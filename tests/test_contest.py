@@ -109,7 +109,11 @@ def test_a_network_without_an_integer_layer_stays_float() -> None:
 def test_images_that_are_not_finite_are_refused_by_name() -> None:
     data = material()
     bad = Samples(
-        "made", data.calibration.ids, lambda i: np.full(SHAPE, np.nan if i == 5 else 1.0, np.float32), None, ()
+        "made",
+        data.calibration.ids,
+        lambda i: np.linspace(0, np.nan if i == 5 else 1.0, 512).astype(np.float32).reshape(SHAPE),
+        None,
+        (),
     )
     with pytest.raises(BadInput, match="5"):
         compete(net(), QuantRecipe(), Material("x", SHAPE, bad, bad), Trial(bad, "x", rounds=6), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 
 from edgecnn import choose, contest, keeper
 from edgecnn.cli import main
-from edgecnn.contest import Contest, compete
+from edgecnn.contest import EXACT, Contest, compete
 from edgecnn.judge import Trial
 from edgecnn.keeper import Keeper
 from edgecnn.material import Material
 from edgecnn.samples import Samples
+from exporters import weight_forms
 from exporters.cpu_target import SATURATING, TARGETS, this_cpu
 from exporters.quantize import QuantRecipe
-from runtimes.base import Track, silent
+from exporters.search import Design, Found
+from runtimes.base import BadInput, Track, silent
 from small_nets import conv_net, save
 from test_weight_forms import bright_net, only_where_sums_saturate
 
@@ -131,6 +134,43 @@ def test_a_portable_graph_is_judged_and_may_win() -> None:
         assert next(c for c in result.decision.candidates if c.name == "portable").drop is not None
 
 
+def winner_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the race says, candidate `name` wins."""
+    monkeypatch.setattr(choose, "choose", lambda found, *rest: (name, f"chose {name}"))
+
+
+@only_where_sums_saturate
+def test_layers_with_unsigned_weights_race_in_float_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search knows them signed and faster; what wins the last race is what comes back."""
+    winner_is(EXACT, monkeypatch)
+    real = weight_forms.look
+    monkeypatch.setattr(weight_forms, "look", lambda work: tuple(replace(r, choice="u8") for r in real(work)))
+    result = run(this_cpu(), max_drop=1.0)
+    kinds = {c.name: c.kind for c in result.decision.candidates}
+    assert kinds[EXACT] == "mixed"
+    assert result.decision.chosen == "mixed"
+    reasons = dict(result.quantized.float_nodes)
+    assert "float was raced against unsigned" in reasons["Conv_a"]
+    assert next(c for c in result.decision.candidates if c.name == EXACT).snr_db is not None
+
+
+def test_the_graph_that_won_is_the_one_that_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portable graph that wins is not exchanged for the rewritten one."""
+    winner_is("portable", monkeypatch)
+    monkeypatch.setattr(contest, "search", lambda shop, time_left: Found(Design(("pad_outputs",)), (), True))
+    result = run("", portable=True, max_drop=1.0)
+    assert result.portable is not None
+    assert result.quantized.model is result.portable.model
+
+
+def test_images_of_one_value_are_no_calibration() -> None:
+    data = material()
+    blank = replace(data.calibration, load=lambda i: np.zeros(SHAPE, np.float32))
+    trial = Trial(data.judged, "x", rounds=8, seconds=1.0)
+    with pytest.raises(BadInput, match="made: every image is of one value"):
+        compete(bright_net(), QuantRecipe(), replace(data, calibration=blank), trial, 0.0)
+
+
 def test_a_portable_graph_outside_the_budget_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it is the very graph that was found."""
     monkeypatch.setattr(Keeper, "with_layers_in_float", lambda self, kept: kept)
@@ -183,6 +223,6 @@ def test_insisting_on_int8_where_none_holds_the_budget_is_exit_1(
     report = json.loads(out)
     assert found == code
     assert report["chosen"] == "float"
-    assert report["candidates"][-1]["refused"] == "int8 loses 25 points"
+    assert next(c for c in report["candidates"] if c["name"] == "int8")["refused"] == "int8 loses 25 points"
     assert ("loses 25 points: kept float" in err) == insist
     assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}

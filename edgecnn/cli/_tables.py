@@ -51,9 +51,9 @@ def searched(page: Page, contest: Contest) -> None:
     """Every race of the search, in order."""
     if not contest.found.steps:
         return
-    columns = ("", "tried", ">against the best so far (95 %)")
+    columns = ("taken", "tried", ">against the best so far (95 %)")
     rows = [
-        (">" if s.adopted else "", shortened(s.what, 70), f"{s.ratio:.2f}x ({s.low:.2f} to {s.high:.2f})")
+        ("+" if s.adopted else "", shortened(s.what, 70), f"{s.ratio:.2f}x ({s.low:.2f} to {s.high:.2f})")
         for s in contest.found.steps
     ]
     page.table(columns, rows[:MOST_ROWS])
@@ -73,10 +73,13 @@ def saturated(page: Page, aimed: Aimed) -> None:
 
 
 def candidates(page: Page, decision: Decision) -> None:
-    """The race of a build or a quantization; why a candidate is out stands in the verdict."""
+    """The race of a build or a quantization, and why candidates are out that the verdict does not speak of."""
     metric = decision.metric or "metric"
     columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", f">{metric}")
     page.table(columns, [_candidate(c, decision.winner) for c in decision.candidates])
+    for c in decision.candidates:
+        if c.refused and c is not decision.rival:
+            page.note(c.refused if c.refused.startswith(c.name) else f"{c.name}: {c.refused}")
 
 
 def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
