@@ -135,9 +135,10 @@ class Workshop:
     def recipe_of(self, design: Design) -> QuantRecipe:
         """The recipe with which `design` is quantized: what it keeps in float is excluded by name.
 
-        A node that was to stay float and that a rewrite took away needs no pattern any more.
+        A node that was to stay float and that a rewrite took away, or no longer makes, needs no pattern any more.
         """
-        kept = tuple(glob.escape(name) for name in design.kept_float)
+        present = {node.name for node in self.source(design.rewrites).graph.node}
+        kept = tuple(glob.escape(name) for name in design.kept_float if name in present)
         forms = tuple(name for name in design.rewrites if name in FORMS)
         names = [n for node in self.source(design.rewrites).graph.node for n in (node.name, module_of(node)) if n]
         asked = tuple(p for p in self.recipe.exclude if any(fnmatch.fnmatchcase(name, p) for name in names))
@@ -151,9 +152,7 @@ class Workshop:
 
     def _build(self, design: Design) -> Built | None:
         source = self.source(design.rewrites)
-        present = {node.name for node in source.graph.node}
-        known = replace(design, kept_float=tuple(n for n in design.kept_float if n in present))
-        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(known))
+        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(design))
         if not quantized.int8_nodes:
             return None
         data = quantized.model.graph.SerializeToString(deterministic=True)

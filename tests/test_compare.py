@@ -238,7 +238,7 @@ def test_on_a_provider_the_limit_is_that_of_the_arithmetic(tmp_path: Path, monke
     for provider, precision, limit in (("cuda", "fp32", 80.0), ("cuda:use_tf32=1", "tf32", 40.0)):
         here.asked.clear()
         report = check(path, path, provider=provider)
-        assert (report.provider, report.precision, report.snr_db) == (provider, precision, pytest.approx(limit))
+        assert (report.provider, report.precision, report.snr_db) == (provider, precision, {"y": pytest.approx(limit)})
         assert report.passed
         assert [name for name, _ in here.asked] == ["CPUExecutionProvider", "CUDAExecutionProvider"]
         assert f"net.onnx on {provider} agrees with" in report.verdict
@@ -266,7 +266,7 @@ def test_int8_on_a_gpu_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.
     quantized_on_noise(path, int8)
     cuda_stand_in.install(monkeypatch)
     report = check(path, int8, provider="cuda")
-    assert (report.snr_db, report.precision) == (INT8_SNR_DB, "int8 computed dequantized, in float")
+    assert (report.snr_db, report.precision) == ({"y": INT8_SNR_DB}, "int8 computed dequantized, in float")
     assert check(path, int8).precision is None
 
 

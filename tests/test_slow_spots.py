@@ -56,7 +56,7 @@ def test_a_planted_island_and_a_float_fall_back_are_named(planted: tuple[Measure
     assert found["island"].where == ("Elu_s",)
     assert found["island"].what.startswith("Elu in float")
     assert "Elu has no int8 kernel" in found["island"].remedy
-    assert found["float layer"].where == ("ConvTranspose_u",)
+    assert found["float layer"].where == ("ConvTranspose_u", "ConvTranspose_u/stays_float")
     assert "rewrite transposed_conv" in found["float layer"].remedy
     assert {"boundary", "layout", "work"} <= found.keys()
 

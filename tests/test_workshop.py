@@ -91,6 +91,11 @@ def test_what_a_design_keeps_in_float_is_float_and_nothing_else(shop: Workshop) 
     assert not {"Conv_c", "Conv_e", "Gemm_y"} & set(reasons)
 
 
+def test_a_node_that_only_a_rewrite_made_needs_no_pattern_without_it(shop: Workshop) -> None:
+    """A region may hold nodes that a rewrite made; when the rewrite is taken back they are gone."""
+    assert shop.recipe_of(Design((), ("Conv_of_no_graph",))).exclude == shop.recipe.exclude
+
+
 def test_names_with_wild_cards_are_meant_literally(shop: Workshop) -> None:
     for node in shop.model.graph.node:
         node.name = f"[{node.output[0]}]"
