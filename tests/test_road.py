@@ -145,7 +145,7 @@ def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
     assert report.accuracy["float"] >= 0.97  # the fixture's own accuracy
     assert report.accuracy["drop"] <= 0.01
     ops = op_counts(load_model(tmp_path / "q.onnx"))
-    assert ("QuantizeLinear" in ops) == (report.chosen == "int8") == (report.speedup.verdict == "faster")
+    assert ("QuantizeLinear" in ops) == (report.chosen != "float") == (report.speedup.verdict == "faster")
     assert ("kept float" in report.verdict) == (report.chosen == "float")
     assert set(report.to_dict()) >= {"output", "chosen", "recipe", "speedup", "int8_nodes", "float_nodes", "snr_db"}
 
@@ -156,7 +156,7 @@ def test_allow_slower_forces_int8(tmp_path: Path) -> None:
         tmp_path / "m.onnx", tmp_path / "q.onnx", "digits",
         data="digits", limit=32, allow_slower=True, search_budget=0,
     )  # fmt: skip
-    assert report.chosen == "int8"  # without a search nothing goes back to float for speed
+    assert report.chosen in ("int8", "mixed")  # mixed: unsigned weights may be slower than float
     model = load_model(tmp_path / "q.onnx")
     assert [s.name for s in artifact.read_stages(model)] == ["export", *FLOAT_PASSES, "quantize"]
     recipe = json.loads(get_meta(model)[artifact.RECIPE_KEY])
@@ -171,7 +171,7 @@ def test_quantize_folds_a_model_from_elsewhere_first(tmp_path: Path) -> None:
     report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", limit=8, allow_slower=True, max_drop=1.0)
     ops = op_counts(load_model(tmp_path / "q.onnx"))
     assert "BatchNormalization" not in ops
-    assert report.chosen == "int8"
+    assert report.chosen in ("int8", "mixed")  # mixed: layers whose sums saturate here may be faster in float
 
 
 # ----------------------------------------------------------------------------------------------------------- build
@@ -311,7 +311,7 @@ def test_a_model_of_open_size_is_quantized_at_a_size_and_stays_open(tmp_path: Pa
         allow_slower=True,
         max_drop=1.0,
     )
-    assert report.chosen == "int8"
+    assert report.chosen in ("int8", "mixed")
     assert open_session(tmp_path / "q.onnx").inputs[0].shape[1:] == (3, "h", "w")
 
 
