@@ -16,6 +16,7 @@ from typing import Any
 from edgecnn.profiled import By, Measured, Piece, Row
 from edgecnn.slow_spots import Spot
 from edgecnn.words import number, percent
+from exporters.layer_times import WHOLE
 from runtimes.latency import Ratio
 from runtimes.machine import Machine
 
@@ -140,8 +141,9 @@ def ms(time_us: float) -> str:
 
 
 def pairs(one: Measured, other: Measured) -> tuple[Pair, ...]:
-    """Rows of both models by node where both have it, else by module where both have that."""
+    """Rows of both models by node where both have it alike, else by module where both have that."""
     nodes = {p.node for p in one.pieces} & {p.node for p in other.pieces}
+    nodes -= _fused(one) ^ _fused(other)  # in one model the kernel is the node, in the other more than the node
     rest = [{p.module for p in m.pieces if p.node not in nodes and p.module} for m in (one, other)]
     modules = rest[0] & rest[1]
 
@@ -157,6 +159,11 @@ def pairs(one: Measured, other: Measured) -> tuple[Pair, ...]:
         _pair(name, ours.get(name, []), theirs.get(name, []), one, other) for name in dict.fromkeys((*ours, *theirs))
     ]
     return tuple(sorted(found, key=lambda pair: -pair.lost_us))
+
+
+def _fused(measured: Measured) -> set[str]:
+    """Nodes that ran as a kernel which stands for several: Sigmoid and Mul as QuickGelu."""
+    return {p.node for p in measured.pieces if p.ran.op in WHOLE}
 
 
 def _pair(name: str, ours: Sequence[Piece], theirs: Sequence[Piece], one: Measured, other: Measured) -> Pair:

@@ -179,6 +179,14 @@ def test_renamed_nodes_meet_in_their_module() -> None:
     assert found == [("b", 7, 4, 3), ("m", 5, 9, -4)]
 
 
+def test_a_kernel_that_is_two_nodes_meets_both() -> None:
+    """QuickGelu against QLinearSigmoid and QLinearMul: side by side with the first alone, int8 would look faster."""
+    new = measured([piece("QLinearSigmoid", 5, origin="s", module="m"), piece("QLinearMul", 7, origin="p", module="m")])
+    old = measured([piece("QuickGelu", 9, origin="s", module="m")])
+    assert [(p.name, p.time_us, p.against_us) for p in pairs(new, old)] == [("m", 12, 9)]
+    assert [p.name for p in pairs(old, old)] == ["s"]
+
+
 def test_the_sentence_names_the_few_nodes_with_half_of_the_time() -> None:
     pieces = [piece("Conv", t, origin=f"n{i}", macs=10**6) for i, t in enumerate((40.0, 30.0, 20.0, 10.0))]
     lost = (
