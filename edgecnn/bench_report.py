@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgecnn.fresh_process import Probe
@@ -23,14 +23,16 @@ from runtimes.noise import Noise
 from runtimes.ratios import SAME_WITHIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 State = Literal["passed", "missed", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class ModelBench:
-    """One model's numbers. `probe` comes from fresh processes, `latency` from the race, `kernels` from the census."""
+    """One model's numbers. `probe` comes from fresh processes, `latency` from the race, `kernels` from the census;
+    `fed` are the sizes of its inputs.
+    """
 
     model: str
     provider: str
@@ -39,6 +41,7 @@ class ModelBench:
     probe: Probe
     latency: LatencyReport
     kernels: tuple[Kernel, ...]
+    fed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def images_per_s(self) -> float:
@@ -55,6 +58,7 @@ class ModelBench:
             "p50_low_ms": low,
             "p50_high_ms": high,
             **asdict(self.probe),
+            "inputs": {name: list(sizes) for name, sizes in self.fed.items()},
             "kernels": kernels_dict(self.kernels),
             "providers_used": sorted({kernel.provider for kernel in self.kernels}),
         }

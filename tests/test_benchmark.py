@@ -229,7 +229,7 @@ def test_the_system_and_the_models_say_how_noisy_it_was(capsys: pytest.CaptureFi
 
 def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PROBES", 1)
-    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
+    small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
     report = bench([small, large], threads=(1, 2), batch=[1, 4], iterations=8, warmup=1, gate="small >= 1.01x large")
     combinations = [(h.key["batch"], h.key["threads"]) for h in report.heats]
     assert combinations == [(1, 1), (1, 2), (4, 1), (4, 2)]
@@ -290,7 +290,7 @@ def test_a_gate_and_a_baseline_decide_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "PROBES", 1)
-    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
+    small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
     command = ["bench", str(small), str(large), "--iterations", "20", "--threads", "1"]
     assert main([*command, "--json"]) == 0
     (tmp_path / "then.json").write_text(capsys.readouterr().out)

@@ -38,7 +38,9 @@ def _heat(page: Page, heat: Heat, sweep: bool) -> None:
     rows = [model.to_dict() for model in heat.models]
     shown = [key for key in HEADINGS if any(row[key] is not None for row in rows)]
     columns = ("model", *(HEADINGS[key] for key in shown))
-    page.table(columns, [(row["model"], *(row[key] for key in shown)) for row in rows], title=heat.name)
+    page.table(
+        columns, [(row["model"], *(row[key] for key in shown)) for row in rows], title=f"{heat.name}{_fed(heat)}"
+    )
     if len(shown) < len(HEADINGS):
         page.note(f"{heat.race.rounds} runs: too few for every percentile (p90 needs 100 runs, p99 needs 1,000).")
     if len(heat.models) > 2:
@@ -47,6 +49,12 @@ def _heat(page: Page, heat: Heat, sweep: bool) -> None:
     if sweep and len(heat.models) > 1:
         page.note(heat.verdict)
     page.note(f"noise: {'; '.join(_noise(heat))}")
+
+
+def _fed(heat: Heat) -> str:
+    """The sizes of the inputs, each once; other models' inputs may have other names or orders of axes."""
+    sizes = dict.fromkeys("x".join(map(str, shape)) for model in heat.models for shape in model.fed.values())
+    return f", fed {', '.join(sizes)}" if any(sizes) else ""
 
 
 def _noise(heat: Heat) -> Iterator[str]:
