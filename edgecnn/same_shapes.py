@@ -79,13 +79,13 @@ def _agree(one: str, other: str, sizes: Mapping[str, Mapping[str, Sizes]]) -> No
         if theirs is None or len(theirs) != len(mine) or None in mine or None in theirs or mine in _orders(theirs):
             continue
         advice = (
-            f"give --batch {max(mine[0] or 1, theirs[0] or 1)}, or export both with one"
+            f"give --batch {max(mine[0] or 1, theirs[0] or 1)}, or export both alike"
             if mine[1:] == theirs[1:]
-            else "give --input-shape where a size is open, or `edgecnn export --input-shape` both with the same"
+            else "run or export both with one --input-shape"
         )
         raise BadInput(
             f"{other}: input {'x'.join(map(str, theirs))}, but {one}: {'x'.join(map(str, mine))}; "
-            f"a comparison needs the same sizes: {advice}"
+            f"a comparison needs the same: {advice}"
         )
 
 

@@ -67,9 +67,8 @@ def test_a_race_is_at_one_size(
     small, other = save(conv_net(size=8), tmp_path / "a.onnx"), save(conv_net(size=16), tmp_path / "b.onnx")
     free = save(model(OPEN), tmp_path / "free.onnx")
     few = ["--iterations", "3", "--threads", "1"]
-    assert main(["bench", str(free), str(small), "--batch", "1,2", *few]) == 0
+    assert main(["bench", str(free), str(small), "--batch", "2", *few]) == 0
     shown = capsys.readouterr().out
-    assert "cpu, 1 thread, batch 1, fed 1x3x8x8" in shown
     assert "cpu, 1 thread, batch 2, fed 2x3x8x8" in shown
     assert main(["bench", str(small), str(other), *few]) == 2
     assert f"{other}: input 1x3x16x16, but {small}: 1x3x8x8; " in capsys.readouterr().err
