@@ -74,6 +74,8 @@ def profile(
         raise BadInput(plugins.unknown(by, GROUPINGS, "grouping"))
     if batch < 1 or (iterations is not None and iterations < 1):
         raise BadInput(f"profile: batch {batch}, {iterations} iterations; at least 1 is needed")
+    if depth is not None and by != "module":
+        raise BadInput(f"profile: depth {depth} cuts paths of modules, the rows are of each {by}; add --by module")
     plot_path, csv_path = _check_outputs(plot, csv, force)
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
     names = [os.fspath(name) for name in (model, against) if name is not None]
