@@ -85,8 +85,9 @@ def refuse_source(model: str, advice: str = "export it first") -> None:
 
     if is_model_file(model) or not (":" in model or model in {row.name for row in list_models()}):
         return
-    name = model.rpartition(":")[2] or "model"
-    raise BadInput(f"{model}: is a PyTorch network; {advice}: `edgecnn export {model} -o {name}.onnx`")
+    source = kind_of(model)[1]
+    name = source.rpartition(":")[2] or "model"
+    raise BadInput(f"{model}: is a PyTorch network; {advice}: `edgecnn export {source} -o {name}.onnx`")
 
 
 def opened(job: Job) -> Racer:
