@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgecnn.fresh_process import Probe
+from edgecnn.words import number
 from runtimes.base import CheckFailed, EdgeError, Inconclusive
 from runtimes.census import Kernel, kernels_dict
 from runtimes.latency import LatencyReport, Race, Ratio
@@ -105,7 +106,7 @@ class Heat:
             return f"{'; '.join(map(str, self.winning))}; {self.race.rounds} rounds, {self.race.clock} time."
         only = self.models[0]
         where = self.name if only.batch > 1 else self.name.rpartition(",")[0]
-        return f"{only.model}: {only.latency.p50_ms:.3g} ms on {where}, median of {self.race.rounds} runs."
+        return f"{only.model}: {number(only.latency.p50_ms)} ms on {where}, median of {self.race.rounds} runs."
 
     @property
     def winner(self) -> str | None:
@@ -136,7 +137,7 @@ class Outcome:
     why: str = ""
 
     def __str__(self) -> str:
-        seen = self.why or f"{self.value:.3g} {self.unit} (95 %: {self.low:.3g} to {self.high:.3g})"
+        seen = self.why or f"{number(self.value)} {self.unit} (95 %: {number(self.low)} to {number(self.high)})"
         return f"{self.question}: {self.state}, {seen.replace(' x ', 'x ')} on {self.heat}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,7 +174,7 @@ class BenchReport:
         if len(self.heats[0].models) == 1:
             best = max(self.heats, key=lambda heat: heat.models[0].images_per_s)
             most = best.models[0].images_per_s
-            return f"{best.models[0].model}: most images in a second, {most:,.4g}, on {best.name}."
+            return f"{best.models[0].model}: most images in a second, {number(most)}, on {best.name}."
         won = [heat.winner for heat in self.heats if heat.winner]
         words = [f"{name} in {won.count(name)}" for name in self.heats[0].race.names if name in won]
         return f"{len(self.heats)} races, fastest beyond doubt: {', '.join(words) or 'no model in any'}."

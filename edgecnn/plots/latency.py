@@ -15,6 +15,7 @@ import numpy as np
 
 from edgecnn.bench_report import BenchReport, Heat
 from edgecnn.plots._canvas import COLOURS, check_plot, figure, save
+from edgecnn.words import number
 from runtimes.latency import LatencyReport
 
 __all__ = ["check_plot", "draw"]
@@ -64,7 +65,7 @@ def _shares(axis: Any, latency: LatencyReport, colour: str, to_left: bool) -> No
         if found is not None:
             axis.plot([found], [percent / 100], "o", color=colour, markersize=5)
             place, align = ((-6, 3), "right") if to_left else ((6, -9), "left")
-            axis.annotate(f"p{percent} {found:.3g}", (found, percent / 100), place, textcoords="offset points",
+            axis.annotate(f"p{percent} {number(found)}", (found, percent / 100), place, textcoords="offset points",
                           color=colour, fontsize="small", ha=align)  # fmt: skip
 
 
