@@ -78,7 +78,8 @@ def _percentiles(axis: Any, heat: Heat) -> None:
     lines = [("0.3", [*rows[0], " ms"])]
     lines += [(COLOURS[i % len(COLOURS)], [*row.values()]) for i, row in enumerate(rows)]
     for i, (colour, words) in enumerate(lines):
-        axis.annotate("".join(word if word == " ms" else f"{word:>6}" for word in words), (1, 1), (2, -12 * i), "axes fraction", "offset points",
+        text = "".join(word if word == " ms" else f"{word:>6}" for word in words)
+        axis.annotate(text, (1, 1), (2, -12 * i), "axes fraction", "offset points",
                       color=colour, family="monospace", fontsize="small", va="top")  # fmt: skip
 
 
