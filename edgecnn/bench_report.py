@@ -11,10 +11,11 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgecnn.fresh_process import Probe
+from edgecnn.words import number
 from runtimes.base import CheckFailed, EdgeError, Inconclusive
 from runtimes.census import Kernel, kernels_dict
 from runtimes.latency import LatencyReport, Race, Ratio
@@ -23,14 +24,16 @@ from runtimes.noise import Noise
 from runtimes.ratios import SAME_WITHIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 State = Literal["passed", "missed", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class ModelBench:
-    """One model's numbers. `probe` comes from fresh processes, `latency` from the race, `kernels` from the census."""
+    """One model's numbers. `probe` comes from fresh processes, `latency` from the race, `kernels` from the census;
+    `fed` are the sizes of its inputs.
+    """
 
     model: str
     provider: str
@@ -39,6 +42,7 @@ class ModelBench:
     probe: Probe
     latency: LatencyReport
     kernels: tuple[Kernel, ...]
+    fed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def images_per_s(self) -> float:
@@ -55,6 +59,7 @@ class ModelBench:
             "p50_low_ms": low,
             "p50_high_ms": high,
             **asdict(self.probe),
+            "inputs": {name: list(sizes) for name, sizes in self.fed.items()},
             "kernels": kernels_dict(self.kernels),
             "providers_used": sorted({kernel.provider for kernel in self.kernels}),
         }
@@ -101,7 +106,7 @@ class Heat:
             return f"{'; '.join(map(str, self.winning))}; {self.race.rounds} rounds, {self.race.clock} time."
         only = self.models[0]
         where = self.name if only.batch > 1 else self.name.rpartition(",")[0]
-        return f"{only.model}: {only.latency.p50_ms:.3g} ms on {where}, median of {self.race.rounds} runs."
+        return f"{only.model}: {number(only.latency.p50_ms)} ms on {where}, median of {self.race.rounds} runs."
 
     @property
     def winner(self) -> str | None:
@@ -132,7 +137,7 @@ class Outcome:
     why: str = ""
 
     def __str__(self) -> str:
-        seen = self.why or f"{self.value:.3g} {self.unit} (95 %: {self.low:.3g} to {self.high:.3g})"
+        seen = self.why or f"{number(self.value)} {self.unit} (95 %: {number(self.low)} to {number(self.high)})"
         return f"{self.question}: {self.state}, {seen.replace(' x ', 'x ')} on {self.heat}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,7 +174,7 @@ class BenchReport:
         if len(self.heats[0].models) == 1:
             best = max(self.heats, key=lambda heat: heat.models[0].images_per_s)
             most = best.models[0].images_per_s
-            return f"{best.models[0].model}: most images in a second, {most:,.4g}, on {best.name}."
+            return f"{best.models[0].model}: most images in a second, {number(most)}, on {best.name}."
         won = [heat.winner for heat in self.heats if heat.winner]
         words = [f"{name} in {won.count(name)}" for name in self.heats[0].race.names if name in won]
         return f"{len(self.heats)} races, fastest beyond doubt: {', '.join(words) or 'no model in any'}."

@@ -23,8 +23,9 @@ from pathlib import Path
 from edgecnn import baseline as baselines
 from edgecnn import gates
 from edgecnn.bench_report import BenchReport, Heat, ModelBench
-from edgecnn.fresh_process import Probe, probe
+from edgecnn.fresh_process import Probe, inputs_of, probe
 from edgecnn.racers import TORCH_KINDS, Job, Racer, check, kind_of, opened, quiet_openmp, torch_threads
+from edgecnn.same_shapes import same_shapes
 from edgecnn.shapes import ShapeText
 from runtimes import noise
 from runtimes.base import BadInput, Track, silent
@@ -87,6 +88,7 @@ def bench(
     wanted = [gates.parse(text, names) for text in ([gate] if isinstance(gate, str) else gate)]
     before = None if baseline is None else baselines.read(Path(baseline), tolerance)
     outputs = _outputs(csv, plot, force)
+    jobs = _same_shapes(jobs)
     probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
     heats = tuple(_heat(group, seen, timing, track) for group, seen in zip(jobs, probes, strict=True))
     report = BenchReport(describe(), heats, seed)
@@ -129,6 +131,14 @@ def distinct(models: Sequence[Name]) -> list[str]:
     return [f"{name} #{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
 
 
+def _same_shapes(groups: Sequence[Jobs]) -> list[Jobs]:
+    """Every group with the sizes that its models are raced with; a model alone has its own."""
+    if len(groups[0]) == 1:
+        return list(groups)
+    wanted = {name: inputs_of(job) for name, job in groups[0].items()}
+    return [same_shapes(group, wanted) for group in groups]
+
+
 def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track) -> Heat:
     """Race one combination."""
     first = next(iter(jobs.values()))
@@ -148,7 +158,9 @@ def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track)
 
 
 def _row(name: str, job: Job, seen: Probe, racer: Racer, result: Race) -> ModelBench:
-    return ModelBench(name, racer.provider, job.batch, job.threads, seen, result.reports[name], racer.kernels())
+    return ModelBench(
+        name, racer.provider, job.batch, job.threads, seen, result.reports[name], racer.kernels(), racer.fed
+    )
 
 
 def _probe(job: Job, track: Track) -> Probe:

@@ -15,12 +15,13 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn.racers import Job
+from edgecnn.racers import Job, wanted
 from runtimes.base import BadInput, EdgeError, Unavailable
+from runtimes.feeds import TensorInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 600
@@ -38,9 +39,19 @@ class Probe:
 
 def probe(job: Job) -> Probe:
     """Do `job` in a fresh process; raises what the model's opening raises, and `BadInput` when the process dies."""
+    return Probe(**_asked(job, "probe"))
+
+
+def inputs_of(job: Job) -> tuple[TensorInfo, ...]:
+    """What `job` wants to be fed, as it declares it; raises what `probe` raises."""
+    found = _asked(job, "inputs")["inputs"]
+    return tuple(TensorInfo(name, dtype, tuple(shape)) for name, dtype, shape in found)
+
+
+def _asked(job: Job, what: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-P", "-c", _START, str(ROOT)],
-        input=json.dumps(asdict(job)).encode(),
+        input=json.dumps({"what": what, "job": asdict(job)}).encode(),
         capture_output=True,
         timeout=TIMEOUT_S,
     )
@@ -52,14 +63,16 @@ def probe(job: Job) -> Probe:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         engine = "ONNX Runtime" if job.kind == "onnx" else "PyTorch"
         raise BadInput(f"{job.model}: {engine} crashed on it ({how}); export the model again")
-    return Probe(**answer)
+    return answer
 
 
 def main() -> None:
     """The child's side."""
-    job = Job(**json.loads(sys.stdin.buffer.read()))
+    asked = json.loads(sys.stdin.buffer.read())
+    job = Job(**asked["job"])
     try:
-        print(json.dumps(asdict(measure(job))))
+        answer = asdict(measure(job)) if asked["what"] == "probe" else {"inputs": [astuple(i) for i in wanted(job)]}
+        print(json.dumps(answer))
     except EdgeError as error:
         print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
     except MemoryError:

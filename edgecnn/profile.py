@@ -21,7 +21,7 @@ from pathlib import Path
 import onnx
 
 from edgecnn.benchmark import distinct
-from edgecnn.fresh_process import probe
+from edgecnn.fresh_process import inputs_of, probe
 from edgecnn.inspection import Sizes
 from edgecnn.layer_table import layer_name
 from edgecnn.onnx_numbers import Numbers, node_macs
@@ -30,6 +30,7 @@ from edgecnn.opened import external_of, is_bundle, read_model
 from edgecnn.profile_report import ProfileReport, as_csv
 from edgecnn.profiled import GROUPINGS, By, Measured, Piece, Timing
 from edgecnn.racers import Job, refuse_source
+from edgecnn.same_shapes import same_shapes
 from edgecnn.shapes import ShapeText, parse_shapes
 from edgecnn.slow_spots import spots
 from exporters.executed import QUANTIZERS, Executed, executed, named
@@ -73,15 +74,14 @@ def profile(
         raise BadInput(plugins.unknown(by, GROUPINGS, "grouping"))
     if batch < 1 or (iterations is not None and iterations < 1):
         raise BadInput(f"profile: batch {batch}, {iterations} iterations; at least 1 is needed")
+    if depth is not None and by != "module":
+        raise BadInput(f"profile: depth {depth} cuts paths of modules, the rows are of each {by}; add --by module")
     plot_path, csv_path = _check_outputs(plot, csv, force)
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
     names = [os.fspath(name) for name in (model, against) if name is not None]
-    for name in names:
-        refuse_source(name)
-        is_bundle(Path(name))
-        probe(Job(name, "cpu", threads, batch, seed, texts))  # a model that crashes ONNX Runtime dies there
+    shapes = _looked_at(names, Job("", "cpu", threads, batch, seed, texts))
     peaks = measure_peaks(threads)
-    found, raced = measure(names, peaks, batch, iterations, seed, texts, track)
+    found, raced = measure(names, peaks, batch, iterations, seed, shapes, track)
     peaks = peaks.best(measure_peaks(threads))
     one, *others = (replace(measured, peaks=peaks) for measured, _ in found)
     ratio = raced.ratio(one.model, others[0].model) if others else None
@@ -94,6 +94,19 @@ def profile(
     if csv_path is not None:
         write_atomic(csv_path, as_csv(report).encode())
     return report
+
+
+def _looked_at(names: Sequence[str], like: Job) -> list[tuple[str, ...]]:
+    """The shapes of each model's inputs, after a run in a fresh process: one that crashes ONNX Runtime dies there."""
+    for name in names:
+        refuse_source(name)
+        is_bundle(Path(name))
+    jobs = {key: replace(like, model=name) for key, name in zip(distinct(names), names, strict=True)}
+    if len(jobs) > 1:
+        jobs = same_shapes(jobs, {name: inputs_of(job) for name, job in jobs.items()})
+    for job in jobs.values():
+        probe(job)
+    return [job.input_shape for job in jobs.values()]
 
 
 def _check_outputs(
@@ -122,16 +135,17 @@ def measure(
     batch: int = 1,
     iterations: int | None = None,
     seed: int = 0,
-    texts: Sequence[str] = (),
+    texts: Sequence[Sequence[str]] | None = None,
     track: Track = silent,
 ) -> tuple[list[tuple[Measured, Numbers]], Race]:
     """Profile the models in files `names`, each with its counts; all runs are interleaved, also those of the profiler.
 
-    In the race the plain runs have the models' names.
+    `texts` are the shapes of each one's inputs. In the race the plain runs have the models' names.
     """
     with contextlib.ExitStack() as stack:
-        subjects = [_open(stack, name, path, peaks.threads, batch, seed, texts)
-                    for name, path in zip(distinct(names), names, strict=True)]  # fmt: skip
+        shapes = texts or [()] * len(names)
+        subjects = [_open(stack, name, path, peaks.threads, batch, seed, own)
+                    for name, path, own in zip(distinct(names), names, shapes, strict=True)]  # fmt: skip
         calls: dict[str, Call] = {}
         for subject in subjects:
             calls[subject.name] = functools.partial(subject.plain, subject.feeds)

@@ -8,14 +8,16 @@ Test: tests/test_profile.py.
 from __future__ import annotations
 
 import csv
+import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgecnn.profiled import By, Measured, Piece, Row
+from edgecnn.profiled import PUT_IN, By, Measured, Piece, Row, module_of
 from edgecnn.slow_spots import Spot
 from edgecnn.words import number, percent
+from exporters.layer_times import WHOLE
 from runtimes.latency import Ratio
 from runtimes.machine import Machine
 
@@ -68,7 +70,7 @@ class ProfileReport:
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """Layers of both models, the worst loss of the first one on top; empty without `against`."""
-        return () if self.against is None else pairs(self.measured, self.against)
+        return () if self.against is None else pairs(self.measured, self.against, self.by, self.depth)
 
     @property
     def balance(self) -> str:
@@ -117,7 +119,8 @@ class ProfileReport:
     def _other(self) -> str:
         if self.ratio is None:
             return ""
-        worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in self.pairs)
+        found = pairs(self.measured, self.against) if self.against else ()
+        worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in found)
         words = str(self.ratio).removeprefix(f"{self.ratio.a} ")
         return f"; it {words}, {worse} {'layers are' if worse != 1 else 'layer is'} slower than there"
 
@@ -139,24 +142,45 @@ def ms(time_us: float) -> str:
     return f"{number(time_us / 1e3)} ms"
 
 
-def pairs(one: Measured, other: Measured) -> tuple[Pair, ...]:
-    """Rows of both models by node where both have it, else by module where both have that."""
+def pairs(one: Measured, other: Measured, by: By = "node", depth: int | None = None) -> tuple[Pair, ...]:
+    """Rows of both models. By node: where both have it alike, else by module where both have that.
+
+    By module, cut to `depth` names; by operator: of the file, for the two do not run the same ones.
+    """
+    key = _nodes_or_modules(one, other)
+    if by == "module":
+        key = functools.partial(module_of, depth=depth)
+    elif by == "op":
+        key = _operator
+    ours, theirs = (_grouped(measured.pieces, key) for measured in (one, other))
+    names = dict.fromkeys((*ours, *theirs))
+    found = [_pair(name, ours.get(name, []), theirs.get(name, []), one, other) for name in names]
+    return tuple(sorted(found, key=lambda pair: -pair.lost_us))
+
+
+def _nodes_or_modules(one: Measured, other: Measured) -> Callable[[Piece], str]:
     nodes = {p.node for p in one.pieces} & {p.node for p in other.pieces}
+    nodes -= _fused(one) ^ _fused(other)  # in one model the kernel is the node, in the other more than the node
     rest = [{p.module for p in m.pieces if p.node not in nodes and p.module} for m in (one, other)]
     modules = rest[0] & rest[1]
 
-    def grouped(measured: Measured) -> dict[str, list[Piece]]:
-        groups: dict[str, list[Piece]] = {}
-        for piece in measured.pieces:
-            shared = piece.node not in nodes and piece.module in modules
-            groups.setdefault(piece.module if shared else piece.node, []).append(piece)
-        return groups
+    return lambda piece: piece.module if piece.node not in nodes and piece.module in modules else piece.node
 
-    ours, theirs = grouped(one), grouped(other)
-    found = [
-        _pair(name, ours.get(name, []), theirs.get(name, []), one, other) for name in dict.fromkeys((*ours, *theirs))
-    ]
-    return tuple(sorted(found, key=lambda pair: -pair.lost_us))
+
+def _operator(piece: Piece) -> str:
+    return piece.op or PUT_IN.get(piece.ran.kind, piece.ran.op)
+
+
+def _grouped(pieces: Sequence[Piece], key: Callable[[Piece], str]) -> dict[str, list[Piece]]:
+    groups: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(key(piece), []).append(piece)
+    return groups
+
+
+def _fused(measured: Measured) -> set[str]:
+    """Nodes that ran as a kernel which stands for several: Sigmoid and Mul as QuickGelu."""
+    return {p.node for p in measured.pieces if p.ran.op in WHOLE}
 
 
 def _pair(name: str, ours: Sequence[Piece], theirs: Sequence[Piece], one: Measured, other: Measured) -> Pair:

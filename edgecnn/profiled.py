@@ -127,7 +127,7 @@ class Measured:
         """The kernels summed up, the slowest first; `depth` cuts module paths to so many names."""
         keys: Mapping[str, Callable[[Piece], str]] = {
             "node": lambda piece: piece.node,
-            "module": lambda piece: _cut(piece.module or PUT_IN.get(piece.ran.kind, NO_MODULE), depth),
+            "module": lambda piece: module_of(piece, depth),
             "op": lambda piece: piece.ran.op,
         }
         groups: dict[str, list[Piece]] = {}
@@ -165,6 +165,11 @@ def _common(words: Iterable[str]) -> str:
     """The one word that all are, else nothing."""
     found = set(words)
     return found.pop() if len(found) == 1 else ""
+
+
+def module_of(piece: Piece, depth: int | None = None) -> str:
+    """The first `depth` names of its module, or in brackets what was put in or has none."""
+    return _cut(piece.module or PUT_IN.get(piece.ran.kind, NO_MODULE), depth)
 
 
 def _cut(path: str, depth: int | None) -> str:

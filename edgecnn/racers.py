@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ from edgecnn.shapes import parse_shapes
 from runtimes.base import BadInput
 from runtimes.census import Kernel, census
 from runtimes.latency import Call
-from runtimes.session import Session, random_feeds
+from runtimes.session import Session, TensorInfo, random_feeds
 
 TORCH_KINDS = ("torch", "compile")
 
@@ -44,6 +44,10 @@ class Job:
 
 class Racer(Protocol):
     provider: str
+
+    @property
+    def fed(self) -> Mapping[str, tuple[int, ...]]:
+        """The sizes of its inputs."""
 
     def run(self) -> object:
         """One run on the job's seeded inputs; raises `BadInput` where they do not fit."""
@@ -81,8 +85,9 @@ def refuse_source(model: str, advice: str = "export it first") -> None:
 
     if is_model_file(model) or not (":" in model or model in {row.name for row in list_models()}):
         return
-    name = model.rpartition(":")[2] or "model"
-    raise BadInput(f"{model}: is a PyTorch network; {advice}: `edgecnn export {model} -o {name}.onnx`")
+    source = kind_of(model)[1]
+    name = source.rpartition(":")[2] or "model"
+    raise BadInput(f"{model}: is a PyTorch network; {advice}: `edgecnn export {source} -o {name}.onnx`")
 
 
 def opened(job: Job) -> Racer:
@@ -94,6 +99,15 @@ def opened(job: Job) -> Racer:
     return TorchRacer(job)
 
 
+def wanted(job: Job) -> tuple[TensorInfo, ...]:
+    """The inputs of what `job` names, as it declares them; raises what `opened` raises."""
+    if job.kind == "onnx":
+        return open_any(Path(job.model), job.provider, job.threads).inputs
+    from edgecnn.torch_racer import network_of
+
+    return (network_of(job)[1],)
+
+
 class OnnxRacer:
     def __init__(self, job: Job) -> None:
         self.job, self.path = job, Path(job.model)
@@ -101,6 +115,7 @@ class OnnxRacer:
         self.provider = self.session.provider
         sizes = parse_shapes(job.input_shape, [info.name for info in self.session.inputs])
         self.feeds = random_feeds(self.session.inputs, job.batch, job.seed, sizes)
+        self.fed = {name: value.shape for name, value in self.feeds.items()}
 
     def run(self) -> object:
         return self.session(self.feeds)

@@ -16,6 +16,7 @@ import onnx
 
 from edgecnn.profiled import Piece, Row
 from exporters.blocks import ACTIVATIONS
+from exporters.cpu_target import SATURATING, this_cpu
 from exporters.graph import Graph, attributes, label
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
 from exporters.peaks import Peaks
@@ -79,11 +80,15 @@ def _types(piece: Piece, file: Graph, node: onnx.NodeProto) -> Cause | None:
         return "signed activations (S8S8)", f"quantize with unsigned ones (U8S8): {AGAIN}"
     weight = _weight(file, node)
     if weight is not None and weight.data_type == onnx.TensorProto.UINT8:
-        return (
-            "unsigned weights (U8U8)",
-            "exact where sums of two products overflow 16 bits, and slower: `edgecnn quantize --target` aims at a CPU",
-        )
+        return "unsigned weights (U8U8)", _unsigned_remedy(this_cpu())
     return None
+
+
+def _unsigned_remedy(cpu: str) -> str:
+    """Only where products are summed in 32 bits are signed weights exact without more."""
+    if cpu in SATURATING:
+        return f"the price of exact sums on this CPU ({cpu}); --exclude leaves a layer in float, if that is faster"
+    return f"this CPU ({cpu}) is as exact with signed ones, and faster: `edgecnn quantize --target {cpu}`"
 
 
 def _shape(file: Graph, node: onnx.NodeProto) -> Cause | None:

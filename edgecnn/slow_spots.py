@@ -7,21 +7,21 @@
     slow int8      integer convolutions that miss the conditions of the fast kernel
     work           what is left: each kind of layer, its share and how near to the peak it is
 
-Each microsecond is in one of island, float layer, boundary, layout and work; a slow int8 layer is also in the work of
-its kind. An island is a connected piece of the graph that ran. Conditions of the fast kernel: ONNX Runtime,
-core/providers/cpu/quantization/qlinearconv.cc. Test: tests/test_slow_spots.py.
+Each microsecond is in one of island, float layer, boundary, layout and work; a slow int8 layer is also in the work,
+apart from others of its kind. An island is a connected piece of the graph that ran. Conditions of the fast
+kernel: ONNX Runtime, core/providers/cpu/quantization/qlinearconv.cc. Test: tests/test_slow_spots.py.
 """
 
 from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.profiled import Measured, Piece
-from edgecnn.remedies import island_remedy, layout_remedy, slow_int8, work_remedy
+from edgecnn.remedies import Cause, island_remedy, layout_remedy, slow_int8, work_remedy
 from edgecnn.words import percent
 from exporters.executed import QUANTIZERS
 from exporters.graph import Graph
@@ -34,6 +34,7 @@ WORDS = {
     "upconv": "transposed convolution",
     "fc": "fully connected",
 }
+SLOW = "slow int8: the cause and what to do stand above"
 LEAST_SHARE = 0.005
 """A spot below this share of the time is not worth a line."""
 
@@ -68,9 +69,10 @@ def spots(measured: Measured, file: Graph) -> tuple[Spot, ...]:
     layout = [p for p in measured.pieces if p.ran.kind == "layout" and p.ran.kernel not in lost]
     lost |= {piece.ran.kernel for piece in layout}
     found += _layout(layout, measured, total)
-    found += _slow_int8(measured, file, total)
+    slow = {p.ran.kernel: cause for p in measured.pieces if (cause := slow_int8(p, file, measured.peaks)) is not None}
+    found += _slow_int8(slow, measured, total)
     found.sort(key=lambda spot: -spot.time_us)
-    found += _work([piece for piece in measured.pieces if piece.ran.kernel not in lost], measured, total)
+    found += _work([piece for piece in measured.pieces if piece.ran.kernel not in lost], slow, measured, total)
     return tuple(spot for spot in found if spot.share >= LEAST_SHARE)
 
 
@@ -148,13 +150,12 @@ def _beside(layout: Piece, pieces: Sequence[Piece]) -> list[Piece]:
     return [p for p in near if p.op not in MULTIPLIERS and p.ran.kind not in ("quantize", "layout")][:1]
 
 
-def _slow_int8(measured: Measured, file: Graph, total: float) -> list[Spot]:
-    """Integer layers that miss a condition, those of one cause together."""
-    groups: dict[tuple[str, str], list[Piece]] = collections.defaultdict(list)
+def _slow_int8(slow: Mapping[str, Cause], measured: Measured, total: float) -> list[Spot]:
+    """Integer layers that miss a condition (`slow`, by kernel), those of one cause together."""
+    groups: dict[Cause, list[Piece]] = collections.defaultdict(list)
     for piece in measured.pieces:
-        cause = slow_int8(piece, file, measured.peaks)
-        if cause is not None:
-            groups[cause].append(piece)
+        if piece.ran.kernel in slow:
+            groups[slow[piece.ran.kernel]].append(piece)
     found = []
     for (why, remedy), group in groups.items():
         row = measured.row("", group)
@@ -165,18 +166,18 @@ def _slow_int8(measured: Measured, file: Graph, total: float) -> list[Spot]:
     return found
 
 
-def _work(pieces: Sequence[Piece], measured: Measured, total: float) -> list[Spot]:
-    """The kinds of layers, the dearest first."""
-    groups: dict[tuple[str, str], list[Piece]] = collections.defaultdict(list)
+def _work(pieces: Sequence[Piece], slow: Mapping[str, Cause], measured: Measured, total: float) -> list[Spot]:
+    """The kinds of layers, the dearest first; `slow` kernels apart from those of their kind that are not."""
+    groups: dict[tuple[str, str, bool], list[Piece]] = collections.defaultdict(list)
     for piece in pieces:
-        groups[_sort(piece), piece.ran.kind].append(piece)
+        groups[_sort(piece), piece.ran.kind, piece.ran.kernel in slow].append(piece)
     found = []
-    for (name, kind), group in groups.items():
+    for (name, kind, missed), group in groups.items():
         row = measured.row(name, group)
         what = f"{len({p.node for p in group})} x {name}" + (f" in {kind}" if kind in ("int8", "float") else "")
         what += f" at {percent(row.of_peak)} of their peak" if row.of_peak else ""
         where = tuple(dict.fromkeys(p.node for p in sorted(group, key=lambda p: -p.ran.time_us)))
-        remedy = work_remedy(row, measured.peaks, kind == "int8")
+        remedy = SLOW if missed else work_remedy(row, measured.peaks, kind == "int8")
         found.append(Spot("work", what, where, row.time_us, row.time_us / total, remedy))
     return sorted(found, key=lambda spot: -spot.time_us)
 

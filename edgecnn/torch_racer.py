@@ -20,7 +20,7 @@ import torch.utils._pytree as pytree
 from edgecnn.callables import quiet
 from edgecnn.racers import Job
 from edgecnn.shapes import first_shape
-from edgecnn.sources import resolve
+from edgecnn.sources import Network, resolve
 from runtimes.base import BadInput, EdgeError, Unavailable, one_line
 from runtimes.census import Kernel
 from runtimes.latency import Call
@@ -42,13 +42,19 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def network_of(job: Job) -> tuple[Network, TensorInfo]:
+    """The network that `job` names, and its input."""
+    network = resolve(job.model, Path(job.weights) if job.weights else None, first_shape(job.input_shape))
+    return network, TensorInfo("input", "float32", ("batch", *network.input_shape))
+
+
 class TorchRacer:
     def __init__(self, job: Job) -> None:
         self.provider, self.subject = job.provider, f"{job.kind}:{job.model}"
         device = device_of(job.provider)
-        network = resolve(job.model, Path(job.weights) if job.weights else None, first_shape(job.input_shape))
-        info = TensorInfo("input", "float32", ("batch", *network.input_shape))
+        network, info = network_of(job)
         self.input = torch.from_numpy(random_feeds((info,), job.batch, job.seed)["input"])
+        self.fed = {"input": tuple(self.input.shape)}
         self.device = torch.device(device)
         module = network.module.to(self.device)
         self.module: Any = torch.compile(module) if job.kind == "compile" else module

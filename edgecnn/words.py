@@ -17,8 +17,8 @@ def safe(text: str) -> str:
 def number(value: object) -> str:
     """A cell: three significant digits for floats, thousands separated for integers, `-` for None.
 
-    >>> [number(x) for x in (None, True, 1234567, 0.0001234, 12.3456, 1234.5, float("inf"))]
-    ['-', 'yes', '1,234,567', '0.000123', '12.3', '1,234', 'inf']
+    >>> [number(x) for x in (None, True, 1234567, 0.0001234, 12.3456, 999.7, 1234.5, float("inf"))]
+    ['-', 'yes', '1,234,567', '0.000123', '12.3', '1,000', '1,234', 'inf']
     """
     if value is None:
         return "-"
@@ -29,7 +29,7 @@ def number(value: object) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             return str(value)
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+        return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
     return str(value)
 
 

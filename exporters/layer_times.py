@@ -21,10 +21,13 @@ from runtimes.base import Tensors
 from runtimes.census import NodeRun, profiles
 
 _TOKEN = re.compile(r"_token_\d+$")
+_FUSION = re.compile(r"/\w*Fusion\w*/?$")
 PUT_IN = ("ReorderInput", "ReorderOutput", "Transpose")
 """What ONNX Runtime puts in of its own; a node of the file with such an operator keeps its name."""
 FUSED = {"Gemm": ("MatMul",), "MatMul": ("Gemm",), "QuickGelu": ("Sigmoid",), "Gelu": ("Erf",)}
 """Kernels that stand for a node of another operator."""
+WHOLE = ("QuickGelu", "Gelu")
+"""Those of `FUSED` that have several nodes with costs of their own in them."""
 FUSED_DEPTH = 4
 """A kernel ends at most this many nodes behind the Conv that it is: Conv, Add, Clip and a pair."""
 
@@ -81,7 +84,8 @@ def origin(
     """The node of `graph` that the kernel `run` executes; None for what ONNX Runtime or we put between the nodes.
 
     `makes` are the tensors that it writes, where the graph that ran is known: a fused kernel with a name of its own
-    (MatMul and Add as Gemm) still ends in the tensor of the last node that is in it.
+    (MatMul and Add as Gemm) still ends in the tensor of the last node that is in it, or has that node in its name
+    (Sigmoid and Mul m as QuickGelu m/QuickGeluFusion/).
     """
     if run.node in named:
         return named[run.node]
@@ -91,6 +95,9 @@ def origin(
     if name in named:
         return named[name]
     op = run.op.removeprefix("Fused")
+    ends_in = named.get(_FUSION.sub("", name))
+    if ends_in is not None:
+        return _same_operator(ends_in, (op, *FUSED.get(op, ())), graph, set(taken)) or ends_in
     last = graph.producer.get(name.removesuffix("_nchwc"))
     if last is not None:
         return _same_operator(last, (op,), graph, set(taken))
@@ -98,14 +105,12 @@ def origin(
     return None if last is None else _same_operator(last, (op, *FUSED.get(op, ())), graph, set(taken)) or last
 
 
-def _same_operator(
-    node: onnx.NodeProto, ops: Sequence[str], graph: Graph, taken: set[str], depth: int = FUSED_DEPTH
-) -> onnx.NodeProto | None:
-    """Backwards from `node`, the first node with one of the operators `ops` that no other kernel stands for."""
-    if node.op_type in ops and label(node) not in taken:
-        return node
-    if depth == 0:
-        return None
-    before = (graph.producer[name] for name in node.input if name in graph.producer)
-    found = (_same_operator(b, ops, graph, taken, depth - 1) for b in before)
-    return next((b for b in found if b is not None), None)
+def _same_operator(node: onnx.NodeProto, ops: Sequence[str], graph: Graph, taken: set[str]) -> onnx.NodeProto | None:
+    """Backwards from `node`, the nearest node with one of the operators `ops` that no other kernel stands for."""
+    near = [node]
+    for _ in range(FUSED_DEPTH + 1):
+        found = next((each for each in near if each.op_type in ops and label(each) not in taken), None)
+        if found is not None:
+            return found
+        near = [graph.producer[name] for each in near for name in each.input if name in graph.producer]
+    return None

@@ -196,7 +196,7 @@ def test_the_winner_is_faster_than_each_of_the_others() -> None:
         (("passed", "passed"), None, ""),
         (("passed", "inconclusive"), 3, "gate q1: inconclusive"),
         (("inconclusive", "missed"), 1, "gate q1: missed"),
-        (("missed", "missed"), 1, r"gate q0: missed, 1.5x \(95 %: 1.4 to 1.6\) on cpu \(and 1 more\)"),
+        (("missed", "missed"), 1, r"gate q0: missed, 1.50x \(95 %: 1.40 to 1.60\) on cpu \(and 1 more\)"),
     ],
 )
 def test_what_was_asked_decides_the_exit_code(states: tuple[str, ...], code: int | None, first: str) -> None:
@@ -223,13 +223,15 @@ def test_the_system_and_the_models_say_how_noisy_it_was(capsys: pytest.CaptureFi
     benched(page, report)
     printed = capsys.readouterr().out
     assert "load average 3.0 before; other processes used 40 % of the CPUs; the hypervisor took 2 % away" in printed
-    assert "too few for every percentile" in printed
+    assert "50 runs: p90 needs 100 and p99 needs 1,000.\n" in printed
+    benched(page, fixed({"a": [1.0] * 100}))
+    assert "100 runs: p99 needs 1,000.\n" in capsys.readouterr().out
     assert "p90" not in printed.splitlines()[8], "a column that nobody can fill is left out"
 
 
 def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PROBES", 1)
-    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
+    small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
     report = bench([small, large], threads=(1, 2), batch=[1, 4], iterations=8, warmup=1, gate="small >= 1.01x large")
     combinations = [(h.key["batch"], h.key["threads"]) for h in report.heats]
     assert combinations == [(1, 1), (1, 2), (4, 1), (4, 2)]
@@ -290,7 +292,7 @@ def test_a_gate_and_a_baseline_decide_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "PROBES", 1)
-    small, large = save(conv_net(8, 16), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
+    small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
     command = ["bench", str(small), str(large), "--iterations", "20", "--threads", "1"]
     assert main([*command, "--json"]) == 0
     (tmp_path / "then.json").write_text(capsys.readouterr().out)

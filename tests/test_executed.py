@@ -35,6 +35,17 @@ net (float[64,64] x, bool c) => (float[64,64] y) {
         else_branch = no () => (float[64,64] f) { f = Neg (s) }
     >
 }"""
+SILU = """<ir_version: 9, opset_import: ["": 18]>
+net (float[1,16,12,12] x) => (float[1,16,12,12] y) {
+    a = Conv <pads: ints = [1,1,1,1]> (x, w)
+    s = Sigmoid (a)
+    b = Mul (a, s)
+    c = Conv <pads: ints = [1,1,1,1]> (b, w)
+    t = Sigmoid (c)
+    d = Mul (c, t)
+    e = Add (b, d)
+    y = Conv <pads: ints = [1,1,1,1]> (e, w)
+}"""
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 16, 3, 3)).astype(np.float32)
 FEEDS = {"x": np.random.default_rng(1).normal(size=(1, 16, 12, 12)).astype(np.float32)}
 
@@ -54,6 +65,14 @@ def test_kernels_are_told_by_the_nodes_they_came_from() -> None:
     assert {k.origin for k in computing if k.op == "Sin"} == {"Sin_e"}
     assert all(k.origin for k in computing)
     assert all(not k.origin for k in found if k.kind == "layout")
+
+
+def test_silu_between_convolutions_is_its_own_and_not_the_next_layers() -> None:
+    """ONNX Runtime runs Sigmoid and Mul as one QuickGelu, named after the Mul, between tensors of blocked channels."""
+    found = run(model(SILU, w=WEIGHTS), FEEDS)
+    assert [kernel.origin for kernel in found if kernel.op == "QuickGelu"] == ["Sigmoid_s", "Sigmoid_t"]
+    assert [kernel.origin for kernel in found if kernel.op == "Conv"] == ["Conv_a", "Conv_c", "Conv_y"]
+    assert [kernel.origin for kernel in found if kernel.op == "Add"] == ["Add_e"]
 
 
 def test_the_parts_of_a_node_that_was_taken_apart_are_its_own() -> None:

@@ -81,3 +81,21 @@ def test_a_foreign_kernel_is_between_the_nodes(net: onnx.ModelProto) -> None:
     times = attribute([NodeRun("ReorderInput", "ReorderInput", "cpu", 5.0)], Graph(net))
     assert times.between_us == 5.0
     assert not times.by_node
+
+
+def test_a_fused_kernel_is_the_nearest_node_that_it_stands_for() -> None:
+    """The Mul of the second SiLU reads the first layer's tensor first: that layer's Sigmoid is further away."""
+    text = """<ir_version: 9, opset_import: ["": 18]> net (float[8] x) => (float[8] y) {
+        s = Sigmoid (x)
+        a = Mul (x, s)
+        t = Sigmoid (a)
+        y = Mul (a, t)
+    }"""
+    made = parser.parse_model(text)
+    for node in made.graph.node:
+        node.name = node.output[0]
+    graph, named = Graph(made), {node.name: node for node in made.graph.node}
+    for kernel, node in (("y/QuickGeluFusion/", "t"), ("a/QuickGeluFusion/", "s"), ("y/QuickGeluFusion_token_3", "t")):
+        found = origin(NodeRun(kernel, "QuickGelu", "cpu", 1.0), graph, named)
+        assert found is not None
+        assert found.name == node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from test_benchmark import fixed
 
 RNG = np.random.default_rng(0)
 TIMES = {"a/float_$x.onnx": list(RNG.lognormal(1.0, 0.1, 150)), "_int8.onnx": list(RNG.lognormal(0.0, 0.1, 150))}
+
+NEAR = {"a": 1.0, "b": 1.01, "c": 1.02}
 
 
 def drawn(report: BenchReport, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -35,10 +38,23 @@ def test_every_sample_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_percentiles_are_marked_where_the_samples_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     right = drawn(fixed(TIMES), monkeypatch).axes[1]
-    words = [text.get_text().split()[0] for text in right.texts]
-    assert words == ["p50", "p90", "p50", "p90"]
+    head, *rows = [text.get_text().split() for text in right.texts]
+    assert head == ["p50", "p90", "ms"]
+    assert [row[1] for row in rows] == [f"{np.percentile(samples, 90):#.3g}" for samples in TIMES.values()]
     points = [line for line in right.lines if len(line.get_xdata()) == 1]
     assert points[1].get_xdata()[0] == pytest.approx(np.percentile(TIMES["a/float_$x.onnx"], 90))
+
+
+def test_numbers_stand_beside_the_curves_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three models of nearly one speed: no number on a curve, none on another."""
+    made = drawn(fixed({name: [t * speed for t in TIMES["_int8.onnx"]] for name, speed in NEAR.items()}), monkeypatch)
+    made.canvas.draw()
+    right = made.axes[1]
+    boxes = [text.get_window_extent() for text in right.texts]
+    assert len(boxes) == 4
+    assert all(box.x0 >= right.get_window_extent().x1 for box in boxes)
+    assert all(above.y0 >= below.y1 - 1 for above, below in itertools.pairwise(boxes))
+    assert max(box.x1 for box in boxes) <= made.bbox.x1
 
 
 def test_one_row_a_combination(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import pytest
 from edgecnn import api
 from edgecnn import profile as module
 from edgecnn.cli import main
+from edgecnn.cli._profiled import profiled
 from edgecnn.profile import measure, profile
 from edgecnn.profile_report import ProfileReport, as_csv, pairs
 from edgecnn.profiled import Measured, Row, Timing
+from edgecnn.report import Page
 from edgecnn.slow_spots import Spot, spots
 from exporters.graph import MODULE_KEY, set_meta
 from exporters.pack import pack
@@ -179,6 +182,35 @@ def test_renamed_nodes_meet_in_their_module() -> None:
     assert found == [("b", 7, 4, 3), ("m", 5, 9, -4)]
 
 
+def test_modules_and_operators_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    new = measured([
+        piece("QLinearConv", 5, origin="a", module="b.0.c"), piece("QLinearConv", 7, origin="d", module="b.0.e"),
+        piece("QLinearAdd", 2, origin="f", module="b.1"), piece("QuantizeLinear", 1, made="uint8"),
+    ])  # fmt: skip
+    old = measured([piece("Conv", 9, origin="x", module="b.0.c"), piece("Add", 1, origin="f", module="b.1")])
+
+    def found(*how: object) -> list[tuple[str, float | None, float | None]]:
+        return [(p.name, p.time_us, p.against_us) for p in pairs(new, old, *how)]  # type: ignore[arg-type]
+
+    put_in = ("(quantize)", 1, None)
+    assert found("module") == [("b.0.e", 7, None), ("b.1", 2, 1), put_in, ("b.0.c", 5, 9)]
+    assert found("module", 2) == [("b.0", 12, 9), ("b.1", 2, 1), put_in]
+    assert found("module", 1) == [("b", 14, 10), put_in]
+    assert [row[0] for row in found("op")] == ["Conv", "Add", "QuantizeLinear"]
+    report = ProfileReport(describe(), new, (), old, None, "module", 1)
+    profiled(Page(sys.stdout), report, [])
+    assert re.search(r"^b .* 14 +10 +\+4 +0.71x", capsys.readouterr().out, re.MULTILINE)
+    assert as_csv(report).splitlines()[1].startswith("b,")
+
+
+def test_a_kernel_that_is_two_nodes_meets_both() -> None:
+    """QuickGelu against QLinearSigmoid and QLinearMul: side by side with the first alone, int8 would look faster."""
+    new = measured([piece("QLinearSigmoid", 5, origin="s", module="m"), piece("QLinearMul", 7, origin="p", module="m")])
+    old = measured([piece("QuickGelu", 9, origin="s", module="m")])
+    assert [(p.name, p.time_us, p.against_us) for p in pairs(new, old)] == [("m", 12, 9)]
+    assert [p.name for p in pairs(old, old)] == ["s"]
+
+
 def test_the_sentence_names_the_few_nodes_with_half_of_the_time() -> None:
     pieces = [piece("Conv", t, origin=f"n{i}", macs=10**6) for i, t in enumerate((40.0, 30.0, 20.0, 10.0))]
     lost = (
@@ -295,6 +327,7 @@ def test_json_is_one_document(files: dict[str, str], known_peaks: None, capsys: 
         ({"model": "none.onnx"}, "no such file"),
         ({"model": "resnet18"}, "export it first"),
         ({"by": "layer"}, "grouping"),
+        ({"depth": 2}, "add --by module"),
         ({"iterations": 0}, "at least 1"),
         ({"plot": "p.txt"}, "no picture's name"),
         ({"csv": "no/such/place.csv"}, "no such folder"),

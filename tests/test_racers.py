@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from edgecnn import benchmark, fresh_process
 from edgecnn.benchmark import bench
-from edgecnn.racers import Job, check, kind_of, opened, torch_threads
+from edgecnn.racers import Job, check, kind_of, opened, refuse_source, torch_threads
 from edgecnn.torch_racer import TorchRacer
 from runtimes.base import BadInput, Unavailable
 from runtimes.session import random_feeds
@@ -170,6 +171,12 @@ def test_the_copies_belong_to_a_run_on_a_device(source: str, monkeypatch: pytest
 def test_what_cannot_be_raced(given: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         check(given)
+
+
+@pytest.mark.parametrize("given", ["nets.py:Net", "torch:nets.py:Net", "compile:nets.py:Net"])
+def test_the_command_that_is_advised_takes_what_export_takes(given: str) -> None:
+    with pytest.raises(BadInput, match=re.escape("`edgecnn export nets.py:Net -o Net.onnx`")):
+        refuse_source(given)
 
 
 def test_a_source_that_does_not_run_is_bad_input(tmp_path: Path) -> None:

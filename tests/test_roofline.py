@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from edgecnn.plots import roofline as module
@@ -48,6 +50,30 @@ def test_points_stand_at_their_intensity_and_their_rate(monkeypatch: pytest.Monk
     assert lines == [PEAKS.fp32_gmacs, PEAKS.int8_gmacs]
     assert texts[0].startswith("net.onnx: 2 of 3 layers with MACs, 82 % of 0.110 ms")
     assert {"wide", "deep"} <= set(texts)
+
+
+def test_no_name_lies_on_a_roof_or_out_of_the_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two layers at a place, just under a peak: a name fits below, and few above."""
+    found: list[tuple[str, float]] = []
+
+    def spy(made: object, suffix: str) -> bytes:
+        (axes,) = made.axes  # type: ignore[attr-defined]
+        found.extend((text.get_text(), text.xyann[1]) for text in axes.texts if "peak" not in text.get_text())
+        bottom, top = axes.get_ylim()
+        roofs.extend(math.log(p / bottom) / math.log(top / bottom) for p in (PEAKS.fp32_gmacs, PEAKS.int8_gmacs))
+        return b""
+
+    roofs: list[float] = []
+    monkeypatch.setattr(module, "render", spy)
+    near = [
+        piece("Conv", time_us, origin=f"{time_us}/{twin}", macs=10**6, moved=moved)
+        for time_us, moved in ((90.0, 10**6), (60.0, 10**5), (45.0, 10**4), (30.0, 10**3))
+        for twin in "ab"
+    ]
+    deep = piece("QLinearConv", 40.0, origin="deep", macs=39 * 10**5, moved=10**4, made="uint8")
+    roofline(report([*near, deep]), ".png")
+    assert found
+    assert all(0 < v < 1 and min(abs(v - roof) for roof in roofs) >= 0.025 for _, v in found)
 
 
 def test_a_model_without_layers_is_drawn_too() -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from edgecnn import slow_spots
+from edgecnn import remedies, slow_spots
 from edgecnn.profile import measure
 from edgecnn.profiled import Measured
 from edgecnn.remedies import slow_int8
@@ -168,6 +168,31 @@ def test_slow_layers_of_one_cause_are_one_spot() -> None:
     assert spot.what.startswith("2 x depthwise, channels no multiple of 16")
     assert "at 2.5 % of the int8 peak" in spot.what  # 2 x 10**5 MACs take 2 us at 100 GMAC/s, here 81
     assert "pad_depthwise" in spot.remedy
+
+
+def test_a_slow_layer_is_not_called_near_the_peak() -> None:
+    """A fast and a slow convolution of one kind: together they would look like one that is near the peak."""
+    file = quantized_conv((8, 32, 1, 1), 1)
+    fast, slow = (
+        piece("QLinearConv", time_us, origin=origin, made="uint8", macs=macs, layer="conv1-8")
+        for time_us, origin, macs in ((100.0, "other", 9 * 10**6), (30.0, "conv", 10**5))
+    )
+    one = measured([fast, slow])
+    found = {spot.where: spot for spot in spots(one, file) if spot.kind == "work"}
+    assert found["other",].remedy.startswith("near the peak: ")
+    assert found["conv",].remedy == slow_spots.SLOW
+
+
+@pytest.mark.parametrize(("cpu", "words"), [("avx2", "the price of exact sums"), ("vnni", "quantize --target vnni`")])
+def test_unsigned_weights_are_what_a_cpu_that_saturates_needs(
+    cpu: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remedies, "this_cpu", lambda: cpu)
+    plain = piece("QLinearConv", 100.0, origin="conv", made="uint8", macs=10**6)
+    cause = slow_int8(plain, quantized_conv((32, 32, 3, 3), 1, np.uint8), PEAKS)
+    assert cause is not None
+    assert words in cause[1]
+    assert ("--target" in cause[1]) == (cpu == "vnni")
 
 
 def test_remedies_name_rewrites_and_options_that_exist() -> None:

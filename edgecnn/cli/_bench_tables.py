@@ -16,6 +16,7 @@ HEADINGS = {
     "p50_ms": ">p50 ms", "p90_ms": ">p90", "p99_ms": ">p99", "mean_ms": ">mean", "images_per_s": ">images/s",
     "load_ms": ">load ms", "first_ms": ">first ms", "peak_rss_mb": ">peak MB",
 }  # fmt: skip
+NEEDED_RUNS = {"p90_ms": 100, "p99_ms": 1000}
 
 
 def benched(page: Page, report: BenchReport) -> None:
@@ -38,15 +39,24 @@ def _heat(page: Page, heat: Heat, sweep: bool) -> None:
     rows = [model.to_dict() for model in heat.models]
     shown = [key for key in HEADINGS if any(row[key] is not None for row in rows)]
     columns = ("model", *(HEADINGS[key] for key in shown))
-    page.table(columns, [(row["model"], *(row[key] for key in shown)) for row in rows], title=heat.name)
-    if len(shown) < len(HEADINGS):
-        page.note(f"{heat.race.rounds} runs: too few for every percentile (p90 needs 100 runs, p99 needs 1,000).")
+    page.table(
+        columns, [(row["model"], *(row[key] for key in shown)) for row in rows], title=f"{heat.name}{_fed(heat)}"
+    )
+    missing = [f"{key.removesuffix('_ms')} needs {runs:,}" for key, runs in NEEDED_RUNS.items() if key not in shown]
+    if missing:
+        page.note(f"{heat.race.rounds} runs: {' and '.join(missing)}.")
     if len(heat.models) > 2:
         pairs = [(r.a, r.b, f"{r.ratio:.3f}x", f"{r.low:.3f} to {r.high:.3f}", r.verdict) for r in heat.ratios]
         page.table(("speed of", "over", ">ratio", ">95 %", "verdict"), pairs)
     if sweep and len(heat.models) > 1:
         page.note(heat.verdict)
     page.note(f"noise: {'; '.join(_noise(heat))}")
+
+
+def _fed(heat: Heat) -> str:
+    """The sizes of the inputs, each once; other models' inputs may have other names or orders of axes."""
+    sizes = dict.fromkeys("x".join(map(str, shape)) for model in heat.models for shape in model.fed.values())
+    return f", fed {', '.join(sizes)}" if any(sizes) else ""
 
 
 def _noise(heat: Heat) -> Iterator[str]:

@@ -73,7 +73,15 @@ def _rest(page: Page, count: int, time_us: float, total: float) -> None:
 def _side_by_side(page: Page, report: ProfileReport) -> None:
     """The worst losses, and below them the best gains where not everything fits."""
     found = report.pairs
-    columns = ("layer of both", "layer", "ran as", ">us", ">us there", ">lost us", ">speed-up")
+    columns = (
+        f"{HEADINGS[report.by] if report.by != 'node' else 'layer'} of both",
+        "layer",
+        "ran as",
+        ">us",
+        ">us there",
+        ">lost us",
+        ">speed-up",
+    )
     head = found if len(found) <= MOST_ROWS else found[: MOST_ROWS - 5]
     page.table(columns, map(_pair, head))
     if len(found) > len(head):

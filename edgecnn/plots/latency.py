@@ -1,7 +1,8 @@
 """The samples of `edgecnn bench`: on the left in the order taken, on the right as shares that took at most so long.
 
 One row of panels a combination of provider, batch and threads; wall time on a logarithmic axis, because a stall is
-many times the median. Points on a curve: p50, p90, p99, where the samples are enough for them.
+many times the median. Points on a curve: p50, p90, p99, where the samples are enough for them;
+their numbers stand beside the axes.
 Test: tests/test_plots_latency.py.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from edgecnn.bench_report import BenchReport, Heat
 from edgecnn.plots._canvas import COLOURS, check_plot, figure, save
+from edgecnn.words import number
 from runtimes.latency import LatencyReport
 
 __all__ = ["check_plot", "draw"]
@@ -38,7 +40,8 @@ def _panel(heat: Heat, left: Any, right: Any) -> None:
     for i, model in enumerate(heat.models):
         colour = COLOURS[i % len(COLOURS)]
         _in_order(left, model.latency, colour, _shown(model.model))
-        _shares(right, model.latency, colour, to_left=i % 2 == 0)
+        _shares(right, model.latency, colour)
+    _percentiles(right, heat)
     low, high = limits([m.latency for m in heat.models])
     for axis, name in ((left, "yaxis"), (right, "xaxis")):
         _plain_log(axis, name, low, high)
@@ -56,16 +59,28 @@ def _in_order(axis: Any, latency: LatencyReport, colour: str, label: str) -> Non
     axis.plot(rounds, latency.samples_ms[::step], ".", color=colour, markersize=3, alpha=0.5, label=label, mew=0)
 
 
-def _shares(axis: Any, latency: LatencyReport, colour: str, to_left: bool) -> None:
+def _shares(axis: Any, latency: LatencyReport, colour: str) -> None:
     values = np.sort(latency.samples_ms)
     axis.step(values, np.arange(1, len(values) + 1) / len(values), where="post", color=colour)
-    for percent in PERCENTILES:
-        found = latency.p50_ms if percent == 50 else latency.percentile_ms(percent)
-        if found is not None:
-            axis.plot([found], [percent / 100], "o", color=colour, markersize=5)
-            place, align = ((-6, 3), "right") if to_left else ((6, -9), "left")
-            axis.annotate(f"p{percent} {found:.3g}", (found, percent / 100), place, textcoords="offset points",
-                          color=colour, fontsize="small", ha=align)  # fmt: skip
+    for percent, found in marked(latency).items():
+        axis.plot([found], [percent / 100], "o", color=colour, markersize=5)
+
+
+def marked(latency: LatencyReport) -> dict[int, float]:
+    """The percentiles that the samples are enough for, in ms."""
+    found = {p: latency.p50_ms if p == 50 else latency.percentile_ms(p) for p in PERCENTILES}
+    return {percent: value for percent, value in found.items() if value is not None}
+
+
+def _percentiles(axis: Any, heat: Heat) -> None:
+    """Beside the axes, where no curve can be: a line a model, in its colour."""
+    rows = [{f"p{percent}": number(ms) for percent, ms in marked(model.latency).items()} for model in heat.models]
+    lines = [("0.3", [*rows[0], " ms"])]
+    lines += [(COLOURS[i % len(COLOURS)], [*row.values()]) for i, row in enumerate(rows)]
+    for i, (colour, words) in enumerate(lines):
+        text = "".join(word if word == " ms" else f"{word:>6}" for word in words)
+        axis.annotate(text, (1, 1), (2, -12 * i), "axes fraction", "offset points",
+                      color=colour, family="monospace", fontsize="small", va="top")  # fmt: skip
 
 
 def _plain_log(axis: Any, name: str, low: float, high: float) -> None:
@@ -79,9 +94,9 @@ def _plain_log(axis: Any, name: str, low: float, high: float) -> None:
 
 
 def limits(reports: list[LatencyReport]) -> tuple[float, float]:
-    """The axis in ms: all samples, at least a tenth apart, with room for words on the left."""
+    """The axis in ms: all samples, at least a tenth apart, with a little room."""
     low, high = min(min(r.samples_ms) for r in reports), max(max(r.samples_ms) for r in reports)
-    return low / 1.5, max(high, low * 1.1) * 1.1
+    return low / 1.1, max(high, low * 1.1) * 1.1
 
 
 def ticks_between(low: float, high: float) -> list[float]:

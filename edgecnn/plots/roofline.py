@@ -43,7 +43,7 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     for kind in ("float", "int8"):
         _points(axes, [row for row in rows if ("int8" in row.kinds) == (kind == "int8")], kind, measured.nodes_us)
     axes.set_ylim(*_heights(rows, measured))
-    _names(axes, rows)
+    _names(axes, rows, measured)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     axes.set_xlabel("MACs per byte moved")
@@ -96,8 +96,11 @@ def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
                  edgecolor="white", linewidth=0.6, label=f"{len(rows)} layers in {kind}", zorder=3)  # fmt: skip
 
 
-def _names(axes: Any, rows: list[Row]) -> None:
-    """The dearest layers by name, below or above their point where there is room, with a thin line to it."""
+def _names(axes: Any, rows: list[Row], measured: Measured) -> None:
+    """The dearest layers by name, below or above their point where there is room, with a thin line to it.
+
+    No name lies on a roof, out of the axes, on another name or on the line to one.
+    """
     total = sum(row.time_us for row in rows)
     points = [_place(axes, row) for row in rows]
     names: list[tuple[float, float]] = []
@@ -105,6 +108,12 @@ def _names(axes: Any, rows: list[Row]) -> None:
         away = math.sqrt(_area(row, total)) / 2 / POINTS_HIGH + 0.03
         for v in (y + sign * (away + more) for more in FURTHER for sign in (-1, 1)):
             free = all(abs(x - a) > NAME_WIDE or abs(v - b) > 0.045 for a, b in names)
+            free = (
+                free
+                and 0.03 < v < 0.97
+                and not any(b - 0.025 < v < c + 0.025 for b, c in _roofs_over(axes, x, measured))
+            )
+            free = free and not any(abs(x - a) < NAME_WIDE / 2 and min(y, v) < b < max(y, v) for a, b in names)
             free = free and all(abs(x - a) > NAME_WIDE / 2 or abs(v - b) > 0.035 for a, b in points)
             if free and len(names) < NAMED:
                 names.append((x, v))
@@ -113,11 +122,26 @@ def _names(axes: Any, rows: list[Row]) -> None:
                 break
 
 
+def _roofs_over(axes: Any, x: float, measured: Measured) -> list[tuple[float, float]]:
+    """Lowest and highest place of each roof along a name at `x`, as shares of the axes' height."""
+    peaks = measured.peaks
+    top = max(peaks.fp32_gmacs, peaks.int8_gmacs)
+    low, high = axes.get_xlim()
+    ends = [low * (high / low) ** (x + side * NAME_WIDE / 3) for side in (-1, 1)]
+    slanted = [[min(top, end * rate) for end in ends] for rate in (peaks.memory_gb_s, peaks.cache_gb_s)]
+    flat = [[peaks.fp32_gmacs] * 2, [peaks.int8_gmacs] * 2]
+    return [(_share(axes.get_ylim(), a), _share(axes.get_ylim(), b)) for a, b in (*flat, *slanted)]
+
+
 def _place(axes: Any, row: Row) -> tuple[float, float]:
     """Where the point of `row` lies, as shares of the axes' width and height."""
-    ends = ((*axes.get_xlim(), row.intensity), (*axes.get_ylim(), row.gmacs))
-    x, y = (math.log(value / low) / math.log(high / low) for low, high, value in ends)
-    return x, y
+    return _share(axes.get_xlim(), row.intensity or 1.0), _share(axes.get_ylim(), row.gmacs or 1.0)
+
+
+def _share(limits: tuple[float, float], value: float) -> float:
+    """How far along a logarithmic axis `value` lies."""
+    low, high = limits
+    return math.log(value / low) / math.log(high / low)
 
 
 def _area(row: Row, total: float) -> float:
