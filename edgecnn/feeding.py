@@ -1,10 +1,10 @@
-"""What two models under comparison are fed: images, or seeded noise in every size that both leave open.
+"""What two models under comparison are fed: images, or seeded inputs in every size that both leave open.
 
     shape of both          feeds
     3 x 32 x 32, N open    8 of the batch that was asked for, one batch of 3
     3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
 
-Test: tests/test_feeding.py.
+Which inputs: edgecnn/seeded.py. Test: tests/test_feeding.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecnn.runners import Fed
+from edgecnn.seeded import seeded_feeds, words_for
 from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput, Tensors
-from runtimes.session import random_feeds
 
 RANDOM_BATCHES = 8
 ANOTHER_BATCH = 3
@@ -41,8 +41,8 @@ def make_feeds(
     sizes = _shapes(subjects, input_shape)
     shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
     fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
-    feeds = [random_feeds(fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
-    return feeds, f"random inputs (seed {seed})"
+    feeds = [seeded_feeds(subjects, fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
+    return feeds, words_for(subjects, feeds[0], seed)
 
 
 def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None) -> dict[str, tuple[int, ...]]:
@@ -72,7 +72,7 @@ def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tenso
         wanted[1][name] = tuple(_another(d) if i > 1 and _open(shape[i]) else d for i, d in enumerate(given))
     fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
     same = {name: value.shape for name, value in like.items()}
-    return [random_feeds(fitted, seed=seed, sizes=sizes) for sizes in wanted if sizes != same]
+    return [seeded_feeds(subjects, fitted, 1, seed, sizes) for sizes in wanted if sizes != same]
 
 
 def _open(size: int | str | None) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.output("the float16 model")
 @options.force
 @option("--calib", metavar="DATA", group="Data",
-        help="Images that show typical activations; without it, seeded random inputs.")  # fmt: skip
+        help="Images that show typical activations; without it, seeded inputs.")  # fmt: skip
 @options.limit
 @option("--exclude", multiple=True, metavar="GLOB", group="Precision", help="Nodes that stay float32; repeatable.")
 @option("--allow-slower", is_flag=True, group="Precision", help="Write it even where it is not faster here.")
