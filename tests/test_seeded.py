@@ -63,7 +63,6 @@ def test_noise_would_have_been_clipped() -> None:
         ("{ y = QuantizeLinear (x, s, z) }", -1.0, 191 / 64),
         ("{ y = QuantizeLinear (x, s) }", 0.0, 255 / 64),
         ("{ t = Transpose (x) f = Flatten (t) y = QuantizeLinear (f, s, z) }", -1.0, 191 / 64),
-        ("{ one = Identity (s) y = QuantizeLinear (x, s, z) }", 0.0, 255.0),
     ],
 )
 def test_the_range_of_a_grid(graph: str, low: float, high: float) -> None:
