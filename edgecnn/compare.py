@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn.feeding import make_feeds, other_sizes
+from edgecnn.feeding import common_shape, make_feeds, other_sizes
 from edgecnn.opened import is_model_file, whereabouts
 from edgecnn.runners import Subject, open_subject
 from edgecnn.shapes import ShapeText
@@ -154,6 +154,7 @@ def check(
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
+    input_shape = common_shape([source for source, _ in sources], input_shape)
     subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
     runners = subjects[0].runner, renamed(subjects[1].runner, *([i.name for i in s.inputs] for s in subjects))

@@ -24,6 +24,7 @@ from edgecnn.bisection import ByDrop, Found, Reading, by_limit
 from edgecnn.comparing import compare_sides, make_samples
 from edgecnn.comparison import BEST_DB, Comparison, Row
 from edgecnn.divergence import DiffReport, Divergence, db
+from edgecnn.feeding import common_shape
 from edgecnn.opened import is_model_file
 from edgecnn.reproducer import check_folder, write_reproducer
 from edgecnn.shapes import ShapeText
@@ -69,6 +70,7 @@ def diff(
         check_plot(plot, force)
     if reproducer is not None:
         check_folder(reproducer, force)
+    input_shape = common_shape([str(reference), str(candidate)], input_shape)
     sides = [open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)]
     feeds, words = make_samples(sides, data, samples, seed, input_shape)
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)

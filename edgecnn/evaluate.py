@@ -145,11 +145,16 @@ def samples_for(subject: Subject, data: str, task: str, limit: int | None, seed:
     classes = classes_of(subject.outputs) if task != "detection" else None
     if samples.class_names and classes is not None and classes != len(samples.class_names):
         have = len(samples.class_names)
-        raise BadInput(
-            f"{samples.name}: has {have} classes, {subject.name} {classes}, which it does not name; export it with "
-            "--labels"
-        )
+        name = f"{samples.name}: has {have} classes, {subject.name} {classes}, which it does not name"
+        raise BadInput(f"{name}; {_remedy(subject, have)}")
     return samples
+
+
+def _remedy(subject: Subject, classes: int) -> str:
+    """What gives a model the classes of the data: another file, or for a network other weights."""
+    if is_model_file(subject.name):
+        return "export it with --labels"
+    return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
 
 
 def ready_shape(subject: Subject) -> Ready:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.feeding import make_feeds
-from edgecnn.opened import refuse_bundle
+from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.shapes import ShapeText
 from runtimes import provider_options
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
-from runtimes.files import check_output
 from runtimes.latency import ClockName, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import LIMITS, coarse_limit_db
@@ -60,6 +59,21 @@ class Halved:
         near = f"{self.half.words}; SNR {self.parity.snr_db:.1f} dB (limit {self.limit_db:.0f})"
         return near if self.speedup is None else f"{near}; {self.speedup} on {self.provider}"
 
+    def to_dict(self) -> dict[str, Any]:
+        half, parity = self.half, self.parity
+        return {
+            "half_nodes": half.nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in half.kept],
+            "weights": {"rounded": half.weights, "subnormal": half.subnormal, "zeroed": half.zeroed},
+            "snr_db": json_number(parity.snr_db, JSON_SNR_LIMIT),
+            "limit_db": self.limit_db,
+            "max_abs": parity.max_abs,
+            "top1": parity.top1,
+            "images": parity.images,
+            "provider": self.provider,
+            "speedup": self.speedup.to_dict() if self.speedup else None,
+        }
+
 
 @dataclass(frozen=True)
 class HalfReport:
@@ -77,22 +91,7 @@ class HalfReport:
         return f"{self.output}: {self.halved.verdict}."
 
     def to_dict(self) -> dict[str, Any]:
-        half, parity = self.halved.half, self.halved.parity
-        return {
-            "output": str(self.output),
-            "half_nodes": half.nodes,
-            "float_nodes": [{"node": node, "reason": reason} for node, reason in half.kept],
-            "weights": {"rounded": half.weights, "subnormal": half.subnormal, "zeroed": half.zeroed},
-            "snr_db": json_number(parity.snr_db, JSON_SNR_LIMIT),
-            "limit_db": self.halved.limit_db,
-            "max_abs": parity.max_abs,
-            "top1": parity.top1,
-            "images": parity.images,
-            "data": self.data,
-            "provider": self.halved.provider,
-            "speedup": self.halved.speedup.to_dict() if self.halved.speedup else None,
-            "size_bytes": self.size_bytes,
-        }
+        return {"output": str(self.output), **self.halved.to_dict(), "data": self.data, "size_bytes": self.size_bytes}
 
 
 def half(
@@ -120,7 +119,7 @@ def half(
     from exporters.quantize import check_patterns
 
     asked = provider_options.require(provider)
-    path = check_output(Path(output), force)
+    path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     subject = open_subject(os.fspath(model), None, input_shape, threads)
     original = load_model(model)
@@ -163,13 +162,14 @@ def halve(
     try:
         parity.require(snr_db=least, top1=LIMITS["fp16"].top1_for(parity))
     except CheckFailed as error:
-        raise CheckFailed(f"{subject}: float16 is too coarse for it ({error}); keep float32") from error
+        measured = {"output": None, **Halved(found, parity, least, provider, seconds, None).to_dict()}
+        raise CheckFailed(f"{subject}: float16 is too coarse for it ({error}); keep float32", measured) from error
     ratio = raced(open_session(model, provider, threads), session, feeds[0], threads)
+    halved = Halved(found, parity, least, provider, seconds, ratio)
     if ratio.verdict != "faster" and not allow_slower:
-        raise CheckFailed(
-            f"{subject}: {ratio} on {provider}: kept float; --allow-slower writes it, for a GPU elsewhere"
-        )
-    return Halved(found, parity, least, provider, seconds, ratio)
+        why = f"{subject}: {ratio} on {provider}: kept float; --allow-slower writes it, for a GPU elsewhere"
+        raise CheckFailed(why, {"output": None, **halved.to_dict()})
+    return halved
 
 
 def raced(float32: Session, float16: Session, feed: Tensors, threads: int) -> Ratio:

@@ -135,6 +135,7 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     if not labels and len(samples.class_names) != shape[1]:
         have = len(samples.class_names)
         raise BadInput(
-            f"{samples.name}: has {have} classes, the model {shape[1]}, which it does not name; see --labels"
+            f"{samples.name}: has {have} classes, the model {shape[1]}, which it does not name; give it names with "
+            "`edgecnn export SOURCE --labels FILE`"
         )
     return samples.with_labels(labels)

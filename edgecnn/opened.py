@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecnn.folders import SUFFIXES as PICTURE_SUFFIXES
 from runtimes import bundle
 from runtimes.base import BadInput, Tensors
-from runtimes.files import check_input_file
+from runtimes.files import check_input_file, check_output
 from runtimes.session import MAX_MODEL_BYTES, Session, open_session
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def is_bundle(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in PYTORCH_SUFFIXES:
         raise BadInput(f"{path}: is no ONNX model or bundle; make one with `edgecnn export SOURCE -o model.onnx`")
+    if suffix in PICTURE_SUFFIXES:
+        raise BadInput(f"{path}: is a picture, not a model; give an .onnx file or a bundle")
     if suffix in MODEL_SUFFIXES:
         return suffix == bundle.SUFFIX
     with open(path, "rb") as stream:
@@ -69,6 +72,15 @@ def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None =
 
     threads = default_threads() if threads is None else threads
     return residence(model_of(path), feeds, provider, threads, external=external_of(path))
+
+
+def check_model_output(output: Path, force: bool = False, model: Path | None = None) -> Path:
+    """`check_output` for an .onnx file; `BadInput` for another suffix, and where it is the input `model` itself."""
+    if output.suffix.lower() != ".onnx" and not output.is_dir():
+        raise BadInput(f"{output}: is no ONNX file's name; end it with .onnx")
+    if model is not None and output.exists() and model.exists() and output.samefile(model):
+        raise BadInput(f"{output}: is the input itself; give another name")
+    return check_output(output, force)
 
 
 def refuse_bundle(path: Path) -> None:

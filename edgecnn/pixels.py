@@ -43,7 +43,8 @@ def read_preprocess(text: str, shape: Shape) -> Preprocess:
             )
         return preprocess_for(shape, IMAGENET) or plain
     if not text.endswith(".json"):
-        raise BadInput(f"--preprocess {plugins.unknown(text, NAMES, 'preprocessing')} Or give a .json file")
+        known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
+        raise BadInput(f"--preprocess {known}, or give a .json file")
     return _from_file(Path(text), plain)
 
 

@@ -187,7 +187,8 @@ def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: in
     try:
         return VerifyReport(os.fspath(bundle), bundles.verify(open_bundle(Path(bundle)), provider, threads))
     except Changed as error:  # elsewhere bad input; here it is the answer to what was asked
-        raise CheckFailed(str(error)) from error
+        found = {"bundle": os.fspath(bundle), "passed": False, "hashes": False, "golden": []}
+        raise CheckFailed(str(error), found) from error
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -21,7 +21,7 @@ from edgecnn.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.judge import Trial
 from edgecnn.material import Material, material_for
-from edgecnn.opened import refuse_bundle
+from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
 from edgecnn.targeted import TargetReport, aimed
@@ -32,7 +32,7 @@ from exporters.cpu_target import check_target, this_cpu
 from exporters.load import load_model, save_model
 from exporters.pixel_input import with_pixel_input
 from exporters.probe import probe
-from exporters.quantize import Quantized, QuantRecipe, check_patterns
+from exporters.quantize import Quantized, QuantRecipe, check_patterns, refuse_quantized
 from exporters.targets_int8 import TARGETS, Int8Target
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
@@ -74,13 +74,14 @@ def quantize(
     `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes
     them itself. Raises `BadInput` for models and data that cannot be used.
     """
-    path = check_output(Path(output), force)
+    path = check_model_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     aim = aim_of(target, portable, input != FLOAT32)
     target = checked_target(None if aim else target)
     refuse_bundle(Path(model))
     original = load_model(Path(model))
+    refuse_quantized(original, os.fspath(model))
     identity = artifact.read_identity(original)
     probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
     material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)

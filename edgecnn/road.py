@@ -23,6 +23,7 @@ from edgecnn.device_build import DeviceBuildReport, build_for, refuse_cpu_option
 from edgecnn.judge import Trial
 from edgecnn.labels import read_labels
 from edgecnn.material import material_for
+from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
 from edgecnn.pixels import read_preprocess
 from edgecnn.quantizing import (
@@ -87,7 +88,7 @@ def export(
     asked = provider_options.require(provider)
     if not fp16 and (asked.text != "cpu" or allow_slower):
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
-    path = check_output(Path(output), force)
+    path = check_model_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(

@@ -6,8 +6,8 @@ Test: tests/test_compare.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +45,10 @@ class Fed(Protocol):
     def inputs(self) -> tuple[TensorInfo, ...]: ...
     @property
     def preprocess(self) -> Preprocess | None: ...
+    @property
+    def carried(self) -> Preprocess | None: ...
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Subject:
     half: bool = False
     """Holds float16 tensors."""
     again: Callable[[], Runner] | None = None
+    carried: Preprocess | None = None
+    """Its preprocessing, where the model itself says so."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What an int8 grid can hold of an input."""
 
     @property
     def how(self) -> str:
@@ -102,13 +110,22 @@ def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
     return Subject(
         str(path), session, session.inputs, bundle.preprocess, bundle.chosen in INTEGER_CHOICES,
         outputs=session.outputs, task=bundle.task, labels=bundle.labels, half=bundle.chosen == HALF_CHOICE,
-        again=_plain(path, threads) if bundle.chosen == "float" else None,
+        again=_plain(path, threads) if bundle.chosen == "float" else None, carried=bundle.preprocess,
+        ranges=_bundle_ranges(path) if bundle.chosen in INTEGER_CHOICES and bundle.preprocess is None else {},
     )  # fmt: skip
+
+
+def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    from edgecnn.opened import read_model
+    from exporters.input_range import input_ranges
+
+    return input_ranges(read_model(path)[0])
 
 
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
     from exporters.artifact import read_identity
+    from exporters.input_range import input_ranges
     from exporters.load import load_model
     from exporters.probe import probe
 
@@ -124,6 +141,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     return Subject(
         str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
         again=None if quantized else _plain(path, threads), half=half,
+        carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model),
     )  # fmt: skip
 
 

@@ -55,7 +55,10 @@ class Side(Protocol):
 
 @dataclass
 class GraphSide:
-    """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own."""
+    """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own.
+
+    `carried` is the preprocessing that it names itself, `ranges` what its int8 grids hold of an input.
+    """
 
     name: str
     parts: Parts
@@ -64,6 +67,8 @@ class GraphSide:
     quantized: bool = False
     threads: int | None = None
     feeds: dict[str, str] = field(default_factory=dict)
+    carried: Preprocess | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def open(self, wanted: Sequence[str]) -> Runner:
         part = self.parts.open(wanted, threads=self.threads, subject=self.name)
@@ -113,7 +118,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     if is_bundle(path):
         from runtimes.bundle import open_bundle
 
-        side.preprocess = open_bundle(path).preprocess
+        side.preprocess = side.carried = open_bundle(path).preprocess
     elif identity is None:
         side.preprocess = image_preprocess(side.inputs)
     return side
@@ -137,6 +142,8 @@ def graph_side(
 ) -> GraphSide:
     """A side for a model in memory."""
     from edgecnn.runners import INTEGER_OPS, graph_inputs
+    from exporters.input_range import input_ranges
 
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
-    return GraphSide(name, Parts(model), graph_inputs(model), preprocess, quantized, threads)
+    inputs, ranges = graph_inputs(model), input_ranges(model) if quantized else {}
+    return GraphSide(name, Parts(model), inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges)

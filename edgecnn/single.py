@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn.opened import refuse_bundle
+from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.base import Change, Kept, PassResult
-from exporters.graph import free_inputs
+from exporters.graph import free_inputs, opset
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
-from runtimes.files import check_output
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session, random_feeds
 
@@ -63,7 +62,10 @@ class FoldReport:
 
 @dataclass(frozen=True)
 class SimplifyReport:
-    """As `FoldReport`; `kept` says why a pass left the graph as it was."""
+    """As `FoldReport`; `kept` says why a pass left the graph as it was.
+
+    `opset` and `ir_version` are those of the file written, `lowered` what a target lowered: {name: (from, to)}.
+    """
 
     output: Path
     nodes_before: int
@@ -71,6 +73,18 @@ class SimplifyReport:
     kept: tuple[Kept, ...]
     max_abs: float
     images: int
+    opset: int
+    ir_version: int
+    target: str | None = None
+    lowered: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What a target changed, as the end of a sentence; empty where none was asked for."""
+        if self.target is None:
+            return ""
+        changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in self.lowered.items())
+        return f"; for {self.target}: {changed or f'nothing to lower, opset {self.opset}, IR {self.ir_version}'}"
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "kept": [asdict(entry) for entry in self.kept]}
@@ -122,8 +136,17 @@ def simplify(
         return replace(result, model=convert(result.model, wanted, name)) if wanted else result
 
     result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
-    nodes = len(result.model.graph.node)
-    return SimplifyReport(Path(output), before, nodes, result.kept, parity.max_abs, parity.images)
+    versions = {what: (old, new) for what, old, new in zip(("opset", "IR"), _versions(before), _versions(result.model),
+                                                           strict=True)}  # fmt: skip
+    return SimplifyReport(
+        Path(output), len(before.graph.node), len(result.model.graph.node), result.kept, parity.max_abs, parity.images,
+        *_versions(result.model), target, {what: pair for what, pair in versions.items() if pair[0] > pair[1]},
+    )  # fmt: skip
+
+
+def _versions(model: onnx.ModelProto) -> tuple[int, int]:
+    """(operator set, IR version) of `model`."""
+    return opset(model), model.ir_version
 
 
 def _apply(
@@ -134,11 +157,9 @@ def _apply(
     force: bool,
     input_shape: ShapeText | None,
     seed: int,
-) -> tuple[PassResult, int, ParityReport]:
-    """(the pass's result, nodes before, parity with the original); the output is written when the parity holds."""
-    path = check_output(Path(output), force)
-    if path.exists() and path.samefile(model):
-        raise BadInput(f"{path}: is the input itself; give another name")
+) -> tuple[PassResult, onnx.ModelProto, ParityReport]:
+    """(the pass's result, the model before, parity with the original); the output is written when the parity holds."""
+    path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     before = load_model(model)
     shapes = parse_shapes(input_shape, [value.name for value in free_inputs(before)])
@@ -147,7 +168,7 @@ def _apply(
     seconds = time.perf_counter() - started
     parity = prove(before, result.model, os.fspath(model), input_shape, seed)
     save_model(_with_stage(name, before, result, seconds, parity), path, force)
-    return result, len(before.graph.node), parity
+    return result, before, parity
 
 
 def _with_stage(

@@ -48,6 +48,8 @@ class ModuleSide:
     quantized: bool = False
     seeded: bool = False
     feeds: dict[str, str] = field(default_factory=dict)
+    carried: Preprocess | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def open(self, wanted: Sequence[str]) -> Runner:
         def run(given: Tensors) -> Tensors:

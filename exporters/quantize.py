@@ -133,10 +133,15 @@ def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
             raise BadInput(f"--exclude {plugins.unknown(pattern, sorted(set(names)), 'node')}")
 
 
+def refuse_quantized(model: onnx.ModelProto, name: str = "model") -> None:
+    """Raise `BadInput` naming `name` for a model that is quantized already."""
+    if any(n.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger") for n in model.graph.node):
+        raise BadInput(f"{name}: is quantized already; give the float model that it was made from")
+
+
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model`, raised to an opset that knows per-channel grids; refuses one that is quantized already."""
-    if any(n.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger") for n in model.graph.node):
-        raise BadInput("the model is quantized already; give the float model that it was made from")
+    refuse_quantized(model)
     if opset(model) >= MIN_OPSET:
         return model
     try:

@@ -85,9 +85,8 @@ def export_module(
         )
         model = _without_invented_biases(_to_proto(program), module)
     if opset(model) != opset_version:
-        raise BadInput(
-            f"opset {opset_version}: torch's exporter gave {opset(model)}; ask for --opset {opset(model)} or later"
-        )
+        wanted = f"ask for --opset {opset(model)}, or leave it at {DEFAULT_OPSET}"
+        raise BadInput(f"opset {opset_version}: torch's exporter gave {opset(model)}; {wanted}")
     if not dynamic_batch and _batch(model) != 1:
         raise EdgeError(f"the exporter made batch {_batch(model)} where 1 was asked for")
     if dynamic_batch and isinstance(_batch(model), int):

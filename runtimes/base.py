@@ -55,7 +55,13 @@ class EdgeError(Exception):
 
 
 class CheckFailed(EdgeError):
+    """`document` is what the check found, as JSON has it, for those who read that instead of the message."""
+
     exit_code = 1
+
+    def __init__(self, message: str, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.document = dict(document or {})
 
 
 class BadInput(EdgeError):

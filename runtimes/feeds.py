@@ -91,7 +91,8 @@ def _dtype(info: TensorInfo) -> np.dtype[Any]:
 def _fixed_shape(info: TensorInfo, batch: int, given: tuple[int, ...] | None) -> tuple[int, ...]:
     if given is not None:
         if not _fits(info.shape, given) or min(given, default=1) < 1:
-            raise BadInput(f"input {info.name} wants {_wanted(info)}, the shape given is {list(given)}")
+            wants = f"input {info.name} wants {_wanted(info)}, the shape given is {list(given)}"
+            raise BadInput(f"{wants}; give an --input-shape that fits")
         return tuple(given)
     first = info.shape[0] if info.shape else None
     if batch != 1 and isinstance(first, int) and first != batch:

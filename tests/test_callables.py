@@ -84,7 +84,7 @@ def test_no_byte_code_is_left_beside_the_users_file(code: str) -> None:
         ("boom", "raised ValueError at nets.py line 13: first line; mend the code"),
         ("deep", "raised KeyError at helper.py line 3: 'inner'; mend the code"),
         ("leave", "raised SystemExit at nets.py line 19: 3; mend the code"),
-        ("seven", "returned a int, not an nn.Module; name a callable that does"),
+        ("seven", "returned an int, not an nn.Module; name a callable that does"),
     ],
 )
 def test_what_users_raise_is_told_with_the_line(code: str, name: str, complaint: str) -> None:

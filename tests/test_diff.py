@@ -89,6 +89,24 @@ def test_layers_and_plot(files: tuple[Path, Path], tmp_path: Path, capsys: pytes
         api.diff(*files, plot=picture)
 
 
+def test_equal_layers_lie_on_a_line_of_their_own(files: tuple[Path, Path]) -> None:
+    from edgecnn.plots.sqnr import plot
+
+    for report, numbers in ((api.diff(*files, layers=True), True), (api.diff(files[0], files[0], layers=True), False)):
+        (axes,) = plot(report).axes
+        names = {
+            label.get_text(): place for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        }
+        equal = names.pop("equal")
+        drawn = [value for line in axes.lines[:2] for value in line.get_ydata()]
+        finite = [value for value in drawn if value != equal]
+        assert len(drawn) > len(finite) or numbers
+        assert bool(finite) is numbers
+        assert all(value <= equal - 8 for value in finite)
+        assert all(float(text) == place < equal - 3 for text, place in names.items())
+        assert axes.get_ylim()[0] < min(drawn) <= equal < axes.get_ylim()[1]
+
+
 def run_reproducer(folder: Path) -> int:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
     return subprocess.run(command, capture_output=True, timeout=100).returncode

@@ -115,8 +115,14 @@ def test_a_model_that_is_float16_already_is_written_as_it_was(
 def test_the_command_line(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     decide(monkeypatch, 0.5)
     out = tmp_path / "out.onnx"
-    assert main(["half", str(net), "-o", str(out)]) == 1
-    assert "kept float" in capsys.readouterr().err
+    assert main(["half", str(net), "-o", str(out), "--json"]) == 1
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert "kept float" in shown.err
+    assert shown.err == f"error: {document['error']}\n"
+    assert (document["passed"], document["output"], document["half_nodes"]) == (False, None, 6)
+    assert document["speedup"]["verdict"] == "slower"
+    assert not out.exists()
     assert main(["half", str(net), "-o", str(out), "--allow-slower", "--exclude", "Gemm*", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["half_nodes"] == 5

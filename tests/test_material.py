@@ -79,7 +79,10 @@ def test_a_class_that_the_model_does_not_know_is_named() -> None:
 
 
 def test_more_classes_than_outputs_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="made: has 4 classes, the model 3, which it does not name; see --labels"):
+    with pytest.raises(
+        BadInput,
+        match="made: has 4 classes, the model 3, which it does not name; give it names",
+    ):
         with_model_labels(labelled(tuple("abcd")), (), open_session(classifier(3)))
 
 

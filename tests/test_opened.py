@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.opened import is_bundle, is_model_file, model_of, open_any, read_model
+from edgecnn.cli import main
+from edgecnn.opened import check_model_output, is_bundle, is_model_file, model_of, open_any, read_model
 from runtimes.base import BadInput
 from small_nets import conv_net, save
 
@@ -42,3 +43,35 @@ def test_the_name_counts_before_the_bytes(tmp_path: Path) -> None:
     assert is_bundle(tmp_path / "net.edge")
     (tmp_path / "net.onnx").write_bytes(b"PK\x03\x04")
     assert not is_bundle(tmp_path / "net.onnx")
+
+
+def test_a_picture_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "00.jpg").write_bytes(b"anything")
+    with pytest.raises(BadInput, match=r"00\.jpg: is a picture, not a model; give an .onnx file or a bundle"):
+        is_bundle(tmp_path / "00.jpg")
+
+
+@pytest.mark.parametrize("words", [["fold"], ["simplify"], ["quantize", "--calib", "random:2"], ["half"]])
+def test_no_command_writes_over_its_input_or_another_kind_of_file(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(conv_net(), tmp_path / "net.onnx")
+    (tmp_path / "link.onnx").symlink_to(path)
+    before = path.read_bytes()
+    for output in (path, tmp_path / "link.onnx", tmp_path / "x" / ".." / "net.onnx"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        assert main([*words, str(path), "-o", str(output), "--force"]) == 2
+        assert capsys.readouterr().err == f"error: {output}: is the input itself; give another name\n"
+    assert main([*words, str(path), "-o", str(tmp_path / "out.txt")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/out.txt: is no ONNX file's name; end it with .onnx\n"
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.onnx", "net.onnx", "x"]
+
+
+def test_export_writes_onnx_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "lenet5", "-o", str(tmp_path / "x.txt")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/x.txt: is no ONNX file's name; end it with .onnx\n"
+
+
+def test_any_case_of_the_suffix_will_do(tmp_path: Path) -> None:
+    assert check_model_output(tmp_path / "A.ONNX") == tmp_path / "A.ONNX"

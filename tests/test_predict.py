@@ -189,6 +189,10 @@ def test_a_changed_member_fails_the_check_that_was_asked_for(bundle: Path, capsy
         assert main(["verify", str(copy)]) == 1
         out, err = capsys.readouterr()
         assert (out, err) == ("", f"error: {copy}: model.onnx was changed after packing; build or copy it again\n")
+        assert main(["verify", str(copy), "--json"]) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document.items() >= {"bundle": str(copy), "passed": False, "hashes": False, "golden": []}.items()
+        assert document["error"] == err.removeprefix("error: ").strip()
     copy.write_bytes(copy.read_bytes()[:-30])
     assert main(["verify", str(copy)]) == 2  # no bundle any more
 

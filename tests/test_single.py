@@ -171,6 +171,13 @@ def test_simplify_for_an_older_runtime(tmp_path: Path, capsys: pytest.CaptureFix
     source = save(model(OPEN, axes=np.array([2, 3])), tmp_path / "in.onnx")
     words = [str(source), "-o", str(tmp_path / "old.onnx"), "--input-shape", "2,3,8,8"]
     assert main(["simplify", *words, "--target", "ort==1.12"]) == 0
+    assert "; for ort==1.12: opset 18 -> 17, IR 9 -> 8." in capsys.readouterr().out
+    assert main(["simplify", *words, "--force", "--target", "ort==1.17", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["target"], document["opset"], document["ir_version"]) == ("ort==1.17", 18, 9)
+    assert document["lowered"] == {}
+    assert main(["simplify", *words, "--force", "--target", "ort==1.12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lowered"] == {"opset": [18, 17], "IR": [9, 8]}
     old = onnx.load(tmp_path / "old.onnx")
     assert (old.opset_import[0].version, old.ir_version) == (17, 8)
     assert main(["simplify", *words, "--force", "--target", "tensorrt"]) == 2

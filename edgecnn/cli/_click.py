@@ -16,7 +16,8 @@ import click
 
 import edgecnn
 from edgecnn import cli
-from edgecnn.cli._result import Result, results_only, show
+from edgecnn.cli._result import Result, print_json, results_only, show
+from runtimes.base import CheckFailed
 
 SECTIONS = ("Start here", "The whole road", "One step of it", "Measure and prove", "Use a bundle")
 """Order of the help's sections; a command names its own."""
@@ -48,8 +49,13 @@ class Command(click.Command):
         )  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> None:
-        with results_only():
-            result: Result = super().invoke(ctx)
+        try:
+            with results_only():
+                result: Result = super().invoke(ctx)
+        except CheckFailed as failed:
+            if ctx.meta[JSON_KEY]:
+                print_json({"passed": False, **failed.document, "error": str(failed)})
+            raise
         show(result, as_json=ctx.meta[JSON_KEY], args=ctx.obj or [])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -38,7 +38,7 @@ class Result:
 def show(result: Result, as_json: bool, args: Sequence[str]) -> None:
     """Print `result` of `edgecnn ARGS` on stdout, then raise its failure if it has one."""
     if as_json:
-        print(json.dumps(plain(result.document), indent=2, allow_nan=False))
+        print_json(result.document)
     else:
         from edgecnn.report import Page
 
@@ -49,6 +49,11 @@ def show(result: Result, as_json: bool, args: Sequence[str]) -> None:
     sys.stdout.flush()
     if result.failure is not None:
         raise result.failure
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The one JSON document of a command, on stdout."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False), flush=True)
 
 
 def overwrite(args: Sequence[str]) -> list[str]:

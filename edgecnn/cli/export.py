@@ -49,10 +49,10 @@ def command(
     seed: int,
 ) -> Result:
     """Export a PyTorch network to ONNX and prove that it still gives the same outputs."""
+    from edgecnn.opened import check_model_output
     from runtimes import provider_options
-    from runtimes.files import check_output
 
-    check_output(output, force)
+    check_model_output(output, force)
     provider_options.require(provider)  # before torch is imported, which takes seconds
 
     from edgecnn import api

@@ -20,9 +20,9 @@ from edgecnn.cli._result import Result
 def command(model: Path, output: Path, force: bool, input_shape: tuple[str, ...], seed: int) -> Result:
     """Fold BatchNorms and constants into the layers beside them, in any ONNX file; says what stays."""
     from edgecnn import api
-    from runtimes.files import check_output
+    from edgecnn.opened import check_model_output
 
-    check_output(output, force)
+    check_model_output(output, force, model)
     report = api.fold(model, output, force=force, input_shape=input_shape, seed=seed)
     proven = f"; a fold moves its layer's output by at most {report.bound:.1g} of it" if report.changes else ""
     kept = [(entry.node, entry.reason) for entry in report.kept]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.output("the float16 model")
 @options.force
 @option("--calib", metavar="DATA", group="Data",
-        help="Images that show typical activations; without it, seeded random inputs.")  # fmt: skip
+        help="Images that show typical activations; without it, seeded inputs.")  # fmt: skip
 @options.limit
 @option("--exclude", multiple=True, metavar="GLOB", group="Precision", help="Nodes that stay float32; repeatable.")
 @option("--allow-slower", is_flag=True, group="Precision", help="Write it even where it is not faster here.")
@@ -49,9 +49,9 @@ def command(
     Inputs and outputs stay float32. On a CPU float16 is slower, and refused without --allow-slower.
     """
     from edgecnn import api
-    from runtimes.files import check_output
+    from edgecnn.opened import check_model_output
 
-    check_output(output, force)
+    check_model_output(output, force, model)
     report = api.half(model, output, calib=calib, limit=limit, exclude=exclude, input_shape=input_shape,
                       provider=provider, allow_slower=allow_slower, threads=threads, seed=seed, force=force,
                       track=options.track())  # fmt: skip

@@ -54,10 +54,10 @@ def command(
 ) -> Result:
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
     from edgecnn import api
+    from edgecnn.opened import check_model_output
     from edgecnn.targeted import TargetReport
-    from runtimes.files import check_output
 
-    check_output(output, force)
+    check_model_output(output, force, model)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, limit=limit,

@@ -42,9 +42,9 @@ def command(
 ) -> Result:
     """Simplify any ONNX file and keep the result only when it computes the same."""
     from edgecnn import api
-    from runtimes.files import check_output
+    from edgecnn.opened import check_model_output
 
-    check_output(output, force)
+    check_model_output(output, force, model)
     report = api.simplify(
         model, output, force=force, timeout_s=timeout_s, input_shape=input_shape, target=target, seed=seed
     )
@@ -53,5 +53,5 @@ def command(
         report.to_dict(),
         lambda page: page.table(("kept", "because"), kept) if kept else None,
         f"{output}: {report.nodes_before} nodes became {report.nodes_after}; outputs differ by at most "
-        f"{report.max_abs:.3g} on {report.images} seeded inputs.",
+        f"{report.max_abs:.3g} on {report.images} seeded inputs{report.words}.",
     )

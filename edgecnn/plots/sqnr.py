@@ -24,13 +24,14 @@ def draw(report: DiffReport, path: Path) -> None:
 
 
 def plot(report: DiffReport) -> Any:
-    """The figure. Layers that are equal are drawn at the upper edge, those that cannot be compared at the lower."""
+    """The figure. Equal layers lie on a line above all numbers, those that cannot be compared at the lower edge."""
     rows = [row for row in report.layers if not row.index]
     numbers = [[_within(getattr(row, kind)) for row in rows] for kind in ("snr_db", "alone_db")]
     places = range(len(rows))
     made, axes = figure(max(7.0, min(0.22 * len(rows) + 2, 18.0)), 5.0)
-    top = 5 + max((v for line in numbers for v in line if v < HIGHEST_DB), default=HIGHEST_DB)
-    lines = [[min(v, top) for v in line] for line in numbers]
+    highest = max((v for line in numbers for v in line if v < HIGHEST_DB), default=HIGHEST_DB - 20)
+    equal = highest + max(8.0, 0.15 * (highest - min((v for line in numbers for v in line), default=0.0)))
+    lines = [[equal if v >= HIGHEST_DB else v for v in line] for line in numbers]
     axes.plot(places, lines[0], color=COLOURS[0], marker="o", markersize=3.5, label="up to this layer", zorder=3)
     axes.plot(places, lines[1], color=COLOURS[1], marker="s", markersize=3.5, linestyle="", label="this layer alone",
               zorder=2)  # fmt: skip
@@ -39,10 +40,18 @@ def plot(report: DiffReport) -> Any:
     axes.set_ylabel("SQNR against the reference, dB")
     axes.set_title(f"{Path(report.candidate).name} against {Path(report.reference).name}, {report.samples} samples",
                    fontsize=10)  # fmt: skip
-    axes.legend(loc="best", frameon=False)
-    axes.annotate("upper edge: equal", (0.995, 0.985), xycoords="axes fraction", ha="right", va="top", fontsize=7,
-                  color="0.4")  # fmt: skip
+    _edge(axes, equal, highest)
+    made.legend(loc="outside lower left", ncols=3, frameon=False)
     return made
+
+
+def _edge(axes: Any, equal: float, highest: float) -> None:
+    """The line on which equal layers lie, named on the axis, where no number of decibels is level with it."""
+    axes.axhline(equal, color="0.75", linewidth=0.8, linestyle="--", zorder=1)
+    low = min(axes.get_ylim()[0], highest - 10)
+    axes.set_ylim(low, equal + 0.05 * (equal - low))
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= (highest + equal) / 2]
+    axes.set_yticks([*ticks, equal], [*(f"{tick:g}" for tick in ticks), "equal"])
 
 
 def _within(value: float) -> float:
