@@ -14,7 +14,6 @@ from typing import Any
 
 import onnx
 
-import edgecnn
 from edgecnn import device_search, proof, stages
 from edgecnn.device_search import FLOAT, HALF, Picked, Racers
 from edgecnn.judge import Trial
@@ -27,7 +26,6 @@ from exporters.artifact import Identity, Stage
 from exporters.half import Half
 from exporters.half_probe import convert
 from exporters.pack import pack
-from runtimes import machine
 from runtimes.base import BadInput, Track
 from runtimes.latency import Ratio
 from runtimes.parity import compare
@@ -149,23 +147,14 @@ def about(
     """The manifest of a bundle for a GPU, but for what the packer knows best."""
     final = picked.final
     return {
-        "name": identity.name,
-        "task": identity.task,
-        "labels": list(identity.labels),
-        "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
-        "created_by": f"edgecnn {edgecnn.__version__}",
+        **proof.common(identity, road, session, network.weights),
         "chosen": picked.variant.model,
         "provider": picked.variant.asked.text,
         "verdict": picked.verdict,
-        "weights": network.weights or "random, seed 0",
-        "input": proof.tensor(session.inputs[0]),
-        "output": proof.tensor(session.outputs[0]),
-        "stages": [stage.to_dict() for stage in road],
         "candidates": [entry.to_dict() for entry in picked.tried],
         "race": {
             "clock": final.clock,
             "rounds": final.rounds,
             "times_ms": {name: list(final.times_ms(name)) for name in final.names},
         },
-        "machine": machine.describe().to_dict(),
     }

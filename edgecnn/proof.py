@@ -89,23 +89,30 @@ def about(
     """The manifest of a bundle but for what the packer knows best (files, format, golden limits)."""
     decision = result.decision
     return {
-        "name": identity.name,
-        "task": identity.task,
-        "labels": list(identity.labels),
-        "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
-        "created_by": f"edgecnn {edgecnn.__version__}",
+        **common(identity, stages, session, weights),
         "chosen": decision.chosen,
         "verdict": decision.verdict,
-        "weights": weights or "random, seed 0",
-        "input": tensor(session.inputs[0]),
-        "output": tensor(session.outputs[0]),
-        "stages": [stage.to_dict() for stage in stages],
         "candidates": [candidate.to_dict() for candidate in decision.candidates],
         "recipe": result.quantized.recipe.to_dict(),
         "target": result.aimed.to_dict(),
         "search": result.to_dict(),
         "accuracy": decision.accuracy,
         "race": raced(decision),
+    }
+
+
+def common(identity: Identity, stages: Sequence[Stage], session: Session, weights: str | None) -> dict[str, Any]:
+    """What the manifest of every bundle says: whose model it is, what it takes and gives, how and where it was made."""
+    return {
+        "name": identity.name,
+        "task": identity.task,
+        "labels": list(identity.labels),
+        "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
+        "created_by": f"edgecnn {edgecnn.__version__}",
+        "weights": weights or "random, seed 0",
+        "input": tensor(session.inputs[0]),
+        "output": tensor(session.outputs[0]),
+        "stages": [stage.to_dict() for stage in stages],
         "machine": machine.describe().to_dict(),
     }
 
