@@ -8,7 +8,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -162,3 +164,19 @@ def test_the_python_blocks_are_short_and_the_devices_one_is_light() -> None:
 def test_links_exist() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text("utf-8")):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(("labels", "shown"), [((), "1\n"), (("cat", "dog"), "dog\n")])
+def test_the_devices_block_runs_with_and_without_labels(
+    labels: tuple[str, ...], shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Net:
+        inputs = (SimpleNamespace(name="x"),)
+
+        def __call__(self, feeds: dict) -> dict:
+            return {"y": np.float32([[0, 1]])}
+
+    made = SimpleNamespace(labels=labels, preprocess=lambda pixels: pixels, session=lambda *_, **__: Net())
+    monkeypatch.setattr("runtimes.bundle.open_bundle", lambda path: made)
+    exec([block.text for block in blocks() if block.kind == "python"][1], {})
+    assert capsys.readouterr().out == shown
