@@ -140,11 +140,8 @@ def build(
     """
     started = time.perf_counter()
     asked = provider_options.require(provider)
-    if asked.name != "cpu":
-        refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size)
-    path = check_output(Path(output), force)
-    if path.suffix != SUFFIX:
-        raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
+    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size)
+    path = check_bundle_output(Path(output), force)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     target = checked_target(target)
@@ -185,6 +182,13 @@ def build(
     seconds = time.perf_counter() - started
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
+
+
+def check_bundle_output(path: Path, force: bool) -> Path:
+    """`path`, if a bundle can be written there; raises `BadInput` before any long work when not."""
+    if check_output(path, force).suffix != SUFFIX:
+        raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
+    return path
 
 
 def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Network:
