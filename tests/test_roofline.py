@@ -65,15 +65,25 @@ def test_no_name_lies_on_a_roof_or_out_of_the_axes(monkeypatch: pytest.MonkeyPat
 
     roofs: list[float] = []
     monkeypatch.setattr(module, "render", spy)
-    near = [
-        piece("Conv", time_us, origin=f"{time_us}/{twin}", macs=10**6, moved=moved)
-        for time_us, moved in ((90.0, 10**6), (60.0, 10**5), (45.0, 10**4), (30.0, 10**3))
-        for twin in "ab"
-    ]
-    deep = piece("QLinearConv", 40.0, origin="deep", macs=39 * 10**5, moved=10**4, made="uint8")
-    roofline(report([*near, deep]), ".png")
+    for time_us in range(21, 40, 2):
+        near = [piece("Conv", float(time_us), origin=f"near{twin}", macs=10**6, moved=10**4) for twin in range(3)]
+        roofline(report([*near, piece("Conv", 1000.0, origin="far", macs=10**6, moved=10**6)]), ".png")
     assert found
     assert all(0 < v < 1 and min(abs(v - roof) for roof in roofs) >= 0.025 for _, v in found)
+
+
+def test_where_roofs_are_everywhere_no_name_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+
+    def spy(made: object, suffix: str) -> bytes:
+        texts.extend(text.get_text() for text in made.axes[0].texts)  # type: ignore[attr-defined]
+        return b""
+
+    monkeypatch.setattr(module, "render", spy)
+    monkeypatch.setattr(module, "_roofs_over", lambda *_: [(0.0, 1.0)])
+    roofline(report(PIECES), ".png")
+    assert texts
+    assert all("peak" in text for text in texts)
 
 
 def test_a_model_without_layers_is_drawn_too() -> None:
