@@ -94,7 +94,7 @@ class DeviceBuildReport:
 
 
 def refuse_cpu_options(provider: str, target: str | None, portable: bool, pixels: bool, dynamic_size: bool) -> None:
-    """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU, where `provider` is another one."""
+    """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU, where `provider` is a GPU."""
     given = {"--target": target is not None, "--portable": portable, "--input": pixels, "--dynamic-size": dynamic_size}
     for name in (name for name, asked in given.items() if asked and provider != "cpu"):
         raise BadInput(f"{name}: does nothing with --provider {provider}; leave one of the two out")
