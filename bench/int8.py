@@ -58,9 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(argv)
     if options.table or options.check:
-        found = [read(file) for file in sorted(RESULTS.glob("int8-*.jsonl"))]
-        print("\n\n".join(map(table, found)) if options.table else "\n".join(map(missed, found)))
-        return int(options.check and any(map(missed, found)))
+        print(tables() if options.table else "\n".join(map(missed, results())))
+        return int(options.check and any(map(missed, results())))
     logging.disable(logging.WARNING)  # quantizers recommend their own preprocessing, aloud
     path = RESULTS / f"int8-{slug(machine.describe())}.jsonl"
     for name in options.networks:
@@ -131,6 +130,15 @@ def slow_layers(report: QuantizeReport, most: int = 3) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- results
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def results() -> list[list[dict[str, Any]]]:
+    """The rows of every machine that was measured."""
+    return [read(file) for file in sorted(RESULTS.glob("int8-*.jsonl"))]
+
+
+def tables() -> str:
+    return "\n\n".join(map(table, results()))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -22,6 +22,8 @@ from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import Session, open_session
 
 FLOAT, INT8, MIXED = "float", "int8", "mixed"
+DRAW = 0.98
+"""Share of the best speed that counts as the same: what two sessions of one file may differ by."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +162,18 @@ def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
 def best_of(candidates: tuple[Candidate, ...] | list[Candidate]) -> Candidate | None:
     """The integer candidate to talk about: within the budget before outside it, judged before not, then the fastest.
 
-    Outside the budget the one that loses least comes first; where nothing was raced, the last, which has the rewrites.
+    Of those that are as fast but for `DRAW`, the most exact. Outside the budget the one that loses least comes first;
+    where nothing was raced, the last, which has the rewrites.
     """
     rivals = [(_merits(c), i, c) for i, c in enumerate(candidates) if c.kind != FLOAT]
-    return max(rivals, key=lambda rank: rank[:2])[2] if rivals else None
+    if not rivals:
+        return None
+    best = max(rivals, key=lambda rank: rank[:2])[2]
+    if best.refused or best.drop is None or best.speedup is None:
+        return best
+    least = DRAW * best.speedup.ratio
+    near = [c for _, _, c in rivals if not c.refused and c.drop is not None and c.speedup and c.speedup.ratio >= least]
+    return max(near, key=lambda c: (c.snr_db if c.snr_db is not None else 0.0, c is best))
 
 
 def _merits(c: Candidate) -> tuple[bool, bool, float, float]:

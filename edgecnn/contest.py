@@ -35,6 +35,7 @@ from exporters.workshop import Workshop
 from runtimes.base import BadInput, Track, silent
 
 PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed, more float", "portable", "mixed, u8 in float"
+SATURATED = "int8, sums saturate"
 COMPARED, SATURATES = "only for comparison", ": its sums saturate on this CPU"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
@@ -105,10 +106,10 @@ def compete(
     kind = MIXED if kept.work.recipe.exclude != recipe.exclude else INT8
     name = kind if kind not in entries else AGAIN
     entries[name] = Entry(quantized.model, kind)
-    exact = exact_in_float(kept, keeper, layers, reasons)
-    entries |= {key: Entry(made.model, MIXED) for key, made in exact.items()}
+    others = other_weights(kept, keeper, layers, reasons)
+    entries |= {key: Entry(made.model, MIXED if key == EXACT else kind) for key, made in others.items()}
     decision = decided(entries, keeper, track)
-    quantized = {name: quantized, PORTABLE: plain, **exact}.get(decision.winner) or quantized
+    quantized = {name: quantized, PORTABLE: plain, **others}.get(decision.winner) or quantized
     judged_as = PORTABLE if PORTABLE in entries else name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
@@ -146,15 +147,23 @@ def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Q
     return keeper.within_budget(shop, Design()).work.quantized()
 
 
-def exact_in_float(
+def other_weights(
     kept: Kept, keeper: Keeper, layers: Sequence[LayerChoice], reasons: Mapping[str, str]
 ) -> dict[str, Quantized]:
-    """The graph whose layers with unsigned weights are in float: the search raced them signed, and faster."""
-    nodes = [risk.node for risk in kept.aimed.changed if risk.choice == "u8"]
-    if not keeper.here or not nodes:
+    """Where weights were changed because sums saturate: the graph as the search raced it, and one in between.
+
+    The first is faster and may hold the budget all the same; in the second, layers that had to take unsigned weights,
+    which are slow, are in float.
+    """
+    if not keeper.here or not kept.aimed.changed:
         return {}
-    why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
-    return {EXACT: explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})}
+    signed = replace(kept.work, recipe=replace(kept.work.recipe, weight_forms=()))
+    found = {SATURATED: explained(signed.quantized(), layers, reasons)}
+    nodes = [risk.node for risk in kept.aimed.changed if risk.choice == "u8"]
+    if nodes:
+        why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
+        found[EXACT] = explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})
+    return found
 
 
 def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper, saturates: bool) -> dict[str, Entry]:

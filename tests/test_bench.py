@@ -25,11 +25,28 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-latency = load(ROOT / "bench" / "latency.py")
+latency, int8 = (load(ROOT / "bench" / f"{name}.py") for name in ("latency", "int8"))
 
 
 def test_the_readme_shows_the_committed_results() -> None:
-    assert latency.tables() in (ROOT / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for made in (latency.tables(), int8.tables()):
+        assert made
+        assert made in readme
+
+
+def test_what_is_shipped_is_never_slower_than_float() -> None:
+    """At the upper end of its interval: float itself is raced as 1.00x with some noise."""
+    rows = [row for table in int8.results() for row in table]
+    assert rows
+    assert all(row["ours"]["ratio"]["high"] >= 1.0 for row in rows)
+
+
+def test_a_missed_target_is_named() -> None:
+    row = {"network": "resnet18", "machine": {"isa": ["avx2", "vnni"]}, "ours": {"ratio": {"ratio": 2.9}}}
+    assert int8.missed([row]) == "resnet18: 2.90x, wanted 3.0x"
+    assert int8.missed([{**row, "machine": {"isa": ["avx2"]}}]) == ""  # targets are for VNNI
+    assert int8.missed([{**row, "ours": {"ratio": {"ratio": 3.0}}}]) == ""
 
 
 def test_the_committed_results_reach_the_target() -> None:

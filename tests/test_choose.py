@@ -88,6 +88,19 @@ def lost(value: float) -> Difference:
     return Difference(value, value - 0.01, value + 0.01, "by hand")
 
 
+def raced(name: str, ratio: float, snr_db: float, refused: str = "") -> Candidate:
+    found = Ratio(name, "float", ratio, ratio - 0.05, ratio + 0.05, "faster")
+    return Candidate(name, 100, 1.0, found, snr_db, 0.995, 0.981, 0.002, refused, "int8")
+
+
+def test_at_the_same_speed_the_more_exact_one_is_taken() -> None:
+    fast, exact, slow = raced("fast", 2.70, 20.0), raced("exact", 2.66, 30.0), raced("slow", 2.0, 40.0)
+    assert choose.best_of([BASE, fast, exact, slow]) is exact  # 2.66 is as fast as 2.70, 2.0 is not
+    assert choose.best_of([BASE, raced("fast", 2.80, 20.0), exact, slow]).name == "fast"
+    out = raced("out", 2.75, 50.0, "loses 3 points")
+    assert choose.best_of([BASE, fast, exact, out]) is exact
+
+
 @pytest.mark.parametrize(
     ("report", "loss", "agreed", "drop", "high"),
     [

@@ -12,7 +12,7 @@ import pytest
 
 from edgecnn import choose, contest, keeper
 from edgecnn.cli import main
-from edgecnn.contest import EXACT, Contest, compete
+from edgecnn.contest import EXACT, SATURATED, Contest, compete
 from edgecnn.judge import Trial
 from edgecnn.keeper import Keeper
 from edgecnn.material import Material
@@ -152,6 +152,19 @@ def test_layers_with_unsigned_weights_race_in_float_too(monkeypatch: pytest.Monk
     reasons = dict(result.quantized.float_nodes)
     assert "float was raced against unsigned" in reasons["Conv_a"]
     assert next(c for c in result.decision.candidates if c.name == EXACT).snr_db is not None
+
+
+@only_where_sums_saturate
+def test_what_saturates_may_win_where_it_holds_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the graph as the search raced it: signed weights on 8 bits everywhere."""
+    winner_is(SATURATED, monkeypatch)
+    result = run(this_cpu(), max_drop=1.0)
+    kinds = {c.name: c for c in result.decision.candidates}
+    assert kinds[SATURATED].snr_db is not None
+    assert kinds["int8"].snr_db is not None
+    assert kinds[SATURATED].snr_db < kinds["int8"].snr_db - 3
+    assert result.quantized.recipe.weight_forms == ()
+    assert int8_weights(result.quantized.model) == 3
 
 
 def test_the_graph_that_won_is_the_one_that_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
