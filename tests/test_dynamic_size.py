@@ -94,7 +94,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_of_open_size_is_proven_at_two_sizes(built: Path) -> None:
     bundle = open_bundle(built)
-    assert (bundle.chosen, bundle.manifest["input"]["shape"]) == ("int8", ["batch", 3, "height", "width"])
+    assert bundle.chosen in ("int8", "mixed")  # mixed: unsigned weights may be slower than float
+    assert bundle.manifest["input"]["shape"] == ["batch", 3, "height", "width"]
     report = predict.verify(built)
     assert report.failure is None
     assert [check.shape for check in report.golden] == [(3, 24, 32)] * 4 + [(3, 31, 38)]
