@@ -64,9 +64,7 @@ class Contest:
         """The timing table that the artifact keeps, and what was done for the accuracy."""
         layers = [layer.to_dict() for layer in self.layers]
         effects = [effect.to_dict() for effect in self.effects]
-        return {
-            **self.found.to_dict(), "seconds": round(self.seconds, 2), "layers": layers, "accuracy": effects,
-        }  # fmt: skip
+        return {**self.found.to_dict(), "seconds": round(self.seconds, 2), "layers": layers, "accuracy": effects}
 
 
 def compete(

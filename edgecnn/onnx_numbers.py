@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 
 from edgecnn.inspection import Layer, Sizes
 from edgecnn.onnx_shapes import shapes_of
-from exporters.graph import MODULE_KEY, Graph, get_meta
+from exporters.graph import Graph, own_module
 
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -86,7 +86,7 @@ class Numbers:
         output = self.sizes(node.output[0])
         macs = node_macs(node.op_type, [self.sizes(name) for name in node.input], output)
         params = sum(self._elements(name) for name in self._weights(node))
-        return Layer(node.name, node.op_type, get_meta(node).get(MODULE_KEY, ""), output, params, macs)
+        return Layer(node.name, node.op_type, own_module(node), output, params, macs)
 
     def _weights(self, node: onnx.NodeProto) -> set[str]:
         """Constants that `node` reads as parameters, looking through DequantizeLinear."""

@@ -8,7 +8,7 @@ import onnx
 
 from edgecnn.layer_table import Part, Sizes
 from edgecnn.onnx_numbers import WEIGHT_INPUT, Numbers, node_macs
-from exporters.graph import MODULE_KEY, attributes, get_meta
+from exporters.graph import attributes, own_module
 
 FC_WEIGHT = {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QGemm": 3, "QLinearMatMul": 3}
 POOLS = {"MaxPool": "pool", "AveragePool": "avgpool"}
@@ -27,7 +27,7 @@ def parts(numbers: Numbers) -> Iterator[Part]:
 
 def part_of(numbers: Numbers, node: onnx.NodeProto) -> Part | None:
     """The line of the table for `node`; None for what has none there."""
-    path = get_meta(node).get(MODULE_KEY, "") or node.name
+    path = own_module(node) or node.name
     sizes = [numbers.sizes(name) for name in node.input]
     output = numbers.sizes(node.output[0]) if node.output else None
     macs = node_macs(node.op_type, sizes, output)

@@ -34,7 +34,7 @@ from edgecnn.same_shapes import same_shapes
 from edgecnn.shapes import ShapeText, parse_shapes
 from edgecnn.slow_spots import spots
 from exporters.executed import QUANTIZERS, Executed, executed, named
-from exporters.graph import MODULE_KEY, get_meta, label
+from exporters.graph import label, own_module
 from exporters.peaks import Peaks, measure_peaks
 from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
@@ -199,7 +199,7 @@ def _piece(kernel: Executed, node: onnx.NodeProto | None, numbers: Numbers, coun
     part = part_of(numbers, node)
     output = numbers.sizes(node.output[0]) or (kernel.outputs[0][1] if kernel.outputs else None)
     words = (layer_name(part) if part is not None else "", "x".join(map(str, (output or ())[2:])))
-    module = get_meta(node).get(MODULE_KEY, "") or ("" if node.op_type in QUANTIZERS else _path(node.name))
+    module = own_module(node) or ("" if node.op_type in QUANTIZERS else _path(node.name))
     macs = _macs(kernel, node, numbers, output) if counts else 0
     return Piece(kernel, module, node.op_type, " ".join(filter(None, words)), macs)
 

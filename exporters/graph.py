@@ -215,6 +215,16 @@ def label(node: onnx.NodeProto) -> str:
     return node.name or next((name for name in node.output if name), node.op_type)
 
 
+def own_module(node: onnx.NodeProto) -> str:
+    """Path of the PyTorch module that `node` says it came from, empty where it says nothing."""
+    return get_meta(node).get(MODULE_KEY, "")
+
+
+def keep_module(node: onnx.NodeProto, like: onnx.NodeProto) -> None:
+    """Let `node` say that it came from the module that `like` came from."""
+    set_meta(node, {key: value for key, value in get_meta(like).items() if key == MODULE_KEY})
+
+
 def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """`nodes` and all nodes in their bodies (If, Loop, Scan)."""
     for node in nodes:

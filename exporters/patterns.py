@@ -6,14 +6,24 @@ Test: tests/test_placement.py.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 
-from exporters.graph import MODULE_KEY, get_meta
+from exporters.graph import own_module
+
+
+def names_in(model: onnx.ModelProto) -> list[str]:
+    """Every name and module path of `model` that a pattern could mean."""
+    return [name for node in model.graph.node for name in (node.name, own_module(node)) if name]
+
+
+def matches(pattern: str, names: Iterable[str]) -> bool:
+    """Whether the shell `pattern` means one of `names`."""
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def excluding(node: onnx.NodeProto, patterns: Sequence[str]) -> str | None:
     """The first of the shell `patterns` that the name or the module path of `node` matches."""
-    names = [node.name, get_meta(node).get(MODULE_KEY, "")]
-    return next((p for p in patterns if any(n and fnmatch.fnmatchcase(n, p) for n in names)), None)
+    names = [name for name in (node.name, own_module(node)) if name]
+    return next((pattern for pattern in patterns if matches(pattern, names)), None)

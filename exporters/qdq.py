@@ -22,7 +22,7 @@ import onnx
 from onnx import helper
 
 from exporters.affine import WEIGHT_FORMS, Grid, activation_grid, fit_bias, quantize_bias, unsigned, weight_grid
-from exporters.graph import MODULE_KEY, Graph, attributes, copy_node, get_meta, label, set_meta
+from exporters.graph import Graph, attributes, copy_node, get_meta, keep_module, label, set_meta
 from exporters.grids import gate_grid, grids_of, on_grid
 from exporters.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD, carried_outputs, cut
 from exporters.placement import Plan
@@ -248,7 +248,7 @@ class _Writer:
 
     def _node(self, op: str, inputs: list[str], output: str, label: str, like: onnx.NodeProto) -> onnx.NodeProto:
         node = helper.make_node(op, inputs, [output], name=f"{label}/{op}")
-        set_meta(node, {k: v for k, v in get_meta(like).items() if k == MODULE_KEY})
+        keep_module(node, like)
         return node
 
 

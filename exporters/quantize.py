@@ -9,7 +9,6 @@ Test: tests/test_quantize.py (oracle: ONNX Runtime's own quantize_static).
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,8 @@ import onnx
 from exporters import placement, qdq
 from exporters.artifact import RECIPE_KEY
 from exporters.calibration import Calibration, observe
-from exporters.graph import MODULE_KEY, get_meta, opset, set_meta
+from exporters.graph import opset, set_meta
+from exporters.patterns import matches, names_in
 from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
 
@@ -127,9 +127,9 @@ def _completed(model: onnx.ModelProto, plan: placement.Plan, ranges: Ranges, rec
 
 def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
     """Raise `BadInput` for a pattern that no node's name or module path matches: a typing mistake, most likely."""
-    names = [n for node in model.graph.node for n in (node.name, get_meta(node).get(MODULE_KEY, "")) if n]
+    names = names_in(model)
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        if not matches(pattern, names):
             raise BadInput(f"--exclude {plugins.unknown(pattern, sorted(set(names)), 'node')}")
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from exporters.graph import MODULE_KEY, Graph, get_meta, is_standard, label, set_meta
+from exporters.graph import Graph, is_standard, keep_module, label
 
 IN_DANGER = ("Conv", "ConvTranspose", "Gemm")
 SWALLOWED = ("Relu", "Clip", "Identity")
@@ -57,5 +57,5 @@ def _guard(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
     name = node.output[0]
     node.output[0] = graph.fresh(f"{name}_before")
     guard = helper.make_node("LeakyRelu", [node.output[0]], [name], f"{label(node)}/stays_float", alpha=1.0)
-    set_meta(guard, {key: value for key, value in get_meta(node).items() if key == MODULE_KEY})
+    keep_module(guard, node)
     return guard

@@ -9,7 +9,6 @@ Test: tests/test_workshop.py.
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ import onnx
 
 from exporters import rewrites
 from exporters.base import PassResult
-from exporters.graph import MODULE_KEY, get_meta
+from exporters.graph import own_module
 from exporters.layer_times import LayerTimes, layer_times
+from exporters.patterns import matches, names_in
 from exporters.placement import FORMS
 from exporters.quantize import Quantized, QuantRecipe, prepare, quantize_model
 from exporters.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
@@ -92,7 +92,7 @@ class Workshop:
         source = self.source(design.rewrites)
         nodes = [n for n in source.graph.node if n.name in int8.by_node or n.name in floats.by_node]
         names = [n.name for n in nodes]
-        modules = [module_of(n) for n in nodes]
+        modules = [own_module(n) for n in nodes]
         loss = [int8.by_node.get(n, 0.0) - floats.by_node.get(n, 0.0) for n in names]
         kept = set(design.kept_float)
         loss = [0.0 if name in kept else value for name, value in zip(names, loss, strict=True)]
@@ -137,11 +137,11 @@ class Workshop:
 
         A node that was to stay float and that a rewrite took away, or no longer makes, needs no pattern any more.
         """
-        present = {node.name for node in self.source(design.rewrites).graph.node}
+        source = self.source(design.rewrites)
+        present, names = {node.name for node in source.graph.node}, names_in(source)
         kept = tuple(glob.escape(name) for name in design.kept_float if name in present)
         forms = tuple(name for name in design.rewrites if name in FORMS)
-        names = [n for node in self.source(design.rewrites).graph.node for n in (node.name, module_of(node)) if n]
-        asked = tuple(p for p in self.recipe.exclude if any(fnmatch.fnmatchcase(name, p) for name in names))
+        asked = tuple(pattern for pattern in self.recipe.exclude if matches(pattern, names))
         return replace(self.recipe, exclude=(*asked, *kept), forms=forms)
 
     def times(self, design: Design) -> tuple[LayerTimes, LayerTimes]:
@@ -176,11 +176,6 @@ class Workshop:
     def _race(self, sessions: Mapping[str, Session]) -> Race:
         calls = {name: session.prepare(self.feeds[0]) for name, session in sessions.items()}
         return race(calls, RACE_ROUNDS, warmup=2, seed=self.seed, seconds=self.seconds, threads=self.threads)
-
-
-def module_of(node: onnx.NodeProto) -> str:
-    """Path of the PyTorch module that a node comes from, empty where it is not known."""
-    return get_meta(node).get(MODULE_KEY, "")
 
 
 def _cached(kept: dict[K, V], key: K, make: Callable[[], V]) -> V:

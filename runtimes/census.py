@@ -171,11 +171,6 @@ def dequantized(found: Iterable[Kernel]) -> bool:
     return any(kernel.op in ("QuantizeLinear", "DequantizeLinear") and kernel.provider != "cpu" for kernel in found)
 
 
-def node_runs(events: list[dict[str, Any]]) -> tuple[NodeRun, ...]:
-    """The kernels between begin and end of the last `model_run` in a list of trace events."""
-    return passes(events)[-1].nodes
-
-
 def passes(events: list[dict[str, Any]]) -> tuple[Pass, ...]:
     """Each `model_run` in a list of trace events, with the kernels between its begin and its end."""
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_SUFFIX)]

@@ -107,7 +107,7 @@ def test_only_the_last_run_and_only_kernels_are_read() -> None:
         event("not_a_kernel_time", 33, 1, "Session"),
         event("model_run", 30, 10, "Session"),
     ]
-    assert module.node_runs(events) == (NodeRun("c", "Conv", "cuda", 4.0), NodeRun("d", "Relu", "cuda", 2.0))
+    assert module.passes(events)[-1].nodes == (NodeRun("c", "Conv", "cuda", 4.0), NodeRun("d", "Relu", "cuda", 2.0))
 
 
 def test_every_run_is_read_and_what_ran_in_a_body_is_taken_from_its_node() -> None:
