@@ -82,7 +82,7 @@ def compete(
     Where `recipe.target` is another CPU than this one nothing is raced: the rewrites that help there are taken.
     """
     recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))
-    recipe, apart = guarded(float_model, recipe, material, trial)
+    recipe, apart = guarded(float_model, recipe, material)
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
     shop = keeper.workshop(equalize=search_seconds > 0)
     entries = {FLOAT: Entry(float_model, FLOAT)}
@@ -111,12 +111,12 @@ def compete(
     judged_as = PORTABLE if PORTABLE in entries else name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
-    return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, kept.aimed, plain)
+    aimed = keeper.aims.get(quantized.recipe.weight_forms, kept.aimed)
+    aimed = kept.aimed.taken_back if decision.winner == SATURATED else aimed
+    return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, aimed, plain)
 
 
-def guarded(
-    model: onnx.ModelProto, recipe: QuantRecipe, material: Material, trial: Trial
-) -> tuple[QuantRecipe, dict[str, str]]:
+def guarded(model: onnx.ModelProto, recipe: QuantRecipe, material: Material) -> tuple[QuantRecipe, dict[str, str]]:
     """`recipe` without the nodes that would put ranges on one grid that must not share it; and these, with reasons."""
     few = material.calibration_feeds[:GUARD_IMAGES]
     if all(value.min() == value.max() for feed in few for value in feed.values()):

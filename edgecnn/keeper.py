@@ -61,6 +61,11 @@ class Aimed:
         return tuple(layer for layer in self.layers if layer.choice != "s8")
 
     @property
+    def taken_back(self) -> Aimed:
+        """The same of the graph with its weights as they were."""
+        return replace(self, layers=tuple(replace(layer, choice="s8") for layer in self.layers))
+
+    @property
     def words(self) -> str:
         """One sentence for people."""
         name = f"target {self.target or 'any CPU'}{' (this CPU)' if self.here and self.target else ''}"
@@ -72,7 +77,9 @@ class Aimed:
         if self.measured_db is not None:
             end = "measured: SQNR {:.1f} dB before, {:.1f} dB with them".format(*self.measured_db)
         if not self.changed:
-            tried = "" if self.measured_db is None else "; other forms of weights did not help"
+            helped = self.measured_db is not None and self.measured_db[1] >= self.measured_db[0]
+            why = "are slower, and not needed within the budget" if helped else "did not help"
+            tried = "" if self.measured_db is None else f"; other forms of weights {why}"
             return f"{name}: sums of two 8-bit products may saturate, no layer needs other weights{tried}"
         return f"{name}: sums of two 8-bit products saturate: {forms}; {end}"
 

@@ -164,6 +164,8 @@ def test_what_saturates_may_win_where_it_holds_the_budget(monkeypatch: pytest.Mo
     assert kinds["int8"].snr_db is not None
     assert kinds[SATURATED].snr_db < kinds["int8"].snr_db - 3
     assert result.quantized.recipe.weight_forms == ()
+    assert not result.aimed.changed, "the report is of the graph that is shipped"
+    assert "other forms of weights are slower, and not needed within the budget" in result.aimed.words
     assert int8_weights(result.quantized.model) == 3
 
 
