@@ -24,8 +24,8 @@ from latency import RESULTS, slug
 from PIL import Image
 from torch import nn
 
-from edgecnn.textures import texture
-from edgecnn.zoo import find
+from edgecnn.data.textures import texture
+from edgecnn.networks.zoo import find
 from runtimes import machine
 from runtimes.files import write_atomic
 

@@ -10,6 +10,7 @@ to bench/results/calibration.jsonl.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -47,8 +48,8 @@ class Images:
 def ours(model: Path, calibrator: str, count: int) -> None:
     import onnx
 
-    from exporters import placement
-    from exporters.calibration import observe
+    from exporters.quantization import placement
+    from exporters.quantization.calibration import observe
 
     loaded = onnx.load(model)
     observe(loaded, placement.plan(loaded).observed, Images(count), calibrator, threads=1)  # type: ignore[arg-type]
@@ -99,7 +100,7 @@ def export(path: Path) -> None:
     import onnx
 
     from edgecnn import stages
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     onnx.save(stages.float_road(resolve("resnet50"))[0], path)
 
@@ -143,4 +144,5 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["--export"]:
         export(Path(sys.argv[2]))
     else:
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
         sys.exit(main())

@@ -32,9 +32,9 @@ import numpy as np
 import onnx
 import torch
 
-from edgecnn import zoo
-from edgecnn.textures import textures
-from exporters.half_probe import convert
+from edgecnn.data.textures import textures
+from edgecnn.networks import zoo
+from exporters.fp16.half_probe import convert
 from runtimes import machine, provider_options
 from runtimes.base import Tensors, Unavailable
 from runtimes.binding import METHOD

@@ -43,10 +43,10 @@ def measure(model: str, faulty: str, largest: int) -> dict[str, float | str]:
 
     from onnx import parser
 
-    from edgecnn.comparing import compare_sides
-    from edgecnn.diff import find
+    from edgecnn.checking.comparing import compare_sides
+    from edgecnn.checking.diff import find
+    from edgecnn.checking.sides import graph_side
     from edgecnn.opened import lenient_model
-    from edgecnn.sides import graph_side
     from runtimes.session import random_feeds
 
     sides = [graph_side(lenient_model(Path(path)), path, threads=1) for path in (model, faulty)]
@@ -74,8 +74,8 @@ def measure(model: str, faulty: str, largest: int) -> dict[str, float | str]:
 
 def largest_bytes(path: Path) -> int:
     """Of the largest tensor that a node makes, for one image."""
+    from edgecnn.checking.sides import graph_side
     from edgecnn.opened import lenient_model
-    from edgecnn.sides import graph_side
     from exporters.fix_shapes import fix_shapes
     from exporters.shape_inference import static_shape, tensor_types
     from runtimes.session import random_feeds

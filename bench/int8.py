@@ -4,9 +4,9 @@
     python bench/int8.py --table                                prints the README's tables, one for each machine
     python bench/int8.py --check                                exit 1 where a target of VNNI CPUs is missed
 
-Every graph was calibrated on the same 32 seeded pictures (edgecnn/textures.py) and races interleaved in CPU time on one
-it has not seen; SNR is against the float graph on 32 unseen ones. Weights are seeded with live BatchNorm statistics:
-times are real, answers are not. Peers that are not installed are named as absent (bench/peers.py).
+Every graph was calibrated on the same 32 seeded pictures (edgecnn/data/textures.py) and races interleaved in CPU time
+on one it has not seen; SNR is against the float graph on 32 unseen ones. Weights are seeded with live BatchNorm
+statistics: times are real, answers are not. Peers that are not installed are named as absent (bench/peers.py).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import onnx
 import peers
 from latency import slug
 
+from edgecnn.choosing.quantizing import quantize
+from edgecnn.data.textures import textures
+from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.quantizing import quantize
-from edgecnn.sources import resolve
 from edgecnn.stages import INPUT_NAME, float_road
-from edgecnn.textures import textures
 from runtimes import machine
 from runtimes.base import Array, Tensors
 from runtimes.files import write_atomic

@@ -6,7 +6,7 @@
 
 Four graphs run in one race: ONNX Runtime's float32 at its highest optimization level, our int8, and ONNX Runtime's own
 `quantize_static` on the same 32 images, once with its defaults and once at its best (U8S8, per channel). Weights are
-seeded, pictures are seeded textures (edgecnn/textures.py): what is measured is time, and SNR as a sanity check.
+seeded, pictures are seeded textures (edgecnn/data/textures.py): what is measured is time, and SNR as a sanity check.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgecnn.sources import resolve
+from edgecnn.data.textures import textures
+from edgecnn.networks.sources import resolve
 from edgecnn.stages import INPUT_NAME, float_road
-from edgecnn.textures import textures
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes import machine
 from runtimes.base import Tensors
 from runtimes.census import census, kernels_dict

@@ -31,11 +31,11 @@ import numpy as np
 import onnx
 
 from edgecnn.float_passes import SMALL_PASSES
-from edgecnn.sources import resolve
+from edgecnn.networks.sources import resolve
 from edgecnn.stages import INPUT_NAME
 from exporters import passes
-from exporters.apart import apart, attach, read_graph
 from exporters.graph import op_counts
+from exporters.isolation.apart import apart, attach, read_graph
 from exporters.passes import fold_batchnorm, simplify
 from exporters.torch_export import export_module
 from runtimes import machine, plugins

@@ -30,11 +30,11 @@ ALLOWED_DB = 0.5
 def measure(name: str) -> dict[str, Any]:
     """SQNR in dB of each recipe."""
     from edgecnn import stages
-    from edgecnn.sources import resolve
-    from edgecnn.textures import textures
-    from exporters.improve import improve
-    from exporters.quantize import QuantRecipe, prepare, quantize_model
-    from exporters.weight_forms import exact
+    from edgecnn.data.textures import textures
+    from edgecnn.networks.sources import resolve
+    from exporters.quantization.improve import improve
+    from exporters.quantization.quantize import QuantRecipe, prepare, quantize_model
+    from exporters.targets.weight_forms import exact
     from runtimes.parity import compare
     from runtimes.session import open_session
 

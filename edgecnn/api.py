@@ -11,24 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecnn.benchmark import bench as bench
-    from edgecnn.compare import check as check
+    from edgecnn.checking.compare import check as check
+    from edgecnn.checking.diff import diff as diff
+    from edgecnn.choosing.quantizing import quantize as quantize
     from edgecnn.demo import demo as demo
-    from edgecnn.diff import diff as diff
     from edgecnn.doctor import doctor as doctor
-    from edgecnn.evaluate import evaluate as evaluate
+    from edgecnn.evaluation.evaluate import evaluate as evaluate
     from edgecnn.halving import half as half
-    from edgecnn.inspect import inspect as inspect
-    from edgecnn.predict import run as run
-    from edgecnn.predict import verify as verify
-    from edgecnn.profile import profile as profile
-    from edgecnn.quantizing import quantize as quantize
+    from edgecnn.latency.benchmark import bench as bench
+    from edgecnn.networks.zoo import list_models as models
+    from edgecnn.numbers.inspect import inspect as inspect
+    from edgecnn.prediction.predict import run as run
+    from edgecnn.prediction.predict import verify as verify
+    from edgecnn.profiling.profile import profile as profile
     from edgecnn.road import build as build
     from edgecnn.road import export as export
     from edgecnn.single import fold as fold
     from edgecnn.single import simplify as simplify
-    from edgecnn.train import train as train
-    from edgecnn.zoo import list_models as models
+    from edgecnn.training.train import train as train
     from runtimes.base import BadInput as BadInput
     from runtimes.base import CheckFailed as CheckFailed
     from runtimes.base import EdgeError as EdgeError
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from runtimes.base import Unavailable as Unavailable
 
 HOMES = {
-    "bench": "edgecnn.benchmark:bench",
+    "bench": "edgecnn.latency.benchmark:bench",
     "build": "edgecnn.road:build",
-    "check": "edgecnn.compare:check",
+    "check": "edgecnn.checking.compare:check",
     "demo": "edgecnn.demo:demo",
-    "diff": "edgecnn.diff:diff",
+    "diff": "edgecnn.checking.diff:diff",
     "doctor": "edgecnn.doctor:doctor",
-    "evaluate": "edgecnn.evaluate:evaluate",
+    "evaluate": "edgecnn.evaluation.evaluate:evaluate",
     "export": "edgecnn.road:export",
     "fold": "edgecnn.single:fold",
     "half": "edgecnn.halving:half",
-    "inspect": "edgecnn.inspect:inspect",
-    "models": "edgecnn.zoo:list_models",
-    "profile": "edgecnn.profile:profile",
-    "quantize": "edgecnn.quantizing:quantize",
-    "run": "edgecnn.predict:run",
+    "inspect": "edgecnn.numbers.inspect:inspect",
+    "models": "edgecnn.networks.zoo:list_models",
+    "profile": "edgecnn.profiling.profile:profile",
+    "quantize": "edgecnn.choosing.quantizing:quantize",
+    "run": "edgecnn.prediction.predict:run",
     "simplify": "edgecnn.single:simplify",
-    "train": "edgecnn.train:train",
-    "verify": "edgecnn.predict:verify",
+    "train": "edgecnn.training.train:train",
+    "verify": "edgecnn.prediction.predict:verify",
 }
 ERRORS = {
     name: f"runtimes.base:{name}" for name in ("BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable")

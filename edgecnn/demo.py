@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgecnn import predict, road
-from edgecnn.answers import Prediction
-from edgecnn.choose import Candidate
-from edgecnn.data import load_data
+from edgecnn import road
+from edgecnn.choosing.choose import Candidate
+from edgecnn.data.load import load_data
+from edgecnn.data.samples import Samples
 from edgecnn.outcomes import BuildReport
-from edgecnn.samples import Samples
-from edgecnn.train import TrainReport, train
+from edgecnn.prediction import predict
+from edgecnn.prediction.answers import Prediction
+from edgecnn.training.train import TrainReport, train
 from exporters.artifact import Stage
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.files import check_output, replace_whole

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.feeding import make_feeds
+from edgecnn.data.feeding import make_feeds
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.shapes import ShapeText
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import onnx
 
     from exporters.artifact import Stage
-    from exporters.half import Half
+    from exporters.fp16.half import Half
 
 IMAGES = 8
 ROUNDS, SECONDS = 300, 5.0
@@ -116,7 +116,7 @@ def half(
     """
     from exporters.artifact import read_stages, write_stages
     from exporters.load import load_model, save_model
-    from exporters.quantize import check_patterns
+    from exporters.quantization.quantize import check_patterns
 
     asked = provider_options.require(provider)
     path = check_model_output(Path(output), force, Path(model))
@@ -149,7 +149,7 @@ def halve(
     track: Track = silent,
 ) -> Halved:
     """`model` in float16, near enough by `parity_of` and faster on `provider`; raises `CheckFailed` where it is not."""
-    from exporters.half_probe import convert, emulated
+    from exporters.fp16.half_probe import convert, emulated
 
     started = time.perf_counter()
     found = convert(model, feeds, exclude, threads, track)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecnn.folders import SUFFIXES as PICTURE_SUFFIXES
+from edgecnn.data.folders import SUFFIXES as PICTURE_SUFFIXES
 from runtimes import bundle
 from runtimes.base import BadInput, Tensors
 from runtimes.files import check_input_file, check_output

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn.choose import Candidate, Decision
-from edgecnn.contest import PORTABLE, Contest
-from edgecnn.pixels import in_words
+from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.contest import PORTABLE, Contest
+from edgecnn.data.pixels import in_words
 from exporters.artifact import Stage
-from exporters.quantize import Quantized, QuantRecipe
+from exporters.quantization.quantize import Quantized, QuantRecipe
 from runtimes.base import CheckFailed
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 import edgecnn
-from edgecnn.choose import Decision
-from edgecnn.contest import Contest
+from edgecnn.choosing.choose import Decision
+from edgecnn.choosing.contest import Contest
+from edgecnn.data.samples import Samples
 from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
-from edgecnn.samples import Samples
-from edgecnn.sources import Network
+from edgecnn.networks.sources import Network
 from edgecnn.stages import INPUT_NAME, Reference
 from exporters.artifact import Identity, Stage
 from exporters.pack import Golden

@@ -17,16 +17,10 @@ from pathlib import Path
 from torch import nn
 
 from edgecnn import halving, proof, stages
-from edgecnn.contest import SEARCH_SECONDS
-from edgecnn.data import load_data
-from edgecnn.device_build import DeviceBuildReport, build_for, refuse_cpu_options
-from edgecnn.judge import Trial
-from edgecnn.labels import read_labels
-from edgecnn.material import material_for
-from edgecnn.opened import check_model_output
-from edgecnn.outcomes import BuildReport, ExportReport
-from edgecnn.pixels import read_preprocess
-from edgecnn.quantizing import (
+from edgecnn.choosing.contest import SEARCH_SECONDS
+from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
+from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
     check_input,
@@ -37,13 +31,19 @@ from edgecnn.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.samples import Samples
-from edgecnn.sources import Network, resolve
+from edgecnn.data.labels import read_labels
+from edgecnn.data.load import load_data
+from edgecnn.data.material import material_for
+from edgecnn.data.pixels import read_preprocess
+from edgecnn.data.samples import Samples
+from edgecnn.networks.sources import Network, resolve
+from edgecnn.opened import check_model_output
+from edgecnn.outcomes import BuildReport, ExportReport
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.load import save_model
 from exporters.pack import pack
-from exporters.quantize import QuantRecipe
+from exporters.quantization.quantize import QuantRecipe
 from exporters.torch_export import DEFAULT_OPSET
 from runtimes import provider_options
 from runtimes.base import BadInput, Track, silent

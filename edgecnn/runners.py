@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgecnn.networks.spec import preprocess_for
 from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import ShapeText, first_shape, parse_shape
-from edgecnn.spec import preprocess_for
 from runtimes.base import BadInput, Runner
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.preprocess import Preprocess
@@ -117,7 +117,7 @@ def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
 
 def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
     from edgecnn.opened import read_model
-    from exporters.input_range import input_ranges
+    from exporters.quantization.input_range import input_ranges
 
     return input_ranges(read_model(path)[0])
 
@@ -125,9 +125,9 @@ def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
     from exporters.artifact import read_identity
-    from exporters.input_range import input_ranges
+    from exporters.isolation.probe import probe
     from exporters.load import load_model
-    from exporters.probe import probe
+    from exporters.quantization.input_range import input_ranges
 
     model = load_model(path)
     identity = read_identity(model)
@@ -198,8 +198,8 @@ def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
 
 
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None) -> Subject:
-    from edgecnn.sources import resolve
-    from edgecnn.torch_numbers import torch_runner
+    from edgecnn.networks.sources import resolve
+    from edgecnn.numbers.torch_numbers import torch_runner
 
     network = resolve(source, weights, first_shape(input_shape))
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))

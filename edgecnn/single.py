@@ -94,8 +94,8 @@ def fold(
     model: PathText, output: PathText, *, force: bool = False, input_shape: ShapeText | None = None, seed: int = 0
 ) -> FoldReport:
     """Fold BatchNorm in the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`."""
+    from exporters.isolation.probe import probe
     from exporters.passes import fold_batchnorm
-    from exporters.probe import probe
 
     def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
         probe(proto, os.fspath(model), input_shapes=shapes, seed=seed, finite=False)  # a crash must not be ours
@@ -126,7 +126,7 @@ def simplify(
     """
     from edgecnn.float_passes import simplified
     from exporters.fix_shapes import fix_shapes
-    from exporters.target import convert, parse_target
+    from exporters.targets.target import convert, parse_target
 
     name, wanted = os.fspath(model), parse_target(target) if target else None
 

@@ -19,10 +19,10 @@ import numpy as np
 import onnx
 import torch
 
+from edgecnn.data.samples import Ready
+from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
-from edgecnn.samples import Ready
-from edgecnn.sources import Network
-from edgecnn.textures import textures
+from edgecnn.networks.sources import Network
 from exporters import artifact
 from exporters.artifact import Stage
 from exporters.torch_export import DEFAULT_OPSET, evaluating, export_module, module_runner

@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from exporters.graph import MODULE_KEY, get_meta, opset
-from exporters.origin import SCOPES_KEY, module_path
+from exporters.layerwise.origin import SCOPES_KEY, module_path
 from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from exporters.accuracy._work import Work, start
-from exporters.quantize import QuantRecipe, prepare
+from exporters.quantization.quantize import QuantRecipe, prepare
 from graphs import parse
 from runtimes.base import Tensors
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from edgecnn import stages
-from edgecnn.data import load_data
-from edgecnn.sources import Network, resolve, settle
+from edgecnn.data.load import load_data
+from edgecnn.networks.sources import Network, resolve, settle
 from exporters.artifact import Stage
 from runtimes.base import Tensors
 

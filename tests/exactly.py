@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from exporters.cpu_target import SATURATING, this_cpu
-from exporters.weight_forms import exact
+from exporters.targets.cpu_target import SATURATING, this_cpu
+from exporters.targets.weight_forms import exact
 
 
 def exactly(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecnn.profiled import Measured, Piece, Timing
-from exporters.executed import Executed
-from exporters.peaks import Peaks
+from edgecnn.profiling.profiled import Measured, Piece, Timing
+from exporters.layerwise.executed import Executed
+from exporters.layerwise.peaks import Peaks
 
 PEAKS = Peaks(threads=1, fp32_gmacs=50.0, int8_gmacs=100.0, memory_gb_s=10.0, cache_gb_s=80.0)
 TIMING = Timing(runs=10, clock="cpu", plain_us=100.0, profiled_us=130.0, wall_us=101.0, between_us=20.0)

@@ -8,7 +8,7 @@ import pytest
 
 from accuracy_nets import chain, images, work_on
 from exporters import accuracy
-from exporters.improve import ORDER
+from exporters.quantization.improve import ORDER
 from graphs import parse
 from runtimes import plugins
 from runtimes.parity import compare

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from exporters.affine import Grid, activation_grid, fit_bias, quantize_bias, weight_grid
+from exporters.quantization.affine import Grid, activation_grid, fit_bias, quantize_bias, weight_grid
 
 FLOATS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 

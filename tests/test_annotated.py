@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecnn.data import load_data
-from edgecnn.images import image_size, read_image, read_mask
-from edgecnn.spec import unit_range
+from edgecnn.data.images import image_size, read_image, read_mask
+from edgecnn.data.load import load_data
+from edgecnn.networks.spec import unit_range
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 
@@ -267,7 +267,7 @@ def test_arrays_that_do_not_fit(arrays: dict[str, Any], match: str, tmp_path: Pa
 # ------------------------------------------------------------------------------------------------------------- learning
 @pytest.mark.slow
 def test_a_detector_is_trained_on_own_boxes(tmp_path: Path) -> None:
-    from edgecnn.train import train
+    from edgecnn.training.train import train
 
     report = train("ssd_tiny", str(coco(tmp_path / "photos")), tmp_path / "w.safetensors", epochs=2)
     assert (report.classes, report.train_images, report.test_images) == (2, 4, 1)

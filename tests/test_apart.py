@@ -1,4 +1,4 @@
-"""exporters/apart.py: weights that no simplifier needs lie beside the graph, and come back as they were."""
+"""exporters/isolation/apart.py: weights that no simplifier needs lie beside the graph, and come back as they were."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from exporters import apart
 from exporters.external import is_external
 from exporters.graph import copy_model
+from exporters.isolation import apart
 from exporters.passes import simplify
 from runtimes.base import BadInput
 from runtimes.session import open_session, random_feeds

@@ -27,7 +27,7 @@ ONE_DOOR = {
     "matplotlib": "edgecnn/plots/_canvas.py",
     "onnxsim": "exporters/",
     "rich": "edgecnn/report.py",
-    "safetensors": "edgecnn/weights.py",
+    "safetensors": "edgecnn/networks/weights.py",
 }
 """A foreign library and the file (or folder) that may import it; onnxsim from exactly one file."""
 SMALL_FILE, SMALL_FUNCTION = 250, 15
@@ -183,7 +183,7 @@ def test_pieces_are_small() -> None:
 
 def test_only_the_command_line_prints() -> None:
     """The library returns records. A child process talks to its parent over stdout, and says so by its name."""
-    talkers = {"edgecnn/fresh_process.py", "exporters/probe.py", "edgecnn/models/__main__.py"}
+    talkers = {"edgecnn/latency/fresh_process.py", "exporters/isolation/probe.py", "edgecnn/models/__main__.py"}
     for path, name in zip(FILES, NAMES, strict=True):
         tree = ast.parse(path.read_text("utf-8"))
         prints = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecnn.average_precision import Found, average_precision, class_precision, weighted_mean
-from edgecnn.samples import Target
+from edgecnn.data.samples import Target
+from edgecnn.evaluation.average_precision import Found, average_precision, class_precision, weighted_mean
 from runtimes.base import Array, Unavailable
 
 CLASSES = 4

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgecnn.baseline import read
-from edgecnn.bench_report import BenchReport
 from edgecnn.cli._result import plain
+from edgecnn.latency.baseline import read
+from edgecnn.latency.bench_report import BenchReport
 from runtimes.base import BadInput
 from test_benchmark import fixed
 

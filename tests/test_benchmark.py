@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn import benchmark, fresh_process
-from edgecnn.bench_report import BenchReport, Heat, ModelBench, Outcome
-from edgecnn.benchmark import bench
 from edgecnn.cli import main
 from edgecnn.cli._bench_tables import benched
-from edgecnn.fresh_process import Probe
-from edgecnn.racers import Job
+from edgecnn.latency import benchmark, fresh_process
+from edgecnn.latency.bench_report import BenchReport, Heat, ModelBench, Outcome
+from edgecnn.latency.benchmark import bench
+from edgecnn.latency.fresh_process import Probe
+from edgecnn.latency.job import Job
 from edgecnn.report import Page
 from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.census import Kernel
@@ -81,7 +81,7 @@ def test_peak_memory_is_the_models_and_not_the_callers(tmp_path: Path) -> None:
 
 
 def test_peak_memory_is_resident_memory() -> None:
-    """Against the kernel's other count of the same thing, which can only be larger (see edgecnn/fresh_process.py)."""
+    """Against the kernel's other count of the same thing, which can only be larger (see latency/fresh_process.py)."""
     resource = pytest.importorskip("resource", reason="Windows has no getrusage, and no peak is measured there")
     unit = 1 if sys.platform == "darwin" else 1024
     assert 2e7 < fresh_process.peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,7 +11,7 @@ from accuracy_nets import chain, images, work_on
 from exactly import exactly
 from exporters.accuracy import bias_correction
 from exporters.accuracy._work import Work
-from exporters.quantize import on_ranges
+from exporters.quantization.quantize import on_ranges
 from graphs import parse
 from runtimes.base import Tensors
 from runtimes.session import open_session
@@ -78,7 +78,7 @@ def test_the_shifts_are_those_of_numpy_on_a_fully_connected_layer() -> None:
     feeds = images(20, (1, 6))
     work = work_on(model, feeds)
     changed = bias_correction.run(work, seconds=60.0).work
-    from exporters.affine import activation_grid, weight_grid
+    from exporters.quantization.affine import activation_grid, weight_grid
 
     values = {t.name: numpy_helper.to_array(t) for t in work.model.graph.initializer}
     x = np.concatenate([feed["x"] for feed in feeds])
@@ -91,7 +91,7 @@ def test_the_shifts_are_those_of_numpy_on_a_fully_connected_layer() -> None:
 
 def test_only_means_leave_the_session() -> None:
     """Memory: a probe's outputs are a number a channel, whatever the size of the image."""
-    from exporters import placement
+    from exporters.quantization import placement
 
     work = work_on(chain(), images(2))
     probe, probed, _ = bias_correction._probe(work, placement.plan(work.model))

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edgecnn.bisection import ByDrop, Reading, search
-from exporters.points import Points, chain, members, with_parents
+from edgecnn.checking.bisection import ByDrop, Reading, search
+from exporters.layerwise.points import Points, chain, members, with_parents
 
 
 def wrong_from(points: Points, faulty: int, asked: list[int]) -> object:

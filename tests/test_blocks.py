@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.blocks import Chain, Conv, activation_behind, nodes_of, read_conv
 from exporters.graph import Graph, get_meta
+from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv
 from pass_examples import build, draw
 from rewrite_tools import conv_model
 

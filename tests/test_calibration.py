@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
-from exporters.calibration import Calibration, Seen, exposing, observe, spread
+from exporters.quantization.calibration import Calibration, Seen, exposing, observe, spread
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, Tensors
 from runtimes.session import open_session
@@ -167,8 +167,8 @@ def test_progress_goes_through_track() -> None:
 CHILD = """
 import resource, sys
 import numpy as np, onnx
-from exporters import placement
-from exporters.calibration import observe
+from exporters.quantization import placement
+from exporters.quantization.calibration import observe
 
 model = onnx.load(sys.argv[1])
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from onnxruntime.quantization.calibrate import HistogramCollector
 
-from exporters.affine import activation_grid
 from exporters.calibrators import entropy, mse, percentile
-from exporters.histogram import Histogram
+from exporters.quantization.affine import activation_grid
+from exporters.quantization.histogram import Histogram
 
 Kind = Callable[[], Any]
 

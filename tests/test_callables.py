@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from edgecnn import callables
+from edgecnn.networks import callables
 from runtimes.base import BadInput
 
 CODE = """

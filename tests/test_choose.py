@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn import choose
-from edgecnn.choose import Candidate, Entry, decide
-from edgecnn.judge import Trial, drop_of, upper_bound
-from edgecnn.samples import Samples
-from edgecnn.scores import Agreement, Difference
-from exporters.quantize import QuantRecipe, quantize_model
+from edgecnn.choosing import choose
+from edgecnn.choosing.choose import Candidate, Entry, decide
+from edgecnn.choosing.judge import Trial, drop_of, upper_bound
+from edgecnn.data.samples import Samples
+from edgecnn.evaluation.scores import Agreement, Difference
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.latency import Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport

@@ -16,7 +16,7 @@ import click
 import numpy as np
 import pytest
 
-import edgecnn.zoo
+import edgecnn.networks.zoo
 from edgecnn.cli import main
 from edgecnn.cli._result import overwrite, plain
 from runtimes.base import BadInput, CheckFailed, EdgeError, Inconclusive, Unavailable
@@ -61,7 +61,7 @@ def raising(error: BaseException) -> Callable[[], object]:
 def test_every_error_is_one_line_and_its_code(
     error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(error))
+    monkeypatch.setattr(edgecnn.networks.zoo, "list_models", raising(error))
     assert main(["models"]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -73,7 +73,7 @@ def test_every_error_is_one_line_and_its_code(
 def test_a_long_message_stays_under_300_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(ValueError("x" * 5000)))
+    monkeypatch.setattr(edgecnn.networks.zoo, "list_models", raising(ValueError("x" * 5000)))
     assert main(["models"]) == 5
     err = capsys.readouterr().err
     assert len(err.rstrip("\n")) < 300
@@ -82,7 +82,7 @@ def test_a_long_message_stays_under_300_characters(
 
 def test_debug_adds_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("EDGECNN_DEBUG", "1")
-    monkeypatch.setattr(edgecnn.zoo, "list_models", raising(BadInput("m: wrong")))
+    monkeypatch.setattr(edgecnn.networks.zoo, "list_models", raising(BadInput("m: wrong")))
     assert main(["models"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: m: wrong\n")
@@ -169,7 +169,7 @@ def test_every_example_parses(name: str) -> None:
 def test_json_is_one_document_whatever_libraries_print(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    real = edgecnn.zoo.list_models
+    real = edgecnn.networks.zoo.list_models
 
     def noisy() -> object:
         print("python noise")
@@ -177,7 +177,7 @@ def test_json_is_one_document_whatever_libraries_print(
         subprocess.run([sys.executable, "-c", "print('child noise')"], check=True)
         return real()
 
-    monkeypatch.setattr(edgecnn.zoo, "list_models", noisy)
+    monkeypatch.setattr(edgecnn.networks.zoo, "list_models", noisy)
     assert main(["models", "--json"]) == 0
     out, err = capfd.readouterr()
     assert [row["name"] for row in json.loads(out)["models"]] == [row.name for row in real()]
@@ -187,7 +187,7 @@ def test_json_is_one_document_whatever_libraries_print(
 def test_noise_of_the_process_never_reaches_stdout() -> None:
     """At the level of file descriptors, as C++ code and child processes print."""
     script = (
-        "import os, sys, subprocess, edgecnn.zoo as z; from edgecnn.cli import main; real = z.list_models\n"
+        "import os, sys, subprocess, edgecnn.networks.zoo as z; from edgecnn.cli import main; real = z.list_models\n"
         "def noisy():\n"
         "    print('python noise'); os.write(1, b'C++ noise\\n'); subprocess.run(['echo', 'child noise'])\n"
         "    return real()\n"
@@ -241,7 +241,7 @@ def test_the_command_to_repeat_may_overwrite_what_it_wrote(args: list[str], more
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_one_line(number: int, code: int) -> None:
     script = (
-        "import sys, time, edgecnn.zoo as z; from edgecnn.cli import main\n"
+        "import sys, time, edgecnn.networks.zoo as z; from edgecnn.cli import main\n"
         "def wait():\n    print('ready', file=sys.stderr, flush=True); time.sleep(30)\n"
         "z.list_models = wait; sys.argv = ['edgecnn', 'models']; sys.exit(main())"
     )

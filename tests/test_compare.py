@@ -12,10 +12,10 @@ import torch
 from onnx import numpy_helper
 
 import cuda_stand_in
+from edgecnn.checking.compare import check, parse_limit, renamed
+from edgecnn.checking.tolerance import HIGHEST_DB, INT8_SNR_DB
 from edgecnn.cli import main
-from edgecnn.compare import check, parse_limit, renamed
-from edgecnn.tolerance import HIGHEST_DB, INT8_SNR_DB
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import export_module
 from runtimes.base import BadInput, CheckFailed
 from small_nets import conv_net, model, save
@@ -141,7 +141,7 @@ def test_real_images_can_be_used(nets: tuple[Path, Path, Path]) -> None:
 def test_a_pytorch_network_against_its_export(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     source = f"{tmp_path / 'nets.py'}:Net"
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     network = resolve(source)
     exported = save(export_module(network.module, network.input_shape), tmp_path / "net.onnx")
@@ -156,7 +156,7 @@ def test_a_pytorch_network_against_its_export(tmp_path: Path) -> None:
 def test_an_input_may_be_called_by_the_name_that_either_model_gives_it(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     source = f"{tmp_path / 'nets.py'}:Net"
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     network = resolve(source)
     exported = save(export_module(network.module, network.input_shape, input_name="img"), tmp_path / "net.onnx")
@@ -177,7 +177,7 @@ def test_a_name_that_both_models_use_is_the_first_ones(tmp_path: Path) -> None:
 def test_random_weights_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     source, weights = f"{tmp_path / 'nets.py'}:Net", tmp_path / "w.pt"
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     torch.save(resolve(source).module.state_dict(), weights)
     assert main(["check", source, source]) == 0

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn import contest, keeper
-from edgecnn.contest import Contest, compete
-from edgecnn.judge import Trial
-from edgecnn.material import Material
-from edgecnn.samples import Samples
-from exporters.quantize import QuantRecipe
-from exporters.search import Design, Found
+from edgecnn.choosing import contest, keeper
+from edgecnn.choosing.contest import Contest, compete
+from edgecnn.choosing.judge import Trial
+from edgecnn.data.material import Material
+from edgecnn.data.samples import Samples
+from exporters.quantization.quantize import QuantRecipe
+from exporters.searching.search import Design, Found
 from runtimes.base import BadInput
 from runtimes.session import open_session
 from small_nets import model

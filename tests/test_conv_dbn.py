@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgecnn import zoo
 from edgecnn.models.conv_dbn import ConvDBN
+from edgecnn.networks import zoo
 from exported import exported, normal, run_onnx, run_torch, seeded
 
 

@@ -23,8 +23,8 @@ from onnx import numpy_helper
 
 from edgecnn.float_passes import simplified
 from exporters.graph import copy_model, opset
+from exporters.isolation.warm import warm_children
 from exporters.passes import fold_batchnorm
-from exporters.warm import warm_children
 from runtimes.base import Array, BadInput, EdgeError
 from runtimes.session import open_session
 

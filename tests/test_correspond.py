@@ -9,11 +9,11 @@ import onnx
 import torch
 from torch import nn
 
-from exporters.correspond import Call, Pair, correspond, correspond_calls
 from exporters.graph import MODULE_KEY, copy_model, get_meta
-from exporters.partial import Parts
+from exporters.layerwise.correspond import Call, Pair, correspond, correspond_calls
+from exporters.layerwise.partial import Parts
 from exporters.passes import fold_batchnorm
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import export_module
 from small_nets import conv_net, model
 

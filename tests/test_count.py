@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgecnn import zoo
-from edgecnn.count import count
 from edgecnn.layers.convolution import TrueConv2d
 from edgecnn.layers.local import LocalConv2d
 from edgecnn.layers.padding import Conv2d
 from edgecnn.layers.tiled import TiledConv2d
+from edgecnn.networks import zoo
+from edgecnn.numbers.count import count
 
 LAYERS = [
     # one of each kind that counts: module, input (C, H, W), multiply-adds by hand

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from exporters.affine import SEVEN_BITS, activation_grid, weight_grid
-from exporters.cpu_target import TARGETS, check_target, predict, snr_db
-from exporters.saturation import saturating_dot
+from exporters.quantization.affine import SEVEN_BITS, activation_grid, weight_grid
+from exporters.targets.cpu_target import TARGETS, check_target, predict, snr_db
+from exporters.targets.saturation import saturating_dot
 from runtimes.base import BadInput
 from small_nets import model
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from edgecnn import data
-from edgecnn.assets.make_digits import TARGET, pack
-from edgecnn.data import load_data
-from edgecnn.samples import Samples
-from edgecnn.spec import unit_range
+from edgecnn.data import load as data
+from edgecnn.data.assets.make_digits import TARGET, pack
+from edgecnn.data.load import load_data
+from edgecnn.data.samples import Samples
+from edgecnn.networks.spec import unit_range
 from runtimes.base import Array, BadInput
 from runtimes.preprocess import Preprocess
 
@@ -285,8 +285,9 @@ def test_samples_are_made_on_demand_and_subsets_of_subsets_hold() -> None:
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, edgecnn.data, edgecnn.evaluate, edgecnn.spec, edgecnn.zoo, edgecnn.images;"
-        "from edgecnn.spec import unit_range; edgecnn.data.load_data('digits', unit_range(8, 8, 1))[0];"
+        "import sys, edgecnn.data.load, edgecnn.evaluation.evaluate, edgecnn.networks.spec;"
+        "import edgecnn.networks.zoo, edgecnn.data.images; from edgecnn.networks.spec import unit_range;"
+        "edgecnn.data.load.load_data('digits', unit_range(8, 8, 1))[0];"
         "print([m for m in ('torch', 'onnx', 'onnxsim', 'sklearn', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

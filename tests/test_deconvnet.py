@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgecnn import zoo
 from edgecnn.models.deconvnet import DeconvNet
+from edgecnn.networks import zoo
 from exported import exported, normal, run_onnx, run_torch, seeded
 from exporters.graph import op_counts
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from edgecnn import demo
 from edgecnn.cli._tables import demonstrated
 from edgecnn.report import Page
-from edgecnn.train import TrainReport
+from edgecnn.training.train import TrainReport
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle, verify
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import predict, road, stages
-from edgecnn.data import load_data
+from edgecnn import road, stages
+from edgecnn.data.load import load_data
 from edgecnn.detection.select import OUTPUTS
-from edgecnn.sources import resolve, task_of
-from edgecnn.spec import Blueprint
+from edgecnn.networks.sources import resolve, task_of
+from edgecnn.networks.spec import Blueprint
+from edgecnn.prediction import predict
 from edgecnn.tasks import detection
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.base import CheckFailed
 from runtimes.parity import compare
 from runtimes.session import open_session

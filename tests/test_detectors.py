@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgecnn import zoo
+from edgecnn.networks import zoo
 
 NAMES = [row.name for row in zoo.list_models() if row.task == "detection"]
 

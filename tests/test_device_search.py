@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import cuda_stand_in
-from edgecnn import device_search, road
+from edgecnn import road
+from edgecnn.choosing import device_search
+from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, search
+from edgecnn.choosing.judge import Judgement, Trial
 from edgecnn.cli import main
-from edgecnn.device_search import FLOAT, HALF, Device, Variant, search
-from edgecnn.judge import Judgement, Trial
-from edgecnn.samples import Samples
+from edgecnn.data.samples import Samples
 from runtimes.base import BadInput, Unavailable
 from runtimes.latency import LatencyReport, Race
 from runtimes.provider_options import parse

@@ -16,11 +16,11 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgecnn import api
+from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.diff import find
+from edgecnn.checking.divergence import DiffReport
+from edgecnn.checking.sides import graph_side
 from edgecnn.cli import main
-from edgecnn.comparing import compare_sides
-from edgecnn.diff import find
-from edgecnn.divergence import DiffReport
-from edgecnn.sides import graph_side
 from exporters.graph import copy_model
 from exporters.passes import fold_batchnorm
 from exporters.torch_export import export_module
@@ -149,7 +149,7 @@ def test_a_reproducer_is_made_whole_or_not_at_all(files: tuple[Path, Path], tmp_
 def test_pytorch_against_its_export_both_ways(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     source = f"{tmp_path / 'nets.py'}:Net"
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     network = resolve(source)
     torch.save(network.module.state_dict(), weights := tmp_path / "w.pt")
@@ -170,9 +170,9 @@ def test_pytorch_against_its_export_both_ways(tmp_path: Path) -> None:
 
 
 def test_two_pytorch_networks() -> None:
-    from edgecnn.comparing import common_points
-    from edgecnn.sources import resolve
-    from edgecnn.torch_side import module_side
+    from edgecnn.checking.comparing import common_points
+    from edgecnn.checking.torch_side import module_side
+    from edgecnn.networks.sources import resolve
 
     def side(change: float) -> object:
         torch.manual_seed(0)

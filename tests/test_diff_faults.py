@@ -15,14 +15,14 @@ import onnx
 import pytest
 
 import planted as p
-from edgecnn.comparing import compare_sides
-from edgecnn.diff import find
-from edgecnn.divergence import DiffReport
-from edgecnn.sides import graph_side
-from edgecnn.sources import resolve
+from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.diff import find
+from edgecnn.checking.divergence import DiffReport
+from edgecnn.checking.sides import graph_side
+from edgecnn.networks.sources import resolve
 from exporters.graph import ABSORBED_KEY, MODULE_KEY, get_meta
 from exporters.passes import fold_batchnorm
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import export_module
 from runtimes.session import random_feeds
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import predict, proof, road, stages
-from edgecnn.answers import MaskPrediction
-from edgecnn.quantizing import quantize
-from edgecnn.sources import Network, resolve
-from edgecnn.spec import unit_range
+from edgecnn import proof, road, stages
+from edgecnn.choosing.quantizing import quantize
+from edgecnn.networks.sources import Network, resolve
+from edgecnn.networks.spec import unit_range
+from edgecnn.prediction import predict
+from edgecnn.prediction.answers import MaskPrediction
 from exported import normal, run_torch, seeded
 from exporters import artifact
 from exporters.load import load_model

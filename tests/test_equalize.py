@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from accuracy_nets import chain, images, work_on
 from exporters.accuracy import equalize
 from exporters.graph import Graph
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import parse
 from runtimes.base import Tensors
 from runtimes.parity import compare

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from edgecnn.cli import main
-from edgecnn.data import load_data
-from edgecnn.evaluate import evaluate
-from edgecnn.spec import unit_range
+from edgecnn.data.load import load_data
+from edgecnn.evaluation.evaluate import evaluate
+from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
 from runtimes.base import BadInput
@@ -103,7 +103,7 @@ def test_the_same_model_twice_has_no_difference_that_can_be_told(photos: Path, t
 
 
 def test_a_pytorch_network_has_the_score_that_its_weights_were_saved_with() -> None:
-    from edgecnn.weights import load_weights
+    from edgecnn.networks.weights import load_weights
 
     report = evaluate("lenet5", data="digits", weights=LENET)
     about = load_weights(LENET)[1]

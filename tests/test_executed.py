@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, parser
 
-from exporters.executed import Executed, executed, named
 from exporters.graph import Graph
+from exporters.layerwise.executed import Executed, executed, named
 from runtimes.base import Tensors
 from runtimes.census import tracing
 from small_nets import model

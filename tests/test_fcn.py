@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edgecnn import zoo
 from edgecnn.models.fcn import FCN, bilinear, convolutional, upscore
 from edgecnn.models.vgg import VGG
-from edgecnn.weights import apply_weights
+from edgecnn.networks import zoo
+from edgecnn.networks.weights import apply_weights
 from exported import exported, normal, run_onnx, run_torch, seeded
 from torchvision_oracle import torchvision_models
 

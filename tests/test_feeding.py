@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.compare import check
-from edgecnn.diff import diff
-from edgecnn.feeding import make_feeds, other_sizes
+from edgecnn.checking.compare import check
+from edgecnn.checking.diff import diff
+from edgecnn.data.feeding import make_feeds, other_sizes
 from edgecnn.runners import Subject
 from runtimes.base import BadInput
 from runtimes.session import TensorInfo

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from edgecnn.data import load_data
-from edgecnn.figures import CLASSES, Figure, box_around, covers, draw, enlarge, overlap
-from edgecnn.spec import IMAGENET, unit_range
+from edgecnn.data.figures import CLASSES, Figure, box_around, covers, draw, enlarge, overlap
+from edgecnn.data.load import load_data
+from edgecnn.networks.spec import IMAGENET, unit_range
 from runtimes.base import BadInput
 
 READY = unit_range(64, 64)

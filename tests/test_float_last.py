@@ -8,7 +8,7 @@ from accuracy_nets import chain, images, work_on
 from exporters.accuracy import float_last
 from exporters.accuracy._work import layers
 from exporters.graph import Graph
-from exporters.placement import plan
+from exporters.quantization.placement import plan
 from graphs import parse
 
 

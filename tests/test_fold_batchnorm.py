@@ -399,7 +399,7 @@ def test_real_networks_fold_completely(name: str, folds: int) -> None:
     The module in float64 is the oracle for the folded graph; the graph before the fold shows what float32 leaves.
     Limit: the two graphs round differently at each of 20 to 53 layers, and 105 to 125 dB were seen.
     """
-    from edgecnn.zoo import find  # the only test in this file that needs the zoo
+    from edgecnn.networks.zoo import find  # the only test in this file that needs the zoo
     from exporters.torch_export import export_module
 
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.folders import scan, sort_names
+from edgecnn.data.folders import scan, sort_names
 from runtimes.base import BadInput
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecnn.gates import LimitGate, RatioGate, parse
+from edgecnn.latency.gates import LimitGate, RatioGate, parse
 from runtimes.base import BadInput
 from test_benchmark import fixed
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecnn.spec import IMAGENET
+from edgecnn.networks.spec import IMAGENET
 from runtimes.geometry import UNSEEN, Geometry, nearest
 from runtimes.preprocess import Preprocess
 

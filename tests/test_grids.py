@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.affine import Grid, activation_grid
-from exporters.grids import gate_grid, grids_of, hard_grid, join, on_grid
-from exporters.placement import Plan
+from exporters.quantization.affine import Grid, activation_grid
+from exporters.quantization.grids import gate_grid, grids_of, hard_grid, join, on_grid
+from exporters.quantization.placement import Plan
 
 
 @given(high=st.floats(-5, 762))

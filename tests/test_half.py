@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from cuda_stand_in import require_gpu
+from exporters.fp16.half import HALF_KEY, plan, write
+from exporters.fp16.half_probe import convert, emulated
 from exporters.graph import get_meta
-from exporters.half import HALF_KEY, plan, write
-from exporters.half_probe import convert, emulated
 from exporters.shape_inference import tensor_types
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.parity import compare

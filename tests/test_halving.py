@@ -15,7 +15,7 @@ from edgecnn.cli import main
 from edgecnn.halving import half
 from edgecnn.road import export
 from exporters.artifact import read_stages
-from exporters.half_probe import convert, emulated
+from exporters.fp16.half_probe import convert, emulated
 from runtimes.base import BadInput, CheckFailed, Unavailable
 from runtimes.latency import Ratio
 from runtimes.providers import cuda

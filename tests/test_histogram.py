@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from exporters.histogram import BINS, Histogram, exponent_for
+from exporters.quantization.histogram import BINS, Histogram, exponent_for
 
 MAGNITUDES = st.floats(2.0**-20, 2.0**100, width=32)
 VALUES = arrays.arrays(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecnn import images
-from edgecnn.images import read_image
+from edgecnn.data import images
+from edgecnn.data.images import read_image
 from runtimes.base import Array, BadInput
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)

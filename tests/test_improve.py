@@ -13,11 +13,11 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from accuracy_nets import chain, images
 from edgecnn import stages
-from edgecnn.data import load_data
-from edgecnn.sources import resolve
-from exporters import improve as module
-from exporters.improve import ORDER, improve, split
-from exporters.quantize import QuantRecipe, quantize_model
+from edgecnn.data.load import load_data
+from edgecnn.networks.sources import resolve
+from exporters.quantization import improve as module
+from exporters.quantization.improve import ORDER, improve, split
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import parse
 from runtimes.base import BadInput, Tensors
 from runtimes.parity import compare

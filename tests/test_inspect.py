@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgecnn.inspect import inspect, inspect_model
-from edgecnn.onnx_numbers import node_macs
+from edgecnn.numbers.inspect import inspect, inspect_model
+from edgecnn.numbers.onnx_numbers import node_macs
 from exporters.torch_export import export_module
 from runtimes.base import BadInput
 from small_nets import conv_net, model, save

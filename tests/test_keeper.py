@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn import choose, contest, keeper
+from edgecnn.choosing import choose, contest, keeper
+from edgecnn.choosing.contest import EXACT, SATURATED, Contest, compete
+from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.keeper import Keeper
 from edgecnn.cli import main
-from edgecnn.contest import EXACT, SATURATED, Contest, compete
-from edgecnn.judge import Trial
-from edgecnn.keeper import Keeper
-from edgecnn.material import Material
-from edgecnn.samples import Samples
-from exporters import weight_forms
-from exporters.cpu_target import SATURATING, TARGETS, this_cpu
-from exporters.quantize import QuantRecipe
-from exporters.search import Design, Found
+from edgecnn.data.material import Material
+from edgecnn.data.samples import Samples
+from exporters.quantization.quantize import QuantRecipe
+from exporters.searching.search import Design, Found
+from exporters.targets import weight_forms
+from exporters.targets.cpu_target import SATURATING, TARGETS, this_cpu
 from runtimes.base import BadInput, Track, silent
 from small_nets import conv_net, save
 from test_weight_forms import bright_net, only_where_sums_saturate

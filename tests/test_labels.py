@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.labels import read_labels
+from edgecnn.data.labels import read_labels
 from runtimes.base import BadInput
 
 NAMES = ("cat", "großer Hund", "猫")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn.inspect import inspect, inspect_model
-from edgecnn.layer_table import Part, Table, layer_table
-from edgecnn.torch_numbers import watch
+from edgecnn.numbers.inspect import inspect, inspect_model
+from edgecnn.numbers.layer_table import Part, Table, layer_table
+from edgecnn.numbers.torch_numbers import watch
 from edgecnn.words import rounded
 from exporters.torch_export import export_module
 from small_nets import model

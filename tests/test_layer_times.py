@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from exporters.graph import Graph
-from exporters.layer_times import attribute, layer_times, origin
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.layerwise.layer_times import attribute, layer_times, origin
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.census import NodeRun, profile
 
 NET = """

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import learning
-from edgecnn.data import load_data
-from edgecnn.learning import Learner, Recipe, groups, keep, one_cycle, runner_of, top_rate
-from edgecnn.samples import Samples, hold_back
-from edgecnn.spec import unit_range
+from edgecnn.data.load import load_data
+from edgecnn.data.samples import Samples, hold_back
+from edgecnn.networks.spec import unit_range
 from edgecnn.tasks import classification
+from edgecnn.training import learning
+from edgecnn.training.learning import Learner, Recipe, groups, keep, one_cycle, runner_of, top_rate
 from runtimes.base import BadInput, silent
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn.material import material_for, part, with_model_labels
-from edgecnn.samples import Samples
+from edgecnn.data.material import material_for, part, with_model_labels
+from edgecnn.data.samples import Samples
 from exporters.artifact import Identity
 from graphs import parse
 from runtimes.base import BadInput

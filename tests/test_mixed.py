@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn.contest import Contest, compete
-from edgecnn.judge import Trial
-from edgecnn.material import Material
-from edgecnn.samples import Samples
+from edgecnn.choosing.contest import Contest, compete
+from edgecnn.choosing.judge import Trial
+from edgecnn.data.material import Material
+from edgecnn.data.samples import Samples
 from exactly import exactly
 from exporters.accuracy._work import Work, start
-from exporters.mixed import mixed
-from exporters.quantize import QuantRecipe
+from exporters.quantization.mixed import mixed
+from exporters.quantization.quantize import QuantRecipe
 from runtimes.session import open_session
 from small_nets import model
 

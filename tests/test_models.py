@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import edgecnn.models
-from edgecnn import zoo
 from edgecnn.models.resnet import Bottleneck
+from edgecnn.networks import zoo
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
@@ -115,7 +115,7 @@ def test_a_row_whose_file_is_gone_is_not_listed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_listing_imports_no_torch() -> None:
-    code = "import sys; from edgecnn import zoo; print([len(zoo.list_models()), int('torch' in sys.modules)])"
+    code = "import sys; from edgecnn.networks import zoo; print([len(zoo.list_models()), int('torch' in sys.modules)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"[{len(ROWS)}, 0]"
 

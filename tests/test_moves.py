@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecnn.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
-from edgecnn.samples import Target
+from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
+from edgecnn.data.samples import Target
 
 
 def test_a_shift_is_a_cut_from_the_padded_image() -> None:

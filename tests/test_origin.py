@@ -6,7 +6,7 @@ import pytest
 from onnx import helper
 
 from exporters.graph import ABSORBED_KEY, MODULE_KEY, set_meta
-from exporters.origin import SCOPES_KEY, last_module, module_of, path_in_name
+from exporters.layerwise.origin import SCOPES_KEY, last_module, module_of, path_in_name
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from exporters.partial import Parts, main_node
+from exporters.layerwise.partial import Parts, main_node
 from runtimes.base import BadInput
 from runtimes.session import open_session
 from small_nets import conv_net, model

@@ -19,7 +19,7 @@ import exporters.rewrites
 from edgecnn.float_passes import FLOAT_PASSES
 from exporters.base import PassResult
 from exporters.graph import ABSORBED_KEY, get_meta
-from exporters.partial import Parts
+from exporters.layerwise.partial import Parts
 from pass_examples import build, draw, statistics
 from runtimes import plugins
 from runtimes.parity import compare

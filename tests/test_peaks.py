@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecnn.onnx_numbers import Numbers
-from exporters import peaks
-from exporters.peaks import Peaks, candidates, measure_peaks
+from edgecnn.numbers.onnx_numbers import Numbers
+from exporters.layerwise import peaks
+from exporters.layerwise.peaks import Peaks, candidates, measure_peaks
 from runtimes.census import census, kernels_dict
 from runtimes.session import open_session, random_feeds
 

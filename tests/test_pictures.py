@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.pictures import check_folder, colours, files_for, rgb
+from edgecnn.prediction.pictures import check_folder, colours, files_for, rgb
 from runtimes.base import BadInput
 
 

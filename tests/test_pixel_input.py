@@ -9,12 +9,12 @@ import onnx
 import pytest
 
 from edgecnn import api
-from edgecnn.data import load_data
+from edgecnn.data.load import load_data
 from exporters import pixel_input
 from exporters.graph import op_counts
 from exporters.load import load_model
 from exporters.pixel_input import normalization, with_pixel_input
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import parse
 from runtimes.base import BadInput, CheckFailed
 from runtimes.bundle import open_bundle

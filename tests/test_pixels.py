@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgecnn.pixels import in_words, read_preprocess
-from edgecnn.spec import IMAGENET
+from edgecnn.data.pixels import in_words, read_preprocess
+from edgecnn.networks.spec import IMAGENET
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 

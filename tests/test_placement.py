@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from exporters.graph import MODULE_KEY, set_meta
-from exporters.placement import plan
+from exporters.quantization.placement import plan
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecnn.bench_report import BenchReport
+from edgecnn.latency.bench_report import BenchReport
 from edgecnn.plots import latency
 from test_benchmark import fixed
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporters.partial import Parts
-from exporters.points import chain, graph_points, members
+from exporters.layerwise.partial import Parts
+from exporters.layerwise.points import chain, graph_points, members
 from small_nets import model
 
 DIAMOND = """<ir_version: 9, opset_import: ["" : 20]> g (float[2] x) => (float[2] d) {

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import cuda_stand_in
-from edgecnn.answers import best, probabilities
 from edgecnn.cli import main
-from edgecnn.predict import run, verify
+from edgecnn.prediction.answers import best, probabilities
+from edgecnn.prediction.predict import run, verify
 from exporters.pack import pack
 from runtimes.base import BadInput, CheckFailed
 from runtimes.preprocess import Preprocess

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporters.placement import plan
-from exporters.prefixes import prefixes
+from exporters.quantization.placement import plan
+from exporters.searching.prefixes import prefixes
 from graphs import parse
 
 CHAIN = """g (float[N,3,8,8] x) => (float[N,2,8,8] y) {

@@ -1,4 +1,4 @@
-"""exporters/probe.py: models that the checker accepts and that must not be run in this process."""
+"""exporters/isolation/probe.py: models that the checker accepts and that must not be run in this process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from google.protobuf.message import EncodeError
 from onnx import helper, numpy_helper, parser
 
-from exporters import apart
+from exporters.isolation import apart
+from exporters.isolation.probe import probe
 from exporters.load import check_model
-from exporters.probe import probe
 from runtimes.base import BadInput
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'

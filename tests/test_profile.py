@@ -15,17 +15,17 @@ import onnx
 import pytest
 
 from edgecnn import api
-from edgecnn import profile as module
 from edgecnn.cli import main
 from edgecnn.cli._profiled import profiled
-from edgecnn.profile import measure, profile
-from edgecnn.profile_report import ProfileReport, as_csv, pairs
-from edgecnn.profiled import Measured, Row, Timing
+from edgecnn.profiling import profile as module
+from edgecnn.profiling.profile import measure, profile
+from edgecnn.profiling.profile_report import ProfileReport, as_csv, pairs
+from edgecnn.profiling.profiled import Measured, Row, Timing
+from edgecnn.profiling.slow_spots import Spot, spots
 from edgecnn.report import Page
-from edgecnn.slow_spots import Spot, spots
 from exporters.graph import MODULE_KEY, set_meta
 from exporters.pack import pack
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from profiles import PEAKS, TIMING, measured, piece
 from runtimes.machine import describe

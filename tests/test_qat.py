@@ -14,14 +14,14 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgecnn import stages
-from edgecnn.data import load_data
-from edgecnn.learning import reproducible
-from edgecnn.qat import InputGrid, WeightGrid, fine_tune, simulated_int8
-from edgecnn.sources import Network, resolve
-from edgecnn.train import train
+from edgecnn.data.load import load_data
+from edgecnn.networks.sources import Network, resolve
+from edgecnn.training.learning import reproducible
+from edgecnn.training.qat import InputGrid, WeightGrid, fine_tune, simulated_int8
+from edgecnn.training.train import train
 from exactly import exactly
-from exporters.affine import activation_grid, weight_grid
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.affine import activation_grid, weight_grid
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import module_runner
 from runtimes.base import BadInput
 from runtimes.parity import compare

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from exactly import exactly
-from exporters import qdq
-from exporters.affine import activation_grid, weight_grid
 from exporters.graph import MODULE_KEY, get_meta, set_meta
-from exporters.placement import plan
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization import qdq
+from exporters.quantization.affine import activation_grid, weight_grid
+from exporters.quantization.placement import plan
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
 from runtimes.census import census, kernels_dict

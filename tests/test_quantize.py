@@ -11,8 +11,8 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from conftest import Walked
-from edgecnn.sources import Network
-from exporters.quantize import QuantRecipe, calibrate, on_ranges, quantize_model
+from edgecnn.networks.sources import Network
+from exporters.quantization.quantize import QuantRecipe, calibrate, on_ranges, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, Tensors
 from runtimes.census import census, kernels_dict

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgecnn import benchmark, fresh_process
-from edgecnn.benchmark import bench
-from edgecnn.racers import Job, check, kind_of, opened, refuse_source, torch_threads
-from edgecnn.torch_racer import TorchRacer
+from edgecnn.latency import benchmark, fresh_process
+from edgecnn.latency.benchmark import bench
+from edgecnn.latency.job import Job
+from edgecnn.latency.racers import check, kind_of, opened, refuse_source, torch_threads
+from edgecnn.latency.torch_racer import TorchRacer
 from runtimes.base import BadInput, Unavailable
 from runtimes.session import random_feeds
 from small_nets import conv_net, save
@@ -48,7 +49,7 @@ def job(source: str, **changes: object) -> Job:
 
 def test_the_racer_is_the_module_on_the_seeded_input(source: str, tmp_path: Path) -> None:
     """Against the module called by hand, in evaluation mode, with the weights given."""
-    from edgecnn.sources import resolve
+    from edgecnn.networks.sources import resolve
 
     module = resolve(source).module
     with torch.no_grad():
@@ -128,7 +129,7 @@ def test_torchs_own_word_for_no_compiler(source: str) -> None:
 def test_a_missing_compiler_is_unavailable(source: str, tmp_path: Path) -> None:
     """In a fresh process with an empty search path and an empty cache; the child's error keeps its kind."""
     script = (
-        "import json, sys; from edgecnn import fresh_process; from edgecnn.racers import Job\n"
+        "import json, sys; from edgecnn.latency import fresh_process; from edgecnn.latency.job import Job\n"
         "try: fresh_process.probe(Job(**json.loads(sys.argv[1])))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

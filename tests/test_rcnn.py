@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import zoo
 from edgecnn.detection.heads import liven
 from edgecnn.detection.proposals import RegionProposals, boxes_of_classes, on_every_image, per_image
 from edgecnn.detection.select import OUTPUTS
 from edgecnn.models.faster_rcnn import FasterRCNN
 from edgecnn.models.rcnn import RCNN, FastRCNN, grid, with_context
 from edgecnn.models.rfcn import RFCN
+from edgecnn.networks import zoo
 from exporters.torch_export import export_module
 from runtimes.matching import align
 from runtimes.session import open_session

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgecnn import resume
-from edgecnn.train import train
+from edgecnn.training import resume
+from edgecnn.training.train import train
 from runtimes.base import BadInput
 
 NETS = """

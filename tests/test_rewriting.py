@@ -12,9 +12,9 @@ import exporters.rewrites
 from exactly import exactly
 from exporters.base import Change, PassResult
 from exporters.graph import copy_model
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.rewrites import ORDER, fold_columns
-from exporters.rewriting import applicable, ordered, prove, rewrite
+from exporters.searching.rewriting import applicable, ordered, prove, rewrite
 from pass_examples import build, draw
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed

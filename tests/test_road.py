@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from conftest import Walked
-from edgecnn import predict, road, stages
+from edgecnn import road, stages
+from edgecnn.choosing.quantizing import quantize
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB
-from edgecnn.quantizing import quantize
-from edgecnn.sources import Network, resolve
-from edgecnn.spec import unit_range
+from edgecnn.networks.sources import Network, resolve
+from edgecnn.networks.spec import unit_range
+from edgecnn.prediction import predict
 from exporters import artifact
 from exporters.graph import MODULE_KEY, get_meta, op_counts
 from exporters.load import load_model

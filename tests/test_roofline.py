@@ -8,8 +8,8 @@ import pytest
 
 from edgecnn.plots import roofline as module
 from edgecnn.plots.roofline import roofline
-from edgecnn.profile_report import ProfileReport
-from edgecnn.profiled import Piece
+from edgecnn.profiling.profile_report import ProfileReport
+from edgecnn.profiling.profiled import Piece
 from profiles import PEAKS, measured, piece
 from runtimes.machine import describe
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn import benchmark
-from edgecnn.benchmark import bench
 from edgecnn.cli import main
-from edgecnn.profile import profile
-from edgecnn.racers import Job
-from edgecnn.same_shapes import same_shapes
+from edgecnn.latency import benchmark
+from edgecnn.latency.benchmark import bench
+from edgecnn.latency.job import Job
+from edgecnn.latency.same_shapes import same_shapes
+from edgecnn.profiling.profile import profile
 from runtimes.base import BadInput
 from runtimes.feeds import TensorInfo
 from small_nets import conv_net, model, save

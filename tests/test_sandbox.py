@@ -1,4 +1,4 @@
-"""exporters/sandbox.py: whatever happens in the child, the parent gets an answer or one sentence, and nothing stays.
+"""exporters/isolation/sandbox.py: whatever the child does, the parent gets an answer or a sentence; nothing stays.
 
 The functions that misbehave are in this file; the child imports it by name.
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from exporters import sandbox
-from exporters.sandbox import ChildFailed, run_in_child
+from exporters.isolation import sandbox
+from exporters.isolation.sandbox import ChildFailed, run_in_child
 from runtimes.base import BadInput, Unavailable
 
 HERE = "test_sandbox"
@@ -155,7 +155,7 @@ def test_time_is_limited_and_grandchildren_die_too(tmp_path: Path) -> None:
 PARENT = """
 import sys
 sys.path[:0] = {path!r}
-from exporters.sandbox import run_in_child
+from exporters.isolation.sandbox import run_in_child
 run_in_child("test_sandbox:sleep_with_a_child", b"", {{"file": {file!r}}}, timeout_s=60)
 """
 

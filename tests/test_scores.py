@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecnn.scores import Difference, Score, answers, bootstrap, paired_shares, rows, score_statistic
+from edgecnn.evaluation.scores import Difference, Score, answers, bootstrap, paired_shares, rows, score_statistic
 from runtimes.base import Array, BadInput
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.search import Design, Found, Region, search, worst_modules, worst_runs
+from exporters.searching.search import Design, Found, Region, search, worst_modules, worst_runs
 from runtimes.latency import Ratio, verdict
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.compare import check
-from edgecnn.diff import diff
+from edgecnn.checking.compare import check
+from edgecnn.checking.diff import diff
+from edgecnn.data.seeded import range_by_input, seeded_feeds, words_for
 from edgecnn.runners import open_subject
-from edgecnn.seeded import range_by_input, seeded_feeds, words_for
 from exporters.artifact import Identity, write_identity
-from exporters.input_range import input_ranges
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.input_range import input_ranges
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
 from runtimes.session import TensorInfo, random_feeds
 from small_nets import conv_net, model, save
@@ -48,9 +48,9 @@ def test_a_healthy_int8_model_is_not_blamed_on_seeded_inputs(tmp_path: Path, car
 
 def test_noise_would_have_been_clipped() -> None:
     """What this file is for: the same graphs part on standard normal numbers."""
-    from edgecnn.comparing import compare_sides
-    from edgecnn.diff import find
-    from edgecnn.sides import graph_side
+    from edgecnn.checking.comparing import compare_sides
+    from edgecnn.checking.diff import find
+    from edgecnn.checking.sides import graph_side
 
     sides = [graph_side(one, name) for one, name in zip(calibrated(), ("f", "q"), strict=True)]
     feeds = [random_feeds(sides[0].inputs, 1, seed) for seed in range(3)]

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from exporters.apart import apart
 from exporters.base import PassResult
 from exporters.graph import MODULE_KEY, copy_model, get_meta, op_counts, set_meta
+from exporters.isolation.apart import apart
+from exporters.isolation.sandbox import ChildFailed
 from exporters.passes import simplify
-from exporters.sandbox import ChildFailed
 from runtimes.base import Array, BadInput
 from runtimes.parity import compare
 from runtimes.session import open_session, random_feeds

@@ -186,7 +186,7 @@ def test_simplify_for_an_older_runtime(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_conversion_that_changes_the_function_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exporters import target
+    from exporters.targets import target
 
     monkeypatch.setattr(target, "convert", lambda *_: conv_net(seed=1))
     with pytest.raises(CheckFailed, match="computes something else, nothing was written"):
@@ -195,8 +195,8 @@ def test_a_conversion_that_changes_the_function_writes_nothing(tmp_path: Path, m
 
 
 def test_what_onnxsim_could_not_do_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exporters.isolation.sandbox import ChildFailed
     from exporters.passes import simplify as onnxsim_pass
-    from exporters.sandbox import ChildFailed
 
     def crash(*_: object, **__: object) -> None:
         raise ChildFailed("its process was killed by SIGSEGV")

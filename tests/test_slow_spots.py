@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from edgecnn import remedies, slow_spots
-from edgecnn.profile import measure
-from edgecnn.profiled import Measured
-from edgecnn.remedies import slow_int8
-from edgecnn.slow_spots import Spot, spots
+from edgecnn.profiling import remedies, slow_spots
+from edgecnn.profiling.profile import measure
+from edgecnn.profiling.profiled import Measured
+from edgecnn.profiling.remedies import slow_int8
+from edgecnn.profiling.slow_spots import Spot, spots
 from exporters.graph import Graph
-from exporters.quantize import QuantRecipe, quantize_model
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from profiles import PEAKS, measured, piece
 from small_nets import model, save
 
@@ -196,7 +196,7 @@ def test_unsigned_weights_are_what_a_cpu_that_saturates_needs(
 
 
 def test_remedies_name_rewrites_and_options_that_exist() -> None:
-    text = (ROOT / "edgecnn/remedies.py").read_text()
+    text = (ROOT / "edgecnn/profiling/remedies.py").read_text()
     rewrites = {path.stem for path in (ROOT / "exporters/rewrites").glob("*.py")}
     named = set(re.findall(r"\b(?:space_to_depth|fold_\w+|pad_\w+|transposed_conv|nearest_resize)\b", text))
     assert named

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 import edgecnn
-from edgecnn import zoo
-from edgecnn.sources import classes_in, first_channels, resolve, settle
-from edgecnn.spec import IMAGENET, image_shape, preprocess_for, unit_range
-from edgecnn.textures import textures
-from edgecnn.weights import Trained, save_weights
+from edgecnn.data.textures import textures
+from edgecnn.networks import zoo
+from edgecnn.networks.sources import classes_in, first_channels, resolve, settle
+from edgecnn.networks.spec import IMAGENET, image_shape, preprocess_for, unit_range
+from edgecnn.networks.weights import Trained, save_weights
 from runtimes.base import BadInput, Unavailable
 from torchvision_oracle import torchvision_models
 

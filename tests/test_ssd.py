@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgecnn import zoo
 from edgecnn.detection.boxes import iou
 from edgecnn.detection.select import OUTPUTS
 from edgecnn.models.ssd import SSD
+from edgecnn.networks import zoo
 from exporters.torch_export import export_module
 from runtimes.session import open_session
 from torchvision_oracle import torchvision_models

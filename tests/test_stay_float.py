@@ -8,8 +8,8 @@ import pytest
 
 from exactly import exactly
 from exporters.graph import Graph
-from exporters.quantize import QuantRecipe, quantize_model
-from exporters.stay_float import stay_float
+from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.quantization.stay_float import stay_float
 from runtimes.census import census
 from runtimes.session import open_session
 from small_nets import model
@@ -53,7 +53,7 @@ def test_a_layer_kept_in_float_runs_in_float(behind: str) -> None:
 
 def test_without_the_guard_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The day on which this fails, ONNX Runtime leaves float layers alone and the guard can go."""
-    monkeypatch.setattr("exporters.qdq.stay_float", lambda graph: 0)
+    monkeypatch.setattr("exporters.quantization.qdq.stay_float", lambda graph: 0)
     made = quantize_model(three("d = Relu (c)"), feeds(4), QuantRecipe(exclude=("middle",)))
     ran = {kernel.op: kernel.count for kernel in census(made.model, feeds(1)[0])}
     assert ran["QLinearConv"] == 3

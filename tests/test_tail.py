@@ -6,10 +6,10 @@ import numpy as np
 
 from exactly import exactly
 from exporters.graph import Graph
-from exporters.kernels import COMPUTE
-from exporters.placement import plan
-from exporters.quantize import QuantRecipe, quantize_model
-from exporters.tail import REASON, tail_of
+from exporters.quantization.kernels import COMPUTE
+from exporters.quantization.placement import plan
+from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.quantization.tail import REASON, tail_of
 from graphs import parse
 from runtimes.session import open_session
 

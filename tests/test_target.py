@@ -1,4 +1,4 @@
-"""exporters/target.py: the newest thing that a release loads; every conversion computes the same."""
+"""exporters/targets/target.py: the newest thing that a release loads; every conversion computes the same."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from exporters import target
 from exporters.graph import get_meta, opset
-from exporters.sandbox import ChildFailed
-from exporters.target import RELEASES, Target, convert, parse_target
+from exporters.isolation.sandbox import ChildFailed
+from exporters.targets import target
+from exporters.targets.target import RELEASES, Target, convert, parse_target
 from pass_examples import build, draw
 from runtimes.base import BadInput
 from runtimes.session import open_session, random_feeds

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from edgecnn.samples import Samples
+from edgecnn.data.samples import Samples
 from edgecnn.tasks import classification as task
 from runtimes.base import Array, BadInput, Runner, Tensors
 

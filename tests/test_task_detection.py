@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecnn.average_precision import Found
-from edgecnn.samples import Samples, Target
+from edgecnn.data.samples import Samples, Target
+from edgecnn.evaluation.average_precision import Found
 from edgecnn.tasks import detection as task
 from runtimes.base import Array, BadInput, Runner
 

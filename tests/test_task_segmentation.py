@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from edgecnn.samples import Samples
+from edgecnn.data.samples import Samples
 from edgecnn.tasks import segmentation as task
 from runtimes.base import Array, BadInput, Runner
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import edgecnn.tasks
-from edgecnn.data import load_data
-from edgecnn.scores import Agreement, Difference, Score
-from edgecnn.spec import unit_range
+from edgecnn.data.load import load_data
+from edgecnn.evaluation.scores import Agreement, Difference, Score
+from edgecnn.networks.spec import unit_range
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
 
@@ -83,8 +83,9 @@ def test_progress_goes_through_track(name: str) -> None:
 
 def test_no_task_imports_torch() -> None:
     script = (
-        "import sys, edgecnn.tasks, numpy as np; from runtimes import plugins; from edgecnn.data import load_data\n"
-        "from edgecnn.spec import unit_range\n"
+        "import sys, edgecnn.tasks, numpy as np; from runtimes import plugins\n"
+        "from edgecnn.data.load import load_data\n"
+        "from edgecnn.networks.spec import unit_range\n"
         "for n in plugins.names(edgecnn.tasks): plugins.load(edgecnn.tasks, n, 'task')\n"
         "from edgecnn.tasks import detection as t\n"
         "z = np.zeros(0); run = lambda f: dict(boxes=np.zeros((0, 4)), scores=z, labels=z, image=z)\n"

@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgecnn.choosing.quantizing import quantize
 from edgecnn.cli import main
-from edgecnn.quantizing import quantize
-from exporters import targets_int8
-from exporters.quantize import QuantRecipe, quantize_model
-from exporters.targets_int8 import TARGETS
-from exporters.tensorrt import quantize_tensorrt, symmetric
-from exporters.tensorrt_check import check_tensorrt
+from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.targets import targets_int8
+from exporters.targets.targets_int8 import TARGETS
+from exporters.targets.tensorrt import quantize_tensorrt, symmetric
+from exporters.targets.tensorrt_check import check_tensorrt
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, CheckFailed
 from runtimes.parity import compare
@@ -231,7 +231,7 @@ def test_over_the_budget_float_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     report = quantize(str(source), out, "random:8", target="tensorrt", max_drop=0.0, exclude=())
     lossy = report.judged.drop > 0  # type: ignore[union-attr]
     assert report.chosen == ("float" if lossy else "int8")
-    monkeypatch.setattr("edgecnn.judge.drop_of", lambda *_: (0.5, None))
+    monkeypatch.setattr("edgecnn.choosing.judge.drop_of", lambda *_: (0.5, None))
     report = quantize(str(source), out, "random:8", target="tensorrt", max_drop=0.1, force=True)
     assert report.chosen == "float"
     assert "kept float" in report.verdict
@@ -239,7 +239,9 @@ def test_over_the_budget_float_is_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_graph_that_fails_the_check_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = targets_int8.Int8Target("tensorrt", "exporters.quantize:quantize_model", TARGETS["tensorrt"].check, "")
+    target = targets_int8.Int8Target(
+        "tensorrt", "exporters.quantization.quantize:quantize_model", TARGETS["tensorrt"].check, ""
+    )
     monkeypatch.setitem(TARGETS, "tensorrt", target)
     source, out = save(conv_net(), tmp_path / "net.onnx"), tmp_path / "out.onnx"
     with pytest.raises(CheckFailed, match=r"not what tensorrt takes .* nothing was written"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from edgecnn.textures import texture
+from edgecnn.data.textures import texture
 
 
 def slope(picture: np.ndarray) -> float:

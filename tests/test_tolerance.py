@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from edgecnn.checking.tolerance import HALF_SNR_DB, HIGHEST_DB, INT8_SNR_DB, MARGIN_DB, jitter, own_noise, tolerance
 from edgecnn.runners import Subject
-from edgecnn.tolerance import HALF_SNR_DB, HIGHEST_DB, INT8_SNR_DB, MARGIN_DB, jitter, own_noise, tolerance
 from runtimes.parity import compare
 from runtimes.session import TensorInfo
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn.sources import resolve
-from edgecnn.torch_side import module_side
+from edgecnn.checking.torch_side import module_side
+from edgecnn.networks.sources import resolve
 
 
 class Net(nn.Module):

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import zoo
-from edgecnn.weights import apply_weights
+from edgecnn.networks import zoo
+from edgecnn.networks.weights import apply_weights
 from fixtures.make_torchvision_keys import OPTIONS, fingerprint
 from runtimes.base import BadInput
 from torchvision_oracle import torchvision_models

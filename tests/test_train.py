@@ -14,12 +14,12 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 
 import edgecnn
-from edgecnn.data import load_data
-from edgecnn.sources import resolve
-from edgecnn.spec import unit_range
+from edgecnn.data.load import load_data
+from edgecnn.networks.sources import resolve
+from edgecnn.networks.spec import unit_range
+from edgecnn.networks.weights import load_weights
 from edgecnn.tasks import classification
-from edgecnn.train import train
-from edgecnn.weights import load_weights
+from edgecnn.training.train import train
 from runtimes.base import BadInput
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -206,7 +206,7 @@ def test_unknown_names_and_senseless_numbers(tmp_path: Path) -> None:
 def test_an_existing_output_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"precious")
-    monkeypatch.setattr("edgecnn.train.blueprint", lambda name: pytest.fail("worked"))
+    monkeypatch.setattr("edgecnn.training.train.blueprint", lambda name: pytest.fail("worked"))
     with pytest.raises(BadInput, match="exists already"):
         train("lenet5", "digits", path)
     assert path.read_bytes() == b"precious"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgecnn import zoo
-from edgecnn.evaluate import evaluate
-from edgecnn.sources import resolve
+from edgecnn.evaluation.evaluate import evaluate
+from edgecnn.networks import zoo
+from edgecnn.networks.sources import resolve
+from edgecnn.networks.weights import load_weights
 from edgecnn.tasks import detection
-from edgecnn.train import train
-from edgecnn.weights import load_weights
+from edgecnn.training.train import train
 from runtimes.base import BadInput
 
 FIXTURES = Path(__file__).parent / "fixtures"

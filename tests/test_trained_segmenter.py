@@ -12,15 +12,16 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn import predict, road, stages
-from edgecnn.answers import MaskPrediction
-from edgecnn.data import load_data
-from edgecnn.evaluate import evaluate
+from edgecnn import road, stages
+from edgecnn.data.load import load_data
+from edgecnn.data.samples import Samples
+from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.float_passes import FLOAT_LIMIT_DB
+from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import BuildReport
-from edgecnn.samples import Samples
-from edgecnn.sources import resolve
-from exporters.quantize import QuantRecipe, quantize_model
+from edgecnn.prediction import predict
+from edgecnn.prediction.answers import MaskPrediction
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.base import Runner
 from runtimes.bundle import open_bundle
 from runtimes.session import open_session

@@ -1,4 +1,4 @@
-"""exporters/warm.py: forks do what fresh children do, with the same limits, and nothing outlives the block."""
+"""exporters/isolation/warm.py: forks do what fresh children do, with the same limits; nothing outlives the block."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from exporters.sandbox import ChildFailed, run_in_child
-from exporters.warm import warm_children
+from exporters.isolation.sandbox import ChildFailed, run_in_child
+from exporters.isolation.warm import warm_children
 from runtimes.base import BadInput
 from test_sandbox import HERE, TIMEOUT_S, alive, all_gone
 

@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from accuracy_nets import chain, images, work_on
-from exporters import weight_forms
 from exporters.accuracy._work import Work
-from exporters.cpu_target import SATURATING, this_cpu
-from exporters.quantize import QuantRecipe
-from exporters.saturation import conv_rows, saturating_dot
+from exporters.quantization.quantize import QuantRecipe
+from exporters.targets import weight_forms
+from exporters.targets.cpu_target import SATURATING, this_cpu
+from exporters.targets.saturation import conv_rows, saturating_dot
 from runtimes.base import Array
 from runtimes.census import census, kernels_dict
 from runtimes.parity import compare

@@ -18,9 +18,9 @@ import safetensors
 import torch
 from torch import nn
 
-from edgecnn import zoo
-from edgecnn.spec import unit_range
-from edgecnn.weights import METADATA_KEY, Trained, apply_weights, load_weights, save_weights
+from edgecnn.networks import zoo
+from edgecnn.networks.spec import unit_range
+from edgecnn.networks.weights import METADATA_KEY, Trained, apply_weights, load_weights, save_weights
 from runtimes.base import BadInput
 
 ABOUT = Trained("lenet5", 2, (1, 32, 32), unit_range(32, 32, 1), ("no", "yes"), "digits", 0.975, 3, "0.1.0")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn.count import count
-from edgecnn.inspect import inspect
 from edgecnn.layers.convolution import TrueConv2d
 from edgecnn.layers.padding import Conv2d, Mode
+from edgecnn.numbers.count import count
+from edgecnn.numbers.inspect import inspect
 from exported import exported, run_onnx, run_torch
 from exporters.torch_export import export_module
 

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exporters import workshop
 from exporters.base import Change, PassResult
 from exporters.graph import MODULE_KEY, copy_model, set_meta
-from exporters.quantize import QuantRecipe
-from exporters.search import Design, search
-from exporters.workshop import Workshop, prefixes
+from exporters.quantization.quantize import QuantRecipe
+from exporters.searching import workshop
+from exporters.searching.search import Design, search
+from exporters.searching.workshop import Workshop, prefixes
 from small_nets import model
 
 NET = """

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from edgecnn import zoo
 from edgecnn.models.yolo import COARSE, PoolRightAndDown, YOLOv1, YOLOv3Tiny
+from edgecnn.networks import zoo
 
 ROWS = {row.name: row for row in zoo.list_models()}
 

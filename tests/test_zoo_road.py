@@ -17,16 +17,17 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn import stages, zoo
+from edgecnn import stages
 from edgecnn.float_passes import NOISE_MARGIN_DB
-from edgecnn.inspect import inspect_model
-from edgecnn.layer_table import Table, layer_table
 from edgecnn.models import mobilenet_v1, mobilenet_v3
-from edgecnn.sources import Network, settle
-from edgecnn.spec import preprocess_for
-from edgecnn.torch_numbers import watch
-from exporters.quantize import QuantRecipe, quantize_model
-from exporters.warm import warm_children
+from edgecnn.networks import zoo
+from edgecnn.networks.sources import Network, settle
+from edgecnn.networks.spec import preprocess_for
+from edgecnn.numbers.inspect import inspect_model
+from edgecnn.numbers.layer_table import Table, layer_table
+from edgecnn.numbers.torch_numbers import watch
+from exporters.isolation.warm import warm_children
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.session import open_session
 
 PARITY_DB = 80.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgecnn.cli._tables import machine
 
 if TYPE_CHECKING:
-    from edgecnn.bench_report import BenchReport, Heat, ModelBench
+    from edgecnn.latency.bench_report import BenchReport, Heat, ModelBench
     from edgecnn.report import Page
     from runtimes.ratios import Ratio
 

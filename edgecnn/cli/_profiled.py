@@ -10,10 +10,10 @@ from edgecnn.cli._tables import MOST_ROWS, shortened
 from edgecnn.words import amount, size
 
 if TYPE_CHECKING:
-    from edgecnn.profile_report import Pair, ProfileReport
-    from edgecnn.profiled import Row
+    from edgecnn.profiling.profile_report import Pair, ProfileReport
+    from edgecnn.profiling.profiled import Row
+    from edgecnn.profiling.slow_spots import Spot
     from edgecnn.report import Page
-    from edgecnn.slow_spots import Spot
 
 WIDEST = 40
 HEADINGS = {"node": "node", "module": "module", "op": "operator"}

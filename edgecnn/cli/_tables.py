@@ -6,23 +6,23 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgecnn.layer_table import BYTES
+from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import number, rounded, size
 
 if TYPE_CHECKING:
-    from edgecnn.choose import Candidate, Decision
-    from edgecnn.contest import Contest
+    from edgecnn.choosing.choose import Candidate, Decision
+    from edgecnn.choosing.contest import Contest
+    from edgecnn.choosing.device_build import DeviceBuildReport
+    from edgecnn.choosing.keeper import Aimed
+    from edgecnn.choosing.targeted import TargetReport
     from edgecnn.demo import DemoReport
-    from edgecnn.device_build import DeviceBuildReport
     from edgecnn.doctor import Examination
-    from edgecnn.evaluate import EvaluateReport
-    from edgecnn.inspection import Inspection
-    from edgecnn.keeper import Aimed
-    from edgecnn.layer_table import Table
+    from edgecnn.evaluation.evaluate import EvaluateReport
+    from edgecnn.numbers.inspection import Inspection
+    from edgecnn.numbers.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
-    from edgecnn.predict import RunReport
+    from edgecnn.prediction.predict import RunReport
     from edgecnn.report import Page
-    from edgecnn.targeted import TargetReport
     from exporters.artifact import Stage
     from runtimes.machine import Machine
 

@@ -69,7 +69,7 @@ def command(
     provider_options.require(provider)  # before torch is imported, which takes seconds
 
     from edgecnn import api
-    from edgecnn.device_build import DeviceBuildReport
+    from edgecnn.choosing.device_build import DeviceBuildReport
 
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,

@@ -15,7 +15,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
-    from edgecnn.compare import CheckReport
+    from edgecnn.checking.compare import CheckReport
     from edgecnn.report import Page
     from runtimes.parity import OutputParity
 

@@ -14,7 +14,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
-    from edgecnn.divergence import DiffReport
+    from edgecnn.checking.divergence import DiffReport
     from edgecnn.report import Page
 
 

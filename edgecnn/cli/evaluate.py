@@ -14,7 +14,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
-    from edgecnn.evaluate import EvaluateReport
+    from edgecnn.evaluation.evaluate import EvaluateReport
     from edgecnn.report import Page
 
 

@@ -14,7 +14,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
-    from edgecnn.profiled import By
+    from edgecnn.profiling.profiled import By
 
 
 @register("profile", section="Measure and prove", example="edgecnn profile int8.onnx --against float.onnx")

@@ -54,8 +54,8 @@ def command(
 ) -> Result:
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
     from edgecnn import api
+    from edgecnn.choosing.targeted import TargetReport
     from edgecnn.opened import check_model_output
-    from edgecnn.targeted import TargetReport
 
     check_model_output(output, force, model)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,

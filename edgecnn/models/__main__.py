@@ -8,7 +8,7 @@ Test: tests/test_models.py.
 
 import sys
 
-from edgecnn import zoo
+from edgecnn.networks import zoo
 from runtimes.files import write_atomic
 
 PAGE = zoo.INDEX.parents[2] / "docs" / "zoo.md"

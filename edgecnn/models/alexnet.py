@@ -30,7 +30,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 
 def fully_connected(in_features: int, hidden: int, num_classes: int) -> nn.Sequential:

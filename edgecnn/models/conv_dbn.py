@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from edgecnn.layers.probabilistic import ProbabilisticMaxPool2d
-from edgecnn.spec import ModelSpec, unit_range
+from edgecnn.networks.spec import ModelSpec, unit_range
 
 Layer = tuple[int, int]
 """(groups of hidden units, side of their kernels)."""

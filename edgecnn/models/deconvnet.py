@@ -23,7 +23,7 @@ from torch import nn
 from edgecnn.layers.unpooling import MaxPoolIndices2d, MaxUnpool2d
 from edgecnn.models.fcn import VOC, whole_picture
 from edgecnn.models.vgg import VGG16, Stages
-from edgecnn.spec import ModelSpec
+from edgecnn.networks.spec import ModelSpec
 
 
 def block(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from edgecnn.models.mobilenet_v3 import SqueezeExcitation
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 Activation = type[nn.Module]
 

@@ -26,7 +26,7 @@ from edgecnn.detection.ops import roi_align
 from edgecnn.detection.proposals import PROPOSALS, RegionProposals, boxes_of_classes, per_image
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 from runtimes.preprocess import Preprocess
 
 BLOCKS, WIDTH = (3, 4, 23, 3), 64

@@ -33,7 +33,7 @@ from torch import nn
 from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
 from edgecnn.models.vgg import VGG16, Stages, features
 from edgecnn.models.vgg import init as vgg_init
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 from runtimes.preprocess import Preprocess
 
 BORDER = 100

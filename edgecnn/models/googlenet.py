@@ -22,7 +22,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 UNIT_RANGE = replace(IMAGENET, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.spec import ModelSpec, unit_range
+from edgecnn.networks.spec import ModelSpec, unit_range
 
 
 class LeNet5(nn.Module):

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from edgecnn.models.resnet import he_init
-from edgecnn.spec import IMAGENET, ModelSpec, unit_range
+from edgecnn.networks.spec import IMAGENET, ModelSpec, unit_range
 
 LAYERS = (
     # channels c, stride s of each depthwise separable convolution (table 1 of the paper)

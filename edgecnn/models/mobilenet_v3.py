@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 Activation = type[nn.Module]
 RE, HS = nn.ReLU, nn.Hardswish

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from edgecnn.models.resnet import conv, he_init
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 
 class PreActBlock(nn.Module):

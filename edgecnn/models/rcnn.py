@@ -32,7 +32,7 @@ from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.alexnet import AlexNet
 from edgecnn.models.vgg import VGG16, features
 from edgecnn.models.vgg import init as vgg_init
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 from runtimes.preprocess import Preprocess
 
 SHARES = (1.0, 0.5, 0.3)

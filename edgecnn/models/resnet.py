@@ -24,7 +24,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec, unit_range
+from edgecnn.networks.spec import IMAGENET, ModelSpec, unit_range
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

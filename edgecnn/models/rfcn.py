@@ -24,7 +24,7 @@ from edgecnn.detection.ps_pool import ps_roi_pool
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.faster_rcnn import BLOCKS, PICTURE, STRIDE, WIDTH, Raw, Trunk
 from edgecnn.models.resnet import Blocks, Bottleneck
-from edgecnn.spec import ModelSpec
+from edgecnn.networks.spec import ModelSpec
 
 PARTS = 7
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 
 def pointwise(in_channels: int, out_channels: int) -> list[nn.Module]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 
 class Fire(nn.Module):

@@ -33,7 +33,7 @@ from edgecnn.detection.heads import CODE_SPREAD, SCORE_SPREAD, Heads
 from edgecnn.detection.loss import Targets, multibox_loss
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.vgg import VGG16, features
-from edgecnn.spec import ModelSpec, unit_range
+from edgecnn.networks.spec import ModelSpec, unit_range
 from runtimes.preprocess import Preprocess
 
 Raw = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

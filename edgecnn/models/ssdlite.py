@@ -19,7 +19,7 @@ from torch import nn
 from edgecnn.detection.select import Selection
 from edgecnn.models.mobilenet import InvertedResidual, MobileNetV2, conv_bn_relu6
 from edgecnn.models.ssd import SSD, DefaultBoxes, Head
-from edgecnn.spec import ModelSpec, unit_range
+from edgecnn.networks.spec import ModelSpec, unit_range
 
 FINEST = 14
 """Index of the first block at 1/32; its expansion is the last layer at 1/16."""

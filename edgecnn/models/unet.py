@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgecnn.spec import ModelSpec, unit_range
+from edgecnn.networks.spec import ModelSpec, unit_range
 
 DEPTH = 4
 

@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from edgecnn.spec import IMAGENET, ModelSpec
+from edgecnn.networks.spec import IMAGENET, ModelSpec
 
 Stages = tuple[tuple[int, ...], ...]
 """Channels of the convolutions of each stage; a 2x2 max-pooling ends every stage."""

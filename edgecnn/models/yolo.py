@@ -29,7 +29,7 @@ from torch import nn
 from edgecnn.detection.boxes import LARGEST_LOG, clip, to_corners
 from edgecnn.detection.heads import Heads
 from edgecnn.detection.select import Detections, Selection, select
-from edgecnn.spec import ModelSpec
+from edgecnn.networks.spec import ModelSpec
 from runtimes.preprocess import Preprocess
 
 HOW = Selection(low=0.05, iou=0.45, candidates=100, keep=100)

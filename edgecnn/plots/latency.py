@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.bench_report import BenchReport, Heat
+from edgecnn.latency.bench_report import BenchReport, Heat
 from edgecnn.plots._canvas import COLOURS, check_plot, figure, save
 from edgecnn.words import number
 from runtimes.latency import LatencyReport

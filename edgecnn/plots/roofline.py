@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.plots._canvas import COLOURS, figure, render
-from edgecnn.profile_report import ProfileReport, ms
-from edgecnn.profiled import Measured, Row
+from edgecnn.profiling.profile_report import ProfileReport, ms
+from edgecnn.profiling.profiled import Measured, Row
 from edgecnn.words import percent
 
 COLOUR = {"int8": COLOURS[1], "float": COLOURS[0]}

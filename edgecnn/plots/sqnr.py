@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.plots._canvas import COLOURS, figure, save
 
 if TYPE_CHECKING:
-    from edgecnn.divergence import DiffReport
+    from edgecnn.checking.divergence import DiffReport
 
 HIGHEST_DB, LOWEST_DB = 150.0, -10.0
 MOST_NAMES = 40

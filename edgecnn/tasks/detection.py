@@ -1,4 +1,4 @@
-"""Boxes with classes: mean average precision, mAP@[.5:.95] (its parts: edgecnn/average_precision.py).
+"""Boxes with classes: mean average precision, mAP@[.5:.95] (its parts: edgecnn/evaluation/average_precision.py).
 
 A network answers with four flat outputs, sorted by image: `boxes` (M, 4) as x1, y1, x2, y2 in pixels of its input,
 `scores` (M,) in 0..1, `labels` (M,) and `image` (M,), the index into the batch. Boxes with NaN or infinity are no
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn import scores
-from edgecnn.average_precision import Found, average_precision, weighted_mean
-from edgecnn.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
-from edgecnn.samples import Samples, Target
-from edgecnn.scores import Agreement, Difference, Score
+from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
+from edgecnn.data.samples import Samples, Target
+from edgecnn.evaluation import scores
+from edgecnn.evaluation.average_precision import Found, average_precision, weighted_mean
+from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn import scores
-from edgecnn.moves import flip_images, flips, shift_images, shifts
-from edgecnn.samples import IGNORE, Samples
-from edgecnn.scores import Agreement, Difference, Score
+from edgecnn.data.moves import flip_images, flips, shift_images, shifts
+from edgecnn.data.samples import IGNORE, Samples
+from edgecnn.evaluation import scores
+from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 
 if TYPE_CHECKING:

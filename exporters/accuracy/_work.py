@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from exporters import placement
-from exporters.affine import WEIGHT_FORMS, Grid, fit_bias, weight_grid
 from exporters.base import Change, Kept
-from exporters.calibration import Calibration, observe
 from exporters.graph import Graph, attributes, label
-from exporters.grids import grids_of
-from exporters.kernels import COMPUTE
-from exporters.quantize import Quantized, QuantRecipe, on_ranges
+from exporters.quantization import placement
+from exporters.quantization.affine import WEIGHT_FORMS, Grid, fit_bias, weight_grid
+from exporters.quantization.calibration import Calibration, observe
+from exporters.quantization.grids import grids_of
+from exporters.quantization.kernels import COMPUTE
+from exporters.quantization.quantize import Quantized, QuantRecipe, on_ranges
 from runtimes.base import Array, Tensors, Track, silent
 
 

@@ -27,10 +27,10 @@ import numpy as np
 import onnx
 
 from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, grid_of, largest_of, layers, set_bias
-from exporters.affine import EIGHT_BITS, Grid
 from exporters.base import Change, Kept
-from exporters.calibration import exposing
 from exporters.graph import Graph, attributes, label
+from exporters.quantization.affine import EIGHT_BITS, Grid
+from exporters.quantization.calibration import exposing
 from runtimes.base import Array, Tensors, Track, silent
 
 MIN_GAIN_DB = 0.1

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from exporters.histogram import BINS, Histogram
+from exporters.quantization.histogram import BINS, Histogram
 from runtimes.base import Array
 
 LEVELS = 255

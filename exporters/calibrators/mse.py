@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporters.histogram import Histogram
+from exporters.quantization.histogram import Histogram
 from runtimes.base import Array
 
 LEVELS = 255

@@ -11,7 +11,7 @@ Test: tests/test_calibrators.py (oracle: numpy.quantile, ONNX Runtime's Percenti
 
 from __future__ import annotations
 
-from exporters.histogram import Histogram
+from exporters.quantization.histogram import Histogram
 from runtimes.base import Array
 
 PERCENTILE = 99.999

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from exporters.apart import GRAPH, apart, as_inputs, attach, read_graph
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import captured_names, copy_model, label, opset
+from exporters.isolation.apart import GRAPH, apart, as_inputs, attach, read_graph
+from exporters.isolation.probe import TIMEOUT_S as PROBE_S
+from exporters.isolation.probe import Shapes, room_mb
+from exporters.isolation.sandbox import ChildFailed, enter, run_in_child
 from exporters.load import check_model, first_sentence
-from exporters.probe import TIMEOUT_S as PROBE_S
-from exporters.probe import Shapes, room_mb
 from exporters.restore import restore, take_defaults
-from exporters.sandbox import ChildFailed, enter, run_in_child
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.parity import compare
 from runtimes.session import Session, open_session, random_feeds

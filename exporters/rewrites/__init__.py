@@ -3,7 +3,7 @@
 `run(model: onnx.ModelProto) -> PassResult`: the argument is never edited, the result passes the checker, running it on
 its own result changes nothing, and it computes the same function. `tests/test_passes_contract.py` holds every file of
 both folders to that, on the models of `tests/pass_examples/NAME.py`. Which of them run is the quantizer's choice; in
-which order stands in `ORDER`, and `exporters.rewriting` applies a choice and proves the result equal.
+which order stands in `ORDER`, and `exporters.searching.rewriting` applies a choice and proves the result equal.
 """
 
 ORDER = (

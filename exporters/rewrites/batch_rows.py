@@ -13,8 +13,8 @@ from __future__ import annotations
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import Chain, Conv, activation_behind, nodes_of, read_conv
 from exporters.graph import Graph, is_standard, label
+from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv
 from exporters.sizes import Sizes, fixed_sizes
 
 MOST_PIXELS = 64

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, PassResult
-from exporters.blocks import nodes_of
 from exporters.graph import Graph, attributes, copy_node, is_standard, label
+from exporters.searching.blocks import nodes_of
 from exporters.sizes import Sizes, fixed_sizes
 
 

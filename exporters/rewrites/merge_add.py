@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import Chain, Conv, nodes_of, read_conv
 from exporters.graph import Graph, label
+from exporters.searching.blocks import Chain, Conv, nodes_of, read_conv
 
 
 def run(model: onnx.ModelProto) -> PassResult:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import Chain, nodes_of
 from exporters.graph import Graph, attributes, label
+from exporters.searching.blocks import Chain, nodes_of
 from exporters.sizes import Sizes, fixed_sizes
 
 HALF_PIXEL = (b"half_pixel", b"pytorch_half_pixel", b"half_pixel_symmetric")

@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import ACTIVATIONS, nodes_of, read_conv
 from exporters.graph import Graph, is_standard, label
+from exporters.searching.blocks import ACTIVATIONS, nodes_of, read_conv
 from runtimes.base import Array
 
 MULTIPLE = 16

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import Chain, nodes_of, read_conv, reshaped
 from exporters.graph import Graph, label
+from exporters.searching.blocks import Chain, nodes_of, read_conv, reshaped
 
 MULTIPLE = 4
 

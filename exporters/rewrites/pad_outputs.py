@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, PassResult
-from exporters.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
 from exporters.graph import Graph, label
+from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
 from exporters.sizes import fixed_sizes
 
 FEWEST, MULTIPLE = 16, 4

@@ -13,8 +13,8 @@ from __future__ import annotations
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import activation_behind, nodes_of
 from exporters.graph import Graph, attributes, copy_node, label
+from exporters.searching.blocks import activation_behind, nodes_of
 
 RISING = ("Relu", "Clip")
 

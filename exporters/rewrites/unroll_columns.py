@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
 from exporters.graph import Graph, label
+from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
 from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 

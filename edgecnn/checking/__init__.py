@@ -1,0 +1,1 @@
+"""Whether two models answer alike, and the first layer at which they do not. Behind `check` and `diff`."""

@@ -1,0 +1,299 @@
+"""Do two models give the same outputs? PyTorch networks, .onnx files and bundles, in any pair.
+
+    feeds (real images, or seeded noise) ──> reference ──┐
+                                        └──> candidate ──┴──> max |difference|, SNR, top-1 agreement, against limits
+
+Without a limit every output must be as near as the reference's own float noise allows (see `tolerance`), and 10 dB
+where a side is int8, which only tells working from broken: judge that with `--data` and `--top1`. Without data, sizes
+that both models leave open are tried, too. Detections and lists of indices are paired first, wherever they stand. With
+a `--provider` the candidate runs there and the reference on the CPU; the limit is then that of its arithmetic
+(runtimes/precision.py).
+Test: tests/test_compare.py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
+from edgecnn.data.feeding import common_shape, make_feeds, other_sizes
+from edgecnn.opened import is_model_file, whereabouts
+from edgecnn.runners import Subject, open_subject
+from edgecnn.shapes import ShapeText
+from runtimes import provider_options
+from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
+from runtimes.precision import limit_of
+from runtimes.residence import Residence
+
+Limits = float | str | Sequence[str | float]
+DEQUANTIZED = "int8 computed dequantized, in float"
+"""What becomes of an int8 graph on the CUDA provider, which has no integer convolution."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was compared, on what, against which limits (by output name), and what does not hold.
+
+    `why` says where limits come from that were not given (empty: all were), `same` the least share of equal integers,
+    `sizes` the shapes of the first input that were tried. `seeded` names the PyTorch networks without weights.
+    """
+
+    reference: str
+    candidate: str
+    data: str
+    snr_db: dict[str, float]
+    top1: float | None
+    max_abs: dict[str, float]
+    same: dict[str, float]
+    why: str
+    parity: ParityReport
+    failures: tuple[str, ...]
+    sizes: tuple[tuple[int, ...], ...] = ()
+    seeded: tuple[str, ...] = ()
+    next_command: str = ""
+    provider: str = "cpu"
+    precision: str | None = None
+    """The arithmetic that set the default limit; None on the CPU, and for limits that were given."""
+    residence: Residence | None = None
+    """Where the candidate's nodes ran, with `require_all`."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None when every limit holds."""
+        if self.passed:
+            return None
+        more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+        said, command = f"{self.candidate}: {self.failures[0]}{more}; find the layer with", self.next_command
+        fits = len(said) + len(command) + 3 <= MESSAGE_LIMIT
+        return CheckFailed(f"{said} `{command if fits else 'edgecnn diff'}`")
+
+    @property
+    def verdict(self) -> str:
+        limits = [_limit("SNR", ">=", self.snr_db, " dB", "{:.1f}"), _limit("equal", ">=", self.same, "", "{:.4f}")]
+        limits += [f"top-1 >= {self.top1:g}"] if self.top1 is not None else []
+        limits += [f"|difference| of {name} <= {value:g}" for name, value in self.max_abs.items()]
+        why = f" ({self.why})" if self.why else ""
+        where = "" if self.provider == "cpu" else f" on {self.provider}"
+        word = "agrees with" if self.passed else "does NOT agree with"
+        on = f"{self.parity.images} images of {self.data}"
+        return f"{self.candidate}{where} {word} {self.reference}: {', '.join(filter(None, limits))}{why}, {on}."
+
+    def to_dict(self) -> dict[str, Any]:
+        limits = {
+            "snr_db": {name: json_number(value, JSON_SNR_LIMIT) for name, value in self.snr_db.items()} or None,
+            "top1": self.top1,
+            "max_abs": self.max_abs or None,
+            "same": self.same or None,
+            "default": bool(self.why),
+            "why": self.why,
+        }
+        return {
+            "passed": self.passed,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "seeded_weights": bool(self.seeded),
+            "data": self.data,
+            "sizes": [list(shape) for shape in self.sizes],
+            "limits": limits,
+            "provider": self.provider,
+            "precision": self.precision,
+            "residence": self.residence.to_dict() if self.residence else None,
+            **self.parity.to_dict(),
+            "failures": list(self.failures),
+            "next": None if self.passed else self.next_command,
+        }
+
+
+def _limit(what: str, sign: str, values: dict[str, float], unit: str, form: str) -> str:
+    """One number where all outputs have the same, else the range of them.
+
+    >>> _limit("SNR", ">=", {"a": 90.0, "b": 90.0}, " dB", "{:.1f}")
+    'SNR >= 90.0 dB'
+    """
+    low, high = (form.format(end(values.values(), default=0)) for end in (min, max))
+    return f"{what} {sign} {low if low == high else f'{low} to {high}'}{unit}" if values else ""
+
+
+def check(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    limit: int | None = None,
+    atol: Limits = (),
+    snr_db: Limits | None = None,
+    top1: float | None = None,
+    seed: int = 0,
+    input_shape: ShapeText | None = None,
+    weights: Path | None = None,
+    batch: int = 1,
+    threads: int | None = None,
+    provider: str = "cpu",
+    require_all: bool = False,
+    track: Track = silent,
+) -> CheckReport:
+    """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
+
+    `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
+    `require_all`: all of its nodes must run there. Raises `BadInput` for models or data that do not fit.
+    """
+    asked = provider_options.require(provider)  # before anything that takes time
+    given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
+    if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
+        raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
+    _check_limits([value for _, value in given], [value for _, value in wanted])
+    sources = ((str(reference), "cpu"), (str(candidate), asked.text))
+    input_shape = common_shape([source for source, _ in sources], input_shape)
+    subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
+    feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
+    runners = subjects[0].runner, renamed(subjects[1].runner, *([i.name for i in s.inputs] for s in subjects))
+    more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
+    parity = compare(*runners, [*feeds, *more] if more else feeds, track)
+    bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
+    if not wanted and top1 is None and not given:
+        few = [feeds[i] for i in range(min(len(feeds), MOST_FEEDS))]
+        bounds, top1, precision = default_limits(subjects, asked.text, few, parity)
+    max_abs = _by_output(given, parity)
+    failures = (*refused, *parity.failures(snr_db=bounds.snr_db or None, max_abs=max_abs or None, top1=top1),
+                *_different(parity, bounds.same))  # fmt: skip
+    return CheckReport(
+        reference=subjects[0].name,
+        candidate=subjects[1].name,
+        data=words,
+        snr_db=bounds.snr_db,
+        top1=top1,
+        max_abs=max_abs,
+        same=bounds.same,
+        why=bounds.why,
+        parity=parity,
+        failures=failures,
+        sizes=_shapes([feeds[0], *more]),
+        seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
+        next_command=next_command(reference, candidate, weights, data, input_shape),
+        provider=asked.text,
+        precision=precision,
+        residence=_residence(subjects[1], Path(candidate), feeds[0], asked.text, threads) if require_all else None,
+    )
+
+
+def default_limits(
+    subjects: Sequence[Subject], provider: str, feeds: Sequence[Tensors], parity: ParityReport
+) -> tuple[Tolerance, float | None, str | None]:
+    """(limits by output, share of equal answers or None, the arithmetic that says so or None) where none was given."""
+    quantized = any(subject.quantized for subject in subjects)
+    if provider == "cpu" or quantized:
+        return tolerance(subjects, feeds, parity), None, None if provider == "cpu" else DEQUANTIZED
+    limit = limit_of(provider, any(subject.half for subject in subjects))
+    names = dict.fromkeys((out.name for out in parity.outputs), limit.snr_db)
+    return Tolerance(names, {}, f"the default for {limit.precision}"), limit.top1_for(parity), limit.precision
+
+
+def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threads: int | None) -> Residence:
+    """Where the candidate's nodes ran; raises `CheckFailed` when one ran elsewhere than on `provider`."""
+    names = [info.name for info in subject.inputs]
+    own = dict(zip(names, feed.values(), strict=True)) if set(feed) != set(names) else feed
+    return whereabouts(path, own, provider, threads).require_all(str(path))
+
+
+def next_command(
+    reference: object, candidate: object, weights: Path | None, data: str | None, input_shape: ShapeText | None
+) -> str:
+    """The `edgecnn diff` that goes on where `check` says no."""
+    words = ["edgecnn", "diff", str(reference), str(candidate)]
+    for option, value in (("--weights", weights), ("--data", data)):
+        words += [option, str(value)] if value is not None else []
+    for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
+        words += ["--input-shape", shape]
+    return shlex.join(words)
+
+
+def _tried(
+    runners: tuple[Runner, Runner], feeds: Sequence[Tensors], subjects: Sequence[Subject]
+) -> tuple[list[Tensors], list[str]]:
+    """(those of `feeds` that both take, a line for each that only the reference takes)."""
+    taken, refused = [], []
+    for given in feeds:
+        shape = " ".join("x".join(map(str, value.shape)) for value in given.values())
+        if not _takes(runners[0], given):
+            continue
+        if _takes(runners[1], given):
+            taken.append(given)
+        else:
+            refused.append(f"input {shape}: {subjects[0].name} takes it and this model does not")
+    return taken, refused
+
+
+def _takes(runner: Runner, given: Tensors) -> bool:
+    try:
+        runner(given)
+    except (BadInput, RuntimeError, ValueError):  # the last two are PyTorch's
+        return False
+    return True
+
+
+def _shapes(feeds: Sequence[Tensors]) -> tuple[tuple[int, ...], ...]:
+    return tuple(dict.fromkeys(tuple(next(iter(given.values())).shape) for given in feeds if given))
+
+
+def _different(parity: ParityReport, same: dict[str, float]) -> list[str]:
+    """A line for every integer output of which too few values are equal."""
+    return [
+        f"output {out.name}: {out.same:.4f} of its integers are equal, below the limit of {same[out.name]:.4f}"
+        for out in parity.outputs
+        if out.name in same and out.same is not None and out.same < same[out.name]
+    ]
+
+
+def _many(values: Limits | None) -> Sequence[str | float]:
+    if values is None:
+        return ()
+    return [values] if isinstance(values, (str, float, int)) else values
+
+
+def parse_limit(text: str | float, option: str = "--atol") -> tuple[str | None, float]:
+    """`1e-3` or `OUTPUT:1e-3` as (output name or None, limit).
+
+    >>> parse_limit("1e-3"), parse_limit("a:b:0.5")
+    ((None, 0.001), ('a:b', 0.5))
+    """
+    name, _, value = str(text).rpartition(":")
+    example = "1e-3" if option == "--atol" else "40"
+    try:
+        return name or None, float(value)
+    except ValueError as error:
+        raise BadInput(f"{option} {text}: not a number; write {example} or OUTPUT:{example}") from error
+
+
+def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runner:
+    """`runner` fed with names `given` where it wants `wanted`: the same names, else the same positions."""
+    if set(given) == set(wanted):
+        return runner
+    if len(given) != len(wanted):
+        raise BadInput(f"inputs: {', '.join(given)} against {', '.join(wanted)}; the two models eat different things")
+    return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
+
+
+def _check_limits(atol: Sequence[float], snr_db: Sequence[float]) -> None:
+    for value in atol:
+        if not value >= 0 or math.isinf(value):
+            raise BadInput(f"--atol {value}: must be a number of 0 or more")
+    for value in snr_db:
+        if not math.isfinite(value):
+            raise BadInput(f"--snr-db {value}: must be a finite number of decibels")
+
+
+def _by_output(given: Sequence[tuple[str | None, float]], parity: ParityReport) -> dict[str, float]:
+    """Limits by output name: a limit without a name holds for every output that has none of its own."""
+    common = {output.name: value for name, value in given if name is None for output in parity.outputs}
+    return common | {name: value for name, value in given if name is not None}

@@ -1,0 +1,68 @@
+"""Make a comparison of two sides: their common tensors as points, the samples that both are fed.
+
+Test: tests/test_diff.py, tests/test_diff_faults.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgecnn.checking.comparison import Comparison
+from edgecnn.checking.sides import GraphSide, Side
+from edgecnn.data.feeding import make_feeds
+from edgecnn.shapes import ShapeText
+from exporters.layerwise.correspond import Pair, correspond, correspond_calls
+from exporters.layerwise.points import Points, chain, graph_points
+from runtimes.base import BadInput, Tensors
+
+
+def compare_sides(
+    reference: Side, candidate: Side, feeds: Sequence[Tensors], limit_db: float | None = None
+) -> Comparison:
+    """The comparison of two sides that take the same inputs (by name, else by place) on `feeds` for the first."""
+    _rename(reference, candidate)
+    points, pairs = common_points(reference, candidate)
+    if not pairs:
+        raise BadInput(f"{candidate.name}: has no tensor in common with {reference.name}; are these two one network?")
+    return Comparison(reference, candidate, points, pairs, feeds, limit_db)
+
+
+def _rename(reference: Side, candidate: Side) -> None:
+    ours, theirs = ([info.name for info in side.inputs] for side in (reference, candidate))
+    if len(ours) != len(theirs):
+        raise BadInput(f"inputs: {', '.join(ours)} against {', '.join(theirs)}; the two models eat different things")
+    if set(ours) != set(theirs):
+        candidate.feeds = dict(zip(ours, theirs, strict=True))  # type: ignore[attr-defined]
+
+
+def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair, ...]]:
+    """The common tensors, as points of whichever side is a graph (the candidate's first), and their names."""
+    sides = (reference, candidate)
+    graphs = [side for side in sides if isinstance(side, GraphSide)]
+    if len(graphs) == 2:
+        pairs = correspond(graphs[0].parts, graphs[1].parts)
+        by_name = {pair.candidate: pair for pair in pairs}
+        points = graph_points(graphs[1].parts, list(by_name))
+        return points, tuple(by_name[name] for name in points.names)
+    calls: list[Any] = [side.calls for side in sides if not isinstance(side, GraphSide)]  # type: ignore[attr-defined]
+    if not graphs:
+        names = [call.name for call in calls[0] if call.name in {other.name for other in calls[1]}]
+        return chain(names), tuple(Pair(name, name, "name") for name in names)
+    tensors = correspond_calls(calls[0], graphs[0].parts)
+    calls_by_tensor = {tensor: name for name, tensor in tensors.items()}
+    points = graph_points(graphs[0].parts, list(calls_by_tensor))
+    ends = [(calls_by_tensor[name], name) for name in points.names]
+    swap = isinstance(reference, GraphSide)
+    return points, tuple(Pair(b, a, "module") if swap else Pair(a, b, "module") for a, b in ends)
+
+
+def make_samples(
+    sides: Sequence[Any], data: str | None, samples: int, seed: int, input_shape: ShapeText | None
+) -> tuple[list[Tensors], str]:
+    """(feeds of one image for the first of `sides`, what they are in words)."""
+    feeds, words = make_feeds(sides, data, samples, seed, input_shape, 1)
+    made = [dict(feed) for feed, _ in zip(feeds, range(samples), strict=False)]
+    return [{name: np.ascontiguousarray(value) for name, value in feed.items()} for feed in made], words

@@ -1,0 +1,181 @@
+"""The first layer at which two models part, by node and PyTorch module, proven by running that layer alone.
+
+    outputs differ ──> bisect over the common tensors ──> the first that differs ──> its layer on right inputs
+                                                                                      differs: it is at fault
+                                                                                      agrees: look at every layer
+
+A float candidate has diverged where it is farther from the reference than the reference's own noise (see
+`comparison`). An int8 candidate of a float reference loses a little in every layer: with `snr_db` it has diverged
+where it falls below that; without, at the largest drop on the way, if that layer alone is as bad, and else at the first
+layer that stands out from the others. Graphs run as they are in the file, without ONNX Runtime's optimizer.
+Test: tests/test_diff.py, tests/test_diff_faults.py.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgecnn.checking import bisection
+from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
+from edgecnn.checking.comparing import compare_sides, make_samples
+from edgecnn.checking.comparison import BEST_DB, Comparison, Row
+from edgecnn.checking.divergence import DiffReport, Divergence, db
+from edgecnn.checking.reproducer import check_folder, write_reproducer
+from edgecnn.checking.sides import open_side
+from edgecnn.data.feeding import common_shape
+from edgecnn.opened import is_model_file
+from edgecnn.shapes import ShapeText
+from exporters.layerwise.points import members
+from runtimes.base import BadInput, Track, silent
+
+INT8_HIGH_DB = 45.0
+"""What eight bits leave of a first layer; more is not needed to call it healthy."""
+INT8_LAYER_DB = 20.0
+"""A layer that leaves less than this by itself is no rounding of eight bits."""
+OUTLIER_DB = 12.0
+"""So far below the median of all layers, one stands out."""
+
+
+def diff(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    samples: int = 3,
+    snr_db: float | None = None,
+    layers: bool = False,
+    plot: Path | None = None,
+    reproducer: Path | None = None,
+    force: bool = False,
+    seed: int = 0,
+    input_shape: ShapeText | None = None,
+    weights: Path | None = None,
+    threads: int | None = None,
+    track: Track = silent,
+) -> DiffReport:
+    """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
+
+    `layers` (and `plot`) look at every layer. `reproducer` is a folder to be made for that layer alone. Raises
+    `BadInput` for models or data that cannot be used together.
+    """
+    if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
+        raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
+    if plot is not None:
+        from edgecnn.plots._canvas import check_plot
+
+        check_plot(plot, force)
+    if reproducer is not None:
+        check_folder(reproducer, force)
+    input_shape = common_shape([str(reference), str(candidate)], input_shape)
+    sides = [open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)]
+    feeds, words = make_samples(sides, data, samples, seed, input_shape)
+    comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
+    return find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
+
+
+def find(
+    comparison: Comparison,
+    words: str = "given inputs",
+    layers: bool = False,
+    plot: Path | None = None,
+    reproducer: Path | None = None,
+    force: bool = False,
+    track: Track = silent,
+) -> DiffReport:
+    """`diff` for sides at hand."""
+    quantized = comparison.candidate.quantized and not comparison.reference.quantized
+    drops = quantized and comparison.limit_db is None
+    if drops:
+        comparison.limit_db = INT8_LAYER_DB
+    found = bisection.search(comparison.points, comparison.measure, ByDrop(INT8_HIGH_DB) if drops else by_limit)
+    first = None if found.point is None else _proven(comparison, found.readings[found.point], found.point)
+    notes, rows = [], list[Row]()
+    unproven = first is not None and not first.at_fault
+    if layers or unproven:
+        rows = list(comparison.stream(track))
+    if unproven and first is not None:
+        first, note = _by_rows(rows, first, drops)
+        notes.append(note)
+    report = _report(comparison, words, found, first, tuple(rows), tuple(notes))
+    return _written(comparison, report, plot, reproducer, force)
+
+
+def _proven(comparison: Comparison, reading: Reading, point: int) -> Divergence:
+    """The point that bisection found, and whether its layer alone is at fault."""
+    alone, cause = comparison.isolate(point)
+    layer = comparison.layer(point)
+    cause = reading.cause or cause
+    return Divergence(layer.node, layer.op, layer.module, reading.snr_db, alone, reading.limit_db,
+                      alone < reading.limit_db, cause, point)  # fmt: skip
+
+
+def _by_rows(rows: Sequence[Row], first: Divergence, drops: bool) -> tuple[Divergence | None, str]:
+    """What all layers say where bisection was not borne out: (the first that differs by itself, what to tell)."""
+    if drops:
+        limit = _outlier_limit(rows)
+        found = next((row for row in rows if row.alone_db < limit), None)
+        why = f"no layer drops suddenly, so every layer was looked at; standing out is below {db(limit)} alone"
+    else:
+        limit = min(first.limit_db, BEST_DB)
+        found = next((row for row in rows if row.alone_db < limit and row.snr_db < limit), None)
+        why = "the error is not monotone along the graph (a ReLU may hide it), so every layer was looked at in order"
+    if found is None and drops:
+        return None, f"{why}; none does, the error is that of all roundings together"
+    if found is None:
+        return first, f"{why}; none differs by itself, the difference builds up over many"
+    return _from_row(found, limit), why
+
+
+def _from_row(row: Row, limit: float) -> Divergence:
+    layer = row.layer
+    return Divergence(layer.node, layer.op, layer.module, row.snr_db, row.alone_db, limit, True, "", row.point)
+
+
+def _outlier_limit(rows: Sequence[Row]) -> float:
+    """Layers that move numbers are equal or nearly so; the median is of those that round."""
+    rounding = [row.alone_db for row in rows if 0 < row.alone_db < 100]
+    return min(INT8_LAYER_DB, statistics.median(rounding) - OUTLIER_DB) if rounding else INT8_LAYER_DB
+
+
+def _report(
+    comparison: Comparison,
+    words: str,
+    found: Found,
+    first: Divergence | None,
+    rows: tuple[Row, ...],
+    notes: tuple[str, ...],
+) -> DiffReport:
+    ends = [found.readings[i] for i in members(comparison.points.front(comparison.points.all))]
+    return DiffReport(
+        reference=comparison.reference.name,
+        candidate=comparison.candidate.name,
+        data=words,
+        samples=len(comparison.feeds),
+        points=len(comparison.points.names),
+        nodes=comparison.nodes,
+        partial_runs=comparison.spent["partial"],
+        first=first,
+        layers=rows,
+        notes=notes,
+        output_db=min(reading.snr_db for reading in ends),
+        limit_db=min(reading.limit_db for reading in ends),
+    )
+
+
+def _written(
+    comparison: Comparison, report: DiffReport, plot: Path | None, folder: Path | None, force: bool
+) -> DiffReport:
+    """`report`, with the files that were asked for written."""
+    if plot is not None:
+        from edgecnn.plots.sqnr import draw
+
+        draw(report, plot)
+        report = replace(report, plot=str(plot))
+    if folder is not None and report.first is not None:
+        write_reproducer(comparison, report.first, folder, force)
+        report = replace(report, reproducer=str(folder))
+    return report

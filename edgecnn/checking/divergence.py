@@ -1,0 +1,116 @@
+"""What a diff says: the first layer at which two models part, the layers that were looked at, and the verdict.
+
+Test: tests/test_diff.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from edgecnn.checking.comparison import Row
+from runtimes.base import CheckFailed
+from runtimes.parity import JSON_SNR_LIMIT, json_number
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first layer that differs: SNR (dB) of its result, and of the layer alone on the reference's inputs.
+
+    `at_fault` says whether the layer alone is beyond the limit; `cause` why it does not run, where it does not.
+    """
+
+    node: str
+    op: str
+    module: str
+    snr_db: float
+    alone_db: float
+    limit_db: float
+    at_fault: bool
+    cause: str = ""
+    point: int = -1
+
+    def to_dict(self) -> dict[str, Any]:
+        numbers = {name: getattr(self, name) for name in ("snr_db", "alone_db", "limit_db")}
+        limited = {name: json_number(value, JSON_SNR_LIMIT) for name, value in numbers.items()}
+        return {name: value for name, value in {**vars(self), **limited}.items() if name != "point"}
+
+
+@dataclass(frozen=True)
+class DiffReport:
+    """What was compared and where it parts. `layers` is empty unless every layer was looked at; `notes` say why."""
+
+    reference: str
+    candidate: str
+    data: str
+    samples: int
+    points: int
+    nodes: int
+    partial_runs: int
+    first: Divergence | None
+    layers: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+    reproducer: str | None = None
+    plot: str | None = None
+    output_db: float = 0.0
+    limit_db: float = 0.0
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None when the models do not part."""
+        return None if self.first is None else CheckFailed(f"{self.candidate}: {self.sentence}")
+
+    @property
+    def sentence(self) -> str:
+        if self.first is None:
+            return f"no layer parts from {self.reference}"
+        f = self.first
+        where = f" (module {f.module})" if f.module else ""
+        if f.cause:
+            return f"{f.op} node {f.node}{where} is the first that does not run: {f.cause}"
+        if f.snr_db == -math.inf:
+            return f"{f.op} node {f.node}{where} is the first that differs: it makes another shape, NaN or Inf"
+        alone = "" if f.at_fault else "; alone, on the reference's inputs, it is right"
+        return f"{f.op} node {f.node}{where} is the first that differs, {db(f.snr_db)} against {db(f.limit_db)}{alone}"
+
+    @property
+    def verdict(self) -> str:
+        on = f"{self.samples} samples of {self.data}, {self.points} common tensors, {self.partial_runs} partial runs"
+        if self.first is None:
+            return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}."
+        proof = ""
+        if self.first.at_fault and not self.first.cause and self.first.alone_db == -math.inf:
+            proof = " Alone, on the reference's inputs, it does so too: the layer is at fault."
+        elif self.first.at_fault and not self.first.cause:
+            proof = f" Alone, on the reference's inputs, it gives {db(self.first.alone_db)}: the layer is at fault."
+        return f"{self.candidate}: {self.sentence}; {on}.{proof}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "first": None if self.first is None else self.first.to_dict(),
+            "layers": [row.to_dict() for row in self.layers],
+            "reproducer": self.reproducer,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "data": self.data,
+            "samples": self.samples,
+            "points": self.points,
+            "nodes": self.nodes,
+            "partial_runs": self.partial_runs,
+            "output_db": json_number(self.output_db, JSON_SNR_LIMIT),
+            "limit_db": json_number(self.limit_db, JSON_SNR_LIMIT),
+            "notes": list(self.notes),
+            "plot": self.plot,
+        }
+
+
+def db(value: float) -> str:
+    """SNR in words.
+
+    >>> db(float("-inf")), db(31.04)
+    ('another shape or not comparable', '31.0 dB')
+    """
+    if value in (float("inf"), float("-inf")):
+        return "equal" if value > 0 else "another shape or not comparable"
+    return f"{value:.1f} dB"

@@ -1,0 +1,141 @@
+"""One of the two models of a diff: run up to some of its tensors, run one layer of it alone, name its layers.
+
+    open(["relu_1"])                     feeds -> {relu_1}             the graph up to there, as it is in the file
+    alone("relu_1", {conv_3: value})     the layer between the two, on inputs that are given
+
+PyTorch side: edgecnn/checking/torch_side.py. Test: tests/test_diff.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgecnn.checking.layer import Layer
+from edgecnn.shapes import ShapeText, first_shape
+from exporters.graph import label
+from exporters.layerwise.origin import module_of
+from exporters.layerwise.partial import Parts, main_node
+from runtimes.base import Array, Runner, Tensors
+from runtimes.preprocess import Preprocess
+from runtimes.session import TensorInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Side(Protocol):
+    """A model under a diff."""
+
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    preprocess: Preprocess | None
+    quantized: bool
+    feeds: dict[str, str]
+
+    def open(self, wanted: Sequence[str]) -> Runner:
+        """The model up to the tensors `wanted`."""
+
+    def alone(self, tensor: str, given: Tensors) -> Runner:
+        """The layer that makes `tensor` from the tensors `given` (whose values tell types); it is fed all of them."""
+
+    def layer(self, tensor: str, parents: Sequence[str]) -> Layer:
+        """The layer between the tensors `parents` and `tensor`."""
+
+
+@dataclass
+class GraphSide:
+    """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own.
+
+    `carried` is the preprocessing that it names itself, `ranges` what its int8 grids hold of an input.
+    """
+
+    name: str
+    parts: Parts
+    inputs: tuple[TensorInfo, ...]
+    preprocess: Preprocess | None = None
+    quantized: bool = False
+    threads: int | None = None
+    feeds: dict[str, str] = field(default_factory=dict)
+    carried: Preprocess | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def open(self, wanted: Sequence[str]) -> Runner:
+        part = self.parts.open(wanted, threads=self.threads, subject=self.name)
+        return lambda given: part(self._own(given))
+
+    def alone(self, tensor: str, given: Tensors) -> Runner:
+        dtypes = {name: value.dtype for name, value in given.items() if name not in self.parts.inputs}
+        part = self.parts.open([tensor], dtypes, threads=self.threads, subject=self.name)
+        return lambda values: part(self._own(values))
+
+    def layer(self, tensor: str, parents: Sequence[str]) -> Layer:
+        if tensor not in self.parts.place:
+            return Layer(tensor, "input", "")
+        node = main_node(self.segment(tensor, parents))
+        return Layer(label(node), node.op_type, module_of(node))
+
+    def segment(self, tensor: str, parents: Sequence[str]) -> list[onnx.NodeProto]:
+        return self.parts.segment(tensor, parents)
+
+    def _own(self, given: Tensors) -> dict[str, Array]:
+        return {self.feeds.get(name, name): value for name, value in given.items()}
+
+
+def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, threads: int | None) -> Side:
+    """Open an .onnx file, a bundle, or a SOURCE of a PyTorch network; raises `BadInput`.
+
+    A graph that does not run to its end is still opened: that may be what is to be found out.
+    """
+    from edgecnn.opened import is_model_file
+
+    if not is_model_file(source):
+        from edgecnn.checking.torch_side import open_module
+
+        return open_module(source, weights, first_shape(input_shape))
+    return _open_graph(Path(source), input_shape, threads)
+
+
+def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) -> GraphSide:
+    from edgecnn.opened import is_bundle, lenient_model
+    from edgecnn.runners import image_preprocess, probe_shapes
+    from exporters.artifact import read_identity
+
+    model = lenient_model(path)
+    identity = read_identity(model)
+    _survives(model, path, probe_shapes(model, identity, input_shape))
+    side = graph_side(model, str(path), identity.preprocess if identity is not None else None, threads)
+    if is_bundle(path):
+        from runtimes.bundle import open_bundle
+
+        side.preprocess = side.carried = open_bundle(path).preprocess
+    elif identity is None:
+        side.preprocess = image_preprocess(side.inputs)
+    return side
+
+
+def _survives(model: onnx.ModelProto, path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise `BadInput` for a model that kills a child process; one that only fails to run may be what is looked for."""
+    from exporters.isolation.probe import probe
+    from exporters.isolation.sandbox import ChildFailed
+    from runtimes.base import BadInput
+
+    try:
+        probe(model, str(path), input_shapes=shapes, finite=False)
+    except BadInput as error:
+        if isinstance(error.__cause__, ChildFailed):
+            raise
+
+
+def graph_side(
+    model: onnx.ModelProto, name: str, preprocess: Preprocess | None = None, threads: int | None = None
+) -> GraphSide:
+    """A side for a model in memory."""
+    from edgecnn.runners import INTEGER_OPS, graph_inputs
+    from exporters.quantization.input_range import input_ranges
+
+    quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
+    inputs, ranges = graph_inputs(model), input_ranges(model) if quantized else {}
+    return GraphSide(name, Parts(model), inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges)

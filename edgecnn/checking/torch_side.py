@@ -1,0 +1,138 @@
+"""A PyTorch network as one side of a diff: forward hooks see what each module makes, and can put other values there.
+
+    module called  ──hook──> value kept              the last one that is wanted ends the run
+    its parents    ──hook──> reference's value       the module alone, on inputs that are given
+
+Test: tests/test_torch_side.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from torch import nn
+
+from edgecnn.checking.layer import Layer
+from edgecnn.networks.sources import Network, resolve
+from exporters.layerwise.correspond import Call
+from exporters.torch_export import evaluating
+from runtimes.base import Array, Runner, Tensors
+from runtimes.preprocess import Preprocess
+from runtimes.session import TensorInfo
+
+Seen = Callable[[str, torch.Tensor], torch.Tensor | None]
+"""Takes the name of a call and what it made; what it returns is put in its place."""
+
+
+class _Done(Exception):
+    """All that was wanted is there."""
+
+
+@dataclass
+class ModuleSide:
+    """A module in eval mode, and the calls of its modules in the order in which they end."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[TensorInfo, ...]
+    calls: tuple[Call, ...]
+    preprocess: Preprocess | None = None
+    quantized: bool = False
+    seeded: bool = False
+    feeds: dict[str, str] = field(default_factory=dict)
+    carried: Preprocess | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def open(self, wanted: Sequence[str]) -> Runner:
+        def run(given: Tensors) -> Tensors:
+            found: dict[str, Array] = {}
+
+            def keep(name: str, value: torch.Tensor) -> None:
+                if name in wanted:
+                    found[name] = value.numpy().copy()  # the next module may work in place
+                    if len(found) == len(set(wanted)):
+                        raise _Done
+
+            with contextlib.suppress(_Done):
+                _run(self.module, self._input(given), keep)
+            return {name: found[name] for name in wanted}
+
+        return run
+
+    def alone(self, tensor: str, given: Tensors) -> Runner:
+        own = set(given)
+
+        def run(values: Tensors) -> Tensors:
+            made: dict[str, Array] = {}
+
+            def put(name: str, value: torch.Tensor) -> torch.Tensor | None:
+                if name == tensor:
+                    made[name] = value.numpy().copy()
+                    raise _Done
+                return torch.from_numpy(np.array(values[name])) if name in own and name in values else None
+
+            with contextlib.suppress(_Done):
+                _run(self.module, self._input(values), put)
+            return made
+
+        return run
+
+    def layer(self, tensor: str, parents: Sequence[str]) -> Layer:
+        call = next(call for call in self.calls if call.name == tensor)
+        return Layer(call.path or self.name, call.kind, call.path)
+
+    def _input(self, given: Tensors) -> torch.Tensor:
+        name = next((key for key, own in self.feeds.items() if own == self.inputs[0].name), self.inputs[0].name)
+        return torch.from_numpy(np.ascontiguousarray(given[name]))
+
+
+def open_module(source: str | nn.Module, weights: Path | None, input_shape: str | None) -> ModuleSide:
+    """The network SOURCE with `weights`, run once to learn its calls; raises `BadInput`."""
+    network = resolve(source, weights, input_shape)
+    return module_side(network, source if isinstance(source, str) else network.name)
+
+
+def module_side(network: Network, name: str) -> ModuleSide:
+    info = TensorInfo("input", "float32", ("batch", *network.input_shape))
+    calls = tuple(trace(network.module, network.input_shape))
+    return ModuleSide(name, network.module, (info,), calls, network.preprocess, seeded=network.seeded)
+
+
+def trace(module: nn.Module, shape: Sequence[int]) -> Iterator[Call]:
+    """The calls of all modules in `module` that give one tensor, and the network's outputs, for zeros (1, *shape)."""
+    kinds = {path: (type(m).__name__, not any(True for _ in m.children())) for path, m in module.named_modules()}
+    found: list[tuple[str, tuple[int, ...]]] = []
+    _run(module, torch.zeros(1, *shape), lambda name, value: found.append((name, tuple(value.shape))))
+    for name, size in found:
+        path, _, index = name.partition("#")
+        yield Call(path, int(index or 0), kinds[path][0], size, kinds[path][1])
+
+
+def _run(module: nn.Module, value: torch.Tensor, see: Seen) -> None:
+    """Run `module` with `see` behind every module that makes one tensor."""
+    counts: collections.Counter[str] = collections.Counter()
+    with evaluating(module), contextlib.ExitStack() as stack:
+        for path, inner in module.named_modules():
+            stack.callback(inner.register_forward_hook(_hook(path, counts, see)).remove)
+        module(value)
+
+
+def _hook(path: str, counts: collections.Counter[str], see: Seen) -> Callable[..., Any]:
+    def hook(module: nn.Module, given: Any, made: Any) -> Any:
+        if not isinstance(made, torch.Tensor):
+            for i, value in enumerate(pytree.tree_leaves(made) if not path else ()):
+                see(Call("", i, "", (), False).name, value)
+            return None
+        name = Call(path, counts[path], "", (), True).name
+        counts[path] += 1
+        return see(name, made)
+
+    return hook

@@ -1,0 +1,214 @@
+"""Which graph is shipped: the fastest one within the accuracy budget, proven by a race on the machine at hand.
+
+    eligible(g)  =  drop(g) <= max_drop       drop: metric lost on labelled images, else share of changed answers
+    chosen       =  the fastest eligible g whose 95 % interval of t(float) / t(g) lies above 1, else float
+
+What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's. Test: tests/test_choose.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from edgecnn.choosing.judge import Judge, Judgement, Trial
+from exporters.targets.cpu_target import this_cpu
+from runtimes.base import Track, silent
+from runtimes.latency import Race, Ratio, race
+from runtimes.parity import JSON_SNR_LIMIT, json_number
+from runtimes.session import Session, open_session
+
+FLOAT, INT8, MIXED = "float", "int8", "mixed"
+DRAW = 0.98
+"""Share of the best speed that counts as the same: what two sessions of one file may differ by."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A graph that takes part. `kind` is float, int8 or mixed; one without ranges of its own only shows its speed."""
+
+    model: onnx.ModelProto
+    kind: str
+    only_speed: str = ""
+    """Why it cannot be chosen (`ranges of one image`), empty when it can."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One graph in the race; without times where it could not be raced.
+
+    `snr_db` and `agreement` (share of equal answers) are against the float graph. `accuracy` is the task's metric.
+    `drop` is what the budget is held against, `drop_high` the upper end of its 95 % interval; `refused` says why the
+    graph is out, empty when it may win.
+    """
+
+    name: str
+    size_bytes: int
+    p50_ms: float | None
+    speedup: Ratio | None = None
+    snr_db: float | None = None
+    agreement: float | None = None
+    accuracy: float | None = None
+    drop: float | None = None
+    refused: str = ""
+    kind: str = FLOAT
+    drop_high: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        snr = None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "snr_db": snr, "speedup": self.speedup.to_dict() if self.speedup else None}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome: `winner` is a candidate's name, `verdict` the sentence that says why. No `race`: another CPU's."""
+
+    winner: str
+    verdict: str
+    candidates: tuple[Candidate, ...]
+    race: Race | None
+    threads: int
+    metric: str = "top-1"
+    insisted: bool = False
+
+    @property
+    def chosen(self) -> str:
+        """float, int8 or mixed."""
+        return next(c.kind for c in self.candidates if c.name == self.winner)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether int8 was insisted on and no integer graph holds the accuracy budget."""
+        return self.insisted and self.rival is not None and bool(self.rival.refused)
+
+    @property
+    def rival(self) -> Candidate | None:
+        """The integer candidate that won or came nearest to it, if there is one."""
+        return best_of(self.candidates)
+
+    @property
+    def accuracy(self) -> dict[str, float] | None:
+        """The metric of both graphs and what int8 loses; None without labels."""
+        base, rival = self.candidates[0], self.rival
+        if rival is None or base.accuracy is None or rival.accuracy is None:
+            return None
+        return {"float": base.accuracy, "int8": rival.accuracy, "drop": base.accuracy - rival.accuracy}
+
+
+def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) -> Decision:
+    """Race all `entries` (the first is the float graph) and choose within the budget."""
+    sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
+    first, *others = sessions
+    feed = trial.samples.feeds(trial.input_name, 1)[0]
+    run = race(
+        {name: session.prepare(feed) for name, session in sessions.items()},
+        rounds=trial.rounds,
+        seconds=trial.seconds,
+        seed=trial.seed,
+        threads=trial.threads,
+        track=track,
+    )
+    judge = Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
+    found = [Candidate(first, sessions[first].size_bytes, run.reports[first].p50_ms, accuracy=judge.value)]
+    for name in others:
+        size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
+        raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
+        why = entries[name].only_speed
+        found.append(
+            judged(raced, judge(open_session(entries[name].model)), trial) if not why else replace(raced, refused=why)
+        )
+    winner, verdict = choose(found, trial)
+    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
+
+
+def foretell(
+    entries: Mapping[str, Entry],
+    trial: Trial,
+    target: str,
+    answers_of: Callable[[onnx.ModelProto], Session],
+    track: Track = silent,
+) -> Decision:
+    """Judge `entries` for a CPU that is not at hand: nothing can be raced, int8 is taken where it holds the budget.
+
+    `answers_of` opens an integer graph so that it answers as it would on the target.
+    """
+    names = list(entries)
+    base = open_session(entries[names[0]].model)
+    judge = Judge(base, trial, track)
+    found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value)]
+    for name in names[1:]:
+        entry = entries[name]
+        unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
+        found.append(judged(unraced, judge(answers_of(entry.model)), trial))
+    winner, verdict = choose(found, trial, target)
+    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, trial.allow_slower)
+
+
+def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
+    """`raced` with what it costs; refused when that is over the budget."""
+    over = found.drop > trial.max_drop
+    refused = f"{raced.name} {found.words} (budget {100 * trial.max_drop:.1f} %)" if over else ""
+    return replace(
+        raced, snr_db=found.snr_db, agreement=found.agreement, accuracy=found.accuracy, drop=found.drop,
+        refused=refused, drop_high=found.drop_high,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ choosing
+def best_of(candidates: tuple[Candidate, ...] | list[Candidate]) -> Candidate | None:
+    """The integer candidate to talk about: within the budget before outside it, judged before not, then the fastest.
+
+    Of those that are as fast but for `DRAW`, the most exact. Outside the budget the one that loses least comes first;
+    where nothing was raced, the last, which has the rewrites.
+    """
+    rivals = [(_merits(c), i, c) for i, c in enumerate(candidates) if c.kind != FLOAT]
+    if not rivals:
+        return None
+    best = max(rivals, key=lambda rank: rank[:2])[2]
+    if best.refused or best.drop is None or best.speedup is None:
+        return best
+    least = DRAW * best.speedup.ratio
+    near = [c for _, _, c in rivals if not c.refused and c.drop is not None and c.speedup and c.speedup.ratio >= least]
+    return max(near, key=lambda c: (c.snr_db if c.snr_db is not None else 0.0, c is best))
+
+
+def _merits(c: Candidate) -> tuple[bool, bool, float, float]:
+    lost = 0.0 if not c.refused or c.drop is None else c.drop
+    return not c.refused, c.drop is not None, -lost, c.speedup.ratio if c.speedup else 0.0
+
+
+def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tuple[str, str]:
+    """(name of the winner, sentence). The budget comes first, then speed, which --allow-slower waives.
+
+    `elsewhere`: the CPU that they are meant for, where it is not this one and nothing was raced.
+    """
+    base, rival = candidates[0], best_of(candidates)
+    if rival is None:
+        return base.name, "no layer of this network can be int8: kept float"
+    if rival.refused:
+        return base.name, f"{rival.refused}: kept float; labelled --data or a larger --max-drop may change that"
+    ratio = rival.speedup
+    if ratio is None:
+        where = f"predicted, not measured (this CPU is {this_cpu()}); race both there with `edgecnn bench`"
+        return rival.name, f"{rival.name} for {elsewhere}, {_cost(base, rival, trial)}: {where}"
+    interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
+    speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
+    if ratio.verdict == "faster":
+        return rival.name, f"{speed}, {_cost(base, rival, trial)}: chose {rival.name}"
+    if trial.allow_slower:
+        return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because --allow-slower asks for it"
+    if ratio.verdict == "slower":
+        return base.name, f"{speed}: kept float; --allow-slower forces int8"
+    return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"
+
+
+def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
+    if base.accuracy is not None and rival.accuracy is not None:
+        return f"{trial.metric} {100 * rival.accuracy:.1f} % against {100 * base.accuracy:.1f} %"
+    if rival.agreement is not None:
+        return f"same answer on {100 * rival.agreement:.1f} %"
+    return f"SNR {rival.snr_db:.1f} dB"

@@ -1,0 +1,184 @@
+"""Find the integer graph that deserves to race against float: searched for speed, calibrated on all images, judged.
+
+    equalize -> search -> fastest design -> calibrate on all images, correct biases -> within the budget? -> race
+                                                                                       no: better rounding; then layers
+                                                                                       back to float, sensitive first
+
+Equalization is exact in float and comes before the rewrites, which would hide its pairs of layers; biases are corrected
+for the very layers that are int8 in the end. Each is used only where it gains on images that it has not seen.
+Used by `quantize` and `build`; imports no torch. Test: tests/test_contest.py.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from edgecnn.choosing import choose
+from edgecnn.choosing.choose import FLOAT, INT8, MIXED, Decision, Entry
+from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.keeper import Aimed, Keeper, Kept
+from edgecnn.choosing.layer_choices import LayerChoice, explained, layer_choices
+from edgecnn.data.material import Material
+from exporters.accuracy._work import start
+from exporters.quantization.improve import Effect
+from exporters.quantization.mixed import mixed
+from exporters.quantization.quantize import Quantized, QuantRecipe, prepare, quantize_model
+from exporters.searching.search import Design, Found, search
+from exporters.searching.workshop import Workshop
+from exporters.targets.cpu_target import REWRITES_HELP
+from runtimes.base import BadInput, Track, silent
+
+PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed, more float", "portable", "mixed, u8 in float"
+SATURATED = "int8, sums saturate"
+COMPARED, SATURATES = "only for comparison", ": its sums saturate on this CPU"
+SEARCH_SECONDS = 30.0
+"""Default of `--search-budget`: most networks are done earlier."""
+GUARD_IMAGES = 4
+"""Ranges that differ by orders of magnitude do so on any image."""
+NOTHING = Found(Design(), (), True)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What was tried and what came of it. `quantized` is the integer graph that the search led to, on all images.
+
+    `portable`: the same without rewrites, for other runtimes, where it was asked for and holds the budget.
+    """
+
+    decision: Decision
+    quantized: Quantized
+    found: Found
+    layers: tuple[LayerChoice, ...]
+    effects: tuple[Effect, ...]
+    seconds: float
+    aimed: Aimed
+    portable: Quantized | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The timing table that the artifact keeps, and what was done for the accuracy."""
+        layers = [layer.to_dict() for layer in self.layers]
+        effects = [effect.to_dict() for effect in self.effects]
+        return {**self.found.to_dict(), "seconds": round(self.seconds, 2), "layers": layers, "accuracy": effects}
+
+
+def compete(
+    float_model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    material: Material,
+    trial: Trial,
+    search_seconds: float = SEARCH_SECONDS,
+    portable: bool = False,
+    track: Track = silent,
+) -> Contest:
+    """Search, calibrate, judge and race. `search_seconds` bounds the search, and again the way back to the budget.
+
+    With 0 seconds two designs are compared, and nothing is tried to raise the accuracy unless the budget is missed.
+    Where `recipe.target` is another CPU than this one nothing is raced: the rewrites that help there are taken.
+    """
+    recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))
+    recipe, apart = guarded(float_model, recipe, material)
+    keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
+    shop = keeper.workshop(equalize=search_seconds > 0)
+    entries = {FLOAT: Entry(float_model, FLOAT)}
+    if shop.identity(Design()) is None:
+        nothing = quantize_model(float_model, shop.feeds[:1], recipe)
+        decision = decided(entries, keeper, track)
+        return Contest(decision, nothing, NOTHING, (), (), 0.0, Aimed(recipe.target, keeper.here))
+    found, seconds = searched(shop, keeper, track)
+    layers = layer_choices(shop, found.design) if keeper.here else ()
+    kept = keeper.within_budget(shop, found.design)
+    plain = portable_of(kept, shop, found.design, keeper) if portable else None
+    if not found.design.is_plain:
+        entries |= compared(shop, plain, keeper, bool(kept.aimed.changed))
+    reasons = {**apart, **kept.returned}
+    quantized = explained(kept.work.quantized(), layers, reasons)
+    if kept.missed is not None:
+        name, model = kept.missed
+        entries[name] = Entry(model, name)
+    kind = MIXED if kept.work.recipe.exclude != recipe.exclude else INT8
+    name = kind if kind not in entries else AGAIN
+    entries[name] = Entry(quantized.model, kind)
+    others = other_weights(kept, keeper, layers, reasons)
+    entries |= {key: Entry(made.model, MIXED if key == EXACT else kind) for key, made in others.items()}
+    decision = decided(entries, keeper, track)
+    quantized = {name: quantized, PORTABLE: plain, **others}.get(decision.winner) or quantized
+    judged_as = PORTABLE if PORTABLE in entries else name
+    if any(c.name == judged_as and c.refused for c in decision.candidates):
+        plain = None
+    aimed = keeper.aims.get(quantized.recipe.weight_forms, kept.aimed)
+    aimed = kept.aimed.taken_back if decision.winner == SATURATED else aimed
+    return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, aimed, plain)
+
+
+def guarded(model: onnx.ModelProto, recipe: QuantRecipe, material: Material) -> tuple[QuantRecipe, dict[str, str]]:
+    """`recipe` without the nodes that would put ranges on one grid that must not share it; and these, with reasons."""
+    few = material.calibration_feeds[:GUARD_IMAGES]
+    if all(value.min() == value.max() for feed in few for value in feed.values()):
+        raise BadInput(f"{material.calibration.name}: every image is of one value; give images that are typical")
+    work = start(prepare(model), recipe, few)
+    apart = mixed(work.model, work.plan(), work.calibration)
+    patterns = tuple(glob.escape(name) for name in apart)
+    return replace(recipe, exclude=(*recipe.exclude, *patterns)), apart
+
+
+def searched(shop: Workshop, keeper: Keeper, track: Track) -> tuple[Found, float]:
+    """(the fastest design, seconds that it took to find it); for another CPU, the design that rules give it."""
+    if not keeper.here:
+        together = shop.rewrites()[0] if keeper.recipe.target in REWRITES_HELP else ()
+        return Found(Design(tuple(together)), (), True), 0.0
+    started = time.perf_counter()
+    for _ in track((None,), "searching"):
+        found = search(shop, lambda: keeper.seconds - (time.perf_counter() - started))
+    return found, time.perf_counter() - started
+
+
+def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Quantized:
+    """The integer graph without rewrites, calibrated on all images and brought within the budget."""
+    if design.is_plain:
+        return kept.work.quantized()
+    return keeper.within_budget(shop, Design()).work.quantized()
+
+
+def other_weights(
+    kept: Kept, keeper: Keeper, layers: Sequence[LayerChoice], reasons: Mapping[str, str]
+) -> dict[str, Quantized]:
+    """Where weights were changed because sums saturate: the graph as the search raced it, and one in between.
+
+    The first is faster and may hold the budget all the same; in the second, layers that had to take unsigned weights,
+    which are slow, are in float.
+    """
+    if not keeper.here or not kept.aimed.changed:
+        return {}
+    signed = replace(kept.work, recipe=replace(kept.work.recipe, weight_forms=()))
+    found = {SATURATED: explained(signed.quantized(), layers, reasons)}
+    nodes = [risk.node for risk in kept.aimed.changed if risk.choice == "u8"]
+    if nodes:
+        why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
+        found[EXACT] = explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})
+    return found
+
+
+def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper, saturates: bool) -> dict[str, Entry]:
+    """The graph without rewrites as a further candidate: a portable one may win, one on the ranges of one image not."""
+    if plain is not None:
+        kind = MIXED if plain.recipe.exclude != keeper.recipe.exclude else INT8
+        return {PORTABLE: Entry(plain.model, kind)}
+    built = shop.built(Design()) if keeper.here else None
+    return (
+        {}
+        if built is None
+        else {PLAIN: Entry(built.quantized.model, INT8, COMPARED + (SATURATES if saturates else ""))}
+    )
+
+
+def decided(entries: dict[str, Entry], keeper: Keeper, track: Track) -> Decision:
+    """Raced where the target is this CPU, else only judged."""
+    if keeper.here:
+        return choose.decide(entries, keeper.trial, track)
+    return choose.foretell(entries, keeper.trial, keeper.recipe.target, keeper.session, track)

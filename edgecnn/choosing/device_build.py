@@ -1,0 +1,161 @@
+"""`edgecnn build --provider cuda`: the float road, float16 beside it, races on the GPU, and a bundle with what won.
+
+    SOURCE -> float road -> float16 -> search (device_search) -> pack, with the provider's settings in the manifest
+
+Test: tests/test_device_search.py.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgecnn import proof, stages
+from edgecnn.choosing import device_search
+from edgecnn.choosing.device_search import FLOAT, HALF, Picked, Racers
+from edgecnn.choosing.judge import Trial
+from edgecnn.data.material import Material
+from edgecnn.data.pixels import in_words
+from edgecnn.networks.sources import Network
+from edgecnn.outcomes import SEEDED
+from exporters import artifact
+from exporters.artifact import Identity, Stage
+from exporters.fp16.half import Half
+from exporters.fp16.half_probe import convert
+from exporters.pack import pack
+from runtimes.base import BadInput, Track
+from runtimes.latency import Ratio
+from runtimes.parity import compare
+from runtimes.preprocess import Preprocess
+from runtimes.provider_options import Asked
+from runtimes.session import open_session
+
+IMAGES = 8
+"""On which float16 is measured."""
+
+
+@dataclass(frozen=True)
+class DeviceBuildReport:
+    """A bundle on disk for a GPU. `picked` has every race, `half` what float16 is and what it left in float32."""
+
+    output: Path
+    stages: tuple[Stage, ...]
+    picked: Picked
+    half: Half
+    judged_on: str
+    preprocess: Preprocess | None
+    size_bytes: int
+    seeded: bool
+    seconds: float
+
+    @property
+    def chosen(self) -> str:
+        """float or fp16: the graph in the bundle; `provider` says how it is to be run."""
+        return self.picked.variant.model
+
+    @property
+    def provider(self) -> str:
+        return self.picked.variant.asked.text
+
+    @property
+    def verdict(self) -> str:
+        return f"{self.picked.verdict}. Run it with --provider {self.provider}"
+
+    @property
+    def speedup(self) -> Ratio | None:
+        return self.picked.speedup
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know beside the tables."""
+        pixels = f"pixels: {in_words(self.preprocess)}"
+        return (pixels, f"judged on {self.judged_on}", self.half.words, *([SEEDED] if self.seeded else []))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "output": str(self.output),
+            "chosen": self.chosen,
+            "provider": self.provider,
+            "verdict": self.verdict,
+            "speedup": self.speedup.to_dict() if self.speedup else None,
+            "candidates": [entry.to_dict() for entry in self.picked.tried],
+            "half_nodes": self.half.nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.half.kept],
+            "judged_on": self.judged_on,
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "stages": [stage.to_dict() for stage in self.stages],
+            "size_bytes": self.size_bytes,
+            "seeded_weights": self.seeded,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def refuse_cpu_options(provider: str, target: str | None, portable: bool, pixels: bool, dynamic_size: bool) -> None:
+    """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU, where `provider` is a GPU."""
+    given = {"--target": target is not None, "--portable": portable, "--input": pixels, "--dynamic-size": dynamic_size}
+    for name in (name for name, asked in given.items() if asked and provider != "cpu"):
+        raise BadInput(f"{name}: does nothing with --provider {provider}; leave one of the two out")
+
+
+def build_for(
+    asked: Asked,
+    output: Path,
+    network: Network,
+    identity: Identity,
+    float_model: onnx.ModelProto,
+    done: tuple[Stage, ...],
+    reference: stages.Reference,
+    material: Material,
+    trial: Trial,
+    started: float,
+    track: Track,
+    racers: Racers | None = None,
+) -> DeviceBuildReport:
+    """Search on the provider `asked` and pack what won; `racers` None: the machine itself."""
+    feeds = material.calibration_feeds[:IMAGES]
+    begin = time.perf_counter()
+    half = convert(float_model, feeds, threads=trial.threads, track=track)
+    took = time.perf_counter() - begin
+    models = {FLOAT: float_model, HALF: half.model} if half.nodes else {FLOAT: float_model}
+    if racers is None:
+        racers = device_search.Device(models, trial, feeds[0], reference.noise_db)
+    for _ in track((None,), "searching"):
+        picked = device_search.search(asked, tuple(models), racers)
+    variant = picked.variant
+    chosen = models[variant.model]
+    session = open_session(chosen, variant.asked.text, trial.threads)
+    real_feeds = material.judged.feeds(material.input_name, 1)[:IMAGES]
+    real = stages.Reference(network, real_feeds, reference.output_names)
+    parity = compare(real, session, real_feeds)
+    stage = artifact.describe("device", chosen, took, parity, f"{variant.name} on {variant.asked.text}")
+    road = (*stages.held_to(done, reference), stage)
+    written = artifact.write_stages(chosen, road)
+    artifact.write_identity(written, identity)
+    pack(output, written, about(identity, picked, road, session, network), *proof.golden(real, session))
+    return DeviceBuildReport(
+        output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
+        time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def about(
+    identity: Identity, picked: Picked, road: tuple[Stage, ...], session: Any, network: Network
+) -> dict[str, Any]:
+    """The manifest of a bundle for a GPU, but for what the packer knows best."""
+    final = picked.final
+    return {
+        **proof.common(identity, road, session, network.weights),
+        "chosen": picked.variant.model,
+        "provider": picked.variant.asked.text,
+        "verdict": picked.verdict,
+        "candidates": [entry.to_dict() for entry in picked.tried],
+        "race": {
+            "clock": final.clock,
+            "rounds": final.rounds,
+            "times_ms": {name: list(final.times_ms(name)) for name in final.names},
+        },
+    }

@@ -1,0 +1,179 @@
+"""Which arithmetic and which settings of a GPU are the fastest that are near enough: races, one decision at a time.
+
+    float32 | TF32 | float16 --race--> best --+ NHWC? + fused bias? + timed algorithms? + CUDA graph?--> best settings
+
+A setting is kept when it wins its race beyond the noise; whoever is not near enough, or cannot be opened, takes part in
+none and says why. int8 is not among them: the CUDA provider has no integer convolution and would compute it
+dequantized, in float, with more work than float itself. Opening, judging and racing are the caller's (`Device` does
+them on the real machine), so that the decisions can be tested without one. Test: tests/test_device_search.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import onnx
+
+from edgecnn.choosing.judge import Judge, Judgement, Trial
+from runtimes.base import BadInput, Tensors, Unavailable
+from runtimes.latency import Race, Ratio, race
+from runtimes.parity import JSON_SNR_LIMIT, json_number
+from runtimes.precision import LIMITS, coarse_limit_db, precision_of
+from runtimes.provider_options import Asked
+from runtimes.session import Session, open_session
+
+FLOAT, HALF = "float", "fp16"
+INT8_WORDS = "int8 was not tried: the CUDA provider has no integer convolution and computes it dequantized, in float"
+SETTINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("NHWC", {"prefer_nhwc": True}),
+    ("fused bias", {"fuse_conv_bias": True}),
+    ("timed algorithms", {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
+    ("CUDA graph", {"enable_cuda_graph": True}),
+)
+"""In this order: layout first, because the others depend on it; recording last, because it keeps what came before."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A graph (`model`: float or fp16) on a provider with options. `name` is for people: `float16 + NHWC`."""
+
+    name: str
+    model: str
+    asked: Asked
+
+    @property
+    def precision(self) -> str:
+        return precision_of(self.asked.text, self.model == HALF)
+
+    def plus(self, name: str, changes: Mapping[str, Any]) -> Variant:
+        return Variant(f"{self.name} + {name}", self.model, self.asked.but(**changes))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One variant: the race against the best before it, or why it took part in none."""
+
+    variant: Variant
+    against: str
+    ratio: Ratio | None
+    adopted: bool
+    refused: str = ""
+    p50_ms: float | None = None
+    judged: Judgement | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        snr = self.judged.snr_db if self.judged else None
+        return {
+            "name": self.variant.name,
+            "model": self.variant.model,
+            "provider": self.variant.asked.text,
+            "precision": self.variant.precision,
+            "against": self.against,
+            "p50_ms": self.p50_ms,
+            "speedup": self.ratio.to_dict() if self.ratio else None,
+            "adopted": self.adopted,
+            "refused": self.refused,
+            "snr_db": None if snr is None else json_number(snr, JSON_SNR_LIMIT),
+            "agreement": self.judged.agreement if self.judged else None,
+            "accuracy": self.judged.accuracy if self.judged else None,
+        }
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The outcome: the fastest `variant`, its final `speedup` over plain float32 (None: it is that), and all races."""
+
+    variant: Variant
+    speedup: Ratio | None
+    tried: tuple[Tried, ...]
+    base_ms: float
+    final: Race
+
+    @property
+    def verdict(self) -> str:
+        if self.speedup is None:
+            return f"float32 is {self.base_ms:.3g} ms and nothing near enough was faster: chose float32; {INT8_WORDS}"
+        return f"{self.variant.name}: {self.speedup} ({self.base_ms:.3g} ms); {INT8_WORDS}"
+
+
+class Racers(Protocol):
+    """What the search needs of a machine."""
+
+    def judge(self, variant: Variant) -> tuple[Judgement | None, str]:
+        """(what it costs, why it is out or an empty string)"""
+
+    def race(self, variants: Sequence[Variant]) -> Race: ...
+
+
+def search(asked: Asked, models: Sequence[str], racers: Racers) -> Picked:
+    """The fastest variant of `models` (float first) on the provider `asked`, whose own options are where it begins."""
+    base = Variant("float32", FLOAT, asked)
+    arithmetic = [Variant("TF32", FLOAT, asked.but(use_tf32=True))]
+    arithmetic += [Variant("float16", HALF, asked)] if HALF in models else []
+    _, why = racers.judge(base)
+    if why:
+        raise BadInput(f"{asked.text}: float32 itself is out: {why}")
+    tried: list[Tried] = []
+    best = _best_of(base, arithmetic, racers, tried)
+    for name, changes in SETTINGS:
+        if any(getattr(best.asked.options, key) != value for key, value in changes.items()):
+            best = _best_of(best, [best.plus(name, changes)], racers, tried)
+    if best == base:
+        final = racers.race([base])
+        return Picked(base, None, tuple(tried), final.reports[base.name].p50_ms, final)
+    final = racers.race([base, best])
+    return Picked(best, final.ratio(best.name, base.name), tuple(tried), final.reports[base.name].p50_ms, final)
+
+
+def _best_of(best: Variant, others: Sequence[Variant], racers: Racers, tried: list[Tried]) -> Variant:
+    """The fastest of `others` that beats `best` beyond the noise, else `best`."""
+    judged = {variant: racers.judge(variant) for variant in others}
+    tried += [Tried(v, best.name, None, False, why, judged=found) for v, (found, why) in judged.items() if why]
+    fit = [variant for variant, (_, why) in judged.items() if not why]
+    if not fit:
+        return best
+    run = racers.race([best, *fit])
+    ratios = {variant: run.ratio(variant.name, best.name) for variant in fit}
+    faster = [variant for variant in fit if ratios[variant].verdict == "faster"]
+    winner = max(faster, key=lambda variant: ratios[variant].ratio, default=best)
+    for v in fit:
+        p50 = run.reports[v.name].p50_ms
+        tried.append(Tried(v, best.name, ratios[v], v == winner, p50_ms=p50, judged=judged[v][0]))
+    return winner
+
+
+class Device:
+    """The real machine: sessions are opened once, judged on the trial's images, raced bound to the device."""
+
+    def __init__(self, models: Mapping[str, onnx.ModelProto], trial: Trial, feed: Tensors, noise_db: float) -> None:
+        self.models, self.trial, self.feed, self.noise_db = models, trial, feed, noise_db
+        self.judge_on_cpu = Judge(open_session(models[FLOAT], threads=trial.threads), trial)
+        self.sessions: dict[tuple[str, str], Session] = {}
+
+    def session(self, variant: Variant) -> Session:
+        key = variant.model, variant.asked.text
+        if key not in self.sessions:
+            self.sessions[key] = open_session(self.models[variant.model], variant.asked.text, self.trial.threads)
+        return self.sessions[key]
+
+    def judge(self, variant: Variant) -> tuple[Judgement | None, str]:
+        try:
+            found = self.judge_on_cpu(self.session(variant))
+        except (BadInput, Unavailable) as error:
+            return None, str(error)
+        least = self.least_db(variant)
+        if found.snr_db is None or not found.snr_db >= least:
+            return found, f"{found.snr_db or 0:.1f} dB to the CPU's float32, the limit is {least:.0f}"
+        if found.drop > self.trial.max_drop:
+            return found, f"{found.words} (budget {100 * self.trial.max_drop:.1f} %)"
+        return found, ""
+
+    def least_db(self, variant: Variant) -> float:
+        """float16 and TF32 round as coarsely, and are held to as much of the network's own noise."""
+        return LIMITS["fp32"].snr_db if variant.precision == "fp32" else coarse_limit_db(self.noise_db)
+
+    def race(self, variants: Sequence[Variant]) -> Race:
+        calls: dict[str, Callable[[], object]] = {v.name: self.session(v).bind(self.feed) for v in variants}
+        return race(calls, self.trial.rounds, 20, self.trial.seed, self.trial.seconds, clock="wall")

@@ -1,0 +1,168 @@
+"""What an integer graph costs in accuracy, against the float graph, on labelled images or without labels.
+
+    drop  =  metric lost on labelled images, else share of changed answers, else noise power 10^(-SNR/10)
+
+Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
+the true share p solves P(X <= k; n, p) = 0.05. Source: Clopper and Pearson 1934, "The use of confidence or fiducial
+limits illustrated in the case of the binomial". Test: tests/test_choose.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from edgecnn import tasks
+from edgecnn.data.samples import Samples
+from edgecnn.evaluation.scores import Agreement, Difference, Score
+from runtimes import plugins
+from runtimes.base import Track, silent
+from runtimes.parity import ParityReport, compare
+from runtimes.session import Session
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Trial:
+    """On what and how the graphs are judged. Labelled `samples` give the metric, others the share of changed answers.
+
+    `max_drop` is a share (0.01: one point); `allow_slower` lets int8 win without being faster. The race runs on one
+    image and `threads` threads for at most `rounds` rounds or `seconds` seconds.
+    """
+
+    samples: Samples
+    input_name: str
+    max_drop: float = 0.01
+    allow_slower: bool = False
+    threads: int = 1
+    rounds: int = 300
+    seconds: float = 5.0
+    seed: int = 0
+    task: str = "classification"
+
+    @property
+    def rule(self) -> Any:
+        """The file of the task in `edgecnn/tasks`; None for outputs without a meaning that is known here."""
+        return plugins.load(tasks, self.task, "task") if self.task in plugins.names(tasks) else None
+
+    @property
+    def labelled(self) -> bool:
+        return self.rule is not None and bool(self.rule.has_answers(self.samples))
+
+    @property
+    def metric(self) -> str:
+        return str(self.rule.METRIC) if self.rule is not None else ""
+
+
+def free_batch(session: Session) -> bool:
+    """Whether the model takes any number of images at once; many exporters fix it to one."""
+    return not isinstance(session.inputs[0].shape[0], int)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one integer graph costs: the fields of `Candidate`, and what the images said."""
+
+    snr_db: float | None
+    agreement: float | None
+    accuracy: float | None
+    drop: float
+    drop_high: float | None
+    words: str
+
+
+class Judge:
+    """Holds graphs against the `float_session` on the samples of the trial; the float answers are scored once."""
+
+    def __init__(self, float_session: Session, trial: Trial, track: Track = silent) -> None:
+        self.base, self.trial, self.track = float_session, trial, track
+        self.score: Score | None = self._score(float_session) if trial.labelled else None
+
+    @property
+    def value(self) -> float | None:
+        """The metric of the float graph; None without labels."""
+        return self.score.value if self.score else None
+
+    def __call__(self, session: Session) -> Judgement:
+        feeds = self.trial.samples.feeds(self.trial.input_name, 1)
+        parity = compare(self.base, session, feeds, self.track)
+        agreed = self._agreement(session, parity)
+        accuracy, lost = None, None
+        if self.score is not None and not parity.nonfinite:
+            score = self._score(session)
+            accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed)
+        drop, high = drop_of(parity, lost, agreed)
+        if lost is None and self.trial.task != "classification":
+            high = None  # pixels and boxes of one image are not independent answers
+        words = self._words(parity, agreed, lost, drop)
+        return Judgement(parity.snr_db, agreed.share if agreed else None, accuracy, drop, high, words)
+
+    def _score(self, session: Session) -> Score:
+        batch = 32 if free_batch(session) else 1
+        found: Score = self.trial.rule.score(session, self.trial.samples, self.trial.input_name, batch, self.track)
+        return found
+
+    def _agreement(self, session: Session, parity: ParityReport) -> Agreement | None:
+        if self.trial.task == "classification":
+            return None if parity.top1 is None else Agreement(parity.top1, parity.images)
+        if self.trial.rule is None or parity.nonfinite:
+            return None
+        feeds = self.trial.samples.feeds(self.trial.input_name, 1)
+        found: Agreement = self.trial.rule.agreement(self.base, session, feeds, self.track)
+        return found
+
+    def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
+        if parity.nonfinite:
+            return "answers with NaN or infinity"
+        if lost is not None:
+            return f"loses {100 * drop:.1f} points of {self.trial.metric}"
+        if agreed is not None:
+            return f"changes {ANSWERS.get(self.trial.task, 'the answer on')} {100 * drop:.1f} % of {_of(self.trial)}"
+        return f"has {parity.snr_db:.1f} dB SNR, {100 * drop:.1f} % noise,"
+
+
+ANSWERS = {"segmentation": "the class of", "detection": "boxes,"}
+
+
+def _of(trial: Trial) -> str:
+    what = {"segmentation": "pixels on ", "detection": "all, on "}.get(trial.task, "")
+    return f"{what}{len(trial.samples)} unlabelled images"
+
+
+def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | None) -> tuple[float, float | None]:
+    """(drop, upper end of its 95 % interval): the metric lost, else answers changed, else noise power in the output."""
+    if parity.nonfinite:
+        return 1.0, None
+    if lost is not None:
+        return lost.value, lost.high
+    if agreed is not None:
+        changed = 1.0 - agreed.share
+        return changed, upper_bound(round(changed * agreed.images), agreed.images)
+    return float(min(1.0, 10.0 ** (-parity.snr_db / 10.0))), None
+
+
+def upper_bound(changed: int, images: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share of changed answers that `changed` of `images` leave possible.
+
+    >>> round(upper_bound(0, 30), 3), round(upper_bound(3, 100), 3), upper_bound(5, 5)
+    (0.095, 0.076, 1.0)
+    """
+    if changed >= images:
+        return 1.0
+    low, high = changed / images, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(changed, images, middle) > 1 - confidence else (low, middle)
+    return high
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    """P(X <= k) of a binomial (n, p), 0 < p < 1."""
+    whole = math.lgamma(n + 1)
+    terms = (
+        whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
+        for i in range(k + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, terms)))

@@ -1,0 +1,239 @@
+"""Bring an integer graph within the accuracy budget, as cheaply as it can be done, on the CPU at which it is aimed.
+
+    design -> forms of weights that the CPU computes rightly -> biases corrected       within the budget? done
+           -> equalized -> better rounding, last layer in float -> layers back to float, the sensitive ones first
+
+Each step is taken only where the one before it did not suffice. Where the CPU is not the one at hand, answers are those
+of a twin that computes what it does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from edgecnn.choosing.choose import INT8, MIXED
+from edgecnn.choosing.judge import Judge, Trial
+from edgecnn.data.material import Material
+from exporters.accuracy._work import Work, start
+from exporters.quantization.improve import Effect, Score, improve, split, sqnr_against
+from exporters.quantization.quantize import QuantRecipe, prepare
+from exporters.quantization.sensitivity import Sensitivity, excluding, fewest, rank
+from exporters.searching.search import Design
+from exporters.searching.workshop import Workshop
+from exporters.targets import weight_forms
+from exporters.targets.cpu_target import SATURATING, LayerRisk, this_cpu
+from runtimes.base import Track
+from runtimes.parity import compare
+from runtimes.session import Session, open_session
+
+EXACT, FAST = ("equalize",), ("bias_correction",)
+"""Accuracy passes that cost no speed and few seconds, before and after the rewrites."""
+SLOW = ("rounding", "bias_correction", "float_last")
+"""Those that need a reason: a minute of time, or a layer in float."""
+NEEDS_TORCH = "rounding"
+MOST_SECONDS = 30.0
+"""For each further step on the way back to the budget."""
+SENSITIVITY_IMAGES = 4
+FORMS_IN_WORDS = {"s8": "layers as they are", "s7": "with weights on 7 bits", "u8": "with unsigned weights"}
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """What the CPU `target` makes of the integer graph. `here`: it is the CPU at hand.
+
+    `layers`: those in which sums of two products may saturate, with the form of weights that was chosen; `measured_db`:
+    SQNR (before, after) of the whole graph where it could be measured here.
+    """
+
+    target: str
+    here: bool
+    layers: tuple[LayerRisk, ...] = ()
+    measured_db: tuple[float, float] | None = None
+
+    @property
+    def changed(self) -> tuple[LayerRisk, ...]:
+        return tuple(layer for layer in self.layers if layer.choice != "s8")
+
+    @property
+    def taken_back(self) -> Aimed:
+        """The same of the graph with its weights as they were."""
+        return replace(self, layers=tuple(replace(layer, choice="s8") for layer in self.layers))
+
+    @property
+    def words(self) -> str:
+        """One sentence for people."""
+        name = f"target {self.target or 'any CPU'}{' (this CPU)' if self.here and self.target else ''}"
+        if self.target not in SATURATING:
+            return f"{name}: sums of 8-bit products stay exact"
+        counts = [(sum(r.choice == form for r in self.layers), words) for form, words in FORMS_IN_WORDS.items()]
+        forms = ", ".join(f"{count} {words}" for count, words in counts if count)
+        end = "predicted, not measured" if self.measured_db is None else ""
+        if self.measured_db is not None:
+            end = "measured: SQNR {:.1f} dB before, {:.1f} dB with them".format(*self.measured_db)
+        if not self.changed:
+            helped = self.measured_db is not None and self.measured_db[1] >= self.measured_db[0]
+            why = "are slower, and not needed within the budget" if helped else "did not help"
+            tried = "" if self.measured_db is None else f"; other forms of weights {why}"
+            return f"{name}: sums of two 8-bit products may saturate, no layer needs other weights{tried}"
+        return f"{name}: sums of two 8-bit products saturate: {forms}; {end}"
+
+    def to_dict(self) -> dict[str, Any]:
+        layers = [layer.to_dict() for layer in self.layers]
+        measured = self.measured_db and [round(value, 3) for value in self.measured_db]
+        return {"name": self.target, "this_cpu": self.here, "measured_db": measured, "layers": layers}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An integer graph as near to the budget as it could be brought, and what that took.
+
+    `returned`: layers that went back to float, with the reason. `missed`: the name and graph that would have been
+    faster, but for the budget.
+    """
+
+    work: Work
+    aimed: Aimed
+    returned: Mapping[str, str] = field(default_factory=dict)
+    missed: tuple[str, onnx.ModelProto] | None = None
+
+
+class Keeper:
+    """Brings integer graphs of one float model within the accuracy budget.
+
+    Nothing here is timed, so that all processors work on it; only what races runs on the threads of the trial.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        recipe: QuantRecipe,
+        material: Material,
+        trial: Trial,
+        seconds: float,
+        track: Track,
+    ) -> None:
+        self.model, self.recipe = prepare(model), recipe
+        self.trial, self.seconds, self.track = trial, seconds, track
+        self.images = material.calibration_feeds
+        self.judge = Judge(open_session(self.model), trial)
+        self.effects: list[Effect] = []
+        self.equalized = False
+        self.here = recipe.target in ("", this_cpu())
+        self.aims: dict[tuple[tuple[str, str], ...], Aimed] = {}
+
+    def workshop(self, equalize: bool) -> Workshop:
+        """A workshop for the network, equalized before if that is wanted and helps."""
+        model = self.model
+        if equalize and len(self.images) > 1 and EXACT:
+            model = self._improved(model, self.recipe, EXACT).model
+        self.equalized = equalize
+        return Workshop(model, self.images[:2], self.recipe, self.trial.threads, self.trial.seed)
+
+    def within_budget(self, shop: Workshop, design: Design) -> Kept:
+        """The cheapest form of `design` that holds the budget; when none does, the one that came nearest."""
+        work = self.made(shop, design, FAST if self.seconds else ())
+        best = (self.drop(work), work)
+        if best[0] > self.trial.max_drop and not self.equalized:
+            shop = self.workshop(equalize=True)
+            best = self.better(best, self.made(shop, design, FAST))
+        if best[0] > self.trial.max_drop:
+            passes = SLOW if importlib.util.find_spec("torch") else tuple(p for p in SLOW if p != NEEDS_TORCH)
+            best = self.better(best, self.made(shop, design, passes))
+        kept = Kept(best[1], self.aims[best[1].recipe.weight_forms])
+        return kept if best[0] <= self.trial.max_drop else self.with_layers_in_float(kept)
+
+    def better(self, best: tuple[float, Work], work: Work) -> tuple[float, Work]:
+        """(drop, work) with the smaller drop; the first at a draw."""
+        drop = self.drop(work)
+        return (drop, work) if drop < best[0] else best
+
+    def made(self, shop: Workshop, design: Design, passes: Sequence[str]) -> Work:
+        """`design` calibrated on all images, with those of `passes` that measurably help."""
+        source = shop.source(design.rewrites)
+        recipe = self.aim(source, shop.recipe_of(design))
+        if not passes or len(self.images) < 2:
+            return start(source, recipe, self.images, track=self.track)
+        return self._improved(source, recipe, passes)
+
+    def aim(self, source: onnx.ModelProto, recipe: QuantRecipe) -> QuantRecipe:
+        """`recipe` with the weights of each layer in the form that its CPU computes best.
+
+        On the CPU at hand the forms must help, on images that did not set the ranges; elsewhere they are predicted.
+        """
+        aimed = Aimed(recipe.target, self.here)
+        if recipe.target in SATURATING:
+            work = start(source, recipe, self.images[: weight_forms.IMAGES])
+            risks = weight_forms.look(work)
+            adapted = weight_forms.adapt(work, risks)
+            measured = self._measured(work, adapted) if self.here and adapted.recipe != work.recipe else None
+            if measured and measured[1] < measured[0]:
+                adapted, risks = work, tuple(replace(risk, choice="s8") for risk in risks)
+            aimed, recipe = Aimed(recipe.target, self.here, risks, measured), adapted.recipe
+        self.aims[recipe.weight_forms] = aimed
+        return recipe
+
+    def _measured(self, work: Work, adapted: Work) -> tuple[float, float]:
+        """SQNR (dB) of both on this CPU."""
+        score = sqnr_against(self.judge.base, self.images[-weight_forms.IMAGES :])
+        return score(work.quantized()), score(adapted.quantized())
+
+    def _improved(self, model: onnx.ModelProto, recipe: QuantRecipe, passes: Sequence[str]) -> Work:
+        found = improve(
+            model, self.images, recipe, seconds=max(self.seconds, MOST_SECONDS), passes=passes, score=self._score(),
+            track=self.track,
+        )  # fmt: skip
+        self.effects += found.effects
+        return found.work
+
+    def _score(self) -> Score | None:
+        """How the target would answer, where that is not how this CPU does."""
+        if not self.elsewhere:
+            return None
+        held = split(self.images)[1]
+        return lambda quantized: compare(self.judge.base, self.session(quantized.model), held).snr_db
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this CPU saturates and the target does not."""
+        return not self.here and this_cpu() in SATURATING and self.recipe.target not in SATURATING
+
+    def session(self, model: onnx.ModelProto) -> Session:
+        """A session that answers as the integer graph `model` does on the target, as far as that can be computed."""
+        return open_session(weight_forms.exact(model) if self.elsewhere else model)
+
+    def drop(self, work: Work) -> float:
+        """What the integer graph of `work` costs, on the clock of the budget."""
+        return self.judge(self.session(work.quantized().model)).drop
+
+    def floated(self, work: Work, nodes: Sequence[str]) -> Work:
+        """`work` with `nodes` in float too."""
+        recipe = excluding(work.recipe, nodes)
+        return replace(work.under((recipe,), track=self.track), recipe=recipe)
+
+    def with_layers_in_float(self, kept: Kept) -> Kept:
+        """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
+        work = kept.work
+        deadline = time.monotonic() + max(self.seconds, MOST_SECONDS)
+        images = self.images[:SENSITIVITY_IMAGES]
+        ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
+
+        def returned(k: int) -> Work:
+            return self.floated(work, [layer.node for layer in ranked[:k]])
+
+        count = fewest(len(ranked) - 1, lambda k: self.drop(returned(k)) <= self.trial.max_drop)
+        if count is None:
+            return kept
+        reasons = {layer.node: _sensitive(layer) for layer in ranked[:count]}
+        kind = MIXED if work.recipe.exclude != self.recipe.exclude else INT8
+        return replace(kept, work=returned(count), returned=reasons, missed=(kind, work.quantized().model))
+
+
+def _sensitive(layer: Sensitivity) -> str:
+    alone = "" if layer.snr_db is None else f": alone in int8 it leaves {layer.snr_db:.1f} dB"
+    return f"in float for the accuracy budget{alone}"

@@ -1,0 +1,211 @@
+"""From any float ONNX file to the faster of int8 and float within the accuracy budget. Never imports torch.
+
+    probe -> images -> simplify, fold -> search, calibrate -> race and judge -> write the graph that won
+
+Test: tests/test_road.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from edgecnn.choosing import choose
+from edgecnn.choosing.choose import Decision
+from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
+from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.targeted import TargetReport, aimed
+from edgecnn.data.material import Material, material_for
+from edgecnn.float_passes import ready_for_int8
+from edgecnn.opened import check_model_output, refuse_bundle
+from edgecnn.outcomes import QuantizeReport
+from edgecnn.runners import probe_shapes
+from edgecnn.tasks import detection
+from exporters import artifact, calibrators
+from exporters.artifact import Identity, Stage
+from exporters.isolation.probe import probe
+from exporters.load import load_model, save_model
+from exporters.pixel_input import with_pixel_input
+from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, refuse_quantized
+from exporters.targets.cpu_target import check_target, this_cpu
+from exporters.targets.targets_int8 import TARGETS, Int8Target
+from runtimes import plugins
+from runtimes.base import BadInput, Track, silent
+from runtimes.files import check_output
+from runtimes.preprocess import FLOAT32, INPUTS, Preprocess
+
+DEFAULT_LIMIT = 128
+"""Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
+
+
+def quantize(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    calib: str,
+    *,
+    calibrator: str = "minmax",
+    per_tensor: bool = False,
+    exclude: Sequence[str] = (),
+    max_drop: float = 0.01,
+    data: str | None = None,
+    limit: int | None = None,
+    input_shape: str | None = None,
+    target: str | None = None,
+    portable: bool = False,
+    input: str = FLOAT32,
+    search_budget: float = SEARCH_SECONDS,
+    threads: int = 1,
+    seed: int = 0,
+    allow_slower: bool = False,
+    force: bool = False,
+    track: Track = silent,
+) -> QuantizeReport | TargetReport:
+    """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
+
+    BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
+    labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
+    integer graph; with 0 two are compared. `target` is a CPU of `exporters.targets.cpu_target` (None: this one) or a
+    name of `exporters.targets.targets_int8`; nothing can be raced for another one. `portable` also writes the graph
+    without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes
+    pixels and normalizes them itself. Raises `BadInput` for models and data that cannot be used.
+    """
+    path = check_model_output(Path(output), force, Path(model))
+    beside = check_output(portable_path(path), force) if portable else None
+    check_calibrator(calibrator)
+    aim = aim_of(target, portable, input != FLOAT32)
+    target = checked_target(None if aim else target)
+    refuse_bundle(Path(model))
+    original = load_model(Path(model))
+    refuse_quantized(original, os.fspath(model))
+    identity = artifact.read_identity(original)
+    probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
+    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+    check_input(input, material.preprocess)
+    float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
+    recipe = QuantRecipe(
+        calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration), target=target
+    )
+    check_patterns(float_model, exclude)
+    task = task_of(identity, float_model)
+    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed, task=task)
+    if aim is not None:
+        before = (*artifact.read_stages(original), *ready)
+        return aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)
+    result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
+    done = (*artifact.read_stages(original), *ready, stage)
+    if input != FLOAT32:
+        identity = taking(identity or Identity(path.stem, task, (), material.preprocess), input)
+    save_model(shipped(float_model, result.quantized, result.decision, identity, done), path, force=force)
+    if beside is not None and result.portable is not None:
+        save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    preprocess = identity.preprocess if identity and identity.preprocess else material.preprocess
+    return QuantizeReport(
+        path, result.decision, result.quantized, preprocess, material.judged_on, result,
+        beside if result.portable is not None else None,
+    )  # fmt: skip
+
+
+def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = False) -> None:
+    """Raise `BadInput` for an input that does not exist, or for pixels where the model takes no pictures.
+
+    Pixels of any size are not proven yet: a bundle's second size is held to the module in floats.
+    """
+    if name not in INPUTS:
+        raise BadInput(f"--input {plugins.unknown(name, INPUTS, 'input')}")
+    if name != FLOAT32 and preprocess is None:
+        raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
+    if name != FLOAT32 and dynamic_size:
+        raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
+
+
+def taking(identity: Identity, name: str) -> Identity:
+    """`identity` of a model that takes `name`: the deployed pixels follow the model's input."""
+    assert identity.preprocess is not None
+    return replace(identity, preprocess=replace(identity.preprocess, input=name))
+
+
+def portable_path(output: Path) -> Path:
+    """Where the graph for other runtimes goes.
+
+    >>> portable_path(Path("net.onnx")).name
+    'net.portable.onnx'
+    """
+    return output.with_name(f"{output.stem}.portable.onnx")
+
+
+def aim_of(name: str | None, portable: bool, pixels: bool) -> Int8Target | None:
+    """The target called `name` that has a quantizer of its own; raises `BadInput` for what cannot be had with it."""
+    aim = TARGETS.get(name or "")
+    if aim is not None and (portable or pixels):
+        raise BadInput(f"--target {name}: has one layout and takes floats; leave out --portable and --input")
+    return aim
+
+
+def checked_target(name: str | None) -> str:
+    """The CPU target called `name`, or this CPU; `BadInput` for one that does not exist, before any long work."""
+    if name is None:
+        return this_cpu()
+    check_target(name)
+    return name
+
+
+def check_calibrator(name: str) -> None:
+    """Raise `BadInput` for a calibrator that does not exist, before any long work."""
+    if name not in plugins.names(calibrators):
+        raise BadInput(plugins.unknown(name, plugins.names(calibrators), "calibrator"))
+
+
+def contest_stage(
+    float_model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    material: Material,
+    trial: Trial,
+    seconds: float,
+    portable: bool,
+    track: Track,
+) -> tuple[Contest, Stage]:
+    """The contest and the stage that it adds to the road."""
+    started = time.perf_counter()
+    result = compete(float_model, recipe, material, trial, seconds, portable, track)
+    words = f"{result.quantized.int8_nodes} int8 nodes"
+    took = time.perf_counter() - started
+    return result, artifact.describe("quantize", result.quantized.model, took, note=words)
+
+
+def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:
+    """The task that the model says it is for; else detection or classification by its outputs, or `other`."""
+    if identity is not None:
+        return identity.task
+    names = [value.name for value in model.graph.output]
+    if set(detection.OUTPUTS) <= set(names):
+        return "detection"
+    shape = model.graph.output[0].type.tensor_type.shape.dim
+    return "classification" if len(names) == 1 and len(shape) == 2 else "other"
+
+
+def shipped(
+    float_model: onnx.ModelProto,
+    quantized: Quantized,
+    decision: Decision,
+    identity: Identity | None,
+    done: tuple[Stage, ...],
+) -> onnx.ModelProto:
+    """The chosen graph, with its identity and the stages that lead to it."""
+    if decision.chosen != choose.FLOAT:
+        return labelled(quantized.model, identity, done)
+    return labelled(float_model, identity, done[:-1])
+
+
+def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:
+    """`model` with the stages that led to it, what is known of its input and answers, and the input that this says."""
+    if identity is not None and identity.preprocess is not None and identity.preprocess.input != FLOAT32:
+        model = with_pixel_input(model, identity.preprocess)
+    model = artifact.write_stages(model, done)
+    if identity is not None:
+        artifact.write_identity(model, identity)
+    return model

@@ -1,0 +1,123 @@
+"""Quantize for a target that is not the processor at hand: written, checked and judged here, not raced.
+
+    float graph -> the target's own quantizer -> its static check -> within the accuracy budget? -> int8, else float
+
+What the integer graph costs is measured on the CPU, where the same integers give the same answers; how fast it is on
+its target is not known here, and the report says so. Test: tests/test_tensorrt.py.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgecnn.choosing.choose import FLOAT, INT8
+from edgecnn.choosing.judge import Judge, Judgement, Trial
+from edgecnn.data.material import Material
+from edgecnn.data.pixels import in_words
+from exporters import artifact
+from exporters.artifact import Identity, Stage
+from exporters.load import save_model
+from exporters.quantization.quantize import Quantized, QuantRecipe
+from exporters.targets.targets_int8 import Int8Target
+from runtimes.base import CheckFailed, Track
+from runtimes.parity import JSON_SNR_LIMIT, json_number
+from runtimes.preprocess import Preprocess
+from runtimes.session import open_session
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """The graph that was written for `target` and what it costs; `float_value` is the float graph's metric."""
+
+    output: Path
+    target: str
+    chosen: str
+    verdict: str
+    quantized: Quantized
+    judged: Judgement
+    float_value: float | None
+    judged_on: str
+    preprocess: Preprocess | None
+
+    @property
+    def accuracy(self) -> dict[str, float] | None:
+        if self.float_value is None or self.judged.accuracy is None:
+            return None
+        lost = self.float_value - self.judged.accuracy
+        return {"float": self.float_value, "int8": self.judged.accuracy, "drop": lost}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know beside the table."""
+        recipe, seen = self.quantized.recipe, self.quantized.calibration
+        images = f"calibrated on {recipe.images} images of {recipe.data}, judged on {self.judged_on}"
+        return (f"pixels: {in_words(self.preprocess)}", images, *([f"calibration: {seen.summary}"] if seen else []))
+
+    def to_dict(self) -> dict[str, Any]:
+        snr = self.judged.snr_db
+        return {
+            "output": str(self.output),
+            "target": self.target,
+            "chosen": self.chosen,
+            "verdict": self.verdict,
+            "speedup": None,
+            "snr_db": None if snr is None else json_number(snr, JSON_SNR_LIMIT),
+            "accuracy": self.accuracy,
+            "judged_on": self.judged_on,
+            "recipe": self.quantized.recipe.to_dict() | {"target": self.target},
+            "calibration": self.quantized.calibration.to_dict() if self.quantized.calibration else None,
+            "int8_nodes": self.quantized.int8_nodes,
+            "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+        }
+
+
+def aimed(
+    target: Int8Target,
+    float_model: onnx.ModelProto,
+    recipe: QuantRecipe,
+    material: Material,
+    trial: Trial,
+    output: Path,
+    identity: Identity | None,
+    before: tuple[Stage, ...],
+    force: bool,
+    track: Track,
+) -> TargetReport:
+    """Quantize `float_model` for `target` and write it to `output`; float where int8 is impossible or costs too much.
+
+    Raises `CheckFailed` when the result does not pass the target's own check, which would be a mistake of ours.
+    """
+    started = time.perf_counter()
+    images = material.calibration_feeds
+    quantized = target.quantizer()(float_model, images, recipe, threads=trial.threads, track=track)
+    seconds = time.perf_counter() - started
+    findings = target.checker()(quantized.model)
+    if findings:
+        raise CheckFailed(f"{output}: not what {target.name} takes ({findings[0]}); nothing was written")
+    judge = Judge(open_session(float_model, threads=trial.threads), trial, track)
+    judged = judge(open_session(quantized.model, threads=trial.threads))
+    chosen, verdict = _choose(target, quantized, judged, trial)
+    words = f"{quantized.int8_nodes} int8 nodes for {target.name}"
+    stage = artifact.describe("quantize", quantized.model, seconds, note=words)
+    model = quantized.model if chosen == INT8 else float_model
+    written = artifact.write_stages(model, (*before, stage) if chosen == INT8 else before)
+    if identity is not None:
+        artifact.write_identity(written, identity)
+    save_model(written, output, force=force)
+    return TargetReport(
+        output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess
+    )
+
+
+def _choose(target: Int8Target, quantized: Quantized, judged: Judgement, trial: Trial) -> tuple[str, str]:
+    if not quantized.int8_nodes:
+        return FLOAT, "no layer of this network can be int8: kept float"
+    if judged.drop > trial.max_drop:
+        return FLOAT, f"int8 {judged.words} (budget {100 * trial.max_drop:.1f} %): kept float"
+    return INT8, f"int8 {judged.words}; {target.words}"

@@ -1,0 +1,134 @@
+"""What two models under comparison are fed: images, or seeded inputs in every size that both leave open.
+
+    shape of both          feeds
+    3 x 32 x 32, N open    8 of the batch that was asked for, one batch of 3
+    3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
+
+Which inputs: edgecnn/data/seeded.py. Test: tests/test_feeding.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgecnn.data.seeded import seeded_feeds, words_for
+from edgecnn.opened import is_model_file
+from edgecnn.runners import Fed
+from edgecnn.shapes import ShapeText, parse_shapes
+from runtimes.base import BadInput, Tensors
+
+RANDOM_BATCHES = 8
+ANOTHER_BATCH = 3
+
+
+def make_feeds(
+    subjects: Sequence[Fed],
+    data: str | None,
+    limit: int | None,
+    seed: int,
+    input_shape: ShapeText | None,
+    batch: int,
+) -> tuple[Sequence[Tensors], str]:
+    """(batches for the first of `subjects`, what they are in words)."""
+    inputs = subjects[0].inputs
+    if data is not None:
+        from edgecnn.data.load import load_data
+
+        preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
+        if preprocess is None or len(inputs) != 1:
+            raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
+        samples = load_data(data, preprocess, limit=limit, seed=seed)
+        return samples.feeds(inputs[0].name, batch), samples.name
+    require_common(subjects)
+    sizes = _shapes(subjects, input_shape, batch)
+    shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
+    fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
+    try:
+        feeds = [seeded_feeds(subjects, fitted, batch, seed + i, sizes) for i in range(limit or RANDOM_BATCHES)]
+    except BadInput as error:  # it knows the input, not the model
+        raise BadInput(f"{subjects[0].name}: {error}") from error
+    return feeds, words_for(subjects, feeds[0], seed)
+
+
+def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -> dict[str, tuple[int, ...]]:
+    """Sizes by the first subject's input names; an input may have another's name, and no batch."""
+    names = [info.name for info in subjects[0].inputs]
+    alias = {info.name: name for s in subjects[1:] for info, name in zip(s.inputs, names, strict=False)}
+    alias |= {name: name for name in names}  # two models may use one name at different places: the first decides
+    found = parse_shapes(input_shape, [*names, *(name for name in alias if name not in names)])
+    ranks = {info.name: len(info.shape) for info in subjects[0].inputs}
+    given = {alias[name]: sizes for name, sizes in found.items()}
+    return {name: (batch, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in given.items()}
+
+
+def fixed_shape(path: Path) -> str | None:
+    """The size (C, H, W) to which the one input of the model in `path` is fixed, as text; None where it is open."""
+    from edgecnn.opened import lenient_model
+    from edgecnn.runners import graph_inputs
+
+    inputs = graph_inputs(lenient_model(path))
+    sizes = inputs[0].shape[1:] if len(inputs) == 1 and len(inputs[0].shape) == 4 else ()
+    return ",".join(map(str, sizes)) if sizes and all(type(size) is int for size in sizes) else None
+
+
+def common_shape(sources: Sequence[str], input_shape: ShapeText | None) -> ShapeText | None:
+    """`input_shape`, or without one what a PyTorch network must be built for: the fixed size of the file beside it."""
+    files = [source for source in sources if is_model_file(source)]
+    if input_shape or len(files) != 1:
+        return input_shape
+    return fixed_shape(Path(files[0]))
+
+
+def require_common(subjects: Sequence[Fed]) -> None:
+    """Raise `BadInput` where two subjects fix an input to different sizes."""
+    first = subjects[0]
+    for other in subjects[1:]:
+        own = {info.name: info for info in other.inputs}
+        for ours, beside in zip(first.inputs, other.inputs, strict=False):
+            theirs = own.get(ours.name, beside)
+            if len(ours.shape) == len(theirs.shape) and any(
+                a != b for a, b in zip(ours.shape, theirs.shape, strict=True) if type(a) is int and type(b) is int
+            ):
+                raise BadInput(
+                    f"{other.name}: its input {theirs.name} is {_sizes(theirs.shape)}, that of {first.name} "
+                    f"{_sizes(ours.shape)}; give --input-shape for a size that both take"
+                )
+
+
+def _sizes(shape: Sequence[int | str | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _tightest(subjects: Sequence[Fed], index: int) -> tuple[int | str | None, ...]:
+    """The shape of input `index` with every size that any of the subjects fixes."""
+    shapes = [s.inputs[index].shape for s in subjects if index < len(s.inputs)]
+    if len({len(shape) for shape in shapes}) > 1:
+        return shapes[0]
+    return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
+
+
+def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tensors]:
+    """Feeds of other sizes than `like`, for what both subjects leave open: another batch, another height and width."""
+    tight = {info.name: _tightest(subjects, i) for i, info in enumerate(subjects[0].inputs)}
+    wanted: list[dict[str, tuple[int, ...]]] = [{}, {}]
+    for name, shape in tight.items():
+        given = like[name].shape
+        wanted[0][name] = tuple(ANOTHER_BATCH if i == 0 and _open(shape[0]) else d for i, d in enumerate(given))
+        wanted[1][name] = tuple(_another(d) if i > 1 and _open(shape[i]) else d for i, d in enumerate(given))
+    fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
+    same = {name: value.shape for name, value in like.items()}
+    return [seeded_feeds(subjects, fitted, 1, seed, sizes) for sizes in wanted if sizes != same]
+
+
+def _open(size: int | str | None) -> bool:
+    return not isinstance(size, int)
+
+
+def _another(size: int) -> int:
+    """A larger size, of which halves and quarters are whole as often as those of `size`.
+
+    >>> _another(64), _another(33)
+    (96, 42)
+    """
+    return size + 32 if size % 32 == 0 else size + size // 4 + 1

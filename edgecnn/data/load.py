@@ -1,0 +1,198 @@
+"""Images for calibration, evaluation and training: one sized, lazy sequence whatever they come from.
+
+    DATA                        samples                                               labels
+    photos/                     every image below, decoded on demand                  none
+    photos/CLASS/...            the same                                              the subfolder's place in the order
+    photos/train/, photos/val/  (or test/) either of the above, split as they are
+    photos/images/, masks/ ...  masks or boxes of every image (annotated.py)              none
+    x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
+                                float (N, C, H, W) goes to the network as it is
+    x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`
+    digits                      1,797 digits, 8x8, built in                           0 to 9
+    shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
+    random, random:N            normal noise; only when spelled, and the name says so none
+
+Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
+they are met, by name. No torch here. Test: tests/test_data.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.data.annotated import annotated, annotated_parts, is_annotated, joined, with_arrays
+from edgecnn.data.arrays import read_npy, read_npz
+from edgecnn.data.figures import load_shapes
+from edgecnn.data.folders import scan
+from edgecnn.data.images import read_image
+from edgecnn.data.samples import Ready, Samples, split_off
+from runtimes import plugins
+from runtimes.base import Array, BadInput
+from runtimes.geometry import Geometry
+from runtimes.preprocess import Preprocess
+
+DIGITS = Path(__file__).with_name("assets") / "digits.npz"
+BUILT_IN = ("digits", "shapes", "random")
+ARRAYS = (".npz", ".npy")
+SPLITS = ("all", "train", "test")
+RANDOM_SAMPLES = 32
+MAX_RANDOM_SAMPLES = 100_000
+MAX_LABEL = 999_999
+IMAGES, LABELS = ("x", "images"), ("y", "labels")
+"""Names of the arrays in an `.npz`; the first that is there counts."""
+
+
+def load_data(
+    spec: str | Path,
+    preprocess: Ready,
+    *,
+    limit: int | None = None,
+    split: str = "all",
+    seed: int = 0,
+    task: str = "classification",
+) -> Samples:
+    """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
+
+    `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
+    drawn with `seed` from all (a folder's first images would all be of its first class), in their order. `task` says
+    what `shapes` draws: one figure, or several with masks and boxes.
+    """
+    if split not in SPLITS:
+        raise BadInput(plugins.unknown(split, SPLITS, "split"))
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit {limit}: must be at least 1")
+    samples = _load(str(spec), preprocess, split, seed, task)
+    if limit is None or limit >= len(samples):
+        return samples
+    return samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
+
+
+def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
+    if spec == "random" or spec.startswith("random:"):
+        return _random(spec, preprocess, seed)
+    path = Path(spec)
+    drawn = spec == "shapes" or spec.startswith("shapes:")
+    if spec == "digits" or drawn or path.is_dir():
+        if not isinstance(preprocess, Preprocess):
+            raise BadInput(f"{spec}: images do not fit samples of shape {list(preprocess)}; give float arrays as .npy")
+        if drawn:
+            return split_off(load_shapes(spec, preprocess, task), split)
+        return split_off(_digits(preprocess), split) if spec == "digits" else _folder(path, preprocess, split)
+    if path.suffix == ".npz":
+        return split_off(_npz(path, preprocess), split)
+    if path.suffix == ".npy":
+        return split_off(from_array(str(path), read_npy(path), preprocess), split)
+    if path.exists():
+        raise BadInput(f"{path}: unknown kind of data; give a folder of images, a .npz or .npy file, digits or shapes")
+    raise BadInput(
+        f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits, shapes or random"
+    )
+
+
+def _meant(path: Path) -> str:
+    """`did you mean photos/? else ` for a name near those of the built-in data or of what lies in its folder."""
+    known = {name: name for name in BUILT_IN}
+    with contextlib.suppress(OSError, ValueError):
+        for other in path.parent.iterdir():
+            if other.is_dir() or other.suffix in ARRAYS:
+                known[other.name] = f"{other}{os.sep}" if other.is_dir() else str(other)
+    near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(known[name] for name in near)}? Else " if near else ""
+
+
+def _digits(preprocess: Preprocess) -> Samples:
+    with np.load(DIGITS) as archive:
+        images, labels = archive["images"], archive["labels"].astype(np.int64)
+    grey = (images.astype(np.uint16) * 255 // 16).astype(np.uint8)  # 17 grey levels, 16 is ink
+    ids = tuple(f"digits[{i}]" for i in range(len(labels)))
+    return Samples("digits", ids, lambda i: preprocess(grey[i]), labels, tuple("0123456789"))
+
+
+def sample_shape(preprocess: Ready) -> tuple[int, ...]:
+    """Shape of one sample as the network eats it."""
+    return preprocess.shape if isinstance(preprocess, Preprocess) else preprocess
+
+
+def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
+    found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
+    count = int(found[1] or RANDOM_SAMPLES) if found else 0
+    if not 1 <= count <= MAX_RANDOM_SAMPLES:
+        raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
+    ids = tuple(f"random[{i}]" for i in range(count))
+    return Samples(
+        f"random noise ({count} samples, seed {seed})",
+        ids,
+        lambda i: _noise(np.random.default_rng((seed, i)), preprocess),
+    )
+
+
+def _noise(rng: np.random.Generator, ready: Ready) -> Array:
+    """Normal numbers, or pixels of every value for a network that takes pixels."""
+    if isinstance(ready, Preprocess) and ready.dtype == np.uint8:
+        return rng.integers(0, 256, ready.shape).astype(np.uint8)
+    return rng.standard_normal(sample_shape(ready), np.float32)
+
+
+def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
+    if is_annotated(root):
+        return split_off(annotated(root, preprocess), split)
+    parts = annotated_parts(root)
+    if parts is not None:
+        train, test = (annotated(part, preprocess) for part in parts)
+        return {"train": train, "test": test}.get(split) or joined(str(root), train, test)
+    found = scan(root, split)
+    files = found.files
+    samples = Samples(
+        str(root), tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), found.labels, found.class_names
+    )
+    return samples if found.is_split else split_off(samples, split)
+
+
+def _npz(path: Path, preprocess: Ready) -> Samples:
+    arrays = read_npz(path)
+    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    if images is None:
+        held = ", ".join(sorted(arrays)[:5]) or "no arrays"
+        raise BadInput(f"{path}: holds {held}; name the images `x` (and their labels `y`)")
+    samples = from_array(str(path), images, preprocess)
+    if isinstance(preprocess, Preprocess):
+        ready = images.dtype.kind == "f"
+        geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
+        samples = with_arrays(samples, arrays, geometry, path)
+    if labels is None:
+        return samples
+    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
+        what = f"{labels.dtype} {list(labels.shape)}"
+        raise BadInput(f"{path}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed")
+    names = tuple(str(i) for i in range(int(labels.max()) + 1))
+    return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
+
+
+def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
+    """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
+    ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
+    shape = sample_shape(preprocess)
+    floats = not isinstance(preprocess, Preprocess) or preprocess.dtype == np.float32
+    if floats and images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
+        return Samples(name, ids, lambda i: _float32(images[i]))
+    if not isinstance(preprocess, Preprocess):
+        wanted = f"float {['N', *shape]}".replace("'", "")
+        raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+        return Samples(name, ids, lambda i: preprocess(np.asarray(images[i])))
+    wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
+    wanted += "uint8 images (N, H, W[, 3])"
+    raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+
+
+def _float32(value: Array) -> Array:
+    with np.errstate(over="ignore"):  # an overflow becomes infinity, which `Samples` refuses by name
+        return np.array(value, np.float32, order="C")

@@ -1,0 +1,141 @@
+"""The images of one run: those that set the int8 ranges, and those on which the result is judged.
+
+    calibration   the train part of a set that has one, at most `limit` images, labels not used
+    judged        --data: the test part of it, labelled where it can be; without it the calibration images, unlabelled
+
+Both go through the preprocessing that the model carries, which is also the one it is deployed with.
+Test: tests/test_material.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from edgecnn.data.load import load_data, sample_shape
+from edgecnn.data.samples import Ready, Samples
+from edgecnn.networks.spec import preprocess_for
+from edgecnn.runners import image_preprocess
+from edgecnn.shapes import parse_shape
+from exporters.artifact import Identity
+from runtimes.base import BadInput, Tensors
+from runtimes.preprocess import Preprocess
+from runtimes.session import Session, open_session
+
+
+@dataclass(frozen=True)
+class Material:
+    """`calibration` and `judged` images for a model whose only input is called `input_name`, made `ready` for it."""
+
+    input_name: str
+    ready: Ready
+    calibration: Samples
+    judged: Samples
+
+    @property
+    def calibration_feeds(self) -> Sequence[Tensors]:
+        return self.calibration.feeds(self.input_name, 1)
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        return self.ready if isinstance(self.ready, Preprocess) else None
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the model's input for one image."""
+        return {self.input_name: (1, *sample_shape(self.ready))}
+
+    @property
+    def judged_on(self) -> str:
+        """`359 labelled images of digits`, or what else the verdict stands on."""
+        if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
+            return f"{len(self.judged)} labelled images of {self.judged.name}"
+        same = "the same" if self.judged.ids == self.calibration.ids else f"{len(self.judged)}"
+        return f"{same} images without labels: answers are compared with the float graph's"
+
+
+def material_for(
+    model: onnx.ModelProto,
+    identity: Identity | None,
+    calib: str,
+    data: str | None,
+    limit: int,
+    seed: int,
+    input_shape: str | None = None,
+) -> Material:
+    """Load `calib` and `data` as `model` wants to see them; raises `BadInput` when they do not fit together."""
+    session = open_session(model)
+    known = identity.preprocess if identity else None
+    ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
+    labels = identity.labels if identity else ()
+    task = identity.task if identity else "classification"
+    calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed, task=task)
+    if data is None:
+        judged = replace(calibration, labels=None, masks=None, targets=None)
+    else:
+        judged = load_data(data, ready, split=part("test", data, calib), seed=seed, task=task)
+        judged = with_model_labels(judged, labels, session)
+    return Material(session.inputs[0].name, ready, calibration, judged)
+
+
+def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
+    """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
+    wanted = session.inputs[0]
+    name, sizes = parse_shape(input_shape)
+    sizes = sizes[1:] if len(sizes) == len(wanted.shape) else sizes
+    open_or_same = [not isinstance(w, int) or w == s for w, s in zip(wanted.shape[1:], sizes, strict=False)]
+    if len(sizes) != len(wanted.shape) - 1 or not all(open_or_same) or name not in (None, wanted.name):
+        shape = ", ".join(map(str, wanted.shape))
+        raise BadInput(f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]")
+    if len(sizes) != 3:
+        return sizes
+    return preprocess_for((sizes[0], sizes[1], sizes[2]), known) or sizes
+
+
+def part(wanted: str, spec: str, other: str | None) -> str:
+    """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
+    built_in = spec == "digits" or spec.partition(":")[0] == "shapes"
+    parted = built_in or spec == other or (Path(spec) / "train").is_dir()
+    return wanted if parted and not spec.startswith("random") else "all"
+
+
+def usual(session: Session) -> Ready:
+    """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
+
+    Raises `BadInput` when it does not take one float32 input of fixed size.
+    """
+    preprocess = image_preprocess(session.inputs)
+    if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
+        sizes = session.inputs[0].shape[1:]
+        fixed = tuple(size for size in sizes if isinstance(size, int))
+        if preprocess is not None or len(fixed) == len(sizes) > 0:
+            return preprocess or fixed
+    wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
+    raise BadInput(
+        f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch, "
+        "give --input-shape where the size is open"
+    )
+
+
+def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
+    """`samples` with its labels counted as the model counts its classes; unlabelled when the model has no classes.
+
+    Masks and boxes stay as they are. Class names are looked up among the model's `labels`; a model without names wants
+    as many classes as it has outputs.
+    Raises `BadInput` when that does not fit.
+    """
+    if samples.masks is not None or samples.targets is not None:
+        return samples
+    shape = session.outputs[0].shape
+    if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
+        return replace(samples, labels=None)
+    if not labels and len(samples.class_names) != shape[1]:
+        have = len(samples.class_names)
+        raise BadInput(
+            f"{samples.name}: has {have} classes, the model {shape[1]}, which it does not name; give it names with "
+            "`edgecnn export SOURCE --labels FILE`"
+        )
+    return samples.with_labels(labels)

@@ -1,0 +1,85 @@
+"""How pictures become a network's input, as users say it and as they read it: `--preprocess`, and a line in the report.
+
+    imagenet     (x / 255 - mean) / std with ImageNet's statistics        unit     x / 255
+    signed       x / 127.5 - 1                                            F.json   {"mean": [..], "std": [..]}
+
+Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
+used is always shown, and can always be said. Test: tests/test_pixels.py.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
+from runtimes import plugins
+from runtimes.base import BadInput
+from runtimes.files import check_input_file
+from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
+
+NAMES = ("imagenet", "signed", "unit")
+LIMIT_BYTES = 1 << 16
+
+
+def read_preprocess(text: str, shape: Shape) -> Preprocess:
+    """The preprocessing that `text` names (or the JSON file that it is) for images of `shape` (C, H, W).
+
+    Raises `BadInput` for unknown names, damaged files, settings that do not fit, and networks that take no pictures.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise BadInput(f"--preprocess {text}: the network takes {channels} channels; pictures have 1 or 3")
+    plain = Preprocess(size=(height, width), channels=channels)
+    if text == "unit":
+        return plain
+    if text == "signed":
+        return unit_range(height, width, channels)
+    if text == "imagenet":
+        if channels != IMAGENET.channels:
+            raise BadInput(
+                f"--preprocess imagenet: is for RGB, the network takes {channels} channel; use unit or signed"
+            )
+        return preprocess_for(shape, IMAGENET) or plain
+    if not text.endswith(".json"):
+        known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
+        raise BadInput(f"--preprocess {known}, or give a .json file")
+    return _from_file(Path(text), plain)
+
+
+def _from_file(path: Path, plain: Preprocess) -> Preprocess:
+    try:
+        values = json.loads(check_input_file(path, LIMIT_BYTES).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
+    if not isinstance(values, dict):
+        raise BadInput(f'{path}: is not an object; write for example {{"mean": [0.5], "std": [0.5]}}')
+    found = Preprocess.from_dict({**plain.to_dict(), **values})
+    if (found.size, found.channels) != (plain.size, plain.channels):
+        have, want = (f"{p.channels}x{p.size[0]}x{p.size[1]}" for p in (found, plain))
+        raise BadInput(f"{path}: makes {have}, the network takes {want}; give --input-shape, or leave size out")
+    return replace(found, size=plain.size)
+
+
+def in_words(preprocess: Preprocess | None) -> str:
+    """One line for people.
+
+    >>> in_words(IMAGENET)
+    'RGB, shorter side to 256, centre 224x224, (x/255 - 0.485 0.456 0.406) / 0.229 0.224 0.225'
+    >>> in_words(Preprocess(size=(32, 32), channels=1))
+    'grey, stretched to 32x32, x/255'
+    >>> in_words(None)
+    'ready arrays, no pictures'
+    """
+    if preprocess is None:
+        return "ready arrays, no pictures"
+    height, width = preprocess.size
+    colour = "RGB" if preprocess.channels == 3 else "grey"
+    fit = f"stretched to {height}x{width}"
+    if preprocess.resize is not None:
+        fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"
+    mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
+    plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
+    where = {UINT8: " inside, from uint8 (C, H, W)", UINT8_NHWC: " inside, from uint8 (H, W, C)"}
+    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{where.get(preprocess.input, '')}"

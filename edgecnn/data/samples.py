@@ -1,0 +1,205 @@
+"""A sized, lazy sequence of images ready for a network, with or without answers; and how it is cut in two.
+
+    labels     int64 (N,)                          one class an image           classification
+    masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
+    targets[i] Target(boxes, labels, crowd)        the objects of an image      detection
+
+Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
+them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
+boxes, in pixels of that sample.
+Test: tests/test_data.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, TypeVar, overload
+
+import numpy as np
+
+from runtimes import plugins
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.preprocess import Preprocess
+
+TEST_SHARE, SPLIT_SEED = 0.2, 0
+HELD_SHARE, HELD_SEED = 0.1, 1
+IGNORE = 255
+"""The value of a mask's pixels that belong to no class and count for nothing."""
+T = TypeVar("T")
+
+
+Ready = Preprocess | tuple[int, ...]
+"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
+
+
+class Target(NamedTuple):
+    """The objects of one image: `boxes` float32 (n, 4) as x1, y1, x2, y2 in its pixels, `labels` int64 (n,), and
+    `crowd` bool (n,): regions of many objects, in which a detection is neither right nor wrong.
+    """
+
+    boxes: Array
+    labels: Array
+    crowd: Array
+
+    @classmethod
+    def of(cls, boxes: Array, labels: Array, crowd: Array | None = None) -> Target:
+        count = len(labels)
+        crowd = np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool)
+        return cls(np.asarray(boxes, np.float32).reshape(count, 4), np.asarray(labels, np.int64), crowd)
+
+
+@dataclass(frozen=True)
+class OnDemand(Sequence[T], Generic[T]):
+    """`length` things, each made when it is asked for."""
+
+    length: int
+    make: Callable[[int], T]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        return self.make(index)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`samples[i]` is float32 (C, H, W), made on demand. `labels`, and the classes in `masks` and `targets`, index
+    `class_names`; what the data does not tell is None. `mirrored`: left and right may be swapped, classes stay.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    load: Callable[[int], Array]
+    labels: Array | None = None
+    class_names: tuple[str, ...] = ()
+    masks: Sequence[Array] | None = None
+    targets: Sequence[Target] | None = None
+    mirrored: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Array:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        value = self.load(index)
+        if not np.isfinite(value).all():
+            raise BadInput(f"{self.ids[index]}: holds NaN or infinity; mend or remove it")
+        return value
+
+    def subset(self, indices: Sequence[int] | Array) -> Samples:
+        """The samples at `indices`, in that order."""
+        picked = [int(i) for i in indices]
+        labels = None if self.labels is None else self.labels[picked]
+        ids = tuple(self.ids[i] for i in picked)
+        masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
+        return replace(self, ids=ids, load=lambda i: self.load(picked[i]), labels=labels, masks=masks, targets=targets)
+
+    def without_answers(self) -> Samples:
+        return replace(self, labels=None, masks=None, targets=None)
+
+    def with_labels(self, names: Sequence[str]) -> Samples:
+        """The same samples, their labels counted as a network with the answers `names` counts them.
+
+        A folder that lacks some of the classes numbers the others differently: match by name, or raise `BadInput`.
+        """
+        if not self.class_names or not names or tuple(names) == self.class_names:
+            return self
+        for name in self.class_names:
+            if name not in names:
+                raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")
+        place = np.array([list(names).index(name) for name in self.class_names])
+        labels = None if self.labels is None else place[self.labels]
+        masks, targets = _renumbered_masks(self.masks, place), _renumbered_targets(self.targets, place)
+        return replace(self, labels=labels, masks=masks, targets=targets, class_names=tuple(names))
+
+    def stack(self) -> Array:
+        """All samples at once, float32 (N, C, H, W); for data that fits into memory."""
+        return np.stack([self[i] for i in range(len(self))])
+
+    def feeds(self, input_name: str, batch: int = 1) -> Feeds:
+        """Batches for the network's input `input_name`, to be walked through as often as needed."""
+        return Feeds(self, input_name, batch)
+
+    def batches(self, input_name: str, batch: int = 1) -> Iterator[Tensors]:
+        return iter(self.feeds(input_name, batch))
+
+
+def _picked(things: Sequence[T] | None, picked: Sequence[int]) -> Sequence[T] | None:
+    return None if things is None else OnDemand(len(picked), lambda i: things[picked[i]])
+
+
+def _renumbered_masks(masks: Sequence[Array] | None, place: Array) -> Sequence[Array] | None:
+    if masks is None:
+        return None
+    table = np.arange(IGNORE + 1, dtype=np.uint8)
+    table[: len(place)] = place
+    return OnDemand(len(masks), lambda i: table[masks[i]])
+
+
+def _renumbered_targets(targets: Sequence[Target] | None, place: Array) -> Sequence[Target] | None:
+    if targets is None:
+        return None
+    return OnDemand(len(targets), lambda i: targets[i]._replace(labels=place[targets[i].labels]))
+
+
+@dataclass(frozen=True)
+class Feeds(Sequence[Tensors]):
+    """A sequence of `{input_name: float32 (batch, C, H, W)}`, decoded on demand; the last batch may be smaller."""
+
+    samples: Samples
+    input_name: str
+    batch: int
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensors: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensors]: ...
+    def __getitem__(self, index: int | slice) -> Tensors | list[Tensors]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        first = range(len(self))[index] * self.batch
+        return {self.input_name: self.samples.subset(range(first, min(first + self.batch, len(self.samples)))).stack()}
+
+
+def split_off(samples: Samples, split: str) -> Samples:
+    """`samples`, or one of two disjoint parts of it: of every class one fifth (at least one) is `test`."""
+    if split == "all":
+        return samples
+    test = drawn_part(samples, TEST_SHARE, SPLIT_SEED)
+    picked = np.flatnonzero(test if split == "test" else ~test)
+    if not len(picked):
+        raise BadInput(f"{samples.name}: has too few samples to split; give at least two of each class")
+    return samples.subset(picked)
+
+
+def hold_back(samples: Samples) -> tuple[Samples, Samples]:
+    """(what is trained on, what is held back to tell when to stop): of every class one tenth, at least one."""
+    held = drawn_part(samples, HELD_SHARE, HELD_SEED)
+    if held.all():
+        raise BadInput(f"{samples.name}: has too few samples to hold some back; leave --patience out")
+    return samples.subset(np.flatnonzero(~held)), samples.subset(np.flatnonzero(held))
+
+
+def drawn_part(samples: Samples, share: float, seed: int) -> Array:
+    """bool (N,): `share` of every class, at least one; of all samples where they have no labels."""
+    order = np.random.default_rng(seed)
+    groups = np.zeros(len(samples), int) if samples.labels is None else samples.labels
+    part = np.zeros(len(samples), bool)
+    for group in np.unique(groups):
+        members = order.permutation(np.flatnonzero(groups == group))
+        part[members[: max(1, round(share * len(members)))]] = True
+    return part

@@ -1,0 +1,1 @@
+"""How good a model is on labelled images, and how sure that is. Behind `evaluate`."""

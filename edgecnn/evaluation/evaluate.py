@@ -1,0 +1,172 @@
+"""How good is a model on labelled images, and is another one worse: `edgecnn evaluate MODEL [MODEL2]`.
+
+    each model, on images made ready as it wants them     top-1, mIoU or mAP (edgecnn/tasks)
+    both, image by image                                  the paired difference, 95 % interval (evaluation/scores.py)
+
+The test part of data that has one is used. Classes are matched by name where the model names its own. An .onnx file or
+a bundle is judged without importing torch. Test: tests/test_evaluate.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import edgecnn.tasks
+from edgecnn.data.load import load_data
+from edgecnn.data.samples import Ready, Samples
+from edgecnn.evaluation.scores import Difference, Score
+from edgecnn.opened import is_model_file
+from edgecnn.runners import Subject, open_subject
+from edgecnn.shapes import ShapeText
+from runtimes import plugins
+from runtimes.base import BadInput, Track, silent
+from runtimes.session import TensorInfo
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """Scores of one or two models on the same images; `difference` is the second's minus the first's.
+
+    `seeded` names the PyTorch networks that no weights were given for.
+    """
+
+    task: str
+    data: str
+    models: tuple[tuple[str, Score], ...]
+    difference: Difference | None
+    seeded: tuple[str, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        return self.models[0][1].metric
+
+    @property
+    def images(self) -> int:
+        return self.models[0][1].images
+
+    @property
+    def verdict(self) -> str:
+        (first, score), *others = self.models
+        on = f"{self.images} images of {self.data}"
+        if not others or self.difference is None:
+            return f"{first}: {self.metric} {score.value:.2%} on {on}."
+        found, second = self.difference, others[0][0]
+        interval = f"95 %: {100 * found.low:+.2f} to {100 * found.high:+.2f}"
+        apart = f"{second} has {100 * found.value:+.2f} points of {self.metric} against {first} ({interval}) on {on}"
+        if found.low > 0:
+            return f"{apart}: it is better."
+        return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "task": self.task,
+            "data": self.data,
+            "images": self.images,
+            "models": [{"model": name, "value": score.value, **score.details} for name, score in self.models],
+            "difference": self.difference.to_dict() if self.difference else None,
+            "seeded_weights": bool(self.seeded),
+        }
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    other: str | os.PathLike[str] | None = None,
+    *,
+    data: str,
+    task: str | None = None,
+    weights: Path | None = None,
+    limit: int | None = None,
+    batch: int = BATCH,
+    input_shape: ShapeText | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> EvaluateReport:
+    """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
+
+    `task` None takes what the model says of itself, else what its outputs look like. Raises `BadInput` for data without
+    answers for that task, and for classes that do not fit.
+    """
+    names = [os.fspath(name) for name in (model, other) if name is not None]
+    if weights is not None and all(is_model_file(name) for name in names):
+        raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
+    subjects = [open_subject(name, weights, input_shape, threads) for name in names]
+    task = task or task_of(subjects[0])
+    how = plugins.load(edgecnn.tasks, task, "task")
+    scores = []
+    for subject in subjects:
+        samples = samples_for(subject, data, task, limit, seed)
+        scores.append(score(how, subject, samples, batch, track))
+    difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
+    seeded = tuple(subject.name for subject in subjects if subject.seeded)
+    return EvaluateReport(task, samples.name, tuple(zip(names, scores, strict=True)), difference, seeded)
+
+
+def score(how: ModuleType, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:
+    first = subject.inputs[0]
+    fixed = first.shape[0]
+    found: Score = how.score(subject.runner, samples, first.name, fixed if isinstance(fixed, int) else batch, track)
+    return found
+
+
+def task_of(subject: Subject) -> str:
+    """What the model says of itself, else the task whose answers its outputs look like; raises `BadInput` for none."""
+    if subject.task in plugins.names(edgecnn.tasks):
+        return str(subject.task)
+    names = {info.name for info in subject.outputs}
+    if {"boxes", "scores", "labels", "image"} <= names:
+        return "detection"
+    ranks = [len(info.shape) for info in subject.outputs]
+    if ranks in ([2], [4]):
+        return "classification" if ranks == [2] else "segmentation"
+    shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
+    raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
+
+
+def samples_for(subject: Subject, data: str, task: str, limit: int | None, seed: int) -> Samples:
+    """`data` with answers, made ready for `subject`, its classes counted as the model counts them."""
+    from edgecnn.data.material import part
+
+    ready = subject.preprocess or ready_shape(subject)
+    samples = load_data(data, ready, limit=limit, split=part("test", data, None), seed=seed, task=task)
+    how = plugins.load(edgecnn.tasks, task, "task")
+    if not how.has_answers(samples):
+        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")
+    if subject.labels:
+        return samples.with_labels(subject.labels)
+    classes = classes_of(subject.outputs) if task != "detection" else None
+    if samples.class_names and classes is not None and classes != len(samples.class_names):
+        have = len(samples.class_names)
+        name = f"{samples.name}: has {have} classes, {subject.name} {classes}, which it does not name"
+        raise BadInput(f"{name}; {_remedy(subject, have)}")
+    return samples
+
+
+def _remedy(subject: Subject, classes: int) -> str:
+    """What gives a model the classes of the data: another file, or for a network other weights."""
+    if is_model_file(subject.name):
+        return "export it with --labels"
+    return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
+
+
+def ready_shape(subject: Subject) -> Ready:
+    """The shape of one sample for a model that takes no pictures; raises `BadInput` where it is open or not alone."""
+    sizes = tuple(size for size in subject.inputs[0].shape[1:] if isinstance(size, int))
+    if len(subject.inputs) != 1 or len(sizes) + 1 != len(subject.inputs[0].shape):
+        wants = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.inputs)
+        raise BadInput(f"{subject.name}: takes {wants[:150]}; one input of known size is needed, give --input-shape")
+    return sizes
+
+
+def classes_of(outputs: Sequence[TensorInfo]) -> int | None:
+    """Size of the second axis of the first output, where it is known."""
+    shape = outputs[0].shape if outputs else ()
+    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None

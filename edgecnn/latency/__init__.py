@@ -1,0 +1,1 @@
+"""Races that can be trusted, their gates and baselines. Behind `bench`."""

@@ -1,0 +1,143 @@
+"""Is a model slower than it was? An earlier `edgecnn bench --json` against today's race; the file is only read.
+
+    change = speed of the model over the first model's, now  /  the same, then         two machines may differ
+    change = p50 then / p50 now                                for one model alone, on the same machine only
+
+    whole interval at 1 - tolerance or above: passed     below: missed     on both sides: inconclusive
+
+The interval joins the worst of both measurements: low = now.low / then.high, high = now.high / then.low. The file holds
+one document, or one a line (the last that knows the model in that combination counts). Test: tests/test_baseline.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from edgecnn.latency.bench_report import Heat, Outcome
+from edgecnn.latency.gates import side
+from runtimes.base import BadInput
+from runtimes.files import check_input_file
+from runtimes.machine import Machine
+
+TOLERANCE = 0.05
+MOST_BYTES = 2**28
+SAME_MACHINE = ("cpu", "isa", "cores", "threads", "memory_mb")
+"""What must be equal before two absolute times are compared."""
+Document = Mapping[str, Any]
+Interval = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`documents` oldest first; `tolerance` 0.05 accepts what is at most 5 % slower than then."""
+
+    path: str
+    documents: tuple[Document, ...]
+    tolerance: float
+
+    def judge(self, heats: Sequence[Heat], machine: Machine) -> tuple[Outcome, ...]:
+        """One outcome a model and heat that the file knows; raises `BadInput` when it knows none."""
+        found = [outcome for heat in heats for outcome in self._heat(heat, machine)]
+        if not found:
+            names = ", ".join(heats[0].race.names)
+            raise BadInput(f"{self.path}: knows none of {names} in this combination; measure the baseline anew")
+        return tuple(found)
+
+    def _heat(self, heat: Heat, machine: Machine) -> Iterator[Outcome]:
+        document = next((d for d in reversed(self.documents) if len(known(d, heat)) == len(heat.models)), None)
+        document = document or next((d for d in reversed(self.documents) if known(d, heat)), None)
+        if document is None:
+            return
+        names = known(document, heat)
+        first, *others = names
+        for name in others:
+            yield self._relative(document, heat, name, first, names)
+        if not others:
+            yield self._absolute(document, heat, first, names[first], machine)
+
+    def _relative(self, document: Document, heat: Heat, name: str, first: str, names: Mapping[str, str]) -> Outcome:
+        now, then = heat.race.ratio(name, first), old_ratio(document, heat, names[name], names[first])
+        question = f"{name} over {first}, no slower than in {self.path}"
+        return self._outcome(question, heat, (now.ratio, now.low, now.high), then)
+
+    def _absolute(self, document: Document, heat: Heat, name: str, old: str, machine: Machine) -> Outcome:
+        question = f"p50 of {name}, no slower than in {self.path}"
+        here = machine.to_dict()
+        other = [key for key in SAME_MACHINE if document.get("machine", {}).get(key) != here[key]]
+        if other:
+            why = f"measured on another machine ({', '.join(other)}), and one model has no ratio"
+            return Outcome(question, heat.name, "inconclusive", "x", 1 - self.tolerance, why=why)
+        row = next(row for row in rows(document, heat) if row["model"] == old)
+        low, high = heat.race.reports[name].p50_interval_ms
+        now = (1 / heat.race.reports[name].p50_ms, 1 / high, 1 / low)
+        then = (1 / row["p50_ms"], 1 / row.get("p50_high_ms", row["p50_ms"]), 1 / row.get("p50_low_ms", row["p50_ms"]))
+        return self._outcome(question, heat, now, then)
+
+    def _outcome(self, question: str, heat: Heat, now: Interval, then: Interval) -> Outcome:
+        value, low, high = now[0] / then[0], now[1] / then[2], now[2] / then[1]
+        least = 1 - self.tolerance
+        return Outcome(question, heat.name, side(least, low, high), "x", least, value, low, high)
+
+
+def read(path: Path, tolerance: float = TOLERANCE) -> Baseline:
+    """The documents in `path`; raises `BadInput` for a file that `edgecnn bench --json` did not write."""
+    text = check_input_file(path, MOST_BYTES).read_bytes().decode("utf-8", "replace")
+    try:
+        documents = [json.loads(text)]
+    except ValueError:
+        documents = [_line(path, i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for document in documents:
+        _check(path, document)
+    return Baseline(str(path), tuple(documents), tolerance)
+
+
+def _line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{path}: line {number} is no JSON; give what `edgecnn bench --json` printed") from error
+
+
+def _check(path: Path, document: Any) -> None:
+    try:
+        for row in document["models"]:
+            str(row["model"]), row["provider"], row["batch"], row["threads"], 1 / row["p50_ms"]
+        for ratio in document["ratios"]:
+            ratio["a"], ratio["b"], 1 / ratio["ratio"], 1 / ratio["low"], 1 / ratio["high"]
+    except (TypeError, KeyError, ZeroDivisionError) as error:
+        raise BadInput(f"{path}: is no result of `edgecnn bench --json`; measure the baseline again") from error
+
+
+def rows(document: Document, heat: Heat) -> list[Mapping[str, Any]]:
+    """The models of `document` in the combination of `heat`."""
+    return [row for row in document["models"] if all(row[key] == value for key, value in heat.key.items())]
+
+
+def known(document: Document, heat: Heat) -> dict[str, str]:
+    """Our name -> its name in `document`, for the models of `heat` that it measured: by path, else by stem."""
+    theirs = [row["model"] for row in rows(document, heat)]
+    stems = [PurePath(name).stem for name in theirs]
+    found = {}
+    for name in heat.race.names:
+        stem = PurePath(name).stem
+        if name in theirs:
+            found[name] = name
+        elif stems.count(stem) == 1:
+            found[name] = theirs[stems.index(stem)]
+    return found
+
+
+def old_ratio(document: Document, heat: Heat, a: str, b: str) -> Interval:
+    """(ratio, low, high) of a over b in `document`, which wrote every pair down once, in one of two orders."""
+    key = heat.key
+    for row in document["ratios"]:
+        if all(row.get(name, value) == value for name, value in key.items()):
+            if (row["a"], row["b"]) == (a, b):
+                return row["ratio"], row["low"], row["high"]
+            if (row["a"], row["b"]) == (b, a):
+                return 1 / row["ratio"], 1 / row["high"], 1 / row["low"]
+    raise BadInput(f"baseline: has {a} and {b}, but no ratio of them; measure both in one race")

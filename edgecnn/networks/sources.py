@@ -1,0 +1,257 @@
+"""From what a user types to a PyTorch network that is ready to export: `resolve("path/to/nets.py:Net", weights=...)`.
+
+    resnet18                    a network of the zoo
+    path/to/nets.py:Net         a callable in a file that returns an nn.Module (a class, a function, or a module itself)
+    package.module:build        the same in an importable module
+    torchvision:resnet50        a network of an installed library, never with its weights
+    timm:mobilenetv3_small_100
+
+Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
+from any other state dict the number of classes is read off the layer whose first dimension differs. A callable (or its
+file) may carry the attributes `input_shape` (C, H, W), `preprocess`, `labels` and `task`.
+
+Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
+then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
+drawn with fan-out shrink it by the square root of their channels), and nothing after that means anything.
+Test: tests/test_sources.py.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import edgecnn.tasks
+from edgecnn.data.samples import Ready
+from edgecnn.data.textures import textures
+from edgecnn.detection.heads import liven
+from edgecnn.networks import callables, libraries, zoo
+from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
+from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
+from runtimes import plugins
+from runtimes.base import BadInput
+from runtimes.matching import NAMES as DETECTIONS
+from runtimes.matching import is_detections
+from runtimes.preprocess import Preprocess
+
+SEED = 0
+OTHER_TASK = "other"
+"""What answers with anything but scores for each image or pixel, or detections."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module in evaluation mode and what there is to know about it.
+
+    `weights`: the file they came from, or None. `classes`: how many it answers with; None for any other answer.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: Shape
+    preprocess: Preprocess | None
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    weights: str | None = None
+    seeded: bool = False
+    classes: int | None = None
+
+    @property
+    def ready(self) -> Ready:
+        """How a sample is made ready for it; its shape alone where it takes no pictures."""
+        return self.preprocess or self.input_shape
+
+
+def resolve(
+    source: str | nn.Module,
+    weights: Path | str | None = None,
+    input_shape: str | tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+) -> Network:
+    """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
+
+    Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
+    """
+    plan = blueprint(source)
+    state, trained = load_weights(weights) if weights is not None else (None, None)
+    if num_classes is None and trained is not None and plan.classes is not None:
+        num_classes = trained.num_classes
+    module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
+    network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
+    task, classes = task_of(plan, module, probe(network))
+    if state is None and plan.ours:
+        settle(module, network.ready)
+    seeded = weights is None and not isinstance(source, nn.Module)
+    file = None if weights is None else str(weights)
+    return replace(network, task=task, weights=file, seeded=seeded, classes=classes)
+
+
+# -------------------------------------------------------------------------------------------------------- finding it
+def blueprint(source: str | nn.Module) -> Blueprint:
+    """What stands behind a SOURCE; imports it, but builds nothing yet. A module stands for itself, weights and all."""
+    if isinstance(source, nn.Module):
+        return Blueprint(type(source).__name__, lambda: source, None, ours=False)
+    place, colon, name = source.rpartition(":")
+    if not colon:
+        if source.endswith(".py"):
+            raise BadInput(f"{source}: names no network; write {source}:NAME")
+        if source.endswith(".onnx"):
+            raise BadInput(f"{source}: is exported already; give a PyTorch network, or use a command for .onnx files")
+        spec = zoo.find(source)
+        known = (spec.input_shape, spec.preprocess, spec.task, spec.labels, spec.epochs)
+        return Blueprint(source, spec.build, spec.num_classes, *known)
+    if not place or not name:
+        raise BadInput(f"{source}: unknown source; give a zoo name, FILE.py:NAME, MODULE:NAME or torchvision:NAME")
+    if place == "torchvision":
+        return libraries.torchvision(name)
+    return libraries.timm(name) if place == "timm" else _own(place, name)
+
+
+def _own(place: str, name: str) -> Blueprint:
+    found = callables.find(place, name)
+    target, where = found.target, f"{place}:{name}"
+    shape = callables.attribute(found, "input_shape")
+    labels = callables.attribute(found, "labels") or ()
+    preprocess = callables.attribute(found, "preprocess")
+    task = callables.attribute(found, "task")
+    if isinstance(preprocess, Mapping):
+        preprocess = Preprocess.from_dict(preprocess)
+    return Blueprint(
+        name,
+        lambda **kwargs: callables.call(found, where, **kwargs),
+        None if isinstance(target, nn.Module) else callables.default_classes(target),
+        image_shape(shape) if shape is not None else None,
+        preprocess if isinstance(preprocess, Preprocess) else None,
+        task if task in plugins.names(edgecnn.tasks) else "classification",
+        labels=tuple(str(label) for label in labels),
+        ours=False,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- building it
+def build(plan: Blueprint, state: State | None, num_classes: int | None, subject: str, seed: int = SEED) -> nn.Module:
+    """The module with `state` in it, in evaluation mode; random values come from a forked generator with `seed`."""
+    if num_classes is not None and plan.classes is None:
+        raise BadInput(f"{plan.name}: takes no num_classes; leave --num-classes out, or add the argument to it")
+    if num_classes is None and state is None and plan.classes == callables.TELL_CLASSES:
+        raise BadInput(f"{plan.name}: its num_classes has no default; give --num-classes N")
+    with torch.random.fork_rng(devices=[]):
+        classes = num_classes or (plan.classes if plan.classes != callables.TELL_CLASSES else 2)
+        module = _seeded(plan, classes, seed)
+        if state is not None and num_classes is None and classes is not None:
+            found = classes_in(state, module.state_dict(), classes)
+            module = module if found is None else _seeded(plan, found, seed)
+    if state is not None:
+        apply_weights(module, state, subject)
+    return module.eval()
+
+
+def _seeded(plan: Blueprint, classes: int | None, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return plan.build() if classes is None else plan.build(num_classes=classes)
+
+
+def classes_in(state: State, built: Mapping[str, torch.Tensor], classes: int) -> int | None:
+    """How many classes the weights were trained for, when they differ from `built` (made for `classes`) only in that.
+
+    It is the first dimension of the tensors that have `classes` there in `built` and something else in `state`.
+    """
+    found = {
+        state[key].shape[0]
+        for key, value in built.items()
+        if key in state and value.dim() and state[key].dim() == value.dim() and value.shape[0] == classes
+        if state[key].shape[0] != classes and state[key].shape[1:] == value.shape[1:]
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:
+    """Fill in what is left open: what the user says, else the weights, else the source, else the first convolution."""
+    known = trained or plan
+    shape = shape or known.input_shape or (first_channels(module), 224, 224)
+    preprocess = known.preprocess
+    if preprocess is None or (preprocess.channels, *preprocess.size) != shape:
+        preprocess = preprocess_for(shape, preprocess)
+    return Network(plan.name, module, shape, preprocess, plan.task, known.labels)
+
+
+def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:
+    """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
+    if isinstance(answer, torch.Tensor) and answer.ndim == 2:
+        return plan.task, int(answer.shape[1])
+    if isinstance(answer, torch.Tensor) and answer.ndim == 4 and plan.task == "segmentation":
+        return plan.task, int(answer.shape[1])
+    values = [v.detach().numpy() for v in pytree.tree_leaves(answer) if isinstance(v, torch.Tensor)]
+    if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
+        found = getattr(module, "num_classes", None)
+        return "detection", found if isinstance(found, int) else None
+    return OTHER_TASK, None
+
+
+def first_channels(module: nn.Module) -> int:
+    """Input channels of the first 2-D convolution in `module`; 3 when it has none."""
+    return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def settle(module: nn.Module, ready: Ready) -> None:
+    """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live.
+
+    A detector's answers are spread as well, so that it finds something.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    pictures = torch.from_numpy(textures(ready, 4, np.random.default_rng(SEED)))
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        module(pictures)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()
+    liven(module, pictures)
+
+
+def probe(network: Network) -> Any:
+    """What the module answers to one picture: what does not fit is found here, not minutes later on the road.
+
+    Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
+    """
+    picture = torch.from_numpy(textures(network.ready, 1, np.random.default_rng(SEED)))
+    try:
+        with torch.no_grad(), callables.quiet():
+            answer, again = network.module(picture), network.module(picture)
+    except Exception as error:
+        raise BadInput(f"{network.name}: {_why_not(error, tuple(picture.shape))}") from error
+    if not _same(answer, again):
+        raise BadInput(
+            f"{network.name}: answers the same picture differently each time; is there a dropout without "
+            "training=self.training, or a random number?"
+        )
+    return answer
+
+
+def _why_not(error: Exception, shape: tuple[int, ...]) -> str:
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        return "its forward wants another number of inputs than one; wrap it in a module that takes one image"
+    cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
+    size = ",".join(map(str, shape))
+    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape C,H,W"
+
+
+def _same(answer: Any, again: Any) -> bool:
+    """Equal up to the rounding of sums in another order."""
+    pairs = zip(pytree.tree_leaves(answer), pytree.tree_leaves(again), strict=True)
+    return all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().amax()) if a.numel() else 0.0, equal_nan=True)
+        for a, b in pairs
+        if isinstance(a, torch.Tensor) and a.is_floating_point()
+    )

@@ -1,0 +1,75 @@
+"""What is in a model, in numbers: an .onnx file or a bundle without torch, a PyTorch network with it.
+
+The counts and what they mean: onnx_numbers.py and count.py beside this file. Test: tests/test_inspect.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecnn.numbers.inspection import Inspection
+from edgecnn.numbers.layer_table import layer_table
+from edgecnn.numbers.onnx_numbers import Numbers
+from edgecnn.numbers.onnx_table import parts
+from edgecnn.opened import is_model_file, read_model
+from edgecnn.shapes import ShapeText, parse_shapes
+from runtimes.base import BadInput
+from runtimes.session import TensorInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def inspect(
+    model: str | os.PathLike[str], *, weights: Path | None = None, input_shape: ShapeText | None = None
+) -> Inspection:
+    """Inspect an .onnx file, an .edge bundle, or any SOURCE that `edgecnn export` takes; raises `BadInput`."""
+    if not is_model_file(os.fspath(model)):
+        from edgecnn.numbers.torch_numbers import inspect_source
+
+        return inspect_source(os.fspath(model), weights, input_shape)
+    if weights is not None:
+        raise BadInput(f"--weights {weights}: {os.fspath(model)} holds its own; leave it out")
+    proto, size_bytes = read_model(Path(model))
+    return inspect_model(proto, os.fspath(model), size_bytes, input_shape)
+
+
+def inspect_model(
+    model: onnx.ModelProto, name: str, size_bytes: int, input_shape: ShapeText | None = None
+) -> Inspection:
+    """Inspect a loaded ONNX model; `name` and `size_bytes` are what it is called and how large its files are."""
+    from exporters.artifact import STAGES_KEY, read_stages
+    from exporters.graph import free_inputs, get_meta, op_counts, opset
+
+    free = free_inputs(model)
+    numbers = Numbers(model, parse_shapes(input_shape, [value.name for value in free]))
+    layers = numbers.layers()
+    macs = [layer.macs for layer in layers]
+    return Inspection(
+        model=name,
+        kind="onnx",
+        params=numbers.params(),
+        macs=None if None in macs else sum(count for count in macs if count is not None),
+        activation_bytes=numbers.activation_bytes(),
+        size_bytes=size_bytes,
+        opset=opset(model),
+        inputs=tuple(map(_info, free)),
+        outputs=tuple(map(_info, model.graph.output)),
+        ops=op_counts(model),
+        layers=layers,
+        table=layer_table(numbers.sizes(free[0].name) if free else None, parts(numbers)),
+        stages=read_stages(model),
+        metadata={key: value for key, value in get_meta(model).items() if key != STAGES_KEY},
+    )
+
+
+def _info(value: onnx.ValueInfoProto) -> TensorInfo:
+    import numpy as np
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name if tensor.elem_type else ""
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim)
+    return TensorInfo(value.name, kind, shape)

@@ -1,0 +1,62 @@
+"""What `inspect` finds: one model in numbers, layer by layer.
+
+Counted by onnx_numbers.py, or by torch_numbers.py for PyTorch. Test: tests/test_inspect.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgecnn.numbers.layer_table import Table
+from runtimes.feeds import TensorInfo
+
+if TYPE_CHECKING:
+    from exporters.artifact import Stage
+
+Sizes = tuple[int, ...]
+"""Sizes of one tensor."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node (or module). `output` is the shape of its first output, `macs` None where shapes are unknown."""
+
+    name: str
+    op: str
+    module: str
+    output: Sizes | None
+    params: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Counts of one model for one input; `layers` has every operator, `table` the lines that a textbook prints.
+
+    `macs` and `activation_bytes` are None where shapes cannot be known.
+    """
+
+    model: str
+    kind: str
+    params: int
+    macs: int | None
+    activation_bytes: int | None
+    size_bytes: int
+    opset: int | None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    ops: Mapping[str, int]
+    layers: tuple[Layer, ...]
+    table: Table
+    stages: tuple[Stage, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
+        return f"{self.model}: {self.params:,} parameters, {macs} MACs (one multiply-add each) for one input."
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "table": self.table.to_dict(), "stages": [stage.to_dict() for stage in self.stages]}

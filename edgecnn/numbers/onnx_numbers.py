@@ -1,0 +1,155 @@
+"""What an ONNX graph costs, from its shapes alone: parameters, multiply-adds, activation memory. No torch.
+
+    convolution       output elements x (input channels / groups) x kernel elements
+    transposed        input elements x (output channels / groups) x kernel elements
+    Gemm, MatMul      output elements x length of the summed axis
+
+One fused multiply-add is one MAC; biases, norms, activations, pooling and additions count nothing, as in
+edgecnn/numbers/count.py. An open batch counts as 1 unless a shape is given; with any other size open, what hangs on
+it is unknown. Activation memory is the largest sum of tensors alive at once when the nodes run in the order of the
+file; quantize and dequantize operators are taken as fused into their neighbours, as ONNX Runtime does. Oracle in
+tests/test_inspect.py: PyTorch's own counts, and shapes by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import TensorProto, helper
+
+from edgecnn.numbers.inspection import Layer, Sizes
+from edgecnn.numbers.onnx_shapes import shapes_of
+from exporters.graph import Graph, own_module
+
+WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+NOT_LAYERS = ("Constant", "Identity", *QUANTIZERS)
+NOT_PARAMS = {
+    ("BatchNormalization", 3), ("BatchNormalization", 4),  # running statistics
+    ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Clip", 1), ("Clip", 2), ("Pad", 2),
+}  # fmt: skip
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT32)
+
+
+def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None) -> int | None:
+    """Multiply-adds of one node from the shapes of its inputs and its first output; None when one is unknown."""
+    if op in WEIGHT_INPUT:
+        weight = inputs[WEIGHT_INPUT[op]]  # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
+        positions = inputs[0] if op == "ConvTranspose" else output
+        return None if weight is None or positions is None else math.prod(positions) * math.prod(weight[1:])
+    if op in ("MatMul", "MatMulInteger", "QLinearMatMul"):
+        return None if inputs[0] is None or output is None else math.prod(output) * inputs[0][-1]
+    if op in ("Gemm", "QGemm"):
+        given, weight = inputs[0], inputs[1 if op == "Gemm" else 3]
+        if given is None or weight is None or output is None:
+            return None
+        return math.isqrt(math.prod(given) * math.prod(weight) * math.prod(output))  # MK KN MN, transposed or not
+    return 0
+
+
+class Numbers:
+    """The counts of one model. `given`: input name -> sizes."""
+
+    def __init__(self, model: onnx.ModelProto, given: Mapping[str, Sizes]) -> None:
+        self.model = onnx.inliner.inline_local_functions(model) if model.functions else model
+        self.graph = Graph(self.model)
+        self.shapes = shapes_of(self.model, given)
+
+    def params(self) -> int:
+        """Elements of all weights, each tensor once."""
+        names = {name for node in self.graph.proto.node for name in self._weights(node)}
+        return sum(self._elements(name) for name in names)
+
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(self._layer(node) for node in self.graph.proto.node if node.op_type not in NOT_LAYERS)
+
+    def activation_bytes(self) -> int | None:
+        """Largest sum of tensors alive at once; None when a shape is unknown."""
+        nodes = list(self.graph.proto.node)
+        position = self._positions(nodes)
+        last = {name: len(nodes) for name in self.graph.outputs}
+        for node in reversed(nodes):  # a dequantized tensor lives in its integer form until its reader is done
+            until = last.get(node.output[0], 0) if node.op_type == "DequantizeLinear" else position[node.output[0]]
+            for name in node.input:
+                last[name] = max(last.get(name, 0), until)
+        born = dict.fromkeys(self.graph.inputs - self.graph.initializers.keys(), 0)
+        born |= {name: position[node.output[0]] for node in nodes for name in node.output if self._stored(node, name)}
+        return _peak({name: (start, last.get(name, start), self._bytes(name)) for name, start in born.items()})
+
+    # ------------------------------------------------------------------------------------------------------- pieces
+    def _layer(self, node: onnx.NodeProto) -> Layer:
+        output = self.sizes(node.output[0])
+        macs = node_macs(node.op_type, [self.sizes(name) for name in node.input], output)
+        params = sum(self._elements(name) for name in self._weights(node))
+        return Layer(node.name, node.op_type, own_module(node), output, params, macs)
+
+    def _weights(self, node: onnx.NodeProto) -> set[str]:
+        """Constants that `node` reads as parameters, looking through DequantizeLinear."""
+        if node.op_type in NOT_LAYERS:
+            return set()
+        found = set()
+        for i, name in enumerate(node.input):
+            maker = self.graph.producer.get(name)
+            through = maker is not None and maker.op_type == "DequantizeLinear"
+            name = maker.input[0] if maker is not None and through else name
+            kinds = (*FLOATS, *INTEGERS) if through or node.op_type.startswith("Q") else FLOATS
+            if (node.op_type, i) not in NOT_PARAMS and self._constant(name) and self.shapes[name][1] in kinds:
+                found.add(name)
+        return {name for name in found if self.shapes[name][0] and not self._is_scale(node, name)}
+
+    def _is_scale(self, node: onnx.NodeProto, name: str) -> bool:
+        """Scales and zero points of the QLinear operators; their data inputs are 0 and 3, the bias 8."""
+        return node.op_type.startswith("Q") and list(node.input).index(name) not in (0, 3, 8)
+
+    def _constant(self, name: str) -> bool:
+        maker = self.graph.producer.get(name)
+        return name in self.shapes and (
+            name in self.graph.initializers or (maker is not None and maker.op_type == "Constant")
+        )
+
+    def _positions(self, nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
+        """Tensor -> when it is made; a node that only feeds a QuantizeLinear is done when that one is."""
+        position = {name: i for i, node in enumerate(nodes, 1) for name in node.output}
+        for node in reversed(nodes):
+            reader = self.graph.only_consumer(node.output[0])
+            if reader is not None and reader.op_type == "QuantizeLinear":
+                position |= dict.fromkeys(node.output, position[reader.output[0]])
+        return position
+
+    def _stored(self, node: onnx.NodeProto, name: str) -> bool:
+        reader = self.graph.only_consumer(name)
+        fused = node.op_type == "DequantizeLinear" or (reader is not None and reader.op_type == "QuantizeLinear")
+        return bool(name) and node.op_type != "Constant" and (not fused or name in self.graph.outputs)
+
+    def sizes(self, name: str) -> Sizes | None:
+        """The shape of tensor `name`; None where it is open."""
+        return self.shapes[name][0] if name in self.shapes else None
+
+    def _elements(self, name: str) -> int:
+        return math.prod(self.shapes[name][0])
+
+    def _bytes(self, name: str) -> int | None:
+        if name not in self.shapes:
+            return None
+        sizes, kind = self.shapes[name]
+        return math.prod(sizes) * np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize if kind else None
+
+
+def _peak(tensors: Mapping[str, tuple[int, int, int | None]]) -> int | None:
+    """Largest sum of bytes alive at one time; `tensors`: name -> (born, last use, bytes), both ends included."""
+    change: dict[int, int] = {}
+    for born, last, count in tensors.values():
+        if count is None:
+            return None
+        change[born] = change.get(born, 0) + count
+        change[last + 1] = change.get(last + 1, 0) - count
+    alive = most = 0
+    for when in sorted(change):
+        alive += change[when]
+        most = max(most, alive)
+    return most

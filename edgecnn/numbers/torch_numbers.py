@@ -1,0 +1,94 @@
+"""A PyTorch network as numbers, and as a runner; the only part of `inspect` and `check` that imports torch.
+
+Test: tests/test_inspect.py, tests/test_compare.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from torch import nn
+
+from edgecnn.networks.sources import resolve
+from edgecnn.networks.spec import Shape
+from edgecnn.numbers.count import count, layer_macs
+from edgecnn.numbers.inspection import Inspection, Layer
+from edgecnn.numbers.layer_table import Part, layer_table
+from edgecnn.numbers.torch_table import part_of
+from edgecnn.shapes import ShapeText, first_shape
+from exporters.torch_export import evaluating, module_runner
+from runtimes.base import Array, Runner
+from runtimes.session import TensorInfo
+
+
+def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
+    """`module` as a runner with the outputs `output`, or `output_0`, `output_1` ... where there are several
+    and `own_names` are not as many. With `double`, a copy of it computes in float64.
+    """
+    with evaluating(module):
+        count = len(pytree.tree_leaves(module(torch.zeros(1, *input_shape))))
+    names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    names = list(own_names) if len(own_names) == count else names
+    if not double:
+        return module_runner(module, names)
+    run = module_runner(copy.deepcopy(module).double(), names)
+    return lambda feeds: run({name: value.astype(np.float64) for name, value in feeds.items()})
+
+
+def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:
+    """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
+    network = resolve(source, weights, first_shape(input_shape))
+    layers, parts, made, largest = watch(network.module, network.input_shape)
+    total = count(network.module, network.input_shape)
+    tensors = [*network.module.parameters(), *network.module.buffers()]
+    return Inspection(
+        model=source,
+        kind="torch",
+        params=total.params,
+        macs=total.macs,
+        activation_bytes=largest,
+        size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        opset=None,
+        inputs=(TensorInfo("input", "float32", ("batch", *network.input_shape)),),
+        outputs=tuple(TensorInfo(name, str(value.dtype), ("batch", *value.shape[1:])) for name, value in made.items()),
+        ops=dict(collections.Counter(layer.op for layer in layers).most_common()),
+        layers=tuple(layers),
+        table=layer_table((1, *network.input_shape), parts),
+    )
+
+
+def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], list[Part], dict[str, Array], int]:
+    """Leaf modules in the order they ran, those with a line in the table, the outputs, and the largest bytes of input
+    and output that one of them holds."""
+    names = {leaf: name for name, leaf in module.named_modules()}
+    layers: list[Layer] = []
+    parts: list[Part] = []
+    largest = 0
+
+    def see(leaf: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+        nonlocal largest
+        if isinstance(made, torch.Tensor) and given and isinstance(given[0], torch.Tensor):
+            largest = max(largest, sum(t.numel() * t.element_size() for t in (given[0], made)))
+            own = sum(parameter.numel() for parameter in leaf.parameters())
+            layers.append(Layer(names[leaf], type(leaf).__name__, names[leaf], tuple(made.shape), own,
+                                layer_macs(leaf, given[0], made)))  # fmt: skip
+            part = part_of(leaf, names[leaf], given[0], made)
+            parts.extend([] if part is None else [part])
+
+    hooks = [leaf.register_forward_hook(see) for leaf in module.modules() if not any(True for _ in leaf.children())]
+    try:
+        runner = torch_runner(module, input_shape)
+        layers.clear()  # finding out the number of outputs ran the module once
+        parts.clear()
+        outputs = runner({"input": np.zeros((1, *input_shape), np.float32)})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return layers, parts, dict(outputs), largest

@@ -1,0 +1,1 @@
+"""Using a bundle: predictions, answers, pictures. Behind `run` and `verify`."""

@@ -1,0 +1,1 @@
+"""Where the time goes and what to do about it. Behind `profile`."""

@@ -1,0 +1,1 @@
+"""Training, its interruption, and fine-tuning with the grids of the int8 graph."""

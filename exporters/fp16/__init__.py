@@ -1,0 +1,1 @@
+"""float16 where it is enough."""

@@ -1,0 +1,1 @@
+"""Work on graphs that may be hostile, in child processes that may die."""

@@ -1,0 +1,90 @@
+"""Does a model survive being run? Load it and run it twice without optimization, in a child process.
+
+The checker lets through what only shows when the model runs: a division that kills the process, a loop that never ends,
+an operator without a kernel, 64 GiB made from 300 bytes, NaN from a negative variance, noise that makes every
+comparison meaningless. A model from a stranger is probed once, before anything of ours opens it in this process.
+Test: tests/test_probe.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporters.isolation.apart import GRAPH, apart
+from exporters.isolation.sandbox import MEMORY_MB, ChildFailed, run_in_child
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.session import open_session, random_feeds
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+TIMEOUT_S = 30.0
+"""For loading and two runs on one random image; VGG-16 takes 2 s."""
+
+
+def probe(
+    model: onnx.ModelProto,
+    name: str,
+    *,
+    input_shapes: Shapes | None = None,
+    seed: int = 0,
+    finite: bool = True,
+    repeatable: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    memory_mb: int | None = None,
+) -> None:
+    """Raise `BadInput` naming `name` unless `model` runs on seeded random inputs, twice with equal, finite outputs.
+
+    With `finite=False` only running counts, not what comes out, unless `repeatable` still wants two runs to agree.
+    Symbolic sizes other than the batch must be given by `input_shapes`.
+    """
+    shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
+    options: dict[str, Any] = {
+        "input_shapes": shapes,
+        "seed": seed,
+        "finite": finite,
+        "repeatable": repeatable or finite,
+    }
+    target = "exporters.isolation.probe:child"
+    with apart(model, name) as (folder, size):
+        options["folder"] = str(folder)
+        try:
+            run_in_child(target, b"", options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(size))
+        except ChildFailed as error:
+            raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
+        except BadInput as error:
+            raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
+
+
+def room_mb(size_bytes: int) -> int:
+    """Address space for a child that holds a model of that size: what the tools need, and room for eight copies."""
+    return MEMORY_MB + 8 * (size_bytes >> 20)
+
+
+def child(
+    data: bytes, folder: str, input_shapes: dict[str, list[int]], seed: int, finite: bool, repeatable: bool
+) -> tuple[bytes, dict[str, Any]]:
+    """What runs in the child process; `data` is not used."""
+    session = open_session(Path(folder) / GRAPH, optimize=False, subject="model")
+    feeds = random_feeds(session.inputs, seed=seed, sizes={k: tuple(v) for k, v in input_shapes.items()})
+    first = dict(session(feeds))
+    if repeatable:
+        check_outputs(first, dict(session(feeds)), finite)
+    return b"", {}
+
+
+def check_outputs(first: Tensors, second: Tensors, finite: bool = True) -> None:
+    """Raise `BadInput` unless two runs on one input gave the same numbers, all of them finite if `finite`."""
+    for name, value in first.items():
+        if finite and not _finite(value):
+            raise BadInput(f"output {name} holds NaN or Inf on an ordinary random input; train or export it again")
+        if not np.array_equal(value, second[name], equal_nan=value.dtype.kind == "f"):
+            raise BadInput(f"output {name} differs between two runs on one input; export it in eval mode")
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())

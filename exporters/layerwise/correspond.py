@@ -1,0 +1,255 @@
+"""Which tensor of one graph is which tensor of another, so that both can be compared there and nowhere else.
+
+    by name        what passes keep: a folded Conv makes the BatchNorm's tensor, a quantized one the float tensor
+    by module      the k-th Conv of module layer1.0.conv1, where the names are others
+    by structure   the longest common sequence of (operator, shape), where nothing else tells
+
+A layer's tensor is the one behind what may be folded into it: a Conv that a BatchNormalization follows is compared
+behind that, a quantized layer behind its DequantizeLinear. What has no counterpart is no point of comparison.
+Test: tests/test_correspond.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from exporters.graph import is_standard
+from exporters.layerwise.origin import last_module, module_of
+from exporters.layerwise.partial import Parts
+from exporters.shape_inference import Shape, shape_of
+from runtimes.base import BadInput
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+BEHIND_LINEAR = ("BatchNormalization",)
+BEHIND_ALL = ("QuantizeLinear", "DequantizeLinear", "Identity", "Dropout")
+SAME_LINEAGE = 0.8
+"""Two graphs where so many of the shared names stand for one operator are one graph, edited."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tensors that stand for one thing, and what says so: `name`, `module`, `structure` or `output`."""
+
+    reference: str
+    candidate: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer: its operator, its module, and the tensor it is compared at."""
+
+    op: str
+    module: str
+    output: str
+
+
+def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
+    """The pairs, in the order of the candidate's graph, its outputs last where several stand for one tensor."""
+    shapes = known_shapes(reference), known_shapes(candidate)
+    shared = [name for name in candidate.place if name in reference.place]
+    related = _related(reference, candidate, shared)
+    found = {name: Pair(name, name, "name") for name in shared if related or _same(reference, candidate, name, shapes)}
+    left, right = (_free_units(parts, found) for parts in (reference, candidate))
+    more = [Pair(a.output, b.output, "module") for a, b in by_module(left, right)]
+    if not related:
+        taken = {pair.candidate for pair in more} | {pair.reference for pair in more}
+        a, b = ([u for u in side if u.output not in taken] for side in (left, right))
+        more += [Pair(one.output, two.output, "structure") for one, two in by_structure(a, b, *shapes)]
+    found |= {pair.candidate: pair for pair in more}
+    found |= {b: Pair(a, b, "output") for a, b in outputs_of(reference, candidate) if b not in found}
+    return tuple(sorted(found.values(), key=lambda pair: candidate.place.get(pair.candidate, -1)))
+
+
+def outputs_of(reference: Parts, candidate: Parts) -> Iterator[tuple[str, str]]:
+    """The graphs' outputs: of one name, else of one place."""
+    if set(reference.outputs) == set(candidate.outputs):
+        return zip(candidate.outputs, candidate.outputs, strict=True)
+    if len(reference.outputs) != len(candidate.outputs):
+        raise BadInput(f"outputs: {len(reference.outputs)} against {len(candidate.outputs)}; the models are no pair")
+    return zip(reference.outputs, candidate.outputs, strict=True)
+
+
+def known_shapes(parts: Parts) -> Mapping[str, Shape | None]:
+    try:
+        return {name: shape_of(kind) for name, kind in parts.types().items()}
+    except BadInput:  # a graph whose shapes contradict each other is one of those that people compare
+        return {}
+
+
+def _op(parts: Parts, name: str) -> str:
+    return str(parts.nodes[parts.place[name]].op_type)
+
+
+def _related(reference: Parts, candidate: Parts, shared: Sequence[str]) -> bool:
+    """Whether one graph is the other, edited: half the names are shared, and nearly all stand for one operator."""
+    same = sum(_op(reference, name) == _op(candidate, name) for name in shared)
+    smaller = min(len(reference.nodes), len(candidate.nodes))
+    return same >= smaller / 3 and same >= SAME_LINEAGE * sum(_edited_in_place(candidate, name) for name in shared)
+
+
+def _edited_in_place(parts: Parts, name: str) -> bool:
+    """Whether the node behind `name` could have another operator without a pass having put it there."""
+    return _op(parts, name) not in (*BEHIND_ALL, *BEHIND_LINEAR, *LINEAR, "Reshape", "Slice", "Transpose")
+
+
+def _same(reference: Parts, candidate: Parts, name: str, shapes: Sequence[Mapping[str, Shape | None]]) -> bool:
+    """Whether one name stands for one thing in graphs that may number their tensors: operator, shape, module agree."""
+    ours, theirs = (parts.nodes[parts.place[name]] for parts in (reference, candidate))
+    modules = {last_module(ours), last_module(theirs)} - {""}
+    sizes = [side.get(name) for side in shapes]
+    return (
+        ours.op_type == theirs.op_type
+        and len(modules) <= 1
+        and (None in sizes or _fits(*sizes))
+        and (bool(modules) or not re.search(r"\d$", name))
+    )
+
+
+def _fits(a: Shape | None, b: Shape | None) -> bool:
+    """Whether two shapes can be of one tensor: equal where both are known."""
+    return a is None or b is None or (len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b)))  # noqa: B905
+
+
+# ------------------------------------------------------------------------------------------------------------- units
+def units(parts: Parts, folded: bool = True) -> list[Unit]:
+    """The layers of a graph in its order; what only carries a layer's result belongs to that layer.
+
+    With `folded` also what may be folded into it.
+    """
+    readers = collections.defaultdict(list)
+    for node, names in zip(parts.nodes, parts.reads, strict=True):
+        for name in names:
+            readers[name].append(node)
+    found, carried = [], set()
+    for node in parts.nodes:
+        if any(name in carried for name in node.output) or _constant(parts, node):
+            continue
+        output, passed = _behind(node, readers, set(parts.outputs), folded)
+        carried |= set(passed)
+        found.append(Unit(node.op_type, _module(parts, node, passed), output))
+    return found
+
+
+def _module(parts: Parts, node: onnx.NodeProto, passed: Sequence[str]) -> str:
+    """The module whose result the unit is: the last BatchNorm's, else the node's."""
+    behind = [parts.nodes[parts.place[name]] for name in passed]
+    last = next((each for each in reversed(behind) if each.op_type in BEHIND_LINEAR), node)
+    return last_module(last)
+
+
+def _constant(parts: Parts, node: onnx.NodeProto) -> bool:
+    return all(name in parts.weights for name in node.input if name) or node.op_type in ("QuantizeLinear",)
+
+
+def _behind(
+    node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto]], outputs: Iterable[str], folded: bool
+) -> tuple[str, list[str]]:
+    """(the tensor that `node`'s layer is compared at: never integers that await their scale, what was passed)."""
+    name = found = next(output for output in node.output if output)
+    passed: list[str] = []
+    behind = (*BEHIND_ALL, *(BEHIND_LINEAR if folded and node.op_type in LINEAR else ()))
+    while name not in outputs and len(readers[name]) == 1:
+        (reader,) = readers[name]
+        if not any(is_standard(reader, op) for op in behind):
+            break
+        name = reader.output[0]
+        passed.append(name)
+        found = found if reader.op_type == "QuantizeLinear" else name
+    return found, passed
+
+
+def _free_units(parts: Parts, found: Mapping[str, Pair]) -> list[Unit]:
+    return [unit for unit in units(parts) if unit.output not in found]
+
+
+def by_module(left: Sequence[Unit], right: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
+    """Units of one module and operator, in order, where both sides have as many of them."""
+    groups: tuple[dict[tuple[str, str], list[Unit]], ...] = ({}, {})
+    for side, group in zip((left, right), groups, strict=True):
+        for unit in side:
+            group.setdefault((unit.module, unit.op), []).append(unit)
+    for key, ours in groups[0].items():
+        theirs = groups[1].get(key, [])
+        if key[0] and len(ours) == len(theirs):
+            yield from zip(ours, theirs, strict=True)
+
+
+def by_structure(
+    left: Sequence[Unit],
+    right: Sequence[Unit],
+    shapes: Mapping[str, Shape | None],
+    other: Mapping[str, Shape | None],
+) -> Iterator[tuple[Unit, Unit]]:
+    """Units on the longest common sequence of (operator, shape); units of unknown shape have no part in it."""
+    ours = [(unit, shapes.get(unit.output)) for unit in left]
+    theirs = [(unit, other.get(unit.output)) for unit in right]
+    ours, theirs = ([pair for pair in side if pair[1]] for side in (ours, theirs))
+    keys, other_keys = ([(unit.op, shape) for unit, shape in side] for side in (ours, theirs))
+    matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
+    for block in matcher.get_matching_blocks():
+        for k in range(block.size):
+            yield ours[block.a + k][0], theirs[block.b + k][0]
+
+
+# ----------------------------------------------------------------------------------------------------------- modules
+@dataclass(frozen=True)
+class Call:
+    """One call of a PyTorch module: its path, the how-manieth of that module, its class and the shape it gave."""
+
+    path: str
+    index: int
+    kind: str
+    shape: tuple[int, ...]
+    leaf: bool
+
+    @property
+    def name(self) -> str:
+        """What a call is called among tensors.
+
+        >>> Call("stem.0", 1, "ReLU", (1, 8), True).name
+        'stem.0#1'
+        """
+        return f"{self.path}#{self.index}" if self.index else self.path
+
+
+def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
+    """Name of a call -> the tensor of the graph that it made, for those that have one.
+
+    A BatchNorm that the graph no longer has was folded into the module before it, whose own result is nowhere then.
+    """
+    owned: dict[str, list[str]] = {}
+    for unit in units(parts, folded=False):
+        owned.setdefault(unit.module, []).append(unit.output)
+    counts = collections.Counter(call.path for call in calls)
+    paths = {module_of(node) for node in parts.nodes} | set(owned)
+    ends = [call.name for call in calls if not call.path]
+    found: dict[str, str] = {}
+    for before, call in zip([None, *calls], calls, strict=False):
+        if not call.path:
+            continue
+        if before is not None and "BatchNorm" in call.kind and call.path not in paths and before.name in found:
+            found[call.name] = found.pop(before.name)
+            continue
+        inside = owned.get(call.path, []) if call.leaf else _within(owned, call.path, parts)
+        each, rest = divmod(len(inside), counts[call.path])
+        if each and not rest:
+            found[call.name] = inside[(call.index + 1) * each - 1]
+    found |= zip(ends, parts.outputs, strict=True) if len(ends) == len(parts.outputs) else ()
+    seen: dict[str, str] = {}
+    for name in reversed(found):  # a block's result is that of its last layer: the outermost name goes
+        seen[found[name]] = name
+    return {name: tensor for tensor, name in sorted(seen.items(), key=lambda pair: parts.place[pair[0]])}
+
+
+def _within(owned: Mapping[str, Sequence[str]], path: str, parts: Parts) -> list[str]:
+    """The last tensor that the nodes in and below module `path` made."""
+    head = f"{path}." if path else ""
+    names = [name for module, made in owned.items() if module == path or module.startswith(head) for name in made]
+    return sorted(names, key=lambda name: parts.place[name])[-1:]

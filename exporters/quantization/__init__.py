@@ -1,0 +1,1 @@
+"""Post-training quantization: which nodes, which ranges, which grids, and the graph with them."""

@@ -1,0 +1,249 @@
+"""Which nodes of a float graph become integer kernels, and which tensors need an 8-bit grid for it.
+
+    Conv -> Relu -> MaxPool -> Conv         compute, its activation, carrier, compute: three grids, no float between
+
+1. *Compute* nodes with constant weights (Conv, Gemm, MatMul) are int8.
+2. A ReLU or Clip that alone reads an int8 node belongs to it: the grid's lower end does its work.
+3. *Followers* (Add, Mul, Concat, pools, Sigmoid ...) are int8 when all that they read has a grid, or when some of it
+   has and their output needs one anyway; they never start an island of their own.
+4. *Carriers* (MaxPool, Reshape, Resize, a Concat of copies ...) only move values: their output shares their input's
+   grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
+5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
+   their precision.
+6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
+
+All other nodes stay float, each with its reason. Two forms are there by name: `hardswish` makes HardSwish and
+HardSigmoid int8 (see `grids`), `one_scale` gives all that a Concat joins one grid, so that it copies.
+Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_placement.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+
+from exporters.graph import Graph
+from exporters.layerwise.patterns import excluding
+from exporters.quantization.kernels import (
+    CARRIERS,
+    COMPUTE,
+    CUTTERS,
+    FLOAT_OUTPUT,
+    FOLLOWERS,
+    HARD,
+    NO_KERNEL,
+    SHAPE_OPS,
+    activated_output,
+    carried_outputs,
+    cut,
+    is_float_node,
+    is_float_tensor,
+    is_plain_hard,
+    moving_inputs,
+    overshoots,
+    why_not_compute,
+)
+from exporters.quantization.tail import REASON, tail_of
+from runtimes import plugins
+from runtimes.base import BadInput
+
+FORMS = ("hardswish", "one_scale")
+"""Int8 forms of operators that are not the plain ones; each is chosen by name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which nodes (by first output's name) are int8, which tensors get a grid, and why the rest stays float.
+
+    `grids` maps a tensor to the tensor whose range it uses (itself, or the source of a chain of carriers). `joined`:
+    sets of those that a Concat brings together. `hard_inputs`: tensors that a HardSwish or HardSigmoid reads; `gates`:
+    HardSigmoid's output -> its input, whose integers it reads on another grid.
+    """
+
+    int8: frozenset[str]
+    grids: Mapping[str, str]
+    made_by_int8: frozenset[str]
+    float_nodes: tuple[tuple[str, str], ...]
+    joined: tuple[frozenset[str], ...] = ()
+    hard_inputs: frozenset[str] = frozenset()
+    gates: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def observed(self) -> list[str]:
+        """Tensors to calibrate, each once."""
+        return sorted(set(self.grids.values()) - set(self.gates))
+
+
+def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = ()) -> Plan:
+    """Decide which nodes of `model` become int8; `exclude` are shell patterns over node names and module paths.
+
+    `forms` are names of `FORMS`; raises `BadInput` for another.
+    """
+    for form in forms:
+        if form not in FORMS:
+            raise BadInput(plugins.unknown(form, FORMS, "int8 form"))
+    graph = Graph(model)
+    state = _State(graph, exclude, frozenset(forms))
+    for node in graph.proto.node:
+        if node.op_type in COMPUTE:
+            state.try_compute(node)
+    while sum(state.try_follow(node) for node in graph.proto.node):  # every node is asked in every sweep
+        pass
+    for node in graph.proto.node:
+        state.explain(node)
+    made = {state.outlet(graph.producer[name]) for name in state.int8}
+    made |= {o for name in state.int8 for o in graph.producer[name].output if o in state.root}
+    roots = {name: state.root_of(name) for name in state.root}
+    return Plan(
+        frozenset(state.int8),
+        roots,
+        frozenset(made & set(roots)),
+        tuple(state.float_nodes),
+        state.joined() if "one_scale" in forms else (),
+        frozenset(state.hard_inputs),
+        state.gates,
+    )
+
+
+@dataclass
+class _State:
+    graph: Graph
+    exclude: Sequence[str]
+    forms: frozenset[str] = frozenset()
+    int8: set[str] = field(default_factory=set)
+    root: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    float_nodes: list[tuple[str, str]] = field(default_factory=list)
+    hard_inputs: set[str] = field(default_factory=set)
+    gates: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.refused |= dict.fromkeys(tail_of(self.graph, COMPUTE), REASON)
+
+    def root_of(self, name: str) -> str:
+        while self.root[name] != name:
+            name = self.root[name]
+        return name
+
+    def excluded(self, node: onnx.NodeProto) -> str | None:
+        return excluding(node, self.exclude)
+
+    def refuse(self, node: onnx.NodeProto, reason: str) -> bool:
+        self.refused[node.output[0]] = reason
+        return False
+
+    def try_compute(self, node: onnx.NodeProto) -> bool:
+        pattern = self.excluded(node)
+        if pattern is not None:
+            return self.refuse(node, f"excluded by {pattern}")
+        reason = why_not_compute(self.graph, node)
+        if reason:
+            return self.refuse(node, reason)
+        self.int8.add(node.output[0])
+        self.root.setdefault(node.input[0], node.input[0])
+        if node.op_type not in FLOAT_OUTPUT:
+            self.give_grid(self.outlet(node))
+        return True
+
+    def give_grid(self, name: str) -> None:
+        self.root.setdefault(name, name)
+
+    def try_follow(self, node: onnx.NodeProto) -> bool:
+        """Make a follower or carrier int8 once everything it reads has a grid; True when something changed."""
+        if not node.output or node.output[0] in self.int8 or node.output[0] in self.refused:
+            return False
+        if not self.ready(node):
+            return False
+        pattern = self.excluded(node)
+        if pattern is not None:
+            return self.refuse(node, f"excluded by {pattern}")
+        self.int8.add(node.output[0])
+        moved = moving_inputs(self.graph, node)
+        for name in moved:
+            if self.graph.constant(name) is None:
+                self.give_grid(name)
+        if self.carries(node):
+            self.root.update(dict.fromkeys(carried_outputs(node), moved[0]))  # also when a reader gave it one before
+        else:
+            self.give_grid(self.outlet(node))
+        if node.op_type in HARD:
+            self.hard_inputs.add(node.input[0])
+        if node.op_type == "HardSigmoid":
+            self.gates[node.output[0]] = node.input[0]
+        return True
+
+    def ready(self, node: onnx.NodeProto) -> bool:
+        """Whether the operator has an integer form here and what it reads has grids."""
+        if node.op_type in CUTTERS + HARD:
+            source = node.input[0]
+            if source not in self.root or self.maker(source) not in self.int8:
+                return False
+            return self.cuts(node) if node.op_type in CUTTERS else self.hard(node)
+        moved = moving_inputs(self.graph, node) if node.op_type in FOLLOWERS + CARRIERS and not overshoots(node) else []
+        return bool(moved) and self.worthwhile(node, moved)
+
+    def carries(self, node: onnx.NodeProto) -> bool:
+        """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one."""
+        roots = {self.root_of(name) if name in self.root else "" for name in node.input}
+        copies = node.op_type == "Concat" and len(roots) == 1 and "" not in roots
+        return node.op_type in CARRIERS + CUTTERS or copies
+
+    def cuts(self, node: onnx.NodeProto) -> bool:
+        """A ReLU or Clip with constant ends that does not belong to the node in front of it."""
+        before = self.graph.producer[node.input[0]]
+        return cut(self.graph, node) is not None and self.outlet(before) != node.output[0]
+
+    def hard(self, node: onnx.NodeProto) -> bool:
+        """A HardSwish or HardSigmoid that alone reads what an int8 node makes: the grid there is made for it."""
+        source = node.input[0]
+        alone = self.graph.only_consumer(source) is node and self.root[source] == source
+        return "hardswish" in self.forms and alone and is_plain_hard(node)
+
+    def joined(self) -> tuple[frozenset[str], ...]:
+        """Roots that int8 Concats bring together, in sets without a common member."""
+        groups: list[frozenset[str]] = []
+        for node in self.graph.proto.node:
+            if node.op_type == "Concat" and node.output[0] in self.int8:
+                names = [*node.input, node.output[0]]
+                group = frozenset(self.root_of(name) for name in names if name in self.root)
+                meeting = [other for other in groups if other & group]
+                groups = [other for other in groups if not other & group] + [group.union(*meeting)]
+        return tuple(sorted(groups, key=sorted))
+
+    def worthwhile(self, node: onnx.NodeProto, moved: list[str]) -> bool:
+        """All that the node reads has a grid; or some of it has, and its output needs one for an int8 reader anyway."""
+        ready = [name in self.root for name in moved]
+        fixed = [self.graph.constant(name) is not None for name in moved]
+        if all(r or f for r, f in zip(ready, fixed, strict=True)):
+            return True
+        return node.op_type in FOLLOWERS and any(ready) and self.outlet(node) in self.root and self.all_float(moved)
+
+    def all_float(self, names: list[str]) -> bool:
+        """No operand is an integer tensor (shapes): those come from Shape nodes and constants."""
+        return all(is_float_tensor(self.graph, name) for name in names)
+
+    def maker(self, name: str) -> str:
+        """First output of the node that makes `name`, looking through a ReLU or Clip that belongs to it."""
+        node = self.graph.producer.get(name)
+        if node is not None and node.op_type in ("Relu", "Clip"):
+            before = self.graph.producer.get(node.input[0])
+            if before is not None and self.outlet(before) == name:
+                node = before
+        return node.output[0] if node is not None else ""
+
+    def outlet(self, node: onnx.NodeProto) -> str:
+        """The tensor behind which the node's pair goes: its output, or that of the ReLU or Clip that belongs to it."""
+        return str(node.output[0]) if self.carries(node) else activated_output(self.graph, node)
+
+    def explain(self, node: onnx.NodeProto) -> None:
+        """Record why a node stays float, unless it is int8, belongs to an int8 node or only handles shapes."""
+        if node.output[0] in self.int8 or node.op_type in SHAPE_OPS or self.maker(node.output[0]) in self.int8:
+            return
+        if not is_float_node(self.graph, node):
+            return
+        reason = self.refused.get(node.output[0]) or NO_KERNEL.get(node.op_type)
+        if reason is None and node.op_type in FOLLOWERS + CARRIERS + CUTTERS:
+            reason = "nothing int8 in front of it"
+        self.float_nodes.append((node.name or node.output[0], reason or f"{node.op_type} has no int8 kernel"))

@@ -1,0 +1,81 @@
+"""Which layers cost most accuracy in int8: each of them alone in int8, all else in float, against the float network.
+
+    sensitivity(layer)  =  SQNR of the outputs when only this layer is int8        low: sensitive
+
+Layers go back to float in that order until an accuracy budget holds. Measuring beats guessing: the error of a layer's
+weights hardly tells what it does to the answers. One integer graph is in memory at a time.
+Source: Wu et al. 2020, "Integer quantization for deep learning inference: principles and empirical evaluation",
+section 6 (partial quantization). Test: tests/test_sensitivity.py.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from exporters.accuracy._work import Work, layers
+from exporters.graph import Graph
+from exporters.quantization import placement
+from exporters.quantization.quantize import QuantRecipe, on_ranges
+from runtimes.base import Runner, Tensors, Track, silent
+from runtimes.parity import compare
+from runtimes.session import open_session
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer: SQNR (dB) of the network with it alone in int8; None where time was up before it was measured."""
+
+    node: str
+    snr_db: float | None
+
+
+def rank(
+    work: Work,
+    reference: Runner,
+    images: Sequence[Tensors],
+    time_left: Callable[[], float],
+    threads: int | None = None,
+    track: Track = silent,
+) -> tuple[Sensitivity, ...]:
+    """The int8 layers of `work` by sensitivity on `images` against the float `reference`, the most sensitive first.
+
+    Layers that the time does not suffice for come last, in the order of the graph.
+    """
+    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
+    names = [node.name for node in layers(Graph(work.model), plan) if node.name]
+    recipes = {name: excluding(work.recipe, [other for other in names if other != name]) for name in names}
+    work = work.under(tuple(recipes.values()), threads, track)
+    found = []
+    for name in track(names, "measuring layers"):
+        alone = time_left() > 0
+        found.append(Sensitivity(name, _snr(work, recipes[name], reference, images, threads) if alone else None))
+    return tuple(sorted(found, key=lambda s: float("inf") if s.snr_db is None else s.snr_db))
+
+
+def excluding(recipe: QuantRecipe, names: Sequence[str]) -> QuantRecipe:
+    """`recipe` with the nodes called `names`, and no others, in float too."""
+    return replace(recipe, exclude=(*recipe.exclude, *map(glob.escape, names)))
+
+
+def _snr(work: Work, recipe: QuantRecipe, reference: Runner, images: Sequence[Tensors], threads: int | None) -> float:
+    quantized = on_ranges(work.model, recipe, work.calibration.ranges)
+    return compare(reference, open_session(quantized.model, threads=threads), images).snr_db
+
+
+def fewest(count: int, holds: Callable[[int], bool]) -> int | None:
+    """The smallest k in 1..count for which `holds(k)`, by bisection (more layers in float never hurt, nearly).
+
+    None when it does not hold even for `count`. `holds` is asked at most log2(count) + 2 times.
+
+    >>> fewest(10, lambda k: k >= 7), fewest(10, lambda k: False)
+    (7, None)
+    """
+    if count < 1 or not holds(count):
+        return None
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high

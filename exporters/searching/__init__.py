@@ -1,0 +1,1 @@
+"""The fastest integer form of a network, found by racing candidates."""

@@ -1,0 +1,207 @@
+"""The workshop of the search: makes the integer graph of a design, times its layers, races it against another.
+
+    design -> rewritten float graph -> int8 graph on the ranges of a few images -> session -> race
+
+Latency does not depend on the ranges, so one image sets them here; the design that wins is calibrated on all of them
+afterwards. A rewrite is used only after the rewritten float graph was compared with the one before it on real feeds.
+Test: tests/test_workshop.py.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import onnx
+
+from exporters import rewrites
+from exporters.base import PassResult
+from exporters.graph import own_module
+from exporters.layerwise.layer_times import LayerTimes, layer_times
+from exporters.layerwise.patterns import matches, names_in
+from exporters.quantization.placement import FORMS
+from exporters.quantization.quantize import Quantized, QuantRecipe, prepare, quantize_model
+from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
+from runtimes import plugins
+from runtimes.base import Tensors
+from runtimes.latency import Race, Ratio, race
+from runtimes.parity import compare
+from runtimes.session import Session, open_session
+
+REWRITE_LIMIT_DB = 80.0
+"""A rewrite sums the same products in another order: float32 leaves 100 dB and more, a wrong one less than 40."""
+KEPT_DESIGNS = 2
+"""Integer graphs, with their sessions, that stay in memory: the best and its rival; and as many rewritten floats."""
+RACE_SECONDS = 0.8
+RACE_ROUNDS = 60
+WORTH_TRYING = 0.01
+"""A region whose loss is a smaller share of the whole time cannot be told from noise, and its boundaries cost more."""
+ALL = (*rewrites.ORDER, *FORMS)
+"""Rewrites of the float graph, then forms of the integer one; the search treats them alike."""
+FLOAT = "float"
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Built:
+    """One design made: the integer graph, a session of it, and what tells it from another graph."""
+
+    quantized: Quantized
+    session: Session
+    digest: str
+
+
+@dataclass
+class Workshop:
+    """Makes and races designs of the float `model`; the first of `feeds` (batch 1) sets ranges and is raced on."""
+
+    model: onnx.ModelProto
+    feeds: Sequence[Tensors]
+    recipe: QuantRecipe
+    threads: int = 1
+    seed: int = 0
+    seconds: float = RACE_SECONDS
+    refused: dict[str, str] = field(default_factory=dict)
+    """Rewrites that apply and must not be used, with the reason."""
+
+    def __post_init__(self) -> None:
+        self.model = prepare(self.model)
+        self.float_session = open_session(self.model, threads=self.threads)
+        self._built: dict[Design, Built | None] = {}
+        self._rewritten: dict[tuple[str, ...], onnx.ModelProto] = {}
+
+    # ------------------------------------------------------------------------------------------ the search's questions
+    def rewrites(self) -> tuple[Sequence[str], Iterator[str]]:
+        """Rewrites that change the network one after the other, and others that would alone; proven on the feeds."""
+        together: tuple[str, ...] = ()
+        for name in ALL:
+            if self._applies(name, together):
+                together = (*together, name)
+        rest = [name for name in ALL if name not in together and name not in self.refused]
+        return together, (name for name in rest if self._applies(name, ()))
+
+    def regions(self, design: Design) -> Sequence[Region]:
+        """Runs of layers and PyTorch modules that lose most in int8, by times measured now."""
+        if self.built(design) is None:
+            return ()
+        int8, floats = self.times(design)
+        source = self.source(design.rewrites)
+        nodes = [n for n in source.graph.node if n.name in int8.by_node or n.name in floats.by_node]
+        names = [n.name for n in nodes]
+        modules = [own_module(n) for n in nodes]
+        loss = [int8.by_node.get(n, 0.0) - floats.by_node.get(n, 0.0) for n in names]
+        kept = set(design.kept_float)
+        loss = [0.0 if name in kept else value for name, value in zip(names, loss, strict=True)]
+        found = [*worst_runs(names, loss), *worst_modules(names, modules, loss), *prefixes(names, loss)]
+        least = WORTH_TRYING * int8.total_us
+        unique = {r.nodes: r for r in reversed(found) if r.loss_us > least and not set(r.nodes) <= kept}
+        return sorted(unique.values(), key=lambda r: -r.loss_us)[:MOST_REGIONS]
+
+    def identity(self, design: Design) -> str | None:
+        """A digest of the integer graph; None when nothing in it is int8."""
+        built = self.built(design)
+        return built.digest if built else None
+
+    def race(self, a: Design, b: Design) -> Ratio:
+        """How many times faster `a` runs than `b`, both of which can be made."""
+        first, second = self.built(a), self.built(b)
+        assert first is not None
+        assert second is not None
+        return self._race({"a": first.session, "b": second.session}).ratio("a", "b")
+
+    # ------------------------------------------------------------------------------------------------------- making it
+    def against_float(self, design: Design) -> Ratio | None:
+        """How many times faster the integer graph of `design` is than the float model as it came."""
+        built = self.built(design)
+        if built is None:
+            return None
+        return self._race({"int8": built.session, FLOAT: self.float_session}).ratio("int8", FLOAT)
+
+    def built(self, design: Design) -> Built | None:
+        """The integer graph of `design`; None when nothing in it could be int8."""
+        return _cached(self._built, design, lambda: self._build(design))
+
+    def source(self, names: tuple[str, ...]) -> onnx.ModelProto:
+        """The float graph after the rewrites among `names`."""
+        known = tuple(sorted((name for name in names if name not in FORMS), key=ALL.index))
+        if not known:
+            return self.model
+        return _cached(self._rewritten, known, lambda: _run(known[-1], self.source(known[:-1])).model)
+
+    def recipe_of(self, design: Design) -> QuantRecipe:
+        """The recipe with which `design` is quantized: what it keeps in float is excluded by name.
+
+        A node that was to stay float and that a rewrite took away, or no longer makes, needs no pattern any more.
+        """
+        source = self.source(design.rewrites)
+        present, names = {node.name for node in source.graph.node}, names_in(source)
+        kept = tuple(glob.escape(name) for name in design.kept_float if name in present)
+        forms = tuple(name for name in design.rewrites if name in FORMS)
+        asked = tuple(pattern for pattern in self.recipe.exclude if matches(pattern, names))
+        return replace(self.recipe, exclude=(*asked, *kept), forms=forms)
+
+    def times(self, design: Design) -> tuple[LayerTimes, LayerTimes]:
+        """(int8, float) times of the layers of `design`'s source graph."""
+        built, source, feed = self.built(design), self.source(design.rewrites), self.feeds[0]
+        assert built is not None
+        return layer_times(built.quantized.model, feed, source), layer_times(source, feed)
+
+    def _build(self, design: Design) -> Built | None:
+        source = self.source(design.rewrites)
+        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(design))
+        if not quantized.int8_nodes:
+            return None
+        data = quantized.model.graph.SerializeToString(deterministic=True)
+        session = open_session(quantized.model, threads=self.threads)
+        return Built(quantized, session, hashlib.sha256(data).hexdigest())
+
+    def _applies(self, name: str, before: tuple[str, ...]) -> bool:
+        """Whether `name` changes the graph after `before`; a rewrite must change nothing of its function."""
+        if name in FORMS:
+            return self.identity(Design((*before, name))) != self.identity(Design(before))
+        source = self.source(before)
+        result = _run(name, source)
+        if not result.modified:
+            return False
+        parity = compare(open_session(source), open_session(result.model), self.feeds[:2])
+        if parity.snr_db < REWRITE_LIMIT_DB:
+            self.refused[name] = f"{parity.snr_db:.0f} dB from the graph before it, less than {REWRITE_LIMIT_DB:.0f}"
+            return False
+        return True
+
+    def _race(self, sessions: Mapping[str, Session]) -> Race:
+        calls = {name: session.prepare(self.feeds[0]) for name, session in sessions.items()}
+        return race(calls, RACE_ROUNDS, warmup=2, seed=self.seed, seconds=self.seconds, threads=self.threads)
+
+
+def _cached(kept: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    """`kept[key]`, made if it is not there; only the `KEPT_DESIGNS` used last are kept."""
+    value = kept.pop(key) if key in kept else make()
+    kept[key] = value
+    while len(kept) > KEPT_DESIGNS:
+        kept.pop(next(iter(kept)))
+    return value
+
+
+def _run(name: str, model: onnx.ModelProto) -> PassResult:
+    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(rewrites, name, "rewrite").run
+    return run(model)
+
+
+def prefixes(nodes: Sequence[str], loss_us: Sequence[float], most: int = 4) -> list[Region]:
+    """The first k nodes for the k at which the summed loss peaks: images come as float, so a prefix has one boundary.
+
+    >>> [(r.name, r.loss_us) for r in prefixes(["a", "b", "c"], [3, -1, 4])]
+    [('the first 3 nodes', 6), ('the first node', 3)]
+    """
+    total, found = 0.0, []
+    for k, loss in enumerate(loss_us, 1):
+        total += loss
+        if loss > 0 and total > 0:
+            name = "the first node" if k == 1 else f"the first {k} nodes"
+            found.append(Region(name, tuple(nodes[:k]), total))
+    return sorted(found, key=lambda r: -r.loss_us)[:most]

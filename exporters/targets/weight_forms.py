@@ -1,0 +1,66 @@
+"""The form of each layer's weights for the CPU at which an integer graph is aimed, and a graph that no CPU saturates.
+
+    ranges, images -> inputs of the layers on their grids -> risk of each (`cpu_target`) -> weight_forms of the recipe
+
+Only layers that lose are changed, each to what costs it least. Weights stored as uint8 with zero point 128 are the same
+numbers on another kernel, exact on every CPU: a graph with all of them in that form answers here as the graph itself
+does on a CPU with VNNI. Test: tests/test_weight_forms.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from exporters.accuracy._work import Work, layers
+from exporters.graph import Graph, copy_model
+from exporters.quantization.calibration import exposing
+from exporters.targets.cpu_target import SATURATING, LayerRisk, predict
+from runtimes.base import Array
+
+IMAGES = 4
+"""On which the layers are looked at: with 128 positions of each layer, more would not change a choice."""
+
+
+def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
+    """What saturation would do to each layer of `work`, on the first of its images; empty where nothing saturates."""
+    if work.recipe.target not in SATURATING:
+        return ()
+    plan = work.plan()
+    grids = work.grids(plan)
+    names = sorted({node.input[0] for node in layers(Graph(work.model), plan)})
+    session = exposing(work.model, names, threads)
+    seen: dict[str, list[Array]] = {name: [] for name in names}
+    for feed in work.images[:IMAGES]:
+        values = {**feed, **session(feed)}
+        for name in names:
+            seen[name].append(grids[name].quantize(values[name]))
+    met = {name: joined for name, values in seen.items() if (joined := _joined(values)).size}  # no proposal, no rows
+    return predict(work.model, plan.int8, grids, met, work.recipe.per_channel)
+
+
+def adapt(work: Work, risks: Sequence[LayerRisk]) -> Work:
+    """`work` with the forms of weights that `risks` chose."""
+    forms = tuple((risk.node, risk.choice) for risk in risks if risk.choice != "s8")
+    return replace(work, recipe=replace(work.recipe, weight_forms=forms))
+
+
+def exact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the integer graph `model` that computes on every CPU what VNNI computes: all int8 weights unsigned."""
+    twin = copy_model(model)
+    stored = {tensor.name: tensor for tensor in twin.graph.initializer}
+    for node in (n for n in twin.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored):
+        pair = [stored[name] for name in (node.input[0], *node.input[2:]) if name in stored]
+        for tensor in (t for t in pair if len(pair) == 2 and t.data_type == onnx.TensorProto.INT8):
+            values = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.uint8), tensor.name))
+    return twin
+
+
+def _joined(values: Sequence[Array]) -> Array:
+    """One behind the other; those of another size than the first are left out."""
+    return np.concatenate([value for value in values if value.shape[1:] == values[0].shape[1:]])
