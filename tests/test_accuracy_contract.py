@@ -8,7 +8,11 @@ import pytest
 
 from accuracy_nets import chain, images, work_on
 from exporters import accuracy
+from exporters.accuracy._work import layers, start
+from exporters.graph import Graph
 from exporters.quantization.improve import ORDER
+from exporters.quantization.quantize import QuantRecipe
+from exporters.quantization.sensitivity import excluding
 from graphs import parse
 from runtimes import plugins
 from runtimes.parity import compare
@@ -56,3 +60,16 @@ def test_nothing_to_do_is_the_same_work(plugin: Any) -> None:
 
 def test_the_gain_that_it_must_bring_is_a_number_of_decibels(plugin: Any) -> None:
     assert 0 < plugin.MIN_GAIN_DB <= 1
+
+
+def test_one_pass_over_the_images_serves_several_recipes() -> None:
+    """With a layer in float other tensors need a grid: they are watched in the same pass."""
+    feeds, whole = images(6), QuantRecipe()
+    work = start(chain(), whole, feeds)
+    name = layers(Graph(work.model), work.plan())[0].name
+    part = excluding(whole, [name])
+    missing = work.under((part,)).calibration.ranges.keys() - work.calibration.ranges.keys()
+    assert missing
+    both = start(chain(), whole, feeds, also=(part,))
+    assert both.calibration.ranges == work.under((part,)).calibration.ranges
+    assert both.under((part,)) is both

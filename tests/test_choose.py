@@ -10,13 +10,15 @@ import pytest
 
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Candidate, Entry, decide
-from edgecnn.choosing.judge import Trial, drop_of, upper_bound
+from edgecnn.choosing.judge import Judge, Remembering, Trial, drop_of, upper_bound
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Agreement, Difference
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
+from runtimes.base import Tensors
 from runtimes.latency import Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport
+from runtimes.session import Session, open_session
 
 
 def rival(verdict: Verdict, refused: str = "") -> Candidate:
@@ -183,3 +185,34 @@ def test_a_graph_only_for_comparison_is_timed_and_never_chosen() -> None:
     shown = decision.candidates[1]
     assert (shown.refused, shown.drop, shown.snr_db) == ("only for comparison", None, None)
     assert shown.speedup is not None
+
+
+def test_answers_are_remembered_by_what_was_fed_and_within_a_limit() -> None:
+    asked = []
+
+    def runner(feeds: Tensors) -> Tensors:
+        asked.append(float(feeds["x"].ravel()[0]))
+        return {"y": feeds["x"] * 2}
+
+    one, two = ({"x": np.full((4,), value, np.float32)} for value in (1.0, 2.0))
+    recall = Remembering(runner, limit_bytes=16)
+    for feeds in (one, dict(one), two, two, {"x": one["x"].reshape(2, 2)}, {"x": one["x"].copy()}):
+        np.testing.assert_array_equal(recall(feeds)["y"], feeds["x"] * 2)
+    assert asked == [1, 2, 2, 1]  # two no longer fits; another shape is another input
+
+
+def test_a_graph_is_judged_once() -> None:
+    model, data = parse(CONV_RELU_CONV, **WEIGHTS), samples(6, labelled=False)
+    both, opened = entries(model, data), []
+
+    def answers_of(graph: onnx.ModelProto) -> Session:
+        opened.append(graph)
+        return open_session(graph)
+
+    judge = Judge(open_session(model), Trial(data, "x", max_drop=0.5, rounds=8), answers_of=answers_of)
+    before = judge.of(both["int8"].model)
+    found = decide(both, judge.trial, judge).candidates[1]
+    assert len(opened) == 1
+    assert (found.snr_db, found.drop) == (before.snr_db, before.drop)
+    fresh = Judge(open_session(model), judge.trial)(open_session(both["int8"].model))
+    assert fresh == before

@@ -8,7 +8,7 @@ What a graph costs is measured in `judge`. An integer graph has to win; a draw i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from exporters.targets.cpu_target import this_cpu
 from runtimes.base import Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
-from runtimes.session import Session, open_session
+from runtimes.session import open_session
 
 FLOAT, INT8, MIXED = "float", "int8", "mixed"
 DRAW = 0.98
@@ -99,8 +99,11 @@ class Decision:
         return {"float": base.accuracy, "int8": rival.accuracy, "drop": base.accuracy - rival.accuracy}
 
 
-def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) -> Decision:
-    """Race all `entries` (the first is the float graph) and choose within the budget."""
+def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = None, track: Track = silent) -> Decision:
+    """Race all `entries` (the first is the float graph) and choose within the budget.
+
+    The `judge` that has seen some of them already need not look again.
+    """
     sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
     first, *others = sessions
     feed = trial.samples.feeds(trial.input_name, 1)[0]
@@ -112,38 +115,29 @@ def decide(entries: Mapping[str, Entry], trial: Trial, track: Track = silent) ->
         threads=trial.threads,
         track=track,
     )
-    judge = Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
+    judge = judge or Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
     found = [Candidate(first, sessions[first].size_bytes, run.reports[first].p50_ms, accuracy=judge.value)]
     for name in others:
         size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
         raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
         why = entries[name].only_speed
-        found.append(
-            judged(raced, judge(open_session(entries[name].model)), trial) if not why else replace(raced, refused=why)
-        )
+        found.append(replace(raced, refused=why) if why else judged(raced, judge.of(entries[name].model), trial))
     winner, verdict = choose(found, trial)
     return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
 
 
-def foretell(
-    entries: Mapping[str, Entry],
-    trial: Trial,
-    target: str,
-    answers_of: Callable[[onnx.ModelProto], Session],
-    track: Track = silent,
-) -> Decision:
+def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decision:
     """Judge `entries` for a CPU that is not at hand: nothing can be raced, int8 is taken where it holds the budget.
 
-    `answers_of` opens an integer graph so that it answers as it would on the target.
+    The `judge` opens integer graphs so that they answer as they would on the target.
     """
-    names = list(entries)
+    names, trial = list(entries), judge.trial
     base = open_session(entries[names[0]].model)
-    judge = Judge(base, trial, track)
     found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value)]
     for name in names[1:]:
         entry = entries[name]
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
-        found.append(judged(unraced, judge(answers_of(entry.model)), trial))
+        found.append(judged(unraced, judge.of(entry.model), trial))
     winner, verdict = choose(found, trial, target)
     return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, trial.allow_slower)
 

@@ -157,8 +157,7 @@ def other_weights(
         return {}
     signed = replace(kept.work, recipe=replace(kept.work.recipe, weight_forms=()))
     found = {SATURATED: explained(signed.quantized(), layers, reasons)}
-    nodes = [risk.node for risk in kept.aimed.changed if risk.choice == "u8"]
-    if nodes:
+    if nodes := kept.aimed.slow:
         why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
         found[EXACT] = explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})
     return found
@@ -180,5 +179,5 @@ def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper, saturates:
 def decided(entries: dict[str, Entry], keeper: Keeper, track: Track) -> Decision:
     """Raced where the target is this CPU, else only judged."""
     if keeper.here:
-        return choose.decide(entries, keeper.trial, track)
-    return choose.foretell(entries, keeper.trial, keeper.recipe.target, keeper.session, track)
+        return choose.decide(entries, keeper.trial, keeper.judge, track)
+    return choose.foretell(entries, keeper.judge, keeper.recipe.target)

@@ -9,19 +9,25 @@ limits illustrated in the case of the binomial". Test: tests/test_choose.py.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import onnx
 
 from edgecnn import tasks
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes import plugins
-from runtimes.base import Track, silent
+from runtimes.base import Runner, Tensors, Track, silent
 from runtimes.parity import ParityReport, compare
-from runtimes.session import Session
+from runtimes.session import Session, open_session
 
 CONFIDENCE = 0.95
+MEMORY_BYTES = 128 * 2**20
+"""Of answers of the float graph that are kept for the next graph to be judged."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,51 @@ class Judgement:
     words: str
 
 
-class Judge:
-    """Holds graphs against the `float_session` on the samples of the trial; the float answers are scored once."""
+class Remembering:
+    """A runner that answers the same inputs again from memory, as long as all its answers fit into `limit_bytes`."""
 
-    def __init__(self, float_session: Session, trial: Trial, track: Track = silent) -> None:
-        self.base, self.trial, self.track = float_session, trial, track
+    def __init__(self, runner: Runner, limit_bytes: int = MEMORY_BYTES) -> None:
+        self.runner, self.left = runner, limit_bytes
+        self.answers: dict[bytes, Tensors] = {}
+
+    def __call__(self, feeds: Tensors) -> Tensors:
+        key = hashlib.blake2b()
+        for name in sorted(feeds):
+            key.update(f"{name}{feeds[name].dtype}{feeds[name].shape}".encode() + feeds[name].tobytes())
+        known = self.answers.get(key.digest())
+        if known is not None:
+            return known
+        found = self.runner(feeds)
+        size = sum(value.nbytes for value in found.values())
+        if size <= self.left:
+            self.left -= size
+            self.answers[key.digest()] = found
+        return found
+
+
+class Judge:
+    """Holds graphs against the `float_session` on the samples of the trial; the float answers are made once.
+
+    `answers_of` opens a graph that is judged by `of`, which remembers what it said of the same graph.
+    """
+
+    def __init__(
+        self,
+        float_session: Session,
+        trial: Trial,
+        track: Track = silent,
+        answers_of: Callable[[onnx.ModelProto], Session] = open_session,
+    ) -> None:
+        self.base, self.trial, self.track, self.answers_of = Remembering(float_session), trial, track, answers_of
         self.score: Score | None = self._score(float_session) if trial.labelled else None
+        self.said: dict[bytes, Judgement] = {}
+
+    def of(self, model: onnx.ModelProto) -> Judgement:
+        """What the integer graph `model` costs."""
+        key = hashlib.blake2b(model.SerializeToString(deterministic=True)).digest()
+        if key not in self.said:
+            self.said[key] = self(self.answers_of(model))
+        return self.said[key]
 
     @property
     def value(self) -> float | None:

@@ -61,6 +61,11 @@ class Aimed:
         return tuple(layer for layer in self.layers if layer.choice != "s8")
 
     @property
+    def slow(self) -> tuple[str, ...]:
+        """Layers whose weights had to become unsigned, which may be slower than float."""
+        return tuple(risk.node for risk in self.changed if risk.choice == "u8")
+
+    @property
     def taken_back(self) -> Aimed:
         """The same of the graph with its weights as they were."""
         return replace(self, layers=tuple(replace(layer, choice="s8") for layer in self.layers))
@@ -121,7 +126,7 @@ class Keeper:
         self.model, self.recipe = prepare(model), recipe
         self.trial, self.seconds, self.track = trial, seconds, track
         self.images = material.calibration_feeds
-        self.judge = Judge(open_session(self.model), trial)
+        self.judge = Judge(open_session(self.model), trial, answers_of=self.session)
         self.effects: list[Effect] = []
         self.equalized = False
         self.here = recipe.target in ("", this_cpu())
@@ -158,7 +163,8 @@ class Keeper:
         source = shop.source(design.rewrites)
         recipe = self.aim(source, shop.recipe_of(design))
         if not passes or len(self.images) < 2:
-            return start(source, recipe, self.images, track=self.track)
+            slow = excluding(recipe, self.aims[recipe.weight_forms].slow)
+            return start(source, recipe, self.images, also=(slow,), track=self.track)
         return self._improved(source, recipe, passes)
 
     def aim(self, source: onnx.ModelProto, recipe: QuantRecipe) -> QuantRecipe:
@@ -209,7 +215,7 @@ class Keeper:
 
     def drop(self, work: Work) -> float:
         """What the integer graph of `work` costs, on the clock of the budget."""
-        return self.judge(self.session(work.quantized().model)).drop
+        return self.judge.of(work.quantized().model).drop
 
     def floated(self, work: Work, nodes: Sequence[str]) -> Work:
         """`work` with `nodes` in float too."""

@@ -66,11 +66,15 @@ def start(
     recipe: QuantRecipe,
     images: Sequence[Tensors],
     *,
+    also: Sequence[QuantRecipe] = (),
     threads: int | None = None,
     track: Track = silent,
 ) -> Work:
-    """Calibrate the prepared float `model` on `images`."""
-    return Work(model, recipe, Calibration(0, ()), images).calibrated_again(model, threads, track)
+    """Calibrate the prepared float `model` on `images`, in one pass also for the recipes `also`."""
+    plans = [placement.plan(model, each.exclude, each.forms) for each in (recipe, *also)]
+    tensors = list(dict.fromkeys(name for plan in plans for name in plan.observed))
+    seen = observe(model, tensors, images, recipe.calibrator, threads=threads, track=track)
+    return Work(model, recipe, seen, images)
 
 
 @dataclass(frozen=True)
