@@ -7,6 +7,7 @@ import functools
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from torch.onnx._internal.exporter import _registration as registration
 
 from edgecnn import stages
 from edgecnn.data.load import load_data
@@ -59,8 +59,12 @@ def one_registry() -> Iterator[None]:
 
     Here once a process and operator set; every export still gets a registry of its own, to which it may add.
     """
-    registry_class = registration.ONNXRegistry
-    read = functools.cache(registry_class.from_torchlib)
+    try:
+        registry_class: Any = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        read = functools.cache(registry_class.from_torchlib)
+    except (ImportError, AttributeError):  # private to torch: where it has moved, tests are slower
+        yield
+        return
 
     def copied(*args: Any, **options: Any) -> Any:
         made = copy.copy(read(*args, **options))
