@@ -1,13 +1,16 @@
 """What `edgecnn diff` needs: partial runs, seconds and memory, for a fault planted in the middle of a network.
 
-    python bench/diff.py [NAME ...]
+    python bench/diff.py [NAME ...]     writes bench/results/diff.jsonl and prints the table; exit 1 for a missed bar
+    python bench/diff.py --check        the same of the committed results
 
-Each network runs in a process of its own. `growth` is the peak of resident memory during the search above what the
-process held with both models open; `bound` is the size of the model plus twice its largest activation.
+The bars: the right layer, at most `ceil(log2(nodes)) + 2` partial runs, and `growth` below `bound`. Each network runs
+in a process of its own. `growth` is the peak of resident memory during the search above what the process held with both
+models open; `bound` is the size of the model plus twice its largest activation.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -15,10 +18,13 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "bench" / "results" / "diff.jsonl"
 NAMES = ("resnet18", "mobilenet_v2", "unet")
 MB = 2**20
 SMALL = """<ir_version: 9, opset_import: ["" : 20]>
@@ -109,19 +115,61 @@ def planted(name: str, folder: Path) -> tuple[Path, Path, str]:
     return good, bad, node.name
 
 
-def main(names: list[str]) -> None:
-    for name in names or NAMES:
-        with tempfile.TemporaryDirectory() as folder:
-            good, bad, node = planted(name, Path(folder))
-            command = [sys.executable, __file__, "--child", good, bad, str(largest_bytes(good))]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            row = json.loads(done.stdout.splitlines()[-1])
-            assert row["first"] == node, (row["first"], node)
-            print(json.dumps({"network": name, **row}))
+def row_of(name: str) -> dict[str, Any]:
+    """One network, searched in a child process."""
+    from runtimes import machine
+
+    with tempfile.TemporaryDirectory() as folder:
+        good, bad, node = planted(name, Path(folder))
+        command = [sys.executable, __file__, "--child", str(good), str(bad), str(largest_bytes(good))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    return {"network": name, "planted": node, **row, "machine": machine.describe().to_dict()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| network | nodes | partial runs: taken / bar | memory: growth / bar | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        runs, memory = f"{row['partial_runs']} / {row['runs_bound']}", f"{row['growth_mb']} / {row['bound_mb']} MiB"
+        lines.append(f"| `{row['network']}` | {row['nodes']} | {runs} | {memory} | {row['seconds']} |")
+    return "\n".join(lines)
+
+
+def check(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What misses its bar, one line each."""
+    missed = []
+    for row in rows:
+        name = row["network"]
+        if row["first"] != row["planted"]:
+            missed.append(f"{name}: named {row['first']}, the fault is in {row['planted']}")
+        if row["partial_runs"] > row["runs_bound"]:
+            missed.append(f"{name}: {row['partial_runs']} partial runs, at most {row['runs_bound']}")
+        if row["growth_mb"] > row["bound_mb"]:
+            missed.append(f"{name}: {row['growth_mb']} MiB more memory, at most {row['bound_mb']} MiB")
+    return missed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks of the zoo; none: {', '.join(NAMES)}, kept")
+    parser.add_argument("--check", action="store_true", help="measure nothing, judge the committed results")
+    options = parser.parse_args(argv)
+    rows = [] if options.check else [row_of(name) for name in options.names or NAMES]
+    if rows and not options.names:
+        from runtimes.files import write_atomic
+
+        write_atomic(RESULTS, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode())
+    rows = rows or [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    missed = check(rows)
+    print("\n".join([table(rows), *missed]))
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(measure(*sys.argv[2:4], int(sys.argv[4]))))
     else:
-        main(sys.argv[1:])
+        sys.exit(main())

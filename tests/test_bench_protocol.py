@@ -1,4 +1,4 @@
-"""bench/protocol.py, bench/overhead.py: the committed numbers reach the bars, checks can fail, small runs work."""
+"""bench/protocol.py, overhead.py: the committed numbers reach the bars; checks (also bench/diff.py's) can fail, small runs work."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from test_bench import ROOT, load
 
 protocol = load(ROOT / "bench" / "protocol.py")
 overhead = load(ROOT / "bench" / "overhead.py")
+diff = load(ROOT / "bench" / "diff.py")
 
 
 def committed(script: Any) -> list[dict[str, Any]]:
@@ -76,3 +77,12 @@ def test_the_overhead_of_a_graph_is_measured() -> None:
     row = overhead.measure(2, rounds=6)
     assert row["raw_us"] > 0
     assert row["session"]["low"] <= row["session"]["extra_us"] <= row["session"]["high"]
+
+
+def test_a_diff_beyond_its_bars_is_told() -> None:
+    row = {"network": "n", "planted": "c", "first": "c", "nodes": 9, "seconds": 1.0}
+    row |= {"partial_runs": 6, "runs_bound": 6, "growth_mb": 2.0, "bound_mb": 2.0}
+    assert diff.check([row]) == []
+    dear = [row | {"growth_mb": 2.1}, row | {"partial_runs": 7}, row | {"first": "another"}]
+    assert [len(diff.check([each])) for each in dear] == [1, 1, 1]
+    assert diff.table([row, *dear]).count("\n") == 5
