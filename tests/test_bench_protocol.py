@@ -1,4 +1,4 @@
-"""bench/protocol.py, overhead.py: the committed numbers reach the bars; checks (also bench/diff.py's) can fail, small runs work."""
+"""bench/protocol.py, overhead.py, diff.py: committed numbers reach the bars, checks can fail, small runs work."""
 
 from __future__ import annotations
 
