@@ -24,6 +24,7 @@ from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
 from edgecnn.checking.comparing import compare_sides, make_samples
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
+from edgecnn.checking.memory import memory_goes_back
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.data.feeding import common_shape
@@ -77,6 +78,7 @@ def diff(
     return find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
 
 
+@memory_goes_back()
 def find(
     comparison: Comparison,
     words: str = "given inputs",
