@@ -23,7 +23,10 @@ from edgecnn.checking.sides import graph_side
 from edgecnn.cli import main
 from exporters.graph import copy_model
 from exporters.passes import fold_batchnorm
+from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.rewrites import fold_columns
 from exporters.torch_export import export_module
+from graphs import parse
 from runtimes.base import BadInput
 from small_nets import conv_net, model, save
 
@@ -249,3 +252,33 @@ def test_networks_that_are_no_pair(tmp_path: Path) -> None:
         api.diff(one, one, weights=Path("w.pt"))
     with pytest.raises(BadInput, match="no such file"):
         api.diff(one, tmp_path / "none.onnx")
+
+
+def test_a_rewrite_of_the_int8_graph_is_no_fault() -> None:
+    """fold_columns lays a layer out otherwise: nothing is compared until it is laid back; real faults are found."""
+    rng = np.random.default_rng(0)
+    text = """g (float[1,3,16,16] x) => (float[1,6,16,16] y) {
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        b = Relu (a)
+        y = Conv <pads = [1, 1, 1, 1]> (b, v)
+    }"""
+    net = parse(text, w=(4, 3, 3, 3), v=(6, 4, 3, 3))
+    images = [rng.standard_normal((1, 3, 16, 16)).astype(np.float32) for _ in range(4)]
+    rewritten = fold_columns.run(net)
+    assert rewritten.modified
+    int8 = quantize_model(rewritten.model, [{"x": image} for image in images], QuantRecipe()).model
+    assert given(net, int8, *images[:2], layers=True).first is None
+    broken = given(net, scaled(int8, "y.conv_weight_scale", 3.0), *images[:2]).first
+    assert broken is not None
+    assert (broken.node, broken.at_fault) == ("y", True)
+
+
+def test_an_int8_answer_of_another_shape_is_a_fault() -> None:
+    net, wide = (
+        parse(f"g (float[1,3,8,8] x) => (float[1,n,8,8] y) {{ y = Conv (x, {name}) }}", w=(4, 3, 1, 1), v=(6, 3, 1, 1))
+        for name in "wv"
+    )
+    image = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    found = given(net, quantize_model(wide, [{"x": image}], QuantRecipe()).model, image).first
+    assert found is not None
+    assert found.snr_db == -math.inf

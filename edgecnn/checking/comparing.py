@@ -15,7 +15,9 @@ from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.feeding import make_feeds
 from edgecnn.shapes import ShapeText
 from exporters.layerwise.correspond import Pair, correspond, correspond_calls
+from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
+from exporters.shape_inference import Shape, shape_of
 from runtimes.base import BadInput, Tensors
 
 
@@ -44,6 +46,8 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
     graphs = [side for side in sides if isinstance(side, GraphSide)]
     if len(graphs) == 2:
         pairs = correspond(graphs[0].parts, graphs[1].parts)
+        if graphs[1].quantized and not graphs[0].quantized:
+            pairs = _of_one_shape(graphs[0].parts, graphs[1].parts, pairs)
         by_name = {pair.candidate: pair for pair in pairs}
         points = graph_points(graphs[1].parts, list(by_name))
         return points, tuple(by_name[name] for name in points.names)
@@ -57,6 +61,30 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
     ends = [(calls_by_tensor[name], name) for name in points.names]
     swap = isinstance(reference, GraphSide)
     return points, tuple(Pair(b, a, "module") if swap else Pair(a, b, "module") for a, b in ends)
+
+
+def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """`pairs` without inner tensors that the int8 graph lays out otherwise: a rewrite pads channels for the kernels.
+
+    What follows puts them back, and is compared there. An output of another shape stays: it is another answer.
+    """
+    try:
+        ours, theirs = reference.types(), candidate.types()
+    except BadInput:
+        return tuple(pairs)
+    return tuple(
+        pair
+        for pair in pairs
+        if pair.candidate in candidate.outputs
+        or not _differ(shape_of(ours.get(pair.reference)), shape_of(theirs.get(pair.candidate)))
+    )
+
+
+def _differ(a: Shape | None, b: Shape | None) -> bool:
+    """Whether two shapes, each as far as it is known, cannot be the same."""
+    if a is None or b is None:
+        return False
+    return len(a) != len(b) or any(m != n for m, n in zip(a, b, strict=True) if m is not None and n is not None)
 
 
 def make_samples(
