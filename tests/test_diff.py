@@ -257,20 +257,19 @@ def test_networks_that_are_no_pair(tmp_path: Path) -> None:
 def test_a_rewrite_of_the_int8_graph_is_no_fault() -> None:
     """fold_columns lays a layer out otherwise: nothing is compared until it is laid back; real faults are found."""
     rng = np.random.default_rng(0)
-    text = """g (float[1,3,16,16] x) => (float[1,6,16,16] y) {
-        a = Conv <pads = [1, 1, 1, 1]> (x, w)
-        b = Relu (a)
-        y = Conv <pads = [1, 1, 1, 1]> (b, v)
-    }"""
-    net = parse(text, w=(4, 3, 3, 3), v=(6, 4, 3, 3))
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1)
+    net = export_module(nn.Sequential(*layers), (3, 16, 16), input_name="x", dynamic_batch=False)
     images = [rng.standard_normal((1, 3, 16, 16)).astype(np.float32) for _ in range(4)]
     rewritten = fold_columns.run(net)
     assert rewritten.modified
     int8 = quantize_model(rewritten.model, [{"x": image} for image in images], QuantRecipe()).model
     assert given(net, int8, *images[:2], layers=True).first is None
-    broken = given(net, scaled(int8, "y.conv_weight_scale", 3.0), *images[:2]).first
+    last = next(node for node in reversed(int8.graph.node) if node.op_type == "Conv")
+    wrong = next(node.input[1] for node in int8.graph.node if node.output[0] == last.input[1])
+    broken = given(net, scaled(int8, wrong, 3.0), *images[:2]).first
     assert broken is not None
-    assert (broken.node, broken.at_fault) == ("y", True)
+    assert (broken.module, broken.at_fault) == ("2", True)
 
 
 def test_an_int8_answer_of_another_shape_is_a_fault() -> None:
