@@ -2,7 +2,7 @@
 
     "speedup": {"ratio": 1.7, "low": 1.6, "high": 1.8}  ->  Span(1.7, 1.6, 1.8)            "speedup": "fast"  ->  None
 
-The manifest is not hashed and older ones say less, so every entry is asked what it is. Test: tests/test_page_facts.py.
+The manifest is not hashed and older ones say less, so every entry is asked what it is. Test: tests/test_page.py.
 """
 
 from __future__ import annotations

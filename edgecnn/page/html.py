@@ -2,7 +2,7 @@
 
     tag("p", "a < b", class_="note")  ->  <p class="note">a &lt; b</p>
 
-Control characters and those that turn the direction of writing are shown as escapes. Test: tests/test_page_html.py.
+Control characters and those that turn the direction of writing are shown as escapes. Test: tests/test_page.py.
 """
 
 from __future__ import annotations

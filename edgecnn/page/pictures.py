@@ -2,7 +2,7 @@
 
     x = (p / 255 - mean) / std   ->   p = 255 (x std + mean)
 
-Test: tests/test_page_pictures.py.
+Test: tests/test_page.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def race(facts: Facts) -> Section | None:
         return None
     marked = frozenset(i for i, c in enumerate(facts.candidates) if c is facts.winner)
     caption = "The candidates; the marked one is in this bundle"
-    columns = (*COLUMNS, f">{facts.metric}", ">lost (95 % at most)", "why not")
+    columns = (*COLUMNS, f">{facts.metric}", ">lost (95 % at most)")
     rows = [_row(c, facts) for c in facts.candidates]
     body = [plots(facts), table(caption, columns, rows, marked), how(facts), searched(facts)]
     return Section("race", "The race", facts.verdict or "What was raced is below.", [b for b in body if b])
@@ -46,7 +46,7 @@ def lost(candidate: Candidate) -> Html:
 
 def _row(c: Candidate, facts: Facts) -> list[Content]:
     return [
-        c.name,
+        tag("span", c.name, tag("span", c.refused, class_="why") if c.refused else None),
         number(c.p50_ms, words(c.p50_ms)),
         span(c.speedup, c.against),
         number(c.size_bytes, size(c.size_bytes or 0)),
@@ -54,7 +54,6 @@ def _row(c: Candidate, facts: Facts) -> list[Content]:
         share(c.agreement),
         share(c.accuracy),
         lost(c),
-        c.refused,
     ]
 
 
@@ -112,7 +111,8 @@ def _spread_plot(facts: Facts) -> Iterator[Html]:
     from edgecnn.plots import race as plot
     from edgecnn.plots._canvas import inline_svg
 
-    times = dict(list(facts.times_ms.items())[:MOST_POINTS])
+    order = [c.name for c in facts.candidates if c.name in facts.times_ms] or list(facts.times_ms)
+    times = {name: facts.times_ms[name] for name in order[:MOST_POINTS]}
     if times:
         clock = {"cpu": "CPU", "wall": "wall"}.get(text(part(facts.manifest.get("race")).get("clock")), "run")
         described = "; ".join(f"{name}: {len(values)} runs" for name, values in times.items())

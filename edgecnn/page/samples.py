@@ -2,7 +2,7 @@
 
     golden.npz: input_0, output_0 (PyTorch)      model(input_0) here      ->      a picture, two answers, their distance
 
-Test: tests/test_page.py, tests/test_page_samples.py.
+Test: tests/test_page.py.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ tbody td:not(.n){min-width:8rem}
 code,pre{font-family:var(--mono);font-size:.88em}
 pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.8rem 1rem;overflow-x:auto;
 line-height:1.5}
+.why{display:block;color:var(--soft);font-size:.85rem;font-weight:400}
 .hash{font-family:var(--mono);font-size:.85em;overflow-wrap:anywhere;word-break:break-all}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(19rem,100%),1fr));gap:1.5rem;margin:1rem 0}
 figure{margin:0}figcaption{color:var(--soft);font-size:.9rem;margin-top:.35rem}

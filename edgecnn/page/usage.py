@@ -1,6 +1,6 @@
 """How to use the bundle: commands and a few lines of Python, each of which works as it stands here.
 
-Test: tests/test_page_usage.py runs them.
+Test: tests/test_page.py runs them.
 """
 
 from __future__ import annotations
@@ -88,5 +88,5 @@ def _shape(facts: Facts) -> tuple[int, ...]:
 
 def _note(facts: Facts) -> Html:
     code = tag("code", "unzip")
-    return tag("p", "The bundle is a plain zip: ", code, " gives model.onnx, which any ONNX runtime runs, manifest.json "
+    return tag("p", "The bundle is a plain zip: ", code, " gives model.onnx, which any runtime runs, manifest.json "
                "with all numbers of this page, and golden.npz with the samples.", class_="note")  # fmt: skip

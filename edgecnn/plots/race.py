@@ -3,7 +3,7 @@
     speed and cost      x: accuracy lost, to the end of its interval      y: speed-up over float, with its interval
     spread              share of the runs that took at most so long
 
-Small figures, for a page that shows them side by side or one below the other. Test: tests/test_plots_race.py.
+Small figures, for a page that shows them side by side or one below the other. Test: tests/test_page.py.
 """
 
 from __future__ import annotations
