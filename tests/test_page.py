@@ -1,4 +1,4 @@
-"""The page of a bundle: whole HTML, nothing from elsewhere, nothing from the bundle unescaped, the manifest's numbers."""
+"""The page of a bundle: whole HTML, nothing from elsewhere, nothing unescaped, and the manifest's own numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ TOLD = {
                "kept": True, "seconds": 0.5, "note": ""}],
                "steps": [{"what": "all rewrites", "ratio": 1.01, "low": 0.99, "high": 1.03, "adopted": False}],
                "layers": [{"node": "wins", "kind": "int8", "int8_us": 10.0, "float_us": 30.0, "why": ""},
-                          {"node": "loses", "kind": "float", "int8_us": 25.0, "float_us": 5.0, "why": "faster in float"}]},
+                          {"node": "loses", "kind": "float", "int8_us": 25.0, "float_us": 5.0, "why": "slow"}]},
     "race": {"clock": "cpu", "rounds": 3, "threads": 1,
              "times_ms": {"float": [1.2, 1.25, 1.3], "int8": [0.7, 0.75, 0.8]}},
     "machine": {"cpu": "A CPU", "isa": ["avx2"], "cores": 2, "memory_mb": 2048, "onnxruntime": "1.2"},
@@ -109,7 +109,7 @@ def page(path: Path, **options: object) -> tuple[str, Read]:
 
 
 def sound(text: str, read: Read) -> None:
-    """What holds for every page: one file, no scripts, each id once, every link leads somewhere, pictures have words."""
+    """What holds for every page: one file, no scripts, each id once, links that lead somewhere, words for pictures."""
     assert len(text) < 1_000_000
     assert not re.search(r"https?:|//[a-z]|@import|@font-face", re.sub(r"base64,[^\"]*", "", text))
     assert not {"script", "link", "iframe", "object"} & read.tags.keys()
@@ -177,11 +177,10 @@ def test_a_float_winner_says_that_int8_lost(bundle: Path) -> None:
     assert re.search(r'<tr class="marked"><th scope="row"><span>float', text)
 
 
-@pytest.mark.parametrize(("verdict", "name"), [("x: chose int8, sums saturate", "int8, sums saturate"),
-                                               ("x: chose int8", "int8"), ("x: chose portable", "portable")])  # fmt: skip
-def test_the_winner_of_a_bundle_that_does_not_name_it(verdict: str, name: str, bundle: Path) -> None:
+@pytest.mark.parametrize("name", ["int8, sums saturate", "int8", "portable"])
+def test_the_winner_of_a_bundle_that_does_not_name_it(name: str, bundle: Path) -> None:
     entries = [FLOAT, PLAIN, INT8, {**INT8, "name": "int8, sums saturate"}, {**INT8, "name": "portable"}]
-    opened = repacked(bundle, **{**TOLD, "winner": None, "candidates": entries, "verdict": verdict})
+    opened = repacked(bundle, **{**TOLD, "winner": None, "candidates": entries, "verdict": f"x: chose {name}"})
     from edgecnn.page.write import read
 
     winner = read(opened).winner
@@ -228,7 +227,7 @@ def test_pixels_come_back(kind: str) -> None:
 
 
 def test_verify_is_told_and_a_failure_still_writes_the_page(bundle: Path, tmp_path: Path) -> None:
-    text, read = page(bundle, verify=True)
+    _, read = page(bundle, verify=True)
     assert "verified" in read.ids
     assert "proven on cpu" in read.words
     images = np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edgecnn.words import safe
 from runtimes.base import BadInput
 from runtimes.files import check_output, write_atomic
 
@@ -85,4 +86,4 @@ def inline_svg(made: Any, name: str, description: str) -> str:
     painted = {"#000000": "currentColor", GRID: "var(--line)"}
     painted |= {colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)}
     text = re.sub("|".join(painted), lambda found: painted[found[0]], text)
-    return text.replace("{}", html.escape(description), 1).strip()
+    return text.replace("{}", html.escape(safe(description)), 1).strip()
