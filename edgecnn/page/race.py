@@ -40,8 +40,8 @@ def lost(candidate: Candidate) -> Html:
     """What the budget was held against; its meaning is told below the table."""
     if candidate.drop is None:
         return Html(NOTHING)
-    most = [" (", number(candidate.drop_high, f"{100 * candidate.drop_high:.1f}"), ")"] if candidate.drop_high else []
-    return tag("span", number(candidate.drop, f"{100 * candidate.drop:.1f}"), *most)
+    most = [" (", number(candidate.drop_high, f"{100 * candidate.drop_high:z.1f}"), ")"] if candidate.drop_high else []
+    return tag("span", number(candidate.drop, f"{100 * candidate.drop:z.1f}"), *most)
 
 
 def _row(c: Candidate, facts: Facts) -> list[Content]:

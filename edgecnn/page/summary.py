@@ -74,11 +74,11 @@ def _accuracy(facts: Facts) -> Iterator[Html]:
         yield _card(facts.metric, share(winner.accuracy), "the float model's own")
         return
     most = winner.drop_high
-    high: Content = joined(["95 %: at most ", number(most, f"{100 * (most or 0):.1f}")]) if most is not None else None
+    high: Content = joined(["95 %: at most ", number(most, f"{100 * (most or 0):z.1f}")]) if most is not None else None
     if winner.accuracy is not None and base is not None and base.accuracy is not None:
         both: Content = joined([share(winner.accuracy), " against ", share(base.accuracy)])
         high = joined([both, "; ", high]) if high else both
-    yield _card(cost_in_words(facts), number(winner.drop, f"{100 * winner.drop:.1f}"), high)
+    yield _card(cost_in_words(facts), number(winner.drop, f"{100 * winner.drop:z.1f}"), high)
 
 
 def _size(facts: Facts) -> Iterator[Html]:
