@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +21,8 @@ from edgecnn import stages
 from edgecnn.data.load import load_data
 from edgecnn.networks.sources import Network, resolve, settle
 from exporters.artifact import Stage
+from exporters.isolation import sandbox
+from exporters.isolation.warm import warm_children
 from runtimes.base import Tensors
 
 
@@ -36,6 +41,45 @@ def ctrl_c_arrives() -> None:
     """A shell starts background jobs (a CI runner's, say) with Ctrl-C ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children() -> Iterator[None]:
+    """One process that has imported onnxsim, and a fork of it for every child: a fresh one takes a second.
+
+    `fresh_children` is for the files that are about fresh ones.
+    """
+    with warm_children():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry() -> Iterator[None]:
+    """torch's exporter reads its whole operator library anew for each export, more than half a small one's time.
+
+    Here once a process and operator set; every export still gets a registry of its own, to which it may add.
+    """
+    try:
+        registry_class: Any = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        read = functools.cache(registry_class.from_torchlib)
+    except (ImportError, AttributeError):  # private to torch: where it has moved, tests are slower
+        yield
+        return
+
+    def copied(*args: Any, **options: Any) -> Any:
+        made = copy.copy(read(*args, **options))
+        made.functions = {target: list(found) for target, found in made.functions.items()}
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry_class, "from_torchlib", staticmethod(copied))
+        yield
+
+
+@pytest.fixture(scope="module")
+def fresh_children() -> Iterator[None]:
+    with sandbox.use(sandbox.fresh):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +127,9 @@ def photo_feeds(photos: Path) -> Callable[[Network, int], list[Tensors]]:
         return load_data(str(photos), network.ready).feeds(stages.INPUT_NAME, 1)[:count]
 
     return feeds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: with one file a process (`--dist loadfile`), none of them runs alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -94,7 +94,7 @@ def test_a_detector_is_known_by_its_answer() -> None:
 
 def test_build_packs_a_detector_and_verify_proves_it(tmp_path: Path) -> None:
     bundle = tmp_path / "tiny.edge"
-    report = road.build("ssd_tiny", bundle, calib="random:8", max_drop=0.5)
+    report = road.build("ssd_tiny", bundle, calib="random:8", max_drop=0.5, search_budget=0)
     rival = report.decision.rival
     assert rival is not None
     assert rival.agreement is not None

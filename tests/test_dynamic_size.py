@@ -73,8 +73,9 @@ def test_a_network_of_open_size_goes_the_road_and_answers_every_size(tmp_path: P
 def test_an_int8_graph_keeps_its_open_size(tmp_path: Path) -> None:
     road.export(seeded(Segmenter), tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
     quantize(
-        tmp_path / "net.onnx", tmp_path / "int8.onnx", "random:8", input_shape="3,24,32", allow_slower=True, max_drop=1
-    )
+        tmp_path / "net.onnx", tmp_path / "int8.onnx", "random:8", input_shape="3,24,32",
+        allow_slower=True, max_drop=1, search_budget=0,
+    )  # fmt: skip
     session = open_session(load_model(tmp_path / "int8.onnx"))
     assert artifact.read_stages(load_model(tmp_path / "int8.onnx"))[-1].name == "quantize"
     for size in ((24, 32), (40, 17)):

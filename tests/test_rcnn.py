@@ -135,8 +135,8 @@ def test_layer4_of_rfcn_keeps_its_resolution() -> None:
 SMALL = {
     "rcnn_alexnet": lambda: RCNN(3, hidden=16, levels=1),
     "fast_rcnn_vgg16": lambda: FastRCNN(3, hidden=16, levels=2),
-    "faster_rcnn_resnet101": lambda: FasterRCNN(3, proposals=6),
-    "rfcn_resnet101": lambda: RFCN(3, proposals=6),
+    "faster_rcnn_resnet101": lambda: FasterRCNN(3, proposals=6, blocks=(1, 2, 2, 1), width=32),
+    "rfcn_resnet101": lambda: RFCN(3, proposals=6, blocks=(1, 2, 2, 1), width=32),
 }
 
 
@@ -159,6 +159,6 @@ def test_the_graph_finds_the_same_boxes_at_any_batch(name: str) -> None:
         ours, theirs, seen = align(expected, session({"input": x.numpy()}), margin=1e-4)
         assert seen.matched >= images  # six regions an image leave few boxes
         assert seen.unmatched == 0
-        # anchors reach 512 pixels, and 101 random layers leave 0.002 of them between float32 and float64
+        # anchors reach 512 pixels, and a hundred random layers leave 0.002 between float32 and float64
         assert np.abs(ours["boxes"] - theirs["boxes"]).max() < 1e-2
         assert set(expected["image"].tolist()) == set(range(images))

@@ -139,7 +139,7 @@ def test_the_same_export_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
     """LeNet-5 is too small for int8 to pay; whatever this machine says, the file is what the verdict says."""
     road.export("lenet5", tmp_path / "m.onnx", weights=LENET)
-    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32)
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=32, search_budget=2)
     assert report.int8_nodes > 0
     assert report.speedup is not None
     assert report.accuracy is not None
@@ -169,7 +169,10 @@ def test_quantize_folds_a_model_from_elsewhere_first(tmp_path: Path) -> None:
     model = load_model(tmp_path / "m.onnx")
     del model.metadata_props[:]  # as another exporter would write it
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", limit=8, allow_slower=True, max_drop=1.0)
+    report = quantize(
+        tmp_path / "m.onnx", tmp_path / "q.onnx", "digits",
+        limit=8, allow_slower=True, max_drop=1.0, search_budget=0,
+    )  # fmt: skip
     ops = op_counts(load_model(tmp_path / "q.onnx"))
     assert "BatchNormalization" not in ops
     assert report.chosen in ("int8", "mixed")  # mixed: layers whose sums saturate here may be faster in float
@@ -213,13 +216,15 @@ def test_nan_in_the_calibration_data_names_the_image_and_writes_nothing(tmp_path
 
 
 def test_random_calibration_is_written_into_the_recipe(tmp_path: Path) -> None:
-    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4")
+    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4", search_budget=0)
     assert "random" in report.quantized.recipe.data
     assert "random" in open_bundle(tmp_path / "n.edge").manifest["recipe"]["data"]
 
 
 def test_float_and_int8_of_one_build_agree_on_digits(tmp_path: Path) -> None:
-    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="digits", data="digits", limit=64)
+    report = road.build(
+        "lenet5", tmp_path / "n.edge", weights=LENET, calib="digits", data="digits", limit=64, search_budget=0
+    )
     rival = report.decision.rival
     assert rival is not None
     assert rival.snr_db is not None
@@ -255,6 +260,7 @@ def test_a_network_that_takes_no_pictures_walks_the_road_on_arrays(tmp_path: Pat
         calib=str(tmp_path / "x.npy"),
         labels=tmp_path / "names.txt",
         max_drop=1.0,
+        search_budget=0,
     )
     bundle = open_bundle(tmp_path / "n.edge")
     assert bundle.preprocess is None
@@ -276,7 +282,7 @@ def test_too_few_labels_are_bad_input(tmp_path: Path) -> None:
 def test_a_fixed_batch_of_one_is_quantized_and_judged(tmp_path: Path) -> None:
     """What torch.onnx.export writes by default."""
     road.export("lenet5", tmp_path / "m.onnx", weights=LENET, dynamic=False)
-    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=8)
+    report = quantize(tmp_path / "m.onnx", tmp_path / "q.onnx", "digits", data="digits", limit=8, search_budget=0)
     assert report.accuracy is not None
     assert report.accuracy["float"] >= 0.97
 
@@ -311,6 +317,7 @@ def test_a_model_of_open_size_is_quantized_at_a_size_and_stays_open(tmp_path: Pa
         input_shape="1,3,24,40",
         allow_slower=True,
         max_drop=1.0,
+        search_budget=0,
     )
     assert report.chosen in ("int8", "mixed")
     assert open_session(tmp_path / "q.onnx").inputs[0].shape[1:] == (3, "h", "w")
@@ -326,7 +333,9 @@ def test_a_module_stands_for_itself(tmp_path: Path) -> None:
 
 
 def test_what_the_user_says_of_pixels_is_what_is_shipped(tmp_path: Path) -> None:
-    report = road.build("lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4", preprocess="unit")
+    report = road.build(
+        "lenet5", tmp_path / "n.edge", weights=LENET, calib="random:4", preprocess="unit", search_budget=0
+    )
     preprocess = open_bundle(tmp_path / "n.edge").preprocess
     assert preprocess is not None
     assert (preprocess.mean, preprocess.std) == ((0.0,), (1.0,))
@@ -340,7 +349,7 @@ def test_class_folders_name_a_network_that_has_no_names(tmp_path: Path) -> None:
         for i in range(3):
             Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
     source, data = f"{tmp_path / 'nets.py'}:build", str(tmp_path / "data")
-    road.build(source, tmp_path / "n.edge", calib=data, data=data, max_drop=1.0)
+    road.build(source, tmp_path / "n.edge", calib=data, data=data, max_drop=1.0, search_budget=0)
     assert open_bundle(tmp_path / "n.edge").labels == ("ant", "bee", "cow")
 
 

@@ -23,6 +23,7 @@ HERE = "test_sandbox"
 TIMEOUT_S = 20.0
 """Far more than any of these needs; only tests of the time limit give a short one."""
 
+pytestmark = pytest.mark.usefixtures("fresh_children")
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are POSIX")
 Answer = tuple[bytes, dict[str, Any]]
 

@@ -17,7 +17,10 @@ from exporters.isolation.warm import warm_children
 from runtimes.base import BadInput
 from test_sandbox import HERE, TIMEOUT_S, alive, all_gone
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
+    pytest.mark.usefixtures("fresh_children"),
+]
 Answer = tuple[bytes, dict[str, Any]]
 
 

@@ -8,7 +8,6 @@ depth costs most. ResNet-101 keeps all of its layers: rounding errors grow with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,6 @@ from edgecnn.networks.spec import preprocess_for
 from edgecnn.numbers.inspect import inspect_model
 from edgecnn.numbers.layer_table import Table, layer_table
 from edgecnn.numbers.torch_numbers import watch
-from exporters.isolation.warm import warm_children
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes.session import open_session
 
@@ -100,13 +98,6 @@ SMALL = {
 AS_IT_IS = Small(side=None)
 SLOW = ("resnet101", "ssd300_vgg16")
 """Ten seconds and more."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def children() -> Iterator[None]:
-    """One process that has imported onnxsim, and a fork of it for every network."""
-    with warm_children():
-        yield
 
 
 def network(name: str, small: Small, num_classes: int | None = None) -> Network:

@@ -81,11 +81,12 @@ def use(wait: Wait) -> Iterator[None]:
         _how = before
 
 
-def _start_and_wait(folder: Path, timeout_s: float) -> int:
+def fresh(folder: Path, timeout_s: float) -> int:
+    """The `Wait` of a child that is a new process."""
     return wait_for(start(folder), timeout_s)
 
 
-_how: Wait = _start_and_wait
+_how: Wait = fresh
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
