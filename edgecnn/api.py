@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgecnn.latency.benchmark import bench as bench
     from edgecnn.networks.zoo import list_models as models
     from edgecnn.numbers.inspect import inspect as inspect
+    from edgecnn.page.write import report as report
     from edgecnn.prediction.predict import run as run
     from edgecnn.prediction.predict import verify as verify
     from edgecnn.profiling.profile import profile as profile
@@ -50,6 +51,7 @@ HOMES = {
     "models": "edgecnn.networks.zoo:list_models",
     "profile": "edgecnn.profiling.profile:profile",
     "quantize": "edgecnn.choosing.quantizing:quantize",
+    "report": "edgecnn.page.write:report",
     "run": "edgecnn.prediction.predict:run",
     "simplify": "edgecnn.single:simplify",
     "train": "edgecnn.training.train:train",
@@ -61,7 +63,7 @@ ERRORS = {
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "demo", "diff", "doctor", "evaluate", "export", "fold",
-    "half", "inspect", "models", "profile", "quantize", "run", "simplify", "train", "verify",
+    "half", "inspect", "models", "profile", "quantize", "report", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 
 

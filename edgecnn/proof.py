@@ -91,6 +91,8 @@ def about(
     return {
         **common(identity, stages, session, weights),
         "chosen": decision.chosen,
+        "winner": decision.winner,
+        "metric": decision.metric,
         "verdict": decision.verdict,
         "candidates": [candidate.to_dict() for candidate in decision.candidates],
         "recipe": result.quantized.recipe.to_dict(),

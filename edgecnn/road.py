@@ -173,7 +173,7 @@ def build(
         real, given = proof.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
-    manifest = proof.about(identity, result, done, session, network.weights)
+    manifest = proof.about(identity, result, done, session, network.weights) | {"judged_on": material.judged_on}
     other = proof.other_size(reference, session) if dynamic_size else None
     pack(path, chosen, manifest, *proof.golden(real, session, given), other)
     beside = beside if result.portable is not None else None

@@ -43,6 +43,19 @@ def percent(share: float, sign: bool = False) -> str:
     return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
 
 
+def decibel(value: float | None) -> str:
+    """`123.4 dB`, `identical`, `NaN or Inf`, or `-` where nothing was compared.
+
+    >>> decibel(41.53), decibel(math.inf), decibel(None)
+    ('41.5 dB', 'identical', '-')
+    """
+    if value is None:
+        return "-"
+    if math.isinf(value):
+        return "identical" if value > 0 else "not comparable"
+    return f"{value:.1f} dB"
+
+
 def size(count: float) -> str:
     """Bytes for people, decimal units.
 

@@ -150,6 +150,7 @@ def about(
     return {
         **proof.common(identity, road, session, network.weights),
         "chosen": picked.variant.model,
+        "winner": picked.variant.name,
         "provider": picked.variant.asked.text,
         "verdict": picked.verdict,
         "candidates": [entry.to_dict() for entry in picked.tried],

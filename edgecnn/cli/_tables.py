@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgecnn.numbers.layer_table import BYTES
-from edgecnn.words import number, rounded, size
+from edgecnn.words import decibel, number, rounded, size
 
 if TYPE_CHECKING:
     from edgecnn.choosing.choose import Candidate, Decision
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 20
 MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
-
-
-def decibel(value: float | None) -> str:
-    """`123.4 dB`, `identical`, `NaN or Inf`, or `-` where nothing was compared."""
-    if value is None:
-        return "-"
-    if math.isinf(value):
-        return "identical" if value > 0 else "not comparable"
-    return f"{value:.1f} dB"
 
 
 def stages(page: Page, steps: Iterable[Stage]) -> None:

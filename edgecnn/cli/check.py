@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli import _options as options
-from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from edgecnn.words import decibel
 
 if TYPE_CHECKING:
     from edgecnn.checking.compare import CheckReport
@@ -88,7 +88,7 @@ def _draw(page: Page, report: CheckReport) -> None:
 
 def _row(out: OutputParity, report: CheckReport) -> tuple[object, ...]:
     limit = report.snr_db.get(out.name)
-    snr, least = tables.decibel(out.snr_db), "-" if limit is None else tables.decibel(limit)
+    snr, least = decibel(out.snr_db), "-" if limit is None else decibel(limit)
     if out.same is not None:
         snr = f"{out.same:.2%} equal"
         least = f"{report.same[out.name]:.2%}" if out.name in report.same else least

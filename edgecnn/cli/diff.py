@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli import _options as options
-from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from edgecnn.words import decibel
 
 if TYPE_CHECKING:
     from edgecnn.checking.divergence import DiffReport
@@ -64,7 +64,7 @@ def _draw(page: Page, report: DiffReport, layers: bool) -> None:
     if layers:
         columns = ("layer", "operator", "module", ">up to it", ">alone", "")
         rows = [
-            (r.layer.node, r.layer.op, r.layer.module, tables.decibel(r.snr_db), tables.decibel(r.alone_db),
+            (r.layer.node, r.layer.op, r.layer.module, decibel(r.snr_db), decibel(r.alone_db),
              "< first" if report.first is not None and r.point == report.first.point else "")
             for r in report.layers
             if not r.index
@@ -86,7 +86,7 @@ def _facts(report: DiffReport) -> list[tuple[str, object]]:
     return [
         ("node", f"{first.node}  ({first.op})"),
         ("module", first.module or "-"),
-        ("up to it", f"{tables.decibel(first.snr_db)}, limit {tables.decibel(first.limit_db)}"),
-        ("alone", tables.decibel(first.alone_db)),
-        ("outputs", tables.decibel(report.output_db)),
+        ("up to it", f"{decibel(first.snr_db)}, limit {decibel(first.limit_db)}"),
+        ("alone", decibel(first.alone_db)),
+        ("outputs", decibel(report.output_db)),
     ]

@@ -9,6 +9,7 @@ from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from edgecnn.words import decibel
 
 
 @register("export", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
@@ -66,5 +67,5 @@ def command(
     return Result(
         report.to_dict(),
         lambda page: tables.exported(page, report),
-        f"{output}: {tables.decibel(last.snr_db)} to the PyTorch module, {last.nodes} nodes.",
+        f"{output}: {decibel(last.snr_db)} to the PyTorch module, {last.nodes} nodes.",
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.latency.bench_report import BenchReport, Heat
-from edgecnn.plots._canvas import COLOURS, check_plot, figure, save
+from edgecnn.plots._canvas import COLOURS, check_plot, figure, literal, save
 from edgecnn.words import number
 from runtimes.latency import LatencyReport
 
@@ -39,12 +39,12 @@ def draw(report: BenchReport, path: Path) -> None:
 def _panel(heat: Heat, left: Any, right: Any) -> None:
     for i, model in enumerate(heat.models):
         colour = COLOURS[i % len(COLOURS)]
-        _in_order(left, model.latency, colour, _shown(model.model))
+        _in_order(left, model.latency, colour, literal(model.model))
         _shares(right, model.latency, colour)
     _percentiles(right, heat)
     low, high = limits([m.latency for m in heat.models])
     for axis, name in ((left, "yaxis"), (right, "xaxis")):
-        _plain_log(axis, name, low, high)
+        plain_log(axis, name, low, high)
     left.set_title(heat.name, loc="left", fontsize="medium")
     left.set_xlabel("round")
     left.set_ylabel("wall time, ms")
@@ -83,7 +83,7 @@ def _percentiles(axis: Any, heat: Heat) -> None:
                       color=colour, family="monospace", fontsize="small", va="top")  # fmt: skip
 
 
-def _plain_log(axis: Any, name: str, low: float, high: float) -> None:
+def plain_log(axis: Any, name: str, low: float, high: float) -> None:
     """A logarithmic axis with numbers that people read: 0.5, 1, 2, 5, 10."""
     side = name[0]
     getattr(axis, f"set_{side}scale")("log")
@@ -113,10 +113,3 @@ def ticks_between(low: float, high: float) -> list[float]:
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
     steps = next((step * k for k in (5, 2, 1) if (high - low) / (step * k) >= 2.5), step)
     return [float(f"{n * steps:.6g}") for n in range(math.ceil(low / steps), math.floor(high / steps) + 1)]
-
-
-def _shown(name: str) -> str:
-    """A label that matplotlib takes literally: no `$`, no leading underscore, not too long."""
-    text = name if len(name) <= 60 else f"...{name[-57:]}"
-    text = "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
-    return text.encode("utf-8", "replace").decode().replace("_", "\u200b_", 1) if text.startswith("_") else text

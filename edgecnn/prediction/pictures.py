@@ -69,11 +69,16 @@ def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> Ma
     image = Image.fromarray(found.mask, "P")
     image.putpalette(colours().tobytes())
     _write(image, mask_file)
-    colour = colours()[found.mask].astype(np.float32)
-    base = rgb(pixels).astype(np.float32)
-    shown = np.where((found.mask > 0)[:, :, None], WEIGHT * colour + (1 - WEIGHT) * base, base)
-    _write(Image.fromarray(np.rint(shown).astype(np.uint8)), overlay)
+    _write(Image.fromarray(under_mask(pixels, found.mask)), overlay)
     return replace(found, files=tuple(map(str, files)))
+
+
+def under_mask(pixels: Array, mask: Array) -> Array:
+    """uint8 (H, W, 3): the image with the colours of the `mask` (H, W) over it; class 0 is left as it is."""
+    colour = colours()[mask].astype(np.float32)
+    base = rgb(pixels).astype(np.float32)
+    shown = np.where((mask > 0)[:, :, None], WEIGHT * colour + (1 - WEIGHT) * base, base)
+    return np.asarray(np.rint(shown).astype(np.uint8))
 
 
 def save_boxes(found: BoxesPrediction, pixels: Array, files: Sequence[Path]) -> BoxesPrediction:

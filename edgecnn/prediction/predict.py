@@ -136,12 +136,12 @@ def run(
     found = []
     for i, image in enumerate(given):
         outputs = session({session.inputs[0].name: image.ready()[None]})
-        prediction = _answer(opened, image, outputs, top, min_score)
+        prediction = answer(opened, image, outputs, top, min_score)
         found.append(_saved(prediction, image.pixels(), files[i]) if files else prediction)
     return RunReport(os.fspath(bundle), session.provider, tuple(found))
 
 
-def _answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
+def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
     """What the outputs for one image say; the manifest is not hashed and may say what it wants, so they are asked."""
     first = next(iter(outputs.values()))
     if bundle.task == "detection":

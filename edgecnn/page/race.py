@@ -1,0 +1,143 @@
+"""The race: every candidate with its speed-up and its cost, as plots and as a table. Test: tests/test_page.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
+from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
+from edgecnn.words import decibel, size
+from edgecnn.words import number as words
+
+COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">same answers")
+MOST_POINTS = 12
+
+
+def race(facts: Facts) -> Section | None:
+    if not facts.candidates:
+        return None
+    marked = frozenset(i for i, c in enumerate(facts.candidates) if c is facts.winner)
+    caption = "The candidates; the marked one is in this bundle"
+    columns = (*COLUMNS, f">{facts.metric}", ">lost (95 % at most)")
+    rows = [_row(c, facts) for c in facts.candidates]
+    body = [plots(facts), table(caption, columns, rows, marked), how(facts), searched(facts)]
+    return Section("race", "The race", facts.verdict or "What was raced is below.", [b for b in body if b])
+
+
+def span(found: Span | None, against: str = FLOAT) -> Html:
+    if found is None:
+        return Html(NOTHING)
+    over = "" if against in (FLOAT, "") else f" over {against}"
+    return tag("span", number(found.ratio, f"{found.ratio:.2f}x"), " (", number(found.low, f"{found.low:.2f}"), " to ",
+               number(found.high, f"{found.high:.2f}"), f"){over}")  # fmt: skip
+
+
+def share(value: float | None, digits: int = 1) -> Html:
+    return number(value, f"{100 * (value or 0.0):.{digits}f} %")
+
+
+def lost(candidate: Candidate) -> Html:
+    """What the budget was held against; its meaning is told below the table."""
+    if candidate.drop is None:
+        return Html(NOTHING)
+    most = [" (", number(candidate.drop_high, f"{100 * candidate.drop_high:z.1f}"), ")"] if candidate.drop_high else []
+    return tag("span", number(candidate.drop, f"{100 * candidate.drop:z.1f}"), *most)
+
+
+def _row(c: Candidate, facts: Facts) -> list[Content]:
+    return [
+        tag("span", c.name, tag("span", c.refused, class_="why") if c.refused else None),
+        number(c.p50_ms, words(c.p50_ms)),
+        span(c.speedup, c.against),
+        number(c.size_bytes, size(c.size_bytes or 0)),
+        number(c.snr_db, decibel(c.snr_db)),
+        share(c.agreement),
+        share(c.accuracy),
+        lost(c),
+    ]
+
+
+def cost_in_words(facts: Facts) -> str:
+    """What `drop` counts in this bundle."""
+    if any(c.accuracy is not None for c in facts.candidates):
+        return f"points of {facts.metric} lost"
+    if any(c.agreement is not None for c in facts.candidates):
+        return "answers changed, %"
+    return "noise in the outputs, %"
+
+
+def how(facts: Facts) -> Html:
+    race, judged = part(facts.manifest.get("race")), text(facts.manifest.get("judged_on"))
+    rounds, threads = whole(race.get("rounds")), whole(race.get("threads"))
+    where = f"{rounds} rounds, interleaved" if rounds else "Nothing was raced"
+    where += f", on {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    clock = {"cpu": ", in CPU time, which does not see busy neighbours", "wall": ", in wall time"}
+    where += clock.get(text(race.get("clock")), "")
+    unit = cost_in_words(facts).rstrip(", %")
+    on = f" Judged on {judged}." if judged else ""
+    return tag("p", f"{where}. Speed-ups are medians of paired rounds with their 95 % interval. Lost: {unit}, in "
+               f"percent, with the upper end of its 95 % interval.{on}", class_="note")  # fmt: skip
+
+
+def plots(facts: Facts) -> Html | None:
+    """Speed against cost, and the spread of the times; a bundle whose speed-ups are over one another has the second."""
+    found = [*_cost_plot(facts), *_spread_plot(facts)]
+    return tag("div", *found, class_="plots") if found else None
+
+
+def _figure(svg: str, caption: str) -> Html:
+    return tag("figure", tag("div", Html(svg), class_="plot"), tag("figcaption", caption))
+
+
+def _cost_plot(facts: Facts) -> Iterator[Html]:
+    from edgecnn.plots import race as plot
+    from edgecnn.plots._canvas import inline_svg
+
+    raced = [c for c in facts.candidates if c.speedup is not None and c.against == FLOAT][:MOST_POINTS]
+    points = [
+        plot.Point(c.name, c.speedup.ratio, c.speedup.low, c.speedup.high, _percent(c.drop), _percent(c.drop_high))
+        for c in raced
+        if c.speedup is not None
+    ]
+    if points:
+        words = cost_in_words(facts)
+        described = "; ".join(f"{p.name} {p.ratio:.2f}x ({p.low:.2f} to {p.high:.2f})" for p in points)
+        svg = inline_svg(plot.speed_and_cost(points, words), "cost", f"Speed-up over float: {described}")
+        yield _figure(svg, f"Speed-up over float, with its 95 % interval, against {words.rstrip(', %')} (the line to "
+                      "the right ends where the 95 % interval does). Up and to the left is better.")  # fmt: skip
+
+
+def _spread_plot(facts: Facts) -> Iterator[Html]:
+    from edgecnn.plots import race as plot
+    from edgecnn.plots._canvas import inline_svg
+
+    order = [c.name for c in facts.candidates if c.name in facts.times_ms] or list(facts.times_ms)
+    times = {name: facts.times_ms[name] for name in order[:MOST_POINTS]}
+    if times:
+        clock = {"cpu": "CPU", "wall": "wall"}.get(text(part(facts.manifest.get("race")).get("clock")), "run")
+        described = "; ".join(f"{name}: {len(values)} runs" for name, values in times.items())
+        svg = inline_svg(
+            plot.spread(times, clock), "spread", f"Share of the runs that took at most so long. {described}"
+        )
+        yield _figure(svg, "Every run of the race: the share that took at most so long. Steep is steady; "
+                      "stalls, beyond the 99th percentile, may lie outside.")  # fmt: skip
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def searched(facts: Facts) -> Html | None:
+    """The designs that were tried to find the fastest integer graph."""
+    steps = items(facts.search.get("steps"))
+    if not steps:
+        return None
+    rows = [
+        [text(step.get("what")), span(Span.of(step)), "taken" if step.get("adopted") is True else ""] for step in steps
+    ]
+    seconds = real(facts.search.get("seconds"))
+    took = f" in {seconds:.0f} s" if seconds is not None else ""
+    end = "nothing helped any more" if facts.search.get("complete") is True else "the time for it was used up"
+    caption = f"Designs raced{took}, each against the best so far; then {end}"
+    columns = ("tried", ">against the best so far (95 %)", "")
+    return folded(f"How the graph was found: {len(rows)} designs", table(caption, columns, rows))

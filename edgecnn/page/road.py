@@ -1,0 +1,48 @@
+"""The stages that the network went through, each compared with the PyTorch module. Test: tests/test_page.py."""
+
+from __future__ import annotations
+
+import math
+
+from edgecnn.page.facts import FLOAT, Facts, Stage
+from edgecnn.page.html import Html, Section, number, table
+from edgecnn.words import decibel, size
+from edgecnn.words import number as words
+
+COLUMNS = ("stage", ">seconds", ">size", ">nodes", ">against PyTorch", ">largest difference", "note")
+INT8_STAGE = "quantize"
+
+
+def road(facts: Facts) -> Section | None:
+    if not facts.stages:
+        return None
+    body = [table("Every stage, compared with the PyTorch module on the same inputs", COLUMNS, map(_row, facts.stages))]
+    if facts.bundle.chosen == FLOAT and facts.stages[-1].name == INT8_STAGE:
+        body.append(Html('<p class="note">The last stage is of the int8 graph, which took part in the race and is not '
+                         "in this bundle.</p>"))  # fmt: skip
+    return Section("stages", "From PyTorch to this file", verdict(facts), body)
+
+
+def verdict(facts: Facts) -> str:
+    stages, first, last = facts.stages, facts.stages[0], facts.stages[-1]
+    seconds = sum(stage.seconds or 0.0 for stage in stages)
+    floats = [s.snr_db for s in stages if s.name != INT8_STAGE and s.snr_db is not None]
+    count = f"{len(stages)} stage{'s' if len(stages) > 1 else ''} in {seconds:.0f} s"
+    grown = f", {words(first.nodes)} nodes became {words(last.nodes)}" if len(stages) > 1 else ""
+    least = f"; every float stage is within {decibel(min(floats))} of PyTorch" if floats else ""
+    if floats and math.isinf(min(floats)):
+        least = "; every float stage gives PyTorch's own numbers" if min(floats) > 0 else ""
+    end = f", int8 within {decibel(last.snr_db)}" if last.name == INT8_STAGE and last.snr_db is not None else ""
+    return f"{count}{grown}{least}{end}."
+
+
+def _row(stage: Stage) -> list[str | Html]:
+    return [
+        stage.name,
+        number(stage.seconds, f"{stage.seconds or 0:.2f}"),
+        number(stage.size_bytes, size(stage.size_bytes or 0)),
+        number(stage.nodes, words(stage.nodes)),
+        number(stage.snr_db, decibel(stage.snr_db)),
+        number(stage.max_abs, words(stage.max_abs)),
+        stage.note,
+    ]

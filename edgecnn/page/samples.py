@@ -1,0 +1,202 @@
+"""The golden samples: what PyTorch answered, what the model in the bundle answers here, side by side.
+
+    golden.npz: input_0, output_0 (PyTorch)      model(input_0) here      ->      a picture, two answers, their distance
+
+Test: tests/test_page.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecnn.page import pictures
+from edgecnn.page.facts import Facts
+from edgecnn.page.html import Content, Html, Section, number, table, tag
+from edgecnn.page.race import share
+from edgecnn.prediction.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
+from edgecnn.prediction.pictures import under_mask
+from edgecnn.prediction.predict import Shown, answer
+from edgecnn.words import number as words
+from runtimes import golden, machine, matching
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
+from runtimes.session import Session
+
+TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`wanted` is PyTorch's answer, `found` the model's; None where the outputs mean nothing that is known here."""
+
+    pixels: Array | None
+    shape: tuple[int, ...]
+    wanted: AnyPrediction | None
+    found: AnyPrediction | None
+
+    @property
+    def same(self) -> bool | None:
+        """Whether both say the same: the best class, every pixel, or as many boxes of each class."""
+        a, b = self.wanted, self.found
+        if isinstance(a, Prediction) and isinstance(b, Prediction):
+            return a.label == b.label
+        if isinstance(a, MaskPrediction) and isinstance(b, MaskPrediction):
+            return bool(np.array_equal(a.mask, b.mask))
+        if isinstance(a, BoxesPrediction) and isinstance(b, BoxesPrediction):
+            return sorted(box.label for box in a.boxes) == sorted(box.label for box in b.boxes)
+        return None
+
+
+def read(bundle: Bundle, session: Session) -> tuple[list[Sample], tuple[golden.GoldenCheck, ...]]:
+    """Every golden sample with both answers, and how far the outputs are apart."""
+    samples: list[Sample] = []
+    checks: list[golden.GoldenCheck] = []
+    told = bundle.manifest["golden"]
+    for member, entry in ((GOLDEN, told), (GOLDEN_SIZE, told.get(OTHER_SIZE))):
+        if entry is not None:
+            inputs, outputs = bundle.golden(member)
+            checks += golden.checks(session, inputs, outputs, entry)
+            samples += _samples(bundle, session, inputs, outputs)
+    return samples, tuple(checks)
+
+
+def _samples(bundle: Bundle, session: Session, inputs: Sequence[Array], outputs: Sequence[Array]) -> Iterator[Sample]:
+    ins, outs = ([info.name for info in infos] for infos in (session.inputs, session.outputs))
+    tables = dict(zip(outs, outputs, strict=False))
+    boxes = golden.measure_of(outs) == golden.DISAGREEMENT and len(tables) == len(outs)
+    for i in range(len(inputs[0])):
+        wanted = matching.unpad(tables, i) if boxes else {name: array[i : i + 1] for name, array in tables.items()}
+        found = session({name: array[i : i + 1] for name, array in zip(ins, inputs, strict=False)})
+        given = inputs[0][i]
+        pixels = pictures.pixels_of(given, bundle.preprocess)
+        size = given.shape if pixels is None else (1, *pixels.shape[:2])
+        yield Sample(pixels, given.shape, *(_told(bundle, size, outputs) for outputs in (wanted, found)))
+
+
+def _told(bundle: Bundle, size: tuple[int, ...], outputs: Tensors) -> AnyPrediction | None:
+    """In the network's own pixels."""
+    image = Shown("sample", lambda: np.zeros(size, np.uint8), None, None)
+    try:
+        return answer(bundle, image, outputs, TOP, MIN_SCORE)
+    except (BadInput, IndexError):  # a task that is not known, or outputs that are not what it says
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+def samples(facts: Facts, session: Session) -> Section:
+    found, checks = read(facts.bundle, session)
+    numbers = table("How far the outputs here are from PyTorch's own",
+                    ("input", ">samples", "measure", ">value", ">limit", "holds"), map(_check, checks))  # fmt: skip
+    where = tag("p", f"PyTorch's answers are packed in the bundle; the model's were computed for this page, "
+                f"on {session.provider} of this machine: {here()}.", class_="note")  # fmt: skip
+    shown = [drawn for i, sample in enumerate(found, 1) if (drawn := _drawn(facts, i, sample)) is not None]
+    cards = tag("div", *shown, class_="samples") if shown else None
+    return Section("samples", "Golden samples", verdict(found, checks), [legend(facts, found), cards, numbers, where])
+
+
+def here() -> str:
+    found = machine.describe()
+    return f"{found.cpu or 'unknown CPU'} ({', '.join(found.isa)}), ONNX Runtime {found.onnxruntime}"
+
+
+def verdict(found: Sequence[Sample], checks: Sequence[golden.GoldenCheck]) -> str:
+    worst = max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+    held = "within" if all(check.passed for check in checks) else "BEYOND"
+    measure = "largest difference" if worst.measure == golden.MAX_ABS else "disagreement"
+    sentence = f"{alike(found)}the {measure} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."
+    return sentence[0].upper() + sentence[1:]
+
+
+def alike(found: Sequence[Sample]) -> str:
+    """The beginning of the verdict: how often both say the same."""
+    masks = [(s.wanted.mask, s.found.mask) for s in found
+             if isinstance(s.wanted, MaskPrediction) and isinstance(s.found, MaskPrediction)]  # fmt: skip
+    if masks:
+        equal = sum(int((a == b).sum()) for a, b in masks) / sum(a.size for a, _ in masks)
+        return f"the model gives PyTorch's class to {100 * equal:.2f} % of the pixels; "
+    known = [sample.same for sample in found if sample.same is not None]
+    what = "boxes of the same classes" if isinstance(found[0].wanted, BoxesPrediction) else "the same class"
+    return f"the model gives {what} as PyTorch on {sum(known)} of {len(known)} samples; " if known else ""
+
+
+def _check(check: golden.GoldenCheck) -> list[Content]:
+    return [
+        "x".join(map(str, check.shape)),
+        number(check.images, str(check.images)),
+        check.measure.replace("max_abs", "largest difference"),
+        number(check.value, words(check.value)),
+        number(check.limit, words(check.limit)),
+        "yes" if check.passed else "NO",
+    ]
+
+
+def _drawn(facts: Facts, index: int, sample: Sample) -> Html | None:
+    pixels, wanted, found = sample.pixels, sample.wanted, sample.found
+    size = "x".join(map(str, sample.shape))
+    alt = f"golden sample {index}, {size}"
+    parts: list[Content] = []
+    if isinstance(wanted, MaskPrediction) and isinstance(found, MaskPrediction) and pixels is not None:
+        parts = [_masks(pixels, wanted, found, alt)]
+    elif isinstance(wanted, BoxesPrediction) and isinstance(found, BoxesPrediction) and pixels is not None:
+        parts = [_boxes(pixels, wanted, found, alt)]
+    else:
+        view = tag("figure", pictures.picture(pixels, alt), class_="view") if pixels is not None else None
+        parts = [tag("div", view, class_="views") if view else None]
+        if isinstance(wanted, Prediction) and isinstance(found, Prediction):
+            parts.append(_classes(wanted, found, index))
+    if not any(parts):
+        return None
+    return tag("article", tag("h3", f"Sample {index}"), *parts, class_="sample")
+
+
+def _classes(wanted: Prediction, found: Prediction, index: int) -> Html:
+    """The best classes of either side, in PyTorch's order."""
+    scores = [{a.label: a.score for a in side.top} for side in (wanted, found)]
+    rows = [
+        [label, *(number(side.get(label), f"{100 * side.get(label, 0):.1f} %") for side in scores)]
+        for label in dict.fromkeys([*scores[0], *scores[1]])
+    ]
+    caption = f"Best {TOP} classes of each side, sample {index}"
+    return table(caption, ("class", ">PyTorch", ">this model"), rows)
+
+
+def _view(drawn: Html, caption: Content, large: bool = False) -> Html:
+    return tag("figure", drawn, tag("figcaption", caption), class_="view large" if large else "view")
+
+
+def _masks(pixels: Array, wanted: MaskPrediction, found: MaskPrediction, alt: str) -> Html:
+    alike = float((wanted.mask == found.mask).mean())
+    views = [_view(pictures.picture(pixels, alt), "input")]
+    for name, side in (("PyTorch", wanted), ("this model", found)):
+        shown = pictures.picture(under_mask(pixels, side.mask), f"{alt}, mask of {name}: {side.words}")
+        views.append(_view(shown, f"{name}: {side.words}"))
+    return tag("div", tag("div", *views, class_="views"),
+               tag("p", "The same class on ", share(alike, 2), " of the pixels.", class_="note"))  # fmt: skip
+
+
+def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: str) -> Html:
+    views = []
+    for name, side in (("PyTorch", wanted), ("this model", found)):
+        boxes = side.boxes[:MOST_BOXES]
+        told = [f"{i} {box.label} {box.score:.0%}" for i, box in enumerate(boxes, 1)]
+        more = [f"and {len(side.boxes) - len(boxes)} more"] if len(side.boxes) > len(boxes) else []
+        caption = f"{name}: {', '.join([*told, *more]) or f'nothing scored {MIN_SCORE:.0%} or more'}"
+        views.append(_view(pictures.with_boxes(pixels, boxes, f"{alt}, boxes of {caption}"), caption, large=True))
+    return tag("div", *views, class_="views")
+
+
+def legend(facts: Facts, found: Sequence[Sample]) -> Html | None:
+    """The colours of the classes that occur in the masks."""
+    masks = [side.mask for s in found for side in (s.wanted, s.found) if isinstance(side, MaskPrediction)]
+    if not masks:
+        return None
+    labels = facts.bundle.labels
+    keys = [
+        tag("span", tag("span", class_="key", style=f"background:{pictures.colour_of(i)}", aria_hidden="true"),
+            labels[i] if i < len(labels) else str(i))
+        for i in sorted({int(v) for mask in masks for v in np.unique(mask)} - {0})
+    ]  # fmt: skip
+    return tag("p", *keys, class_="legend")
