@@ -86,3 +86,9 @@ def test_a_diff_beyond_its_bars_is_told() -> None:
     dear = [row | {"growth_mb": 2.1}, row | {"partial_runs": 7}, row | {"first": "another"}]
     assert [len(diff.check([each])) for each in dear] == [1, 1, 1]
     assert diff.table([row, *dear]).count("\n") == 5
+
+
+def test_the_committed_diffs_keep_to_their_bars() -> None:
+    rows = committed(diff)
+    assert diff.check(rows) == []
+    assert [row["network"] for row in rows] == list(diff.NAMES)
