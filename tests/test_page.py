@@ -177,9 +177,9 @@ def test_a_float_winner_says_that_int8_lost(bundle: Path) -> None:
     assert re.search(r'<tr class="marked"><th scope="row"><span>float', text)
 
 
-@pytest.mark.parametrize("name", ["int8, sums saturate", "int8", "portable"])
+@pytest.mark.parametrize("name", ["int8 (saturating)", "int8", "portable"])
 def test_the_winner_of_a_bundle_that_does_not_name_it(name: str, bundle: Path) -> None:
-    entries = [FLOAT, PLAIN, INT8, {**INT8, "name": "int8, sums saturate"}, {**INT8, "name": "portable"}]
+    entries = [FLOAT, PLAIN, INT8, {**INT8, "name": "int8 (saturating)"}, {**INT8, "name": "portable"}]
     opened = repacked(bundle, **{**TOLD, "winner": None, "candidates": entries, "verdict": f"x: chose {name}"})
     from edgecnn.page.write import read
 

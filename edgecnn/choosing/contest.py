@@ -34,8 +34,8 @@ from exporters.searching.workshop import Workshop
 from exporters.targets.cpu_target import REWRITES_HELP
 from runtimes.base import BadInput, Track, silent
 
-PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed, more float", "portable", "mixed, u8 in float"
-SATURATED = "int8, sums saturate"
+PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed (more float)", "portable", "mixed (u8 layers float)"
+SATURATED = "int8 (saturating)"
 COMPARED, SATURATES = "only for comparison", ": its sums saturate on this CPU"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
