@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from conftest import Walked
 from edgecnn import road, stages
@@ -356,3 +357,41 @@ def test_class_folders_name_a_network_that_has_no_names(tmp_path: Path) -> None:
 def test_a_bundle_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"ends in \.edge; give .*n\.edge"):
         road.build("lenet5", tmp_path / "n.onnx", weights=LENET, calib="digits")
+
+
+def test_a_draw_of_rounding_moves_every_weight_to_its_neighbour() -> None:
+    module = nn.Conv2d(3, 8, 3)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    one, again, other = (stages.rounded_otherwise(module, seed).state_dict() for seed in (0, 0, 1))
+    for name, value in before.items():
+        assert torch.equal(module.state_dict()[name], value)
+        assert torch.equal(one[name], again[name])
+        assert not torch.equal(one[name], other[name])
+        near = [torch.nextafter(value, torch.full_like(value, end)) for end in (-torch.inf, torch.inf)]
+        assert bool(((one[name] == near[0]) | (one[name] == near[1])).all())
+
+
+CANCELS = """
+import torch
+from torch import nn
+
+class Cancels(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
+        for layer in (self.a, self.b):
+            nn.init.constant_(layer.weight, 1.5)
+
+    def forward(self, x):
+        return self.a(x) - self.b(x) + x * 2.0**-12
+"""
+
+
+def test_the_noise_of_a_network_is_its_worst_draw(tmp_path: Path) -> None:
+    """Two filters that cancel: exact as they are, so that float64 alone would call the network noiseless."""
+    (tmp_path / "nets.py").write_text(CANCELS)
+    network = resolve(f"{tmp_path / 'nets.py'}:Cancels")
+    reference = stages.Reference(network, stages.made_images(network, True, 0), ("y",))
+    assert 50 < reference.noise_db < 90  # a unit in the last place is 2^-23, of what is left 2^-11: 66 dB
