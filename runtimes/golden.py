@@ -50,6 +50,11 @@ class GoldenCheck:
         return {**measured, "images": self.images, "shape": list(self.shape)}
 
 
+def worst_of(checks: Sequence[GoldenCheck]) -> GoldenCheck:
+    """The check that is nearest to its limit, or furthest beyond it."""
+    return max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+
+
 def measure_of(output_names: Sequence[str]) -> str:
     """How the answers of a model with these outputs are judged."""
     return DISAGREEMENT if set(output_names) == set(matching.NAMES) else MAX_ABS

@@ -14,10 +14,9 @@ from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.feeding import make_feeds
 from edgecnn.shapes import ShapeText
-from exporters.layerwise.correspond import Pair, correspond, correspond_calls
+from exporters.layerwise.correspond import Pair, correspond, correspond_calls, fits, known_shapes
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
-from exporters.shape_inference import Shape, shape_of
 from runtimes.base import BadInput, Tensors
 
 
@@ -68,23 +67,12 @@ def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> 
 
     What follows puts them back, and is compared there. An output of another shape stays: it is another answer.
     """
-    try:
-        ours, theirs = reference.types(), candidate.types()
-    except BadInput:
-        return tuple(pairs)
+    ours, theirs = known_shapes(reference), known_shapes(candidate)
     return tuple(
         pair
         for pair in pairs
-        if pair.candidate in candidate.outputs
-        or not _differ(shape_of(ours.get(pair.reference)), shape_of(theirs.get(pair.candidate)))
+        if pair.candidate in candidate.outputs or fits(ours.get(pair.reference), theirs.get(pair.candidate))
     )
-
-
-def _differ(a: Shape | None, b: Shape | None) -> bool:
-    """Whether two shapes, each as far as it is known, cannot be the same."""
-    if a is None or b is None:
-        return False
-    return len(a) != len(b) or any(m != n for m, n in zip(a, b, strict=True) if m is not None and n is not None)
 
 
 def make_samples(

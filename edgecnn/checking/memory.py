@@ -4,7 +4,7 @@
     within `memory_goes_back`      blocks of `LARGE_BYTES` and more are mapped, and unmapped when they are freed
 
 Partial runs of one network ask for ever other sizes: what is kept of them added up to several times the largest tensor
-(U-Net 275 MB, here 70 MB; a fifth more time). Source: mallopt(3), M_MMAP_THRESHOLD. Test: tests/test_memory.py.
+(U-Net 275 MB, now 70 to 132; a fifth more time). Source: mallopt(3), M_MMAP_THRESHOLD. Test: tests/test_memory.py.
 """
 
 from __future__ import annotations

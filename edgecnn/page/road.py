@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgecnn.page.facts import FLOAT, Facts, Stage
-from edgecnn.page.html import Html, Section, number, table
+from edgecnn.page.html import Html, Section, number, table, tag
 from edgecnn.words import decibel, size
 from edgecnn.words import number as words
 
@@ -18,8 +18,8 @@ def road(facts: Facts) -> Section | None:
         return None
     body = [table("Every stage, compared with the PyTorch module on the same inputs", COLUMNS, map(_row, facts.stages))]
     if facts.bundle.chosen == FLOAT and facts.stages[-1].name == INT8_STAGE:
-        body.append(Html('<p class="note">The last stage is of the int8 graph, which took part in the race and is not '
-                         "in this bundle.</p>"))  # fmt: skip
+        told = "The last stage is of the int8 graph, which took part in the race and is not in this bundle."
+        body.append(tag("p", told, class_="note"))
     return Section("stages", "From PyTorch to this file", verdict(facts), body)
 
 

@@ -103,7 +103,7 @@ def here() -> str:
 
 
 def verdict(found: Sequence[Sample], checks: Sequence[golden.GoldenCheck]) -> str:
-    worst = max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+    worst = golden.worst_of(checks)
     held = "within" if all(check.passed for check in checks) else "BEYOND"
     measure = "largest difference" if worst.measure == golden.MAX_ABS else "disagreement"
     sentence = f"{alike(found)}the {measure} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."

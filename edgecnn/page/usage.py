@@ -1,6 +1,6 @@
-"""How to use the bundle: commands and a few lines of Python, each of which works as it stands here.
+"""How to use the bundle: commands and a few lines of Python.
 
-Test: tests/test_page.py runs them.
+Test: tests/test_page.py, which runs the lines for classes.
 """
 
 from __future__ import annotations

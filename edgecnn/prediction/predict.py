@@ -36,7 +36,7 @@ from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, CheckFailed, Tensors
 from runtimes.bundle import Bundle, Changed
 from runtimes.geometry import Geometry
-from runtimes.golden import MAX_ABS, GoldenCheck
+from runtimes.golden import MAX_ABS, GoldenCheck, worst_of
 from runtimes.matching import is_detections
 from runtimes.preprocess import Preprocess
 
@@ -69,7 +69,7 @@ class VerifyReport:
     @property
     def worst(self) -> GoldenCheck:
         """The check that is nearest to its limit, or furthest beyond it."""
-        return max(self.golden, key=lambda check: check.value / check.limit if check.limit else check.value)
+        return worst_of(self.golden)
 
     @property
     def failure(self) -> CheckFailed | None:

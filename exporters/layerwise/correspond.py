@@ -107,12 +107,12 @@ def _same(reference: Parts, candidate: Parts, name: str, shapes: Sequence[Mappin
     return (
         ours.op_type == theirs.op_type
         and len(modules) <= 1
-        and (None in sizes or _fits(*sizes))
+        and (None in sizes or fits(*sizes))
         and (bool(modules) or not re.search(r"\d$", name))
     )
 
 
-def _fits(a: Shape | None, b: Shape | None) -> bool:
+def fits(a: Shape | None, b: Shape | None) -> bool:
     """Whether two shapes can be of one tensor: equal where both are known."""
     return a is None or b is None or (len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b)))  # noqa: B905
 
