@@ -30,6 +30,7 @@ from edgecnn.data.textures import textures
 from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.stages import INPUT_NAME, float_road
+from exporters.graph import attributes, label
 from runtimes import machine
 from runtimes.base import Array, Tensors
 from runtimes.files import write_atomic
@@ -71,13 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(name: str, rounds: int, seconds: float, budget: float) -> dict[str, Any]:
-    """One row: CPU milliseconds, ratio over float with its 95 % interval, SNR on unseen pictures, for every graph."""
+def measure(
+    name: str, rounds: int, seconds: float, budget: float, images: int = IMAGES, beside: bool = True
+) -> dict[str, Any]:
+    """One row: CPU milliseconds, ratio over float with its 95 % interval, SNR on unseen pictures, for every graph.
+
+    `images` are calibrated on, as many unseen; peers race as well where `beside` is true.
+    """
     network = resolve(name)
     model, _, _ = float_road(network)
     rng = np.random.default_rng(1)
-    feeds: list[Tensors] = [{INPUT_NAME: textures(network.ready, 1, rng)} for _ in range(2 * IMAGES)]
-    seen, unseen = feeds[:IMAGES], feeds[IMAGES:]
+    feeds: list[Tensors] = [{INPUT_NAME: textures(network.ready, 1, rng)} for _ in range(2 * images)]
+    seen, unseen = feeds[:images], feeds[images:]
     report, shipped = ours(model, seen, budget)
     base, mine = open_session(model, threads=1), open_session(shipped, threads=1)
     runners: dict[str, Callable[[Tensors], Sequence[Array]]] = {
@@ -87,7 +93,7 @@ def measure(name: str, rounds: int, seconds: float, budget: float) -> dict[str, 
     sizes = {"float": base.size_bytes, "ours": shipped.ByteSize()}
     peers.ABSENT.clear()
     about = machine.describe()
-    for key, call, size in peers.peers(model, seen, about.isa):
+    for key, call, size in peers.peers(model, seen, about.isa) if beside else ():
         runners[key], sizes[key] = call, size
     run = race({key: (lambda call=call: call(unseen[0])) for key, call in runners.items()},
                rounds=rounds, seconds=seconds, threads=1)  # fmt: skip
@@ -97,6 +103,7 @@ def measure(name: str, rounds: int, seconds: float, budget: float) -> dict[str, 
         "absent": dict(peers.ABSENT), "chosen": report.chosen, "verdict": report.verdict,
         "int8_nodes": report.quantized.int8_nodes,
         "rewrites": list(report.contest.found.design.rewrites), "slow": slow_layers(report),
+        "images": images, "kinds": kinds(report, model),
         "search_s": round(report.contest.seconds, 1),
     }  # fmt: skip
     for key, call in runners.items():
@@ -125,6 +132,29 @@ def slow_layers(report: QuantizeReport, most: int = 3) -> list[str]:
     timed = [layer for layer in report.contest.layers if layer.int8_us is not None and layer.float_us is not None]
     timed.sort(key=lambda layer: (layer.float_us or 0) - (layer.int8_us or 0))
     return [f"{layer.node}: {layer.why}" for layer in timed[:most] if layer.why]
+
+
+def kinds(report: QuantizeReport, model: onnx.ModelProto) -> dict[str, list[float]]:
+    """{kind of layer: [microseconds in float, in int8]}, summed over the layers that were timed in both forms."""
+    sums: dict[str, list[float]] = {}
+    weights = {w.name: tuple(w.dims) for w in model.graph.initializer}
+    known = {label(node): kind(node, weights) for node in model.graph.node}
+    for layer in report.contest.layers:
+        if layer.int8_us is not None and layer.float_us is not None:
+            both = sums.setdefault(known.get(layer.node, "rewritten"), [0.0, 0.0])
+            both[0] += round(layer.float_us, 1)
+            both[1] += round(layer.int8_us, 1)
+    return sums
+
+
+def kind(node: onnx.NodeProto, weights: Mapping[str, Sequence[int]]) -> str:
+    """`Conv 3x3`, `depthwise 5x5`, `grouped 3x3`, or the operator's name."""
+    dims = weights.get(node.input[1], ()) if node.op_type == "Conv" else ()
+    if len(dims) < 3:
+        return str(node.op_type)
+    groups = int(attributes(node).get("group", 1))
+    word = "Conv" if groups == 1 else "depthwise" if dims[1] == 1 else "grouped"
+    return f"{word} {'x'.join(map(str, dims[2:]))}"
 
 
 # ------------------------------------------------------------------------------------------------------------- results
