@@ -45,8 +45,10 @@ class Grid:
         info = np.iinfo(self.zero_point.dtype)
         scale, zero = self._along(x.ndim)
         with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
-            steps = np.rint(x / scale)
-        q: Array = np.clip(steps + zero, info.min, info.max).astype(self.zero_point.dtype)
+            steps = np.asarray(x / scale)
+        np.rint(steps, out=steps)
+        steps = steps + zero if info.bits > 16 else np.add(steps, zero.astype(steps.dtype), out=steps)
+        q: Array = np.clip(steps, info.min, info.max, out=steps).astype(self.zero_point.dtype)
         return q
 
     def dequantize(self, q: Array) -> Array:
@@ -95,11 +97,9 @@ def weight_grid(weight: Array, axis: int | None, largest: int = EIGHT_BITS) -> G
     gets the median of the other channels' scales: its bias is quantized on a grid made of this scale and must not
     become coarse.
     """
-    absolute = np.abs(weight.astype(np.float64))
-    if axis is None:
-        peak = np.asarray(absolute.max(initial=0.0))
-    else:
-        peak = absolute.max(axis=tuple(i for i in range(weight.ndim) if i != axis), initial=0.0)
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+    ends = weight.max(axis=others, initial=0.0), -weight.min(axis=others, initial=0.0)
+    peak = np.maximum(*ends).astype(np.float64)  # no copy of the weights: they may be hundreds of MB
     live = peak[peak > np.finfo(np.float32).tiny]
     fallback = float(np.median(live)) if live.size else float(largest)
     peak = np.where(peak > np.finfo(np.float32).tiny, peak, fallback)

@@ -13,17 +13,19 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 import onnx
 
 from exporters import rewrites
+from exporters.accuracy._work import Work, start
 from exporters.base import PassResult
 from exporters.graph import own_module
 from exporters.layerwise.layer_times import LayerTimes, layer_times
 from exporters.layerwise.patterns import matches, names_in
-from exporters.quantization.placement import FORMS
-from exporters.quantization.quantize import Quantized, QuantRecipe, prepare, quantize_model
+from exporters.quantization.placement import FORMS, Plan, plan
+from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, prepare
 from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins
 from runtimes.base import Tensors
@@ -48,11 +50,15 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Built:
-    """One design made: the integer graph, a session of it, and what tells it from another graph."""
+    """One design made: the integer graph, a session of it (opened when it is asked for), and what tells it apart."""
 
     quantized: Quantized
-    session: Session
     digest: str
+    threads: int
+
+    @cached_property
+    def session(self) -> Session:
+        return open_session(self.quantized.model, threads=self.threads)
 
 
 @dataclass
@@ -73,6 +79,7 @@ class Workshop:
         self.float_session = open_session(self.model, threads=self.threads)
         self._built: dict[Design, Built | None] = {}
         self._rewritten: dict[tuple[str, ...], onnx.ModelProto] = {}
+        self._works: dict[tuple[str, ...], Work] = {}
 
     # ------------------------------------------------------------------------------------------ the search's questions
     def rewrites(self) -> tuple[Sequence[str], Iterator[str]]:
@@ -127,10 +134,14 @@ class Workshop:
 
     def source(self, names: tuple[str, ...]) -> onnx.ModelProto:
         """The float graph after the rewrites among `names`."""
-        known = tuple(sorted((name for name in names if name not in FORMS), key=ALL.index))
+        known = self._of_graph(names)
         if not known:
             return self.model
         return _cached(self._rewritten, known, lambda: _run(known[-1], self.source(known[:-1])).model)
+
+    def _of_graph(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `names` that rewrite the float graph, in their order."""
+        return tuple(sorted((name for name in names if name not in FORMS), key=ALL.index))
 
     def recipe_of(self, design: Design) -> QuantRecipe:
         """The recipe with which `design` is quantized: what it keeps in float is excluded by name.
@@ -151,18 +162,25 @@ class Workshop:
         return layer_times(built.quantized.model, feed, source), layer_times(source, feed)
 
     def _build(self, design: Design) -> Built | None:
-        source = self.source(design.rewrites)
-        quantized = quantize_model(source, self.feeds[:1], self.recipe_of(design))
+        recipe, known = self.recipe_of(design), self._of_graph(design.rewrites)
+        work = self._works[known] = self._work(known).under((recipe,))
+        check_patterns(work.model, recipe.exclude)
+        quantized = replace(work, recipe=recipe).quantized()
         if not quantized.int8_nodes:
             return None
         data = quantized.model.graph.SerializeToString(deterministic=True)
-        session = open_session(quantized.model, threads=self.threads)
-        return Built(quantized, session, hashlib.sha256(data).hexdigest())
+        return Built(quantized, hashlib.sha256(data).hexdigest(), self.threads)
+
+    def _work(self, known: tuple[str, ...]) -> Work:
+        """The graph after the rewrites `known` with its ranges, which every choice of layers and forms shares."""
+        recipe = self.recipe_of(Design(known))
+        return _cached(self._works, known, lambda: start(self.source(known), recipe, self.feeds[:1]))
 
     def _applies(self, name: str, before: tuple[str, ...]) -> bool:
         """Whether `name` changes the graph after `before`; a rewrite must change nothing of its function."""
         if name in FORMS:
-            return self.identity(Design((*before, name))) != self.identity(Design(before))
+            with_it, without = Design((*before, name)), Design(before)
+            return self._plan(with_it) != self._plan(without) and self.identity(with_it) != self.identity(without)
         source = self.source(before)
         result = _run(name, source)
         if not result.modified:
@@ -172,6 +190,10 @@ class Workshop:
             self.refused[name] = f"{parity.snr_db:.0f} dB from the graph before it, less than {REWRITE_LIMIT_DB:.0f}"
             return False
         return True
+
+    def _plan(self, design: Design) -> Plan:
+        recipe = self.recipe_of(design)
+        return plan(self.source(design.rewrites), recipe.exclude, recipe.forms)
 
     def _race(self, sessions: Mapping[str, Session]) -> Race:
         calls = {name: session.prepare(self.feeds[0]) for name, session in sessions.items()}
