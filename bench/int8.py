@@ -6,7 +6,8 @@
 
 Every graph was calibrated on the same 32 seeded pictures (edgecnn/data/textures.py) and races interleaved in CPU time
 on one it has not seen; SNR is against the float graph on 32 unseen ones. Weights are seeded with live BatchNorm
-statistics: times are real, answers are not. Peers that are not installed are named as absent (bench/peers.py).
+statistics: times are real, answers are not; detectors end with their last convolutions (`without_tail`). Peers that
+are not installed are named as absent (bench/peers.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from edgecnn.data.textures import textures
 from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.stages import INPUT_NAME, float_road
-from exporters.graph import attributes, label
+from exporters.graph import Graph, attributes, copy_model, label
+from exporters.quantization.kernels import COMPUTE
+from exporters.quantization.tail import tail_of
 from runtimes import machine
 from runtimes.base import Array, Tensors
 from runtimes.files import write_atomic
@@ -80,7 +83,7 @@ def measure(
     `images` are calibrated on, as many unseen; peers race as well where `beside` is true.
     """
     network = resolve(name)
-    model, _, _ = float_road(network)
+    model = without_tail(float_road(network)[0])
     rng = np.random.default_rng(1)
     feeds: list[Tensors] = [{INPUT_NAME: textures(network.ready, 1, rng)} for _ in range(2 * images)]
     seen, unseen = feeds[:images], feeds[images:]
@@ -132,6 +135,27 @@ def slow_layers(report: QuantizeReport, most: int = 3) -> list[str]:
     timed = [layer for layer in report.contest.layers if layer.int8_us is not None and layer.float_us is not None]
     timed.sort(key=lambda layer: (layer.float_us or 0) - (layer.int8_us or 0))
     return [f"{layer.node}: {layer.why}" for layer in timed[:most] if layer.why]
+
+
+def without_tail(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A detector up to its last convolutions; any other model, and one that looks twice (R-CNN), as it is.
+
+    How long the choice of boxes takes depends on the scores, and random weights leave all of them in.
+    """
+    graph = Graph(copy_model(model))
+    tail = tail_of(graph, COMPUTE)
+    body = [node for node in graph.proto.node if node.output and node.output[0] not in tail]
+    made = {name for node in body for name in node.output}
+    within = {name for node in graph.proto.node if node.output[0] in tail for name in node.output}
+    if not tail or any(name in within for node in body for name in node.input):
+        return model
+    ends = [name for node in graph.proto.node if node.output[0] in tail for name in node.input if name in made]
+    known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    del graph.proto.output[:], graph.model.metadata_props[:]
+    graph.proto.output.extend(known[name] for name in dict.fromkeys(ends))
+    graph.set_nodes(body)
+    graph.prune()
+    return graph.model
 
 
 def kinds(report: QuantizeReport, model: onnx.ModelProto) -> dict[str, list[float]]:
