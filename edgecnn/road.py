@@ -19,7 +19,7 @@ from torch import nn
 from edgecnn import halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
@@ -154,8 +154,9 @@ def build(
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration), target=target)
     trial = Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed, task=network.task
-    )
+        material.judged, material.input_name, max_drop, allow_slower, threads or 1,
+        seconds=race_seconds(search_budget), seed=seed, task=network.task,
+    )  # fmt: skip
     if asked.name != "cpu":
         return build_for(asked, path, network, identity, float_model, done, reference, material, trial, started, track)
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
