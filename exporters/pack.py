@@ -3,9 +3,9 @@
     NAME.edge = manifest.json + model.onnx (+ model.onnx.data) + golden.npz          format: runtimes/bundle.py
                 (+ __main__.py, runtimes/: the program that `python NAME.edge` runs,         exporters/device_code.py)
 
-Members are stored, not compressed (weights do not shrink, and a device reads them in place), but for the program, which
-is text; all have a fixed date, so that the same content gives the same bytes. A bundle is read back and verified before
-it gets its name.
+Weights and golden samples are stored, not compressed (they do not shrink); the manifest and the program, which are
+text, are deflated. All have a fixed date, so that the same content gives the same bytes. A bundle is read back and
+verified before it gets its name.
 Test: tests/test_pack.py.
 """
 
@@ -32,6 +32,7 @@ from runtimes.golden import golden_bytes
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip file can hold."""
+TEXT = (".py", ".json")
 
 
 @dataclass(frozen=True)
@@ -98,5 +99,5 @@ def _write(path: Path, members: Mapping[str, bytes]) -> None:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, EPOCH)
             info.external_attr = 0o644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".py") else zipfile.ZIP_STORED
+            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(TEXT) else zipfile.ZIP_STORED
             archive.writestr(info, data)

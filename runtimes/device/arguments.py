@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from runtimes.base import BadInput
 
-MOST_SEED, MOST_THREADS = 2**63 - 1, 1024
+NO_LIMIT, MOST_THREADS = 2**63 - 1, 1024
 _REQUIRED, _UNKNOWN = "the following arguments are required: ", "unrecognized arguments: "
 USES = {
     "run": "Predict images (files, or arrays in .npy and .npz): classes, masks or boxes.",
@@ -68,7 +68,7 @@ def _bench(add: Callable[..., Any]) -> None:
     add("--iterations", type=whole(2), metavar="N",
         help="timed runs of each model; default: up to 1,000 in up to ten seconds")  # fmt: skip
     add("--warmup", type=whole(0), default=10, metavar="N", help="runs before the clock starts (default: 10)")
-    add("--seed", type=whole(0, MOST_SEED), default=0, metavar="N", help="the same seed gives the same inputs")
+    add("--seed", type=whole(0), default=0, metavar="N", help="the same seed gives the same inputs")
 
 
 def _machine(add: Callable[..., Any]) -> None:
@@ -76,12 +76,13 @@ def _machine(add: Callable[..., Any]) -> None:
     add("--threads", type=whole(1, MOST_THREADS), metavar="N", help="default: the processors this process may use")
 
 
-def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+def whole(least: int, most: int = NO_LIMIT) -> Callable[[str], int]:
     """Reads a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"-?[0-9]{1,20}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most:,}")
+            limits = f"of {least} or more" if most == NO_LIMIT else f"from {least} to {most:,}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
         return int(text)
 
     return read
