@@ -184,9 +184,8 @@ def build(
     beside = beside if result.portable is not None else None
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
-    seconds = time.perf_counter() - started
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started)
 
 
 def check_bundle_output(path: Path, force: bool) -> Path:

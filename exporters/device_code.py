@@ -13,8 +13,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import io
-import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -51,16 +49,15 @@ def bare(source: str) -> str:
     >>> bare("def f(x):\\n    'Half.'\\n    # exact\\n    return x / 2\\n")
     'def f(x):\\n\\n\\n    return x / 2\\n'
     """
-    lines = source.split("\n")
+    lines, inside = source.split("\n"), set[int]()
     for node in ast.walk(ast.parse(source)):
-        body = node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else []
-        for statement in body:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                _blank(lines, statement, alone=len(body) == 1 and not isinstance(node, ast.Module))
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
-        if token.type == tokenize.COMMENT and not token.line[: token.start[1]].strip():
-            lines[token.start[0] - 1] = ""
-    return "\n".join(lines)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            for statement in node.body:
+                if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                    _blank(lines, statement, alone=len(node.body) == 1 and not isinstance(node, ast.Module))
+        elif isinstance(node, ast.Constant | ast.JoinedStr):
+            inside |= set(range(node.lineno, node.end_lineno or node.lineno))
+    return "\n".join("" if i not in inside and line.lstrip()[:1] == "#" else line for i, line in enumerate(lines))
 
 
 def _blank(lines: list[str], statement: ast.stmt, alone: bool) -> None:

@@ -10,7 +10,7 @@ Test: tests/test_predict.py, tests/test_device_bundle.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,11 +82,11 @@ def _differ(check: GoldenCheck) -> str:
 
 
 def verify(
-    path: str | os.PathLike[str], provider: str, threads: int | None, own_code: Mapping[str, str] | None
+    path: str | os.PathLike[str], provider: str, threads: int | None, own_code: Callable[[], Mapping[str, str]] | None
 ) -> VerifyReport:
     """Prove the bundle `path` here.
 
-    `own_code`: name -> SHA-256 of what the caller would pack; None where the caller itself came out of the bundle.
+    `own_code` makes name -> SHA-256 of what the caller would pack; None where the caller itself came out of the bundle.
     Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
     """
     try:
@@ -95,7 +95,8 @@ def verify(
     except Changed as error:  # elsewhere bad input; here it is the answer to what was asked
         found = {"bundle": os.fspath(path), "passed": False, "hashes": False, "golden": []}
         raise CheckFailed(str(error), found) from error
-    return VerifyReport(os.fspath(path), result, whose(bundle.code, own_code))
+    code = bundle.code
+    return VerifyReport(os.fspath(path), result, whose(code, own_code() if own_code and code else None))
 
 
 def whose(code: Mapping[str, str], own_code: Mapping[str, str] | None) -> Whose | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.data import arrays
+from runtimes import arrays
 from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
 

@@ -62,7 +62,7 @@ def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: in
 
     Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
     """
-    return verification.verify(bundle, provider, threads, hashes(device_code()))
+    return verification.verify(bundle, provider, threads, lambda: hashes(device_code()))
 
 
 def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:
