@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -293,6 +294,17 @@ def test_pictures_are_saved_where_pillow_is(tmp_path: Path, capsys: pytest.Captu
     (found,) = json.loads(capsys.readouterr().out)["predictions"]
     assert found["files"] == [str(tmp_path / "out" / f"a.{kind}.png") for kind in ("mask", "overlay")]
     assert all(Path(file).stat().st_size > 0 for file in found["files"])
+
+
+def test_the_snippet_of_the_documentation_runs(tmp_path: Path) -> None:
+    """`runtimes` is imported from the bundle, by a program that has nothing else."""
+    text = (Path(__file__).parent.parent / "docs/device.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    seg_bundle(tmp_path / "net.edge")
+    script = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n{block}\nprint(answer.__code__.co_filename)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    lines = ["red 100.0%", "red 100.0%", str(Path("net.edge", "runtimes", "prediction.py"))]
+    assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 
 def test_help_and_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
