@@ -248,7 +248,7 @@ def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pyt
 
 def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
-    monkeypatch.setattr(benchmark, "race", lambda *_, **__: pytest.fail("raced"))
+    monkeypatch.setattr(benchmark, "heat", lambda *_, **__: pytest.fail("raced"))
     with pytest.raises(BadInput, match="fixed to"):
         bench(save(model(FIXED), tmp_path / "fixed.onnx"), batch=[1, 2], **FEW)
     monkeypatch.setattr(benchmark, "probe", lambda _: pytest.fail("measured something"))

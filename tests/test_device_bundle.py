@@ -285,7 +285,9 @@ def test_require_all_is_asked_of_every_node(
     assert main(["run", image, "--provider", "cuda"], path) == 0
     assert "1 image through" in capsys.readouterr().out
     assert main(["run", image, "--provider", "cuda", "--require-all", "--json"], path) == 1
-    assert "nodes ran on cpu, not on cuda" in json.loads(capsys.readouterr().out)["error"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["passed"] is False
+    assert "nodes ran on cpu, not on cuda" in document["error"]
 
 
 def test_pictures_are_saved_where_pillow_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
