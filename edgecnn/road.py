@@ -165,9 +165,8 @@ def build(
         )
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
-    real = stages.Reference(
-        network, material.judged.feeds(material.input_name, 1)[:REAL_IMAGES], reference.output_names
-    )
+    judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
+    real = stages.Reference(network, judged, reference.output_names)
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
     done = (*stages.held_to(done, reference), stage)
     given = None
