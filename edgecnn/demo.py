@@ -24,9 +24,9 @@ from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.outcomes import BuildReport
 from edgecnn.prediction import predict
-from edgecnn.prediction.answers import Prediction
 from edgecnn.training.train import TrainReport, train
 from exporters.artifact import Stage
+from runtimes.answers import Prediction
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.files import check_output, replace_whole
 from runtimes.preprocess import Preprocess

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.data.feeding import make_feeds
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
-from edgecnn.shapes import ShapeText
 from runtimes import provider_options
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
 from runtimes.latency import ClockName, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import LIMITS, coarse_limit_db
 from runtimes.session import Session, open_session
+from runtimes.shapes import ShapeText
 
 if TYPE_CHECKING:
     import onnx

@@ -1,5 +1,6 @@
 """Open what a user names, an .onnx file or a bundle: as a session, as bytes for ONNX Runtime, as an ONNX model.
 
+What a device needs of it is runtimes/model_file.py.
 Nothing here imports torch, and onnx only where a model itself is asked for. Test: tests/test_opened.py.
 """
 
@@ -8,70 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecnn.data.folders import SUFFIXES as PICTURE_SUFFIXES
 from runtimes import bundle
-from runtimes.base import BadInput, Tensors
+from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output
-from runtimes.session import MAX_MODEL_BYTES, Session, open_session
+from runtimes.model_file import MODEL_SUFFIXES as MODEL_SUFFIXES
+from runtimes.model_file import external_of as external_of
+from runtimes.model_file import is_bundle as is_bundle
+from runtimes.model_file import is_model_file as is_model_file
+from runtimes.model_file import model_of as model_of
+from runtimes.model_file import open_any as open_any
+from runtimes.model_file import whereabouts as whereabouts
 
 if TYPE_CHECKING:
     import onnx
-
-    from runtimes.residence import Residence
-
-ZIP_MAGIC = b"PK\x03\x04"
-MODEL_SUFFIXES = (".onnx", bundle.SUFFIX)
-PYTORCH_SUFFIXES = (".pt", ".pth", ".safetensors", ".py")
-
-
-def is_model_file(source: str) -> bool:
-    """Whether `source` names a file to open and not a PyTorch network (a zoo name, file.py:callable, library:name)."""
-    path = Path(source)
-    suffix = path.suffix.lower()
-    return suffix in MODEL_SUFFIXES or (suffix != ".py" and path.exists() and not path.is_dir())
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether `path` is a bundle: by its name, else by its first bytes.
-
-    Raises `BadInput` when it cannot be read, and for a PyTorch file, which people give where a model is wanted.
-    """
-    check_input_file(path, 4 * MAX_MODEL_BYTES)
-    suffix = path.suffix.lower()
-    if suffix in PYTORCH_SUFFIXES:
-        raise BadInput(f"{path}: is no ONNX model or bundle; make one with `edgecnn export SOURCE -o model.onnx`")
-    if suffix in PICTURE_SUFFIXES:
-        raise BadInput(f"{path}: is a picture, not a model; give an .onnx file or a bundle")
-    if suffix in MODEL_SUFFIXES:
-        return suffix == bundle.SUFFIX
-    with open(path, "rb") as stream:
-        return stream.read(4) == ZIP_MAGIC
-
-
-def open_any(path: Path, provider: str = "cpu", threads: int | None = None) -> Session:
-    """A session of the model in `path`; raises `BadInput` and `Unavailable` as `open_session` does."""
-    if is_bundle(path):
-        return bundle.open_bundle(path).session(provider, threads)
-    return open_session(path, provider, threads)
-
-
-def model_of(path: Path) -> Path | bytes:
-    """What ONNX Runtime is given for `path`: the file itself, or the model inside a bundle."""
-    return bundle.open_bundle(path).read(bundle.MODEL) if is_bundle(path) else path
-
-
-def external_of(path: Path) -> dict[str, bytes] | None:
-    """The weights beside the model inside a bundle; None where ONNX Runtime finds them by itself."""
-    return bundle.open_bundle(path).external() if is_bundle(path) else None
-
-
-def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
-    """Where the nodes of the model in `path` run on `provider`: on it, or away from it."""
-    from runtimes.machine import default_threads
-    from runtimes.residence import residence
-
-    threads = default_threads() if threads is None else threads
-    return residence(model_of(path), feeds, provider, threads, external=external_of(path))
 
 
 def check_model_output(output: Path, force: bool = False, model: Path | None = None) -> Path:

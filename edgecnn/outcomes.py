@@ -115,10 +115,13 @@ class QuantizeReport:
         return rival.snr_db if rival else None
 
     def to_dict(self) -> dict[str, Any]:
+        """Of the integer candidate called `describes`, also where float was chosen: what was given up, and why."""
+        rival = self.decision.rival
         return {
             "output": str(self.output),
             "chosen": self.chosen,
             "verdict": self.verdict,
+            "describes": rival.name if rival else None,
             "speedup": self.speedup.to_dict() if self.speedup else None,
             "snr_db": None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT),
             "accuracy": self.accuracy,

@@ -19,7 +19,7 @@ from torch import nn
 from edgecnn import halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
@@ -128,6 +128,7 @@ def build(
     threads: int | None = None,
     allow_slower: bool = False,
     dynamic_size: bool = False,
+    runtime: bool = True,
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
@@ -136,6 +137,7 @@ def build(
 
     Arguments as for `export` and `quantize`; `threads` None races on one thread, where CPU time can be trusted most.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
+    `runtime`: `python NAME.edge` runs by itself (docs/device.md).
     On a `provider` other than the CPU float32, TF32, float16 and the provider's settings are raced instead of int8.
     """
     started = time.perf_counter()
@@ -154,15 +156,17 @@ def build(
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
     recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration), target=target)
     trial = Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads or 1, seed=seed, task=network.task
-    )
+        material.judged, material.input_name, max_drop, allow_slower, threads or 1,
+        seconds=race_seconds(search_budget), seed=seed, task=network.task,
+    )  # fmt: skip
     if asked.name != "cpu":
-        return build_for(asked, path, network, identity, float_model, done, reference, material, trial, started, track)
+        return build_for(
+            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track
+        )
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
-    real = stages.Reference(
-        network, material.judged.feeds(material.input_name, 1)[:REAL_IMAGES], reference.output_names
-    )
+    judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
+    real = stages.Reference(network, judged, reference.output_names)
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
     done = (*stages.held_to(done, reference), stage)
     given = None
@@ -175,13 +179,12 @@ def build(
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights) | {"judged_on": material.judged_on}
     other = proof.other_size(reference, session) if dynamic_size else None
-    pack(path, chosen, manifest, *proof.golden(real, session, given), other)
+    pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = beside if result.portable is not None else None
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
-    seconds = time.perf_counter() - started
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds)
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started)
 
 
 def check_bundle_output(path: Path, force: bool) -> Path:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecnn.opened import check_model_output, refuse_bundle
-from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import free_inputs, opset
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session, random_feeds
+from runtimes.shapes import ShapeText, parse_shapes
 
 if TYPE_CHECKING:
     import onnx

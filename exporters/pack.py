@@ -1,9 +1,11 @@
 """Write a bundle: one plain zip file with the model, how to feed it, and the proof that it works.
 
     NAME.edge = manifest.json + model.onnx (+ model.onnx.data) + golden.npz          format: runtimes/bundle.py
+                (+ __main__.py, runtimes/: the program that `python NAME.edge` runs,         exporters/device_code.py)
 
-Members are stored, not compressed (weights do not shrink, and a device reads them in place), with a fixed date, so that
-the same content gives the same bytes. A bundle is read back and verified before it gets its name.
+Weights and golden samples are stored, not compressed (they do not shrink); the manifest and the program, which are
+text, are deflated. All have a fixed date, so that the same content gives the same bytes. A bundle is read back and
+verified before it gets its name.
 Test: tests/test_pack.py.
 """
 
@@ -20,6 +22,7 @@ from typing import Any
 
 import onnx
 
+from exporters.device_code import device_code
 from exporters.load import save_model
 from runtimes import golden
 from runtimes.base import Array, CheckFailed
@@ -29,6 +32,7 @@ from runtimes.golden import golden_bytes
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip file can hold."""
+TEXT = (".py", ".json")
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,10 @@ def pack(
     outputs: Sequence[Array],
     measured: float,
     other_size: Golden | None = None,
+    runtime: bool = True,
 ) -> None:
     """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs` and `measured`, as
-    in `Golden`; a model of open size brings a second set.
+    in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
 
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
@@ -67,6 +72,7 @@ def pack(
     if measure == golden.DISAGREEMENT and max(each.measured for each in sets.values()) >= 1:
         raise CheckFailed(f"{path}: the model finds none of the boxes that the PyTorch module finds; nothing written")
     members = {**model_files(model), **{name: golden_bytes(g.inputs, g.outputs) for name, g in sets.items()}}
+    members |= device_code() if runtime else {}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
     limits = first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
     manifest = {**about, "format": FORMAT, "files": files, "golden": limits}
@@ -93,4 +99,5 @@ def _write(path: Path, members: Mapping[str, bytes]) -> None:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, EPOCH)
             info.external_attr = 0o644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(TEXT) else zipfile.ZIP_STORED
             archive.writestr(info, data)

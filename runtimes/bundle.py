@@ -5,6 +5,7 @@
                   golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the PyTorch module's own answers
                   golden_size.npz optional                   the same at another height and width
                   float.onnx      optional                   the float graph that it was compared with
+                  __main__.py, runtimes/      optional       what `python NAME.edge` runs (runtimes/device)
 
 Nothing is unpacked to disk; a member is hashed every time it is read. The writer is exporters/pack.py and takes names
 and format from here. Test: tests/test_bundle.py.
@@ -57,6 +58,8 @@ __all__ = [
 ]
 
 MAX_GOLDEN_BYTES = 2**28
+CONTENT = frozenset([MODEL, MODEL_DATA, GOLDEN, GOLDEN_SIZE, FLOAT_MODEL, f"{FLOAT_MODEL}.data"])
+"""Members that are data; all others are code."""
 
 
 class Changed(BadInput):
@@ -92,6 +95,11 @@ class Bundle:
         """From an image to the network's input; None for a network that takes no images."""
         settings = self.manifest["preprocess"]
         return None if settings is None else Preprocess.from_dict(settings)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """SHA-256 of every member that is no data: the program that `python NAME.edge` runs."""
+        return {name: entry["sha256"] for name, entry in self.manifest["files"].items() if name not in CONTENT}
 
     def read(self, member: str) -> bytes:
         """A member's content; raises `BadInput` when it is missing or no longer what the manifest says."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from runtimes import plugins
 from runtimes.base import Array, BadInput
 
 MAX_SIDE = 16384
+CROP_FROM_SIDE = 128
+"""From this size up an image is resized to 8/7 of it and cropped, as for ImageNet; a smaller one is stretched."""
 FLOAT32, UINT8, UINT8_NHWC = "float32", "uint8", "uint8-nhwc"
 INPUTS = (FLOAT32, UINT8, UINT8_NHWC)
 """What a network is given: normalized (C, H, W); pixels (C, H, W); pixels (H, W, C)."""
@@ -66,6 +68,11 @@ class Preprocess:
         """What the network is given of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
         pixels = self.pixels(image)
         return self.normalized(pixels) if self.input == FLOAT32 else self.arranged(pixels)
+
+    def at(self, size: tuple[int, int]) -> Preprocess:
+        """The same for another `size` (H, W); a centre is cut out where it was, if `size` is a large square."""
+        crops = self.resize is not None and size[0] == size[1] >= CROP_FROM_SIDE
+        return replace(self, size=size, resize=size[0] * 8 // 7 if crops else None)
 
     @property
     def shape(self) -> tuple[int, int, int]:

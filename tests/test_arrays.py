@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.data import arrays
-from edgecnn.data.arrays import read_npy, read_npz
+from runtimes import arrays
+from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
 
 DATA = np.random.default_rng(0).standard_normal((4, 3, 5)).astype(np.float32)

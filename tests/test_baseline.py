@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgecnn.cli._result import plain
 from edgecnn.latency.baseline import read
-from edgecnn.latency.bench_report import BenchReport
 from runtimes.base import BadInput
+from runtimes.bench_report import BenchReport
+from runtimes.device.process import plain
 from test_benchmark import fixed
 
 

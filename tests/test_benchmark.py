@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from edgecnn.cli import main
-from edgecnn.cli._bench_tables import benched
 from edgecnn.latency import benchmark, fresh_process
-from edgecnn.latency.bench_report import BenchReport, Heat, ModelBench, Outcome
 from edgecnn.latency.benchmark import bench
-from edgecnn.latency.fresh_process import Probe
 from edgecnn.latency.job import Job
 from edgecnn.report import Page
 from runtimes.base import BadInput, EdgeError, Unavailable
+from runtimes.bench_report import BenchReport, Heat, ModelBench, Outcome
 from runtimes.census import Kernel
+from runtimes.device.tables import benched
+from runtimes.fresh import Probe, peak_bytes
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
 from runtimes.noise import Noise
@@ -75,16 +75,16 @@ def test_peak_memory_is_the_models_and_not_the_callers(tmp_path: Path) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
     before = fresh_process.probe(job(path)).peak_rss_mb
     ballast = np.ones(60_000_000)  # 480 MB, really touched
-    assert fresh_process.peak_bytes() > 4e8
+    assert peak_bytes() > 4e8
     assert fresh_process.probe(job(path)).peak_rss_mb < before + 100
     assert ballast[-1] == 1
 
 
 def test_peak_memory_is_resident_memory() -> None:
-    """Against the kernel's other count of the same thing, which can only be larger (see latency/fresh_process.py)."""
+    """Against the kernel's other count of the same thing, which can only be larger (see runtimes/fresh.py)."""
     resource = pytest.importorskip("resource", reason="Windows has no getrusage, and no peak is measured there")
     unit = 1 if sys.platform == "darwin" else 1024
-    assert 2e7 < fresh_process.peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert 2e7 < peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_peak_memory_grows_with_the_model(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pyt
 
 def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
-    monkeypatch.setattr(benchmark, "race", lambda *_, **__: pytest.fail("raced"))
+    monkeypatch.setattr(benchmark, "heat", lambda *_, **__: pytest.fail("raced"))
     with pytest.raises(BadInput, match="fixed to"):
         bench(save(model(FIXED), tmp_path / "fixed.onnx"), batch=[1, 2], **FEW)
     monkeypatch.setattr(benchmark, "probe", lambda _: pytest.fail("measured something"))

@@ -18,8 +18,9 @@ import pytest
 
 import edgecnn.networks.zoo
 from edgecnn.cli import main
-from edgecnn.cli._result import overwrite, plain
+from edgecnn.cli._result import overwrite
 from runtimes.base import BadInput, CheckFailed, EdgeError, Inconclusive, Unavailable
+from runtimes.device.process import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(p.stem for p in (ROOT / "edgecnn/cli").glob("*.py") if not p.name.startswith("_"))

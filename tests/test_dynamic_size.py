@@ -18,10 +18,10 @@ from edgecnn.choosing.quantizing import quantize
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.spec import unit_range
 from edgecnn.prediction import predict
-from edgecnn.prediction.answers import MaskPrediction
 from exported import normal, run_torch, seeded
 from exporters import artifact
 from exporters.load import load_model
+from runtimes.answers import MaskPrediction
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors
 from runtimes.bundle import GOLDEN_SIZE, open_bundle
 from runtimes.feeds import TensorInfo

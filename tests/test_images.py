@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecnn.data import images
-from edgecnn.data.images import read_image
-from runtimes.base import Array, BadInput
+from runtimes import images
+from runtimes.base import Array, BadInput, Unavailable
+from runtimes.images import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -43,6 +44,40 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_image(path), expected)
     if suffix not in ("gif", "jpg"):  # the others keep every pixel
         assert np.array_equal(expected, RGB)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_netpbm_without_pillow_is_what_pillow_reads(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ppm"
+    Image.fromarray(RGB).convert(mode).save(path)
+    with_pillow = read_image(path)
+    head, width, rest = path.read_bytes().partition(b"9")
+    assert width == b"9"
+    path.write_bytes(head + b"# a comment with 12 345\n\t 9" + rest)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert np.array_equal(read_image(path), with_pillow)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"P6 2 2 255\n" + bytes(11), BadInput, "is damaged"),
+        (b"P5 0 2 255\n", BadInput, "is damaged"),
+        (b"P5 99999 99999 255\n1", BadInput, "the limit is 100,000,000"),
+        (b"P5 2 2 65535\n" + bytes(8), Unavailable, "takes Pillow"),
+        (b"P2 1 1 255\n7", Unavailable, "takes Pillow"),
+        (b"P6" + b"#" * 9000, Unavailable, "takes Pillow"),
+        (b"\x89PNG\r\n\x1a\n", Unavailable, "takes Pillow; `pip install pillow`"),
+        (b"", BadInput, "is empty"),
+    ],
+)
+def test_what_cannot_be_read_without_pillow(
+    data: bytes, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.ppm").write_bytes(data)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(error, match=message):
+        read_image(tmp_path / "a.ppm")
 
 
 def modes() -> dict[str, tuple[Image.Image, Array]]:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from exporters import load
+from exporters.device_code import device_code
 from exporters.pack import pack
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import CheckFailed
@@ -60,11 +61,14 @@ def test_the_same_content_gives_the_same_bytes(model: onnx.ModelProto, tmp_path:
 def test_it_is_a_plain_zip(model: onnx.ModelProto, tmp_path: Path) -> None:
     pack(tmp_path / "m.edge", model, ABOUT, *golden(model), 0.0)
     with zipfile.ZipFile(tmp_path / "m.edge") as archive:
-        assert archive.namelist() == ["manifest.json", "model.onnx", "golden.npz"]
+        data, program = ["model.onnx", "golden.npz"], [*device_code()]
+        assert archive.namelist() == ["manifest.json", *data, *program]
+        stored = [info.filename for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
+        assert stored == data  # a device reads weights in place; text is worth its compression
         assert archive.testzip() is None
         assert {info.date_time[0] for info in archive.infolist()} == {1980}  # not the hour at which it was made
         onnx.checker.check_model(onnx.load_from_string(archive.read("model.onnx")), full_check=True)
-        assert set(json.loads(archive.read("manifest.json"))["files"]) == {"model.onnx", "golden.npz"}
+        assert set(json.loads(archive.read("manifest.json"))["files"]) == {*data, *program}
 
 
 def test_wrong_golden_outputs_write_nothing(model: onnx.ModelProto, tmp_path: Path) -> None:

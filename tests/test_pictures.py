@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.prediction.pictures import check_folder, colours, files_for, rgb
 from runtimes.base import BadInput
+from runtimes.pictures import check_folder, colours, files_for, rgb
 
 
 def test_inputs_of_one_name_are_numbered() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecnn.latency.bench_report import BenchReport
 from edgecnn.plots import latency
+from runtimes.bench_report import BenchReport
 from test_benchmark import fixed
 
 RNG = np.random.default_rng(0)

@@ -15,9 +15,9 @@ from PIL import Image
 
 import cuda_stand_in
 from edgecnn.cli import main
-from edgecnn.prediction.answers import best, probabilities
 from edgecnn.prediction.predict import run, verify
 from exporters.pack import pack
+from runtimes.answers import best, probabilities
 from runtimes.base import BadInput, CheckFailed
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session

@@ -149,7 +149,11 @@ def test_quantize_of_lenet_is_honest(tmp_path: Path) -> None:
     ops = op_counts(load_model(tmp_path / "q.onnx"))
     assert ("QuantizeLinear" in ops) == (report.chosen != "float") == (report.speedup.verdict == "faster")
     assert ("kept float" in report.verdict) == (report.chosen == "float")
-    assert set(report.to_dict()) >= {"output", "chosen", "recipe", "speedup", "int8_nodes", "float_nodes", "snr_db"}
+    document = report.to_dict()
+    assert set(document) >= {"output", "chosen", "recipe", "speedup", "int8_nodes", "float_nodes", "snr_db"}
+    described = next(c for c in document["candidates"] if c["name"] == document["describes"])
+    assert described["kind"] != "float"  # also where float was chosen
+    assert (described["speedup"], described["snr_db"]) == (document["speedup"], document["snr_db"])
 
 
 def test_allow_slower_forces_int8(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.shapes import first_shape, parse_shape, parse_shapes
 from runtimes.base import BadInput
+from runtimes.shapes import first_shape, parse_shape, parse_shapes
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from edgecnn.float_passes import FLOAT_LIMIT_DB
 from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import BuildReport
 from edgecnn.prediction import predict
-from edgecnn.prediction.answers import MaskPrediction
 from exporters.quantization.quantize import QuantRecipe, quantize_model
+from runtimes.answers import MaskPrediction
 from runtimes.base import Runner
 from runtimes.bundle import open_bundle
 from runtimes.session import open_session

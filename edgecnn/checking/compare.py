@@ -25,12 +25,12 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.feeding import common_shape, make_feeds, other_sizes
 from edgecnn.opened import is_model_file, whereabouts
 from edgecnn.runners import Subject, open_subject
-from edgecnn.shapes import ShapeText
 from runtimes import provider_options
 from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import limit_of
 from runtimes.residence import Residence
+from runtimes.shapes import ShapeText
 
 Limits = float | str | Sequence[str | float]
 DEQUANTIZED = "int8 computed dequantized, in float"

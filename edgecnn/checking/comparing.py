@@ -13,11 +13,11 @@ import numpy as np
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.feeding import make_feeds
-from edgecnn.shapes import ShapeText
 from exporters.layerwise.correspond import Pair, correspond, correspond_calls, fits, known_shapes
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from runtimes.base import BadInput, Tensors
+from runtimes.shapes import ShapeText
 
 
 def compare_sides(

@@ -29,9 +29,9 @@ from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.data.feeding import common_shape
 from edgecnn.opened import is_model_file
-from edgecnn.shapes import ShapeText
 from exporters.layerwise.points import members
 from runtimes.base import BadInput, Track, silent
+from runtimes.shapes import ShapeText
 
 INT8_HIGH_DB = 45.0
 """What eight bits leave of a first layer; more is not needed to call it healthy."""

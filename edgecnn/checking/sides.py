@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.checking.layer import Layer
-from edgecnn.shapes import ShapeText, first_shape
 from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node
 from runtimes.base import Array, Runner, Tensors
 from runtimes.preprocess import Preprocess
 from runtimes.session import TensorInfo
+from runtimes.shapes import ShapeText, first_shape
 
 if TYPE_CHECKING:
     import onnx

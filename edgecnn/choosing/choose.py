@@ -102,10 +102,13 @@ class Decision:
 def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = None, track: Track = silent) -> Decision:
     """Race all `entries` (the first is the float graph) and choose within the budget.
 
-    The `judge` that has seen some of them already need not look again.
+    The `judge` that has seen some of them already need not look again. It looks before they race: a race holds the
+    sessions of all of them.
     """
+    first, *others = entries
+    judge = judge or Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
+    said = {name: judge.of(entries[name].model) for name in others if not entries[name].only_speed}
     sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
-    first, *others = sessions
     feed = trial.samples.feeds(trial.input_name, 1)[0]
     run = race(
         {name: session.prepare(feed) for name, session in sessions.items()},
@@ -115,13 +118,12 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
         threads=trial.threads,
         track=track,
     )
-    judge = judge or Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
     found = [Candidate(first, sessions[first].size_bytes, run.reports[first].p50_ms, accuracy=judge.value)]
     for name in others:
         size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
         raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
         why = entries[name].only_speed
-        found.append(replace(raced, refused=why) if why else judged(raced, judge.of(entries[name].model), trial))
+        found.append(replace(raced, refused=why) if why else judged(raced, said[name], trial))
     winner, verdict = choose(found, trial)
     return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
 

@@ -112,6 +112,7 @@ def build_for(
     material: Material,
     trial: Trial,
     started: float,
+    runtime: bool,
     track: Track,
     racers: Racers | None = None,
 ) -> DeviceBuildReport:
@@ -135,7 +136,8 @@ def build_for(
     road = (*stages.held_to(done, reference), stage)
     written = artifact.write_stages(chosen, road)
     artifact.write_identity(written, identity)
-    pack(output, written, about(identity, picked, road, session, network), *proof.golden(real, session))
+    manifest = about(identity, picked, road, session, network)
+    pack(output, written, manifest, *proof.golden(real, session), runtime=runtime)
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
         time.perf_counter() - started,

@@ -26,6 +26,8 @@ from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
 CONFIDENCE = 0.95
+RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
+"""At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
 MEMORY_BYTES = 128 * 2**20
 """Of answers of the float graph that are kept for the next graph to be judged."""
 
@@ -44,7 +46,7 @@ class Trial:
     allow_slower: bool = False
     threads: int = 1
     rounds: int = 300
-    seconds: float = 5.0
+    seconds: float = RACE_SECONDS
     seed: int = 0
     task: str = "classification"
 
@@ -60,6 +62,11 @@ class Trial:
     @property
     def metric(self) -> str:
         return str(self.rule.METRIC) if self.rule is not None else ""
+
+
+def race_seconds(search_budget: float) -> float:
+    """For the race that decides; who asks for no search wants an answer soon."""
+    return RACE_SECONDS if search_budget > 0 else QUICK_RACE_SECONDS
 
 
 def free_batch(session: Session) -> bool:

@@ -18,7 +18,7 @@ import onnx
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.material import Material, material_for
 from edgecnn.float_passes import ready_for_int8
@@ -92,7 +92,10 @@ def quantize(
     )
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model)
-    trial = Trial(material.judged, material.input_name, max_drop, allow_slower, threads, seed=seed, task=task)
+    trial = Trial(
+        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
+        seed=seed, task=task,
+    )  # fmt: skip
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
         return aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)

@@ -16,8 +16,8 @@ import click
 
 import edgecnn
 from edgecnn import cli
-from edgecnn.cli._result import Result, print_json, results_only, show
-from runtimes.base import CheckFailed
+from edgecnn.cli._result import Result, show
+from runtimes.device.process import carried_out
 
 SECTIONS = ("Start here", "The whole road", "One step of it", "Measure and prove", "Use a bundle")
 """Order of the help's sections; a command names its own."""
@@ -49,14 +49,8 @@ class Command(click.Command):
         )  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> None:
-        try:
-            with results_only():
-                result: Result = super().invoke(ctx)
-        except CheckFailed as failed:
-            if ctx.meta[JSON_KEY]:
-                print_json({"passed": False, **failed.document, "error": str(failed)})
-            raise
-        show(result, as_json=ctx.meta[JSON_KEY], args=ctx.obj or [])
+        as_json = ctx.meta[JSON_KEY]
+        show(carried_out(lambda: super(Command, self).invoke(ctx), as_json), as_json, args=ctx.obj or [])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

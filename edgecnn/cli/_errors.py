@@ -6,40 +6,19 @@ An empty line means that nothing is printed. Test: tests/test_cli_main.py.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 
 import click
 
-from runtimes.base import EdgeError, one_line
+from runtimes.base import one_line
+from runtimes.device import process
 
 
 def explain(error: BaseException) -> tuple[int, str]:
     """(exit code, line without the leading `error: `) of anything that can leave a command."""
-    code, text = _explain(error)
-    return code, one_line(text)
-
-
-def _explain(error: BaseException) -> tuple[int, str]:
-    # Matched by name: `_Terminated` lives in the package that imports this module.
-    if type(error).__name__ == "_Terminated":
-        return 143, "terminated; nothing half-written was left behind"
-    match error:
-        case EdgeError():
-            return error.exit_code, str(error)
-        case click.ClickException():
-            return 2, usage(error)
-        case KeyboardInterrupt() | click.Abort():
-            return 130, "interrupted; nothing half-written was left behind"
-        case BrokenPipeError():
-            return 141, ""
-        case SystemExit():
-            return (error.code, "") if isinstance(error.code, int) else (5, str(error.code or ""))
-        case MemoryError():
-            return 2, "out of memory; use a smaller batch, fewer images or a smaller input"
-        case OSError():
-            return 2, f"{_subject(error)}: {error.strerror or error}; free the place or choose another"
-    return 5, f"bug in edgecnn: {type(error).__name__}: {error}; set EDGECNN_DEBUG=1 for the traceback"
+    if isinstance(error, click.ClickException):
+        return 2, one_line(usage(error))
+    return process.explain(KeyboardInterrupt() if isinstance(error, click.Abort) else error)
 
 
 def usage(error: click.ClickException) -> str:
@@ -64,8 +43,3 @@ def usage(error: click.ClickException) -> str:
 
 def _name(param: click.Parameter) -> str:
     return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name.rstrip(".")
-
-
-def _subject(error: OSError) -> str:
-    name = error.filename
-    return os.fsdecode(name) if isinstance(name, str | bytes) else "input or output"

@@ -91,6 +91,8 @@ max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group
                   help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
+runtime = option("--runtime/--no-runtime", default=True, group="Output",
+                 help="Pack the program that `python NAME.edge` runs on a device (74 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 
 

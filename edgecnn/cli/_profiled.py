@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgecnn.profiling.profile_report import Pair, ProfileReport
     from edgecnn.profiling.profiled import Row
     from edgecnn.profiling.slow_spots import Spot
-    from edgecnn.report import Page
+    from runtimes.device.page import Page
 
 WIDEST = 40
 HEADINGS = {"node": "node", "module": "module", "op": "operator"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, number, rounded, size
+from runtimes.device.tables import machine_pairs
 
 if TYPE_CHECKING:
     from edgecnn.choosing.choose import Candidate, Decision
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from edgecnn.numbers.inspection import Inspection
     from edgecnn.numbers.layer_table import Table
     from edgecnn.outcomes import BuildReport, ExportReport, QuantizeReport
-    from edgecnn.prediction.predict import RunReport
-    from edgecnn.report import Page
     from exporters.artifact import Stage
-    from runtimes.machine import Machine
+    from runtimes.device.page import Page
 
 MOST_ROWS = 20
-MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
 
 
 def stages(page: Page, steps: Iterable[Stage]) -> None:
@@ -164,10 +162,6 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
         page.note(f"... and {len(rows) - MOST_ROWS} more reasons; --json lists all")
 
 
-def machine(page: Page, found: Machine) -> None:
-    page.pairs((name, _plain(value)) for name, value in found.to_dict().items() if name in MACHINE_WIDE)
-
-
 def scored(page: Page, report: EvaluateReport) -> None:
     """One row a model, one column a number; below that one row a class where the task tells classes apart."""
     first = report.models[0][1].details
@@ -183,21 +177,6 @@ def scored(page: Page, report: EvaluateReport) -> None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
-
-
-def predicted(page: Page, report: RunReport) -> None:
-    """One row an image: its classes, what its mask holds, or what was found in it; and the pictures that were saved."""
-    rows: list[tuple[object, ...]] = []
-    for p in report.predictions:
-        top = getattr(p, "top", None)
-        if top:
-            rest = ", ".join(f"{a.label} {a.score:.1%}" for a in top[1:])
-            rows.append((p.input, top[0].label, f"{top[0].score:.2%}", rest))
-        else:
-            rows.append((p.input, p.words or "nothing found"))
-    page.table(("input", "label", ">score", "then") if rows and len(rows[0]) == 4 else ("input", "answer"), rows)
-    for file in (file for p in report.predictions for file in getattr(p, "files", ())):
-        page.note(f"saved {file}")
 
 
 def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
@@ -253,9 +232,7 @@ def _facts(found: Inspection) -> Iterable[tuple[str, object]]:
 
 
 def examined(page: Page, found: Examination) -> None:
-    page.pairs(
-        [("python", found.python), *((k, _plain(v)) for k, v in found.machine.to_dict().items() if k in MACHINE_WIDE)]
-    )
+    page.pairs([("python", found.python), *machine_pairs(found.machine)])
     installed = [(name, version) for name, version in found.packages.items() if version is not None]
     page.table(("package", "version"), installed)
     page.table(("provider", "works", "because"), [(p.name, p.works, p.cause) for p in found.providers])
@@ -274,7 +251,3 @@ def demonstrated(page: Page, report: DemoReport) -> None:
 
 def _shape(sizes: tuple[int, ...] | None) -> str:
     return "?" if sizes is None else "x".join(map(str, sizes))
-
-
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else number(value)

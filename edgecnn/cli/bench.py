@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from edgecnn.cli import _bench_tables as tables
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from runtimes.device import tables
 
 
 @register("bench", section="Measure and prove",

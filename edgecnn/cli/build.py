@@ -36,6 +36,7 @@ from edgecnn.cli._result import Result
 @options.provider
 @options.race_threads
 @options.dynamic_size
+@options.runtime
 @options.seed
 def command(
     source: str,
@@ -59,6 +60,7 @@ def command(
     provider: str,
     threads: int,
     dynamic_size: bool,
+    runtime: bool,
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
@@ -75,7 +77,8 @@ def command(
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower,
-                       dynamic_size=dynamic_size, force=force, seed=seed, track=options.track())  # fmt: skip
+                       dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
+                       track=options.track())  # fmt: skip
     if isinstance(report, DeviceBuildReport):
         return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict)
     return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)

@@ -16,7 +16,7 @@ from edgecnn.words import decibel
 
 if TYPE_CHECKING:
     from edgecnn.checking.compare import CheckReport
-    from edgecnn.report import Page
+    from runtimes.device.page import Page
     from runtimes.parity import OutputParity
 
 

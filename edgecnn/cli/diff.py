@@ -15,7 +15,7 @@ from edgecnn.words import decibel
 
 if TYPE_CHECKING:
     from edgecnn.checking.divergence import DiffReport
-    from edgecnn.report import Page
+    from runtimes.device.page import Page
 
 
 @register("diff", section="Measure and prove", example="edgecnn diff m.onnx m_int8.onnx --layers --plot sqnr.png")

@@ -15,7 +15,7 @@ from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
     from edgecnn.evaluation.evaluate import EvaluateReport
-    from edgecnn.report import Page
+    from runtimes.device.page import Page
 
 
 @register("evaluate", section="Measure and prove", example="edgecnn evaluate m.onnx m_int8.onnx --data photos/")

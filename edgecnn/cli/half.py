@@ -15,7 +15,7 @@ from edgecnn.cli._result import Result
 
 if TYPE_CHECKING:
     from edgecnn.halving import HalfReport
-    from edgecnn.report import Page
+    from runtimes.device.page import Page
 
 
 @register("half", section="One step of it", example="edgecnn half m.onnx -o m_fp16.onnx --provider cuda")

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from edgecnn.cli import _options as options
-from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from runtimes.device import tables
 
 
 @register("run", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
@@ -43,9 +43,4 @@ def command(
 
     report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
                      min_score=min_score, input_shape=input_shape, save=save, force=force)  # fmt: skip
-    count = len(report.predictions)
-    return Result(
-        report.to_dict(),
-        lambda page: tables.predicted(page, report),
-        f"{count} image{'s' if count != 1 else ''} through {bundle} on {report.provider}.",
-    )
+    return Result(report.to_dict(), lambda page: tables.predicted(page, report), report.verdict)

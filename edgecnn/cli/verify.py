@@ -9,6 +9,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._result import Result
+from runtimes.device import tables
 
 
 @register("verify", section="Use a bundle", example="edgecnn verify net.edge")
@@ -20,9 +21,4 @@ def command(bundle: Path, provider: str, threads: int | None) -> Result:
     from edgecnn import api
 
     report = api.verify(bundle, provider=provider, threads=threads)
-    rows = [
-        ("x".join(map(str, g.shape)), g.images, g.measure.replace("_", " "), g.value, g.limit, g.passed)
-        for g in report.golden
-    ]
-    columns = ("golden input", ">images", "measure", ">value", ">limit", "holds")
-    return Result(report.to_dict(), lambda page: page.table(columns, rows), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: tables.verified(page, report), report.verdict, report.failure)

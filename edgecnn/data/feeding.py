@@ -15,8 +15,8 @@ from pathlib import Path
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.opened import is_model_file
 from edgecnn.runners import Fed
-from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput, Tensors
+from runtimes.shapes import ShapeText, parse_shapes
 
 RANDOM_BATCHES = 8
 ANOTHER_BATCH = 3

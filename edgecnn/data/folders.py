@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.base import Array, BadInput
+from runtimes.images import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TRAIN, TEST = ("train",), ("test", "val", "valid")
 
 

@@ -28,15 +28,16 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.data.annotated import annotated, annotated_parts, is_annotated, joined, with_arrays
-from edgecnn.data.arrays import read_npy, read_npz
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.images import read_image
 from edgecnn.data.samples import Ready, Samples, split_off
 from runtimes import plugins
+from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
 from runtimes.geometry import Geometry
 from runtimes.preprocess import Preprocess
+from runtimes.shown import images_in, reader, sample_shape
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 BUILT_IN = ("digits", "shapes", "random")
@@ -45,8 +46,8 @@ SPLITS = ("all", "train", "test")
 RANDOM_SAMPLES = 32
 MAX_RANDOM_SAMPLES = 100_000
 MAX_LABEL = 999_999
-IMAGES, LABELS = ("x", "images"), ("y", "labels")
-"""Names of the arrays in an `.npz`; the first that is there counts."""
+LABELS = ("y", "labels")
+"""Names of the labels in an `.npz`; the first that is there counts."""
 
 
 def load_data(
@@ -115,11 +116,6 @@ def _digits(preprocess: Preprocess) -> Samples:
     return Samples("digits", ids, lambda i: preprocess(grey[i]), labels, tuple("0123456789"))
 
 
-def sample_shape(preprocess: Ready) -> tuple[int, ...]:
-    """Shape of one sample as the network eats it."""
-    return preprocess.shape if isinstance(preprocess, Preprocess) else preprocess
-
-
 def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
     found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
     count = int(found[1] or RANDOM_SAMPLES) if found else 0
@@ -157,11 +153,8 @@ def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
 
 def _npz(path: Path, preprocess: Ready) -> Samples:
     arrays = read_npz(path)
-    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    images = images_in(arrays, path)
     labels = next((arrays[name] for name in LABELS if name in arrays), None)
-    if images is None:
-        held = ", ".join(sorted(arrays)[:5]) or "no arrays"
-        raise BadInput(f"{path}: holds {held}; name the images `x` (and their labels `y`)")
     samples = from_array(str(path), images, preprocess)
     if isinstance(preprocess, Preprocess):
         ready = images.dtype.kind == "f"
@@ -179,20 +172,4 @@ def _npz(path: Path, preprocess: Ready) -> Samples:
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
     """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
-    shape = sample_shape(preprocess)
-    floats = not isinstance(preprocess, Preprocess) or preprocess.dtype == np.float32
-    if floats and images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
-        return Samples(name, ids, lambda i: _float32(images[i]))
-    if not isinstance(preprocess, Preprocess):
-        wanted = f"float {['N', *shape]}".replace("'", "")
-        raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
-    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
-        return Samples(name, ids, lambda i: preprocess(np.asarray(images[i])))
-    wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
-    wanted += "uint8 images (N, H, W[, 3])"
-    raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
-
-
-def _float32(value: Array) -> Array:
-    with np.errstate(over="ignore"):  # an overflow becomes infinity, which `Samples` refuses by name
-        return np.array(value, np.float32, order="C")
+    return Samples(name, ids, reader(name, images, preprocess))

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.data.load import load_data, sample_shape
+from edgecnn.data.load import load_data
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.networks.spec import preprocess_for
 from edgecnn.runners import image_preprocess
-from edgecnn.shapes import parse_shape
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors
 from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
+from runtimes.shapes import fitting
+from runtimes.shown import sample_shape
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,7 @@ def material_for(
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
     """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
-    wanted = session.inputs[0]
-    name, sizes = parse_shape(input_shape)
-    sizes = sizes[1:] if len(sizes) == len(wanted.shape) else sizes
-    open_or_same = [not isinstance(w, int) or w == s for w, s in zip(wanted.shape[1:], sizes, strict=False)]
-    if len(sizes) != len(wanted.shape) - 1 or not all(open_or_same) or name not in (None, wanted.name):
-        shape = ", ".join(map(str, wanted.shape))
-        raise BadInput(f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]")
+    sizes = fitting(input_shape, session.inputs[0])
     if len(sizes) != 3:
         return sizes
     return preprocess_for((sizes[0], sizes[1], sizes[2]), known) or sizes

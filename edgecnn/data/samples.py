@@ -20,17 +20,14 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
-from runtimes.preprocess import Preprocess
+from runtimes.shown import Ready as Ready
+from runtimes.shown import finite
 
 TEST_SHARE, SPLIT_SEED = 0.2, 0
 HELD_SHARE, HELD_SEED = 0.1, 1
 IGNORE = 255
 """The value of a mask's pixels that belong to no class and count for nothing."""
 T = TypeVar("T")
-
-
-Ready = Preprocess | tuple[int, ...]
-"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
 
 
 class Target(NamedTuple):
@@ -92,10 +89,7 @@ class Samples:
     def __getitem__(self, index: int) -> Array:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        value = self.load(index)
-        if not np.isfinite(value).all():
-            raise BadInput(f"{self.ids[index]}: holds NaN or infinity; mend or remove it")
-        return value
+        return finite(self.load(index), self.ids[index])
 
     def subset(self, indices: Sequence[int] | Array) -> Samples:
         """The samples at `indices`, in that order."""

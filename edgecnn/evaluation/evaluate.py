@@ -22,10 +22,10 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.opened import is_model_file
 from edgecnn.runners import Subject, open_subject
-from edgecnn.shapes import ShapeText
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.session import TensorInfo
+from runtimes.shapes import ShapeText
 
 BATCH = 32
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from edgecnn.latency.bench_report import Heat, Outcome
 from edgecnn.latency.gates import side
 from runtimes.base import BadInput
+from runtimes.bench_report import Heat, Outcome
 from runtimes.files import check_input_file
 from runtimes.machine import Machine
 

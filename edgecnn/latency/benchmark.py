@@ -15,40 +15,27 @@ from __future__ import annotations
 
 import itertools
 import os
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edgecnn.latency import baseline as baselines
 from edgecnn.latency import gates
-from edgecnn.latency.bench_report import BenchReport, Heat, ModelBench
-from edgecnn.latency.fresh_process import Probe, inputs_of, probe
+from edgecnn.latency.fresh_process import inputs_of, probe
 from edgecnn.latency.job import TORCH_KINDS, Job
-from edgecnn.latency.racers import Racer, check, kind_of, opened, quiet_openmp, torch_threads
+from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_threads
 from edgecnn.latency.same_shapes import same_shapes
-from edgecnn.shapes import ShapeText
-from runtimes import noise
 from runtimes.base import BadInput, Track, silent
+from runtimes.bench_report import BenchReport, Heat
 from runtimes.files import check_output, write_atomic
-from runtimes.latency import Race, race
+from runtimes.fresh import PROBES, Probe, middle
 from runtimes.machine import default_threads, describe
 from runtimes.provider_options import require, several
+from runtimes.racer import Timing, distinct, heat
+from runtimes.shapes import ShapeText
 
-PROBES = 3
-ITERATIONS, SECONDS_PER_MODEL = 1000, 10.0
-"""Without a number of iterations: as many as fit the time, at most so many."""
 Name = str | os.PathLike[str]
 Jobs = Mapping[str, Job]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long to race: None iterations are up to 1,000 in up to ten seconds a model."""
-
-    iterations: int | None
-    warmup: int
-    seed: int
 
 
 def bench(
@@ -122,16 +109,6 @@ def plan(
     ]
 
 
-def distinct(models: Sequence[Name]) -> list[str]:
-    """Names for the table: the paths as given, numbered where one comes again.
-
-    >>> distinct(["a.onnx", "b.onnx", "a.onnx"])
-    ['a.onnx', 'b.onnx', 'a.onnx #2']
-    """
-    names = [os.fspath(model) for model in models]
-    return [f"{name} #{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
-
-
 def _same_shapes(groups: Sequence[Jobs]) -> list[Jobs]:
     """Every group with the sizes that its models are raced with; a model alone has its own."""
     if len(groups[0]) == 1:
@@ -147,28 +124,11 @@ def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track)
         quiet_openmp()
     with torch_threads(list(jobs.values())):
         racers = {name: opened(job) for name, job in jobs.items()}
-        calls = {name: racer.ready() for name, racer in racers.items()}
-        seconds = None if timing.iterations else SECONDS_PER_MODEL * len(jobs)
-        before = noise.look()
-        result = race(
-            calls, timing.iterations or ITERATIONS, timing.warmup, timing.seed, seconds, track,
-            threads=first.threads, clock=None if first.provider == "cpu" else "wall",
-        )  # fmt: skip
-        seen = noise.between(before, noise.look())
-    return Heat(tuple(_row(name, jobs[name], probes[name], racers[name], result) for name in jobs), result, seen)
-
-
-def _row(name: str, job: Job, seen: Probe, racer: Racer, result: Race) -> ModelBench:
-    return ModelBench(
-        name, racer.provider, job.batch, job.threads, seen, result.reports[name], racer.kernels(), racer.fed
-    )
+        return heat(racers, probes, first.provider, first.threads, first.batch, timing, track)
 
 
 def _probe(job: Job, track: Track) -> Probe:
-    """Medians of a few fresh processes, and the largest of their peaks."""
-    seen = [probe(job) for _ in track(range(PROBES), f"loading {job.model}")]
-    load, first = (statistics.median(getattr(p, name) for p in seen) for name in ("load_ms", "first_ms"))
-    return Probe(load, first, max(p.peak_rss_mb for p in seen))
+    return middle([probe(job) for _ in track(range(PROBES), f"loading {job.model}")])
 
 
 def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -2,40 +2,25 @@
 
     parent ──one line of JSON──> child: open, run once ──one line of JSON──> parent
 
-A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller.
-Peak memory is the child's high-water mark with Python, numpy and ONNX Runtime in it. On Linux it is VmHWM and not
-`ru_maxrss`: a forked child inherits the latter from its parent, so that a big caller makes every model look big.
+Both sides are in runtimes/fresh.py; here is what is edgecnn's: torch's networks, and where the child finds its code.
 Test: tests/test_benchmark.py.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import subprocess
 import sys
-import time
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import wanted
-from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.feeds import TensorInfo
+from runtimes.fresh import Probe, ask, measured, reply
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_S = 600
 _START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.latency.fresh_process import main; main()"
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes."""
-
-    load_ms: float
-    first_ms: float
-    peak_rss_mb: float
 
 
 def probe(job: Job) -> Probe:
@@ -50,37 +35,19 @@ def inputs_of(job: Job) -> tuple[TensorInfo, ...]:
 
 
 def _asked(job: Job, what: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _START, str(ROOT)],
-        input=json.dumps({"what": what, "job": asdict(job)}).encode(),
-        capture_output=True,
-        timeout=TIMEOUT_S,
-    )
-    answer = _last_line(done.stdout)
-    if "error" in answer:
-        kinds = {kind.exit_code: kind for kind in (BadInput, Unavailable)}
-        raise kinds.get(answer["exit_code"], EdgeError)(answer["error"])
-    if done.returncode != 0 or not answer:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        engine = "ONNX Runtime" if job.kind == "onnx" else "PyTorch"
-        raise BadInput(f"{job.model}: {engine} crashed on it ({how}); export the model again")
-    return answer
+    engine = "ONNX Runtime" if job.kind == "onnx" else "PyTorch"
+    command = [sys.executable, "-P", "-c", _START, str(ROOT)]
+    return ask(command, {"what": what, "job": asdict(job)}, job.model, engine)
 
 
 def main() -> None:
     """The child's side."""
-    asked = json.loads(sys.stdin.buffer.read())
+    reply(_answer)
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     job = Job(**asked["job"])
-    try:
-        answer = asdict(measure(job)) if asked["what"] == "probe" else {"inputs": [astuple(i) for i in wanted(job)]}
-        print(json.dumps(answer))
-    except EdgeError as error:
-        print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
-    except MemoryError:
-        print(json.dumps({"error": f"{job.model}: out of memory; use a smaller batch", "exit_code": 2}))
-    except Exception as error:
-        what = f"bug in edgecnn: {type(error).__name__}: {error}"
-        print(json.dumps({"error": what, "exit_code": EdgeError.exit_code}))
+    return asdict(measure(job)) if asked["what"] == "probe" else {"inputs": [astuple(i) for i in wanted(job)]}
 
 
 def measure(job: Job) -> Probe:
@@ -91,33 +58,4 @@ def measure(job: Job) -> Probe:
     tools = "onnxruntime" if job.kind == "onnx" else "edgecnn.latency.torch_racer"
     importlib.import_module(tools)  # not the model's time
     with torch_threads([job]):
-        start = time.perf_counter()
-        racer = opened(job)
-        loaded = time.perf_counter()
-        racer.run()
-        ran = time.perf_counter()
-    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak_bytes() / 2**20)
-
-
-def peak_bytes() -> int:
-    """High-water mark of this process's resident memory; 0 where the system does not tell (Windows)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, the BSDs kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _last_line(output: bytes) -> dict[str, Any]:
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    try:
-        found: dict[str, Any] = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return {}
-    return found
+        return measured(lambda: opened(job))

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from edgecnn.latency.bench_report import Heat, Outcome, State
 from runtimes import plugins
 from runtimes.base import BadInput
+from runtimes.bench_report import Heat, Outcome, State
 from runtimes.ratios import MIN_ROUNDS
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"

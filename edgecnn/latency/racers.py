@@ -13,34 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from edgecnn.latency.job import TORCH_KINDS, Job
-from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
-from edgecnn.shapes import parse_shapes
+from edgecnn.opened import is_bundle, is_model_file, open_any
 from runtimes.base import BadInput
-from runtimes.census import Kernel, census
-from runtimes.latency import Call
-from runtimes.session import Session, TensorInfo, random_feeds
-
-
-class Racer(Protocol):
-    provider: str
-
-    @property
-    def fed(self) -> Mapping[str, tuple[int, ...]]:
-        """The sizes of its inputs."""
-
-    def run(self) -> object:
-        """One run on the job's seeded inputs; raises `BadInput` where they do not fit."""
-
-    def ready(self) -> Call:
-        """What a race times: the same run again and again, checked beforehand by one."""
-
-    def kernels(self) -> tuple[Kernel, ...]:
-        """What ONNX Runtime ran; empty for PyTorch."""
+from runtimes.racer import OnnxRacer, Racer
+from runtimes.session import TensorInfo
 
 
 def kind_of(model: str) -> tuple[str, str]:
@@ -77,7 +57,7 @@ def refuse_source(model: str, advice: str = "export it first") -> None:
 def opened(job: Job) -> Racer:
     """Load what `job` names; raises `BadInput` and `Unavailable`."""
     if job.kind == "onnx":
-        return OnnxRacer(job)
+        return OnnxRacer(Path(job.model), job.provider, job.threads, job.batch, job.seed, job.input_shape)
     from edgecnn.latency.torch_racer import TorchRacer
 
     return TorchRacer(job)
@@ -90,26 +70,6 @@ def wanted(job: Job) -> tuple[TensorInfo, ...]:
     from edgecnn.latency.torch_racer import network_of
 
     return (network_of(job)[1],)
-
-
-class OnnxRacer:
-    def __init__(self, job: Job) -> None:
-        self.job, self.path = job, Path(job.model)
-        self.session: Session = open_any(self.path, job.provider, job.threads)
-        self.provider = self.session.provider
-        sizes = parse_shapes(job.input_shape, [info.name for info in self.session.inputs])
-        self.feeds = random_feeds(self.session.inputs, job.batch, job.seed, sizes)
-        self.fed = {name: value.shape for name, value in self.feeds.items()}
-
-    def run(self) -> object:
-        return self.session(self.feeds)
-
-    def ready(self) -> Call:
-        return self.session.prepare(self.feeds)
-
-    def kernels(self) -> tuple[Kernel, ...]:
-        job = self.job
-        return census(model_of(self.path), self.feeds, job.provider, job.threads, external=external_of(self.path))
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgecnn.latency.job import TORCH_KINDS, Job
-from edgecnn.shapes import parse_shapes
 from runtimes.base import BadInput
 from runtimes.feeds import TensorInfo
+from runtimes.shapes import parse_shapes
 
 Sizes = tuple[int | None, ...]
 """None is open."""

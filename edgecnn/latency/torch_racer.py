@@ -20,11 +20,11 @@ import torch.utils._pytree as pytree
 from edgecnn.latency.job import Job
 from edgecnn.networks.callables import quiet
 from edgecnn.networks.sources import Network, resolve
-from edgecnn.shapes import first_shape
 from runtimes.base import BadInput, EdgeError, Unavailable, one_line
 from runtimes.census import Kernel
 from runtimes.latency import Call
 from runtimes.session import TensorInfo, random_feeds
+from runtimes.shapes import first_shape
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda"}
 """Our providers and torch's devices."""

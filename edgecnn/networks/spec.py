@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecnn.shapes import parse_shape
 from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
+from runtimes.shapes import parse_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,9 +27,6 @@ IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), s
 
 MAX_SIDE = 16384
 MAX_ELEMENTS = 1 << 28
-
-CROP_FROM_SIDE = 128
-"""From this size up an image is resized to 8/7 of it and cropped, as for ImageNet; a smaller one is stretched."""
 
 
 def unit_range(height: int, width: int, channels: int = 3) -> Preprocess:
@@ -99,5 +96,4 @@ def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess |
         return None
     if like is None or like.channels != channels:
         like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
-    crops = like.resize is not None and height == width >= CROP_FROM_SIDE
-    return replace(like, size=(height, width), resize=height * 8 // 7 if crops else None)
+    return like.at((height, width))

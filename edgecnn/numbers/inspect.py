@@ -14,9 +14,9 @@ from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import parts
 from edgecnn.opened import is_model_file, read_model
-from edgecnn.shapes import ShapeText, parse_shapes
 from runtimes.base import BadInput
 from runtimes.session import TensorInfo
+from runtimes.shapes import ShapeText, parse_shapes
 
 if TYPE_CHECKING:
     import onnx

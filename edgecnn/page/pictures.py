@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from edgecnn.page.html import Html, tag
-from edgecnn.prediction.answers import Box
-from edgecnn.prediction.pictures import colours, rgb
+from runtimes.answers import Box
 from runtimes.base import Array
+from runtimes.pictures import colours, rgb
 from runtimes.preprocess import UINT8_NHWC, Preprocess
 
 MOST_SIDE, SMALL_SIDE = 320, 96

@@ -16,14 +16,15 @@ from edgecnn.page import pictures
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Content, Html, Section, number, table, tag
 from edgecnn.page.race import share
-from edgecnn.prediction.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
-from edgecnn.prediction.pictures import under_mask
-from edgecnn.prediction.predict import Shown, answer
 from edgecnn.words import number as words
 from runtimes import golden, machine, matching
+from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
+from runtimes.pictures import under_mask
+from runtimes.prediction import answer
 from runtimes.session import Session
+from runtimes.shown import Shown
 
 TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
 

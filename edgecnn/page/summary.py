@@ -14,7 +14,7 @@ from edgecnn.page.race import cost_in_words, share
 from edgecnn.words import size
 
 if TYPE_CHECKING:
-    from edgecnn.prediction.predict import VerifyReport
+    from runtimes.verification import VerifyReport
 
 RANDOM = "random"
 

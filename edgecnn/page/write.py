@@ -24,9 +24,10 @@ from edgecnn.page.style import STYLE
 from edgecnn.page.summary import summary, verified
 from edgecnn.page.usage import usage
 from edgecnn.prediction import predict
-from edgecnn.prediction.predict import VerifyReport
 from runtimes.base import BadInput, CheckFailed
 from runtimes.files import check_output, write_atomic
+from runtimes.prediction import open_bundle
+from runtimes.verification import VerifyReport
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """A browser that knows it loads nothing for this page and runs no script in it, whatever the bundle says."""
@@ -94,7 +95,7 @@ def _checked(output: Path, force: bool) -> Path:
 
 def read(path: Path) -> Facts:
     """The bundle `path` and the hash of its file."""
-    opened = predict.open_bundle(path)
+    opened = open_bundle(path)
     with open(path, "rb") as stream:
         return Facts(opened, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
 

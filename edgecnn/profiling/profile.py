@@ -20,7 +20,6 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.latency.benchmark import distinct
 from edgecnn.latency.fresh_process import inputs_of, probe
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import refuse_source
@@ -33,7 +32,6 @@ from edgecnn.opened import external_of, is_bundle, read_model
 from edgecnn.profiling.profile_report import ProfileReport, as_csv
 from edgecnn.profiling.profiled import GROUPINGS, By, Measured, Piece, Timing
 from edgecnn.profiling.slow_spots import spots
-from edgecnn.shapes import ShapeText, parse_shapes
 from exporters.graph import label, own_module
 from exporters.layerwise.executed import QUANTIZERS, Executed, executed, named
 from exporters.layerwise.peaks import Peaks, measure_peaks
@@ -43,7 +41,9 @@ from runtimes.census import Tracer, tracing
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
+from runtimes.racer import distinct
 from runtimes.session import Session, open_session, random_feeds
+from runtimes.shapes import ShapeText, parse_shapes
 
 ITERATIONS, SECONDS = 50, 6.0
 """Without a number of iterations: as many pairs of runs as fit the time, at most so many."""

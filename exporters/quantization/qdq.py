@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporters.graph import Graph, attributes, copy_node, get_meta, keep_module, label, set_meta
+from exporters.graph import Graph, attributes, copy_model, copy_node, get_meta, keep_module, label, set_meta
 from exporters.quantization.affine import (
     WEIGHT_FORMS,
     Grid,
@@ -62,7 +62,7 @@ def insert(
     graph.set_nodes(nodes)
     graph.prune()
     stay_float(graph)
-    return graph.model
+    return copy_model(graph.model)  # the memory of a message keeps the float weights that were taken out of it
 
 
 def reach(grid: Grid) -> tuple[int, int]:

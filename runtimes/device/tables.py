@@ -1,17 +1,21 @@
-"""The tables of `edgecnn bench`: one a combination, the ratios, what disturbed the race, and how the gates went."""
+"""What `run`, `verify` and `bench` found, as tables, for `edgecnn` and for devices. Test: tests/test_benchmark.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgecnn.cli._tables import machine
+from runtimes.words import number
 
 if TYPE_CHECKING:
-    from edgecnn.latency.bench_report import BenchReport, Heat, ModelBench
-    from edgecnn.report import Page
+    from runtimes.bench_report import BenchReport, Heat, ModelBench
+    from runtimes.device.page import Page
+    from runtimes.machine import Machine
+    from runtimes.prediction import RunReport
     from runtimes.ratios import Ratio
+    from runtimes.verification import VerifyReport
 
+MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
 HEADINGS = {
     "p50_ms": ">p50 ms", "p90_ms": ">p90", "p99_ms": ">p99", "mean_ms": ">mean", "images_per_s": ">images/s",
     "load_ms": ">load ms", "first_ms": ">first ms", "peak_rss_mb": ">peak MB",
@@ -19,10 +23,38 @@ HEADINGS = {
 NEEDED_RUNS = {"p90_ms": 100, "p99_ms": 1000}
 
 
+def predicted(page: Page, report: RunReport) -> None:
+    """One row an image: its classes, what its mask holds, or what was found in it; and the pictures that were saved."""
+    rows: list[tuple[object, ...]] = []
+    for p in report.predictions:
+        top = getattr(p, "top", None)
+        if top:
+            rest = ", ".join(f"{a.label} {a.score:.1%}" for a in top[1:])
+            rows.append((p.input, top[0].label, f"{top[0].score:.2%}", rest))
+        else:
+            rows.append((p.input, p.words or "nothing found"))
+    page.table(("input", "label", ">score", "then") if rows and len(rows[0]) == 4 else ("input", "answer"), rows)
+    for file in (file for p in report.predictions for file in getattr(p, "files", ())):
+        page.note(f"saved {file}")
+
+
+def verified(page: Page, report: VerifyReport) -> None:
+    """One row a golden check."""
+    rows = [
+        ("x".join(map(str, g.shape)), g.images, g.measure.replace("_", " "), g.value, g.limit, g.passed)
+        for g in report.golden
+    ]
+    page.table(("golden input", ">images", "measure", ">value", ">limit", "holds"), rows)
+
+
+def machine_pairs(found: Machine) -> list[tuple[str, str]]:
+    return [(name, _plain(value)) for name, value in found.to_dict().items() if name in MACHINE_WIDE]
+
+
 def benched(page: Page, report: BenchReport) -> None:
     from runtimes.census import dequantized
 
-    machine(page, report.machine)
+    page.pairs(machine_pairs(report.machine))
     for heat in report.heats:
         _heat(page, heat, sweep=len(report.heats) > 1)
     for name, ran in _kernels(report.models):
@@ -81,3 +113,7 @@ def _kernels(models: tuple[ModelBench, ...]) -> Iterator[tuple[str, str]]:
         if ran and (model.model, ran) not in seen:
             seen.add((model.model, ran))
             yield model.model, ran
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else number(value)

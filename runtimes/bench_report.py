@@ -14,14 +14,14 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgecnn.latency.fresh_process import Probe
-from edgecnn.words import number
 from runtimes.base import CheckFailed, EdgeError, Inconclusive
 from runtimes.census import Kernel, kernels_dict
+from runtimes.fresh import Probe
 from runtimes.latency import LatencyReport, Race, Ratio
 from runtimes.machine import Machine
 from runtimes.noise import Noise
 from runtimes.ratios import SAME_WITHIN
+from runtimes.words import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from runtimes import plugins
 from runtimes.base import BadInput
+from runtimes.feeds import TensorInfo
 
 ShapeText = str | Sequence[str]
 """One shape, or several (one an input)."""
@@ -53,3 +54,14 @@ def parse_shapes(given: ShapeText | None, names: Sequence[str]) -> dict[str, tup
             raise BadInput(f"{text}: input {name} has a shape already; give one shape for each input")
         shapes[name] = sizes
     return shapes
+
+
+def fitting(input_shape: str, wanted: TensorInfo) -> tuple[int, ...]:
+    """Sizes of one sample for the input `wanted`: `input_shape`, with or without the batch; `BadInput` if unfit."""
+    name, sizes = parse_shape(input_shape)
+    sizes = sizes[1:] if len(sizes) == len(wanted.shape) else sizes
+    open_or_same = [not isinstance(w, int) or w == s for w, s in zip(wanted.shape[1:], sizes, strict=False)]
+    if len(sizes) != len(wanted.shape) - 1 or not all(open_or_same) or name not in (None, wanted.name):
+        shape = ", ".join(map(str, wanted.shape))
+        raise BadInput(f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]")
+    return sizes

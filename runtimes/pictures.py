@@ -4,7 +4,7 @@
     NAME.overlay.png    the image under the mask, or with its boxes
 
 Colours are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from the
-highest bit down. Test: tests/test_pictures.py.
+highest bit down. Pillow draws; where it is missing, `check_folder` says so. Test: tests/test_pictures.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from edgecnn.prediction.answers import BoxesPrediction, MaskPrediction
-from runtimes.base import Array, BadInput
+from runtimes.answers import BoxesPrediction, MaskPrediction
+from runtimes.base import Array, BadInput, Unavailable
 from runtimes.files import check_output, replace_whole
+from runtimes.images import has_pillow
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WEIGHT = 0.5
 """Of the colour over the image."""
@@ -53,7 +57,10 @@ def files_for(folder: Path, names: Iterable[str], task: str) -> list[tuple[Path,
 
 
 def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> None:
-    """Make `folder`; raise `BadInput` when that fails or one of `files` exists (without `force`)."""
+    """Make `folder`; raise `BadInput` when that fails or one of `files` exists (without `force`), and `Unavailable`
+    without Pillow."""
+    if not has_pillow():
+        raise Unavailable("--save: drawing pictures takes Pillow; `pip install pillow`, or leave it out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,6 +72,8 @@ def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> 
 
 def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> MaskPrediction:
     """Write mask and overlay; `pixels` uint8 (H, W) or (H, W, 3) is the original image."""
+    from PIL import Image
+
     mask_file, overlay = files
     image = Image.fromarray(found.mask, "P")
     image.putpalette(colours().tobytes())
@@ -83,6 +92,8 @@ def under_mask(pixels: Array, mask: Array) -> Array:
 
 def save_boxes(found: BoxesPrediction, pixels: Array, files: Sequence[Path]) -> BoxesPrediction:
     """Write the image with its boxes, each class in its colour."""
+    from PIL import Image, ImageDraw
+
     image = Image.fromarray(rgb(pixels))
     draw = ImageDraw.Draw(image)
     kinds = sorted({box.label for box in found.boxes})

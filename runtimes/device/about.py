@@ -1,0 +1,60 @@
+"""What a bundle says of itself, in a few lines: network, task, input, answers, chosen graph, the race that chose it.
+
+A manifest is believed in what `runtimes/manifest.py` checks; all else is shown where it is text. Test:
+tests/test_device_bundle.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from runtimes.base import one_line
+from runtimes.bundle import Bundle
+from runtimes.preprocess import Preprocess
+
+MOST_LABELS = 10
+LONGEST = 200
+
+
+def made(bundle: Bundle) -> str:
+    """`NAME, made by edgecnn 1.2.3`."""
+    return f"{bundle.name}, made by {bundle.manifest['created_by']}"
+
+
+def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """(what, words) of each line."""
+    manifest = bundle.manifest
+    yield "network", one_line(made(bundle), LONGEST)
+    yield "task", one_line(bundle.task, LONGEST)
+    yield "input", one_line(f"{_tensor(manifest['input'])}{_pictures(bundle.preprocess)}", LONGEST)
+    yield "output", one_line(_tensor(manifest["output"]), LONGEST)
+    yield "answers", one_line(_labels(bundle.labels), LONGEST)
+    winner = manifest.get("winner")
+    yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
+    if isinstance(manifest.get("verdict"), str):
+        yield "race", manifest["verdict"]
+    raced_on = manifest["machine"].get("cpu") if isinstance(manifest.get("machine"), dict) else None
+    if isinstance(raced_on, str) and raced_on:
+        yield "raced on", one_line(raced_on, LONGEST)
+    yield "proof", f"{manifest['golden']['images']} inputs with the PyTorch module's own outputs"
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = tensor.get("shape")
+    sizes = ", ".join(map(str, shape)) if isinstance(shape, list) else "?"
+    return f"{tensor.get('name', '?')} {tensor.get('dtype', '?')} [{sizes}]"
+
+
+def _pictures(preprocess: Preprocess | None) -> str:
+    if preprocess is None:
+        return ", arrays that are ready"
+    kind = "grey" if preprocess.channels == 1 else "colour"
+    return f", {kind} pictures of {preprocess.size[0]} x {preprocess.size[1]}"
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    if not labels:
+        return "classes by number"
+    more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    return f"{len(labels)}: {', '.join(labels[:MOST_LABELS])}{more}"

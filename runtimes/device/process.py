@@ -1,0 +1,225 @@
+"""A command as a process: one document or page on stdout, one line and an exit code for every way to fail.
+
+    0    done and verified                      4    a provider or package that was asked for is missing
+    1    a check that was asked for fails       5    a bug in edgecnn
+    2    bad usage or bad input                 130  Ctrl-C    141  the reader of our output went away
+    3    inconclusive                           143  SIGTERM
+
+`edgecnn` and `python NAME.edge` both live by this; only the standard library is imported. JSON has no NaN and no
+infinity (RFC 8259, section 6): such numbers are written as `null`. Test: tests/test_cli_main.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TextIO
+
+from runtimes.base import CheckFailed, EdgeError, one_line
+from runtimes.device.page import Page
+
+DEBUG_VARIABLE = "EDGECNN_DEBUG"
+Explain = Callable[[BaseException], tuple[int, str]]
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception: nothing between here and `run` may swallow it, every `finally` runs."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after."""
+
+    document: Mapping[str, Any]
+    draw: Callable[[Page], None]
+    verdict: str
+    failure: EdgeError | None = None
+
+
+def run(work: Callable[[], int], explain: Explain, own: bool) -> int:
+    """The exit code of `work`, or that of what leaves it, after its one line; never raises, never prints a traceback.
+
+    With EDGECNN_DEBUG=1 the traceback of any failure follows its one line. `own`: the process is ours to set up.
+    """
+    _open_closed_streams()
+    try:
+        with _terminate_by_exception(), _own_process_settings(own):
+            code = work()
+            sys.stdout.flush()
+            return code
+    except BaseException as error:
+        code = _say(error, explain)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        return code
+
+
+def carried_out(work: Callable[[], Result], as_json: bool) -> Result:
+    """What `work` gives back; whatever it prints meanwhile goes to stderr. A failed check is a document too."""
+    try:
+        with results_only():
+            return work()
+    except CheckFailed as failed:
+        if as_json:
+            print_json({"passed": False, **failed.document, "error": str(failed)})
+        raise
+
+
+def show(result: Result, as_json: bool, page: Callable[[TextIO], Page], again: str) -> None:
+    """Print `result` of the command `again` on stdout, then raise its failure if it has one."""
+    if as_json:
+        print_json(result.document)
+    else:
+        drawn = page(sys.stdout)
+        result.draw(drawn)
+        drawn.verdict(result.verdict)
+        drawn.again(again)
+    sys.stdout.flush()
+    if result.failure is not None:
+        raise result.failure
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The one JSON document of a command, on stdout."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: paths and numpy scalars converted, NaN and infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return plain(value.tolist() if hasattr(value, "tolist") else str(value))
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """(exit code, line without the leading `error: `) of anything that can leave a command; "" prints nothing."""
+    code, text = _explain(error)
+    return code, one_line(text)
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    match error:
+        case Terminated():
+            return 143, "terminated; nothing half-written was left behind"
+        case EdgeError():
+            return error.exit_code, str(error)
+        case KeyboardInterrupt():
+            return 130, "interrupted; nothing half-written was left behind"
+        case BrokenPipeError():
+            return 141, ""
+        case SystemExit():
+            return (error.code, "") if isinstance(error.code, int) else (5, str(error.code or ""))
+        case MemoryError():
+            return 2, "out of memory; use a smaller batch, fewer images or a smaller input"
+        case OSError():
+            return 2, f"{_subject(error)}: {error.strerror or error}; free the place or choose another"
+    return 5, f"bug in edgecnn: {type(error).__name__}: {error}; set EDGECNN_DEBUG=1 for the traceback"
+
+
+def _subject(error: OSError) -> str:
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes) else "input or output"
+
+
+def _say(error: BaseException, explain: Explain) -> int:
+    """Print the one line for `error` and return the exit code."""
+    code, line = explain(error)
+    if isinstance(error, OSError):
+        _drop_stdout()
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be closed, or nobody's
+        if line:
+            print(f"error: {line}", file=sys.stderr)
+        if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+            import traceback
+
+            traceback.print_exception(error)
+    return code
+
+
+def _drop_stdout() -> None:
+    """Point stdout at nothing: what it still holds would fail again when the interpreter closes it, with noise."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where the caller closed stdout or stderr (`>&-`).
+
+    The next file that is opened would get that number, and with it whatever C++ code prints there.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
+
+
+@contextlib.contextmanager
+def _terminate_by_exception() -> Iterator[None]:
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, on_terminate)
+    except ValueError:  # not the main thread: whoever runs us there owns the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _own_process_settings(own: bool) -> Iterator[None]:
+    """What only the real command may set: no foreign warnings among the lines, and stdout that can print any name."""
+    if own:
+        import warnings
+
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        for stream in (sys.stdout, sys.stderr):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(errors="backslashreplace")
+    yield
+
+
+@contextlib.contextmanager
+def results_only() -> Iterator[None]:
+    """Inside, whatever Python code, C++ code or a child process prints to stdout comes out on stderr.
+
+    The exporter, the simplifier and ONNX Runtime all print on stdout now and then; one such line breaks `--json`.
+    """
+    sys.stdout.flush()
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # stdout is no file, e.g. in a test
+            _swap_descriptor(stack)
+        yield
+
+
+def _swap_descriptor(stack: contextlib.ExitStack) -> None:
+    stream = sys.__stdout__
+    if stream is None:
+        return
+    number = stream.fileno()
+    kept = os.dup(number)
+    stack.callback(os.close, kept)
+    stack.callback(os.dup2, kept, number)
+    stack.callback(stream.flush)  # runs first: what a library left in the buffer must not come out later
+    os.dup2(2, number)

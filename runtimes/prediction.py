@@ -1,0 +1,164 @@
+"""Use a bundle: what it answers for images that are ready, as classes, a mask, or boxes.
+
+    Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
+
+What the outputs mean is told by the bundle's task (runtimes/answers.py). `edgecnn run` and `python NAME.edge run` are
+this, and differ in what they take for images. Test: tests/test_predict.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runtimes import bundle as bundles
+from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction, best, boxes_of, mask_of
+from runtimes.base import Array, BadInput, Tensors
+from runtimes.bundle import Bundle
+from runtimes.matching import is_detections
+from runtimes.model_file import is_bundle, whereabouts
+from runtimes.shapes import fitting
+from runtimes.shown import Ready, Shown
+
+
+@dataclass(frozen=True)
+class RunReport:
+    bundle: str
+    provider: str
+    predictions: tuple[AnyPrediction, ...]
+
+    @property
+    def verdict(self) -> str:
+        count = len(self.predictions)
+        return f"{count} image{'s' if count != 1 else ''} through {self.bundle} on {self.provider}."
+
+    def to_dict(self) -> dict[str, Any]:
+        predictions = [prediction.to_dict() for prediction in self.predictions]
+        return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions}
+
+
+@dataclass(frozen=True)
+class How:
+    """`top`: how many classes. `min_score`: of boxes. `save`: a folder for pictures, written over with `force`.
+    `require_all`: every node must run on `provider`.
+    """
+
+    provider: str = "cpu"
+    threads: int | None = None
+    require_all: bool = False
+    top: int = 5
+    min_score: float = 0.3
+    save: str | os.PathLike[str] | None = None
+    force: bool = False
+
+
+def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunReport:
+    """What `bundle`, which the user calls `name`, answers for every image `given`.
+
+    Raises `BadInput`, `Unavailable`, `CheckFailed`.
+    """
+    files = _files(bundle, given, how.save, how.force)
+    session = bundle.session(how.provider, how.threads)
+    fed = session.inputs[0].name
+    if how.require_all:
+        feeds = {fed: given[0].ready()[None]}
+        whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
+    found = []
+    for i, image in enumerate(given):
+        prediction = answer(bundle, image, session({fed: image.ready()[None]}), how.top, how.min_score)
+        found.append(_saved(prediction, image.pixels(), files[i]) if files else prediction)
+    return RunReport(name, session.provider, tuple(found))
+
+
+def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
+    """What the outputs for one image say; the manifest is not hashed and may say what it wants, so they are asked."""
+    first = next(iter(outputs.values()))
+    if bundle.task == "detection":
+        if not is_detections(outputs):
+            require_answers(bundle, first.shape, False)
+        return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
+    require_answers(bundle, first.shape)
+    if bundle.task == "segmentation":
+        return mask_of(image.name, first[0], image.geometry(), bundle.labels)
+    return Prediction(image.name, best(first[0], bundle.labels, top))
+
+
+def _files(
+    bundle: Bundle, given: Sequence[Shown], save: str | os.PathLike[str] | None, force: bool
+) -> list[tuple[Path, ...]]:
+    if save is None:
+        return []
+    if bundle.task == "classification":
+        raise BadInput(
+            f"--save {os.fspath(save)}: {bundle.path} answers with classes, which are no pictures; leave it out"
+        )
+    from runtimes.pictures import check_folder, files_for
+
+    files = files_for(Path(save), [image.name for image in given], bundle.task)
+    check_folder(Path(save), files, force)
+    return files
+
+
+def _saved(found: AnyPrediction, pixels: Array, files: tuple[Path, ...]) -> AnyPrediction:
+    from runtimes.pictures import save_boxes, save_mask
+
+    if isinstance(found, MaskPrediction):
+        return save_mask(found, pixels, files)
+    assert isinstance(found, BoxesPrediction)
+    return save_boxes(found, pixels, files)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The bundle in `path`; a model that is not packed yet is told from a damaged bundle. Raises `BadInput`."""
+    if not is_bundle(path):
+        raise BadInput(f"{path}: is no bundle; make one with `edgecnn build SOURCE -o NAME.edge --calib DATA`")
+    return bundles.open_bundle(path)
+
+
+def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
+    """The bundle in `path`, of which the manifest says that it has answers, to see images as `input_shape` says."""
+    bundle = open_bundle(path)
+    bundle = bundle if input_shape is None else at_size(bundle, input_shape)
+    require_answers(bundle, _output_shape(bundle))
+    return bundle
+
+
+def at_size(bundle: Bundle, input_shape: str) -> Bundle:
+    """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
+    sizes, preprocess = fitting(input_shape, bundle.session().inputs[0]), bundle.preprocess
+    if preprocess is None or len(sizes) != 3 or sizes[0] != preprocess.channels:
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
+    ready = preprocess.at((sizes[1], sizes[2]))
+    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
+
+
+def ready_of(bundle: Bundle) -> Ready:
+    """How images are made ready for `bundle`; the shape of a sample where it takes none."""
+    return bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
+
+
+def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) -> None:
+    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each of several
+    classes, the same for each pixel, or (told by `good`) boxes.
+    """
+    fits = {
+        "classification": len(shape) == 2 and shape[1] != 1,
+        "segmentation": len(shape) == 4 and shape[1] != 1,
+        "detection": len(shape) == 2 and shape[1] == 4,
+    }
+    if not good or not fits.get(bundle.task, False):
+        sizes = f"[{', '.join(map(str, shape))}]"
+        what = {"segmentation": "a mask", "detection": "boxes"}.get(bundle.task, "classes")
+        raise BadInput(
+            f"{bundle.path}: answers with {sizes}, not with {what}; use runtimes.bundle.open_bundle(...).session()"
+        )
+
+
+def _output_shape(bundle: Bundle) -> list[object]:
+    shape = bundle.manifest["output"].get("shape")
+    if not isinstance(shape, list):
+        raise BadInput(f"{bundle.path}: manifest.json has no proper 'output'; build it again")
+    return shape

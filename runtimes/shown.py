@@ -1,0 +1,140 @@
+"""What a user feeds to a network: pictures and arrays, each image made ready for it, and its own pixels kept.
+
+    picture, uint8 (H, W[, 3])          --the bundle's preprocessing-->  what the network is given
+    float (C, H, W) or (N, C, H, W)     taken as it is
+
+A `.npy` or `.npz` file is the array in it, under the name `x` or `images`. Test: tests/test_shown.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from runtimes.arrays import read_npy, read_npz
+from runtimes.base import Array, BadInput
+from runtimes.geometry import Geometry
+from runtimes.images import SUFFIXES, read_image
+from runtimes.preprocess import Preprocess
+
+Ready = Preprocess | tuple[int, ...]
+"""How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
+IMAGES = ("x", "images")
+"""Names of the images in an `.npz`; the first that is there counts."""
+ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3)."""
+
+    name: str
+    ready: Callable[[], Array]
+    original: Callable[[], Array] | None
+    preprocess: Preprocess | None
+
+    def geometry(self) -> Geometry:
+        if self.original is None or self.preprocess is None:
+            height, width = self.ready().shape[-2:]
+            return Geometry.same((height, width))
+        height, width = self.original().shape[:2]
+        return Geometry.of(self.preprocess, (height, width))
+
+    def pixels(self) -> Array:
+        """Of an image that came ready for the network, its values stretched to what can be seen."""
+        if self.original is not None:
+            return self.original()
+        values = self.ready()
+        low, high = float(values.min()), float(values.max())
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        return grey.transpose(1, 2, 0)[:, :, : 3 if len(grey) >= 3 else 1]
+
+
+def takes(path: Path, ready: Ready) -> bool:
+    """Whether `of_file` knows what to do with a file of this name, for a network that wants it `ready`."""
+    suffix = path.suffix.lower()
+    return suffix in ARRAYS or (suffix in SUFFIXES and isinstance(ready, Preprocess))
+
+
+def of_file(path: Path, ready: Ready) -> list[Shown]:
+    """Every image in a picture, `.npy` or `.npz` file; raises `BadInput` for what is none."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES and isinstance(ready, Preprocess):
+        return [Shown(str(path), lambda: ready(read_image(path)), lambda: read_image(path), ready)]
+    if suffix == ".npz":
+        return of_array(str(path), images_in(read_npz(path), path), ready)
+    if suffix == ".npy":
+        return of_array(str(path), read_npy(path), ready)
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; give the files in it")
+    what = "pictures and .npy or .npz files" if isinstance(ready, Preprocess) else ".npy and .npz files"
+    raise BadInput(f"{path}: unknown kind of data; {what} are read")
+
+
+def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
+    """Every image in `array`, called `name[i]`, or `name` where it is one; raises `BadInput` when it does not fit."""
+    images = array[None] if is_single(array) else array
+    read = reader(name, images, ready)
+    original = (lambda i: np.asarray(images[i])) if images.dtype == np.uint8 else None
+    names = [name] if is_single(array) else [f"{name}[{i}]" for i in range(len(images))]
+    preprocess = ready if isinstance(ready, Preprocess) else None
+    return [
+        Shown(one, lambda i=i, one=one: finite(read(i), one), original and partial(original, i), preprocess)  # type: ignore[misc]
+        for i, one in enumerate(names)
+    ]
+
+
+def is_single(array: Array) -> bool:
+    """Whether `array` is one image: float (C, H, W), uint8 (H, W) or uint8 (H, W, 3 or 4)."""
+    if array.dtype.kind == "f":
+        return array.ndim == 3
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+
+
+def images_in(arrays: Mapping[str, Array], path: Path) -> Array:
+    """The images among the `arrays` of the file `path`; raises `BadInput` where none has their name."""
+    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    if images is None:
+        held = ", ".join(sorted(arrays)[:5]) or "no arrays"
+        raise BadInput(f"{path}: holds {held}; name the images `x` (and their labels `y`)")
+    return images
+
+
+def reader(name: str, images: Array, ready: Ready) -> Callable[[int], Array]:
+    """Index -> what the network eats, of uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that it eats as it is.
+
+    Raises `BadInput` when `images` are neither.
+    """
+    shape = sample_shape(ready)
+    floats = not isinstance(ready, Preprocess) or ready.dtype == np.float32
+    if floats and images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
+        return lambda i: _float32(images[i])
+    if not isinstance(ready, Preprocess):
+        wanted = f"float {['N', *shape]}".replace("'", "")
+        raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+        return lambda i: ready(np.asarray(images[i]))
+    wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
+    wanted += "uint8 images (N, H, W[, 3])"
+    raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+
+
+def sample_shape(ready: Ready) -> tuple[int, ...]:
+    """Shape of one sample as the network eats it."""
+    return ready.shape if isinstance(ready, Preprocess) else ready
+
+
+def finite(value: Array, name: str) -> Array:
+    """`value`; raises `BadInput` naming the sample `name` where it holds NaN or infinity."""
+    if not np.isfinite(value).all():
+        raise BadInput(f"{name}: holds NaN or infinity; mend or remove it")
+    return value
+
+
+def _float32(value: Array) -> Array:
+    with np.errstate(over="ignore"):  # an overflow becomes infinity, which `finite` refuses by name
+        return np.array(value, np.float32, order="C")

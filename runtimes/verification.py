@@ -1,0 +1,108 @@
+"""The proof of a bundle in words and as a document, for `edgecnn verify` and for `python NAME.edge verify`.
+
+    hashes of all members  ->  golden inputs through the model  ->  within the limits?  ->  whose code is packed in it?
+
+A bundle's own code cannot vouch for itself: what changes the model could change the check as well. It finds damage.
+An edgecnn that was installed from elsewhere is a second opinion, and says whether the code is its own.
+Test: tests/test_predict.py, tests/test_device_bundle.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from runtimes import bundle as bundles
+from runtimes.base import CheckFailed
+from runtimes.bundle import Changed
+from runtimes.golden import MAX_ABS, GoldenCheck, worst_of
+from runtimes.prediction import open_bundle
+
+Whose = Literal["own", "other", "itself"]
+OWN: Whose = "own"
+OTHER: Whose = "other"
+ITSELF: Whose = "itself"
+WORDS: Mapping[Whose | None, str] = {
+    OWN: "; the code packed in it is this edgecnn's own",
+    OTHER: "; the code packed in it is NOT this edgecnn's: of another version, or changed",
+    ITSELF: "; checked by its own code, which finds damage and not malice",
+}
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """A bundle's hashes and golden outputs on this machine, and whose the code in it is; None where it has none."""
+
+    bundle: str
+    result: bundles.Verification
+    code: Whose | None = None
+
+    @property
+    def golden(self) -> tuple[GoldenCheck, ...]:
+        return self.result.golden
+
+    @property
+    def worst(self) -> GoldenCheck:
+        """The check that is nearest to its limit, or furthest beyond it."""
+        return worst_of(self.golden)
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None when the bundle is proven."""
+        if self.result.passed:
+            return None
+        worst = self.worst
+        return CheckFailed(
+            f"{self.bundle}: golden outputs {_differ(worst)} {worst.value:.3g}, the limit is {worst.limit:.3g}; "
+            "build it again for this machine"
+        )
+
+    @property
+    def verdict(self) -> str:
+        word = "proven" if self.result.passed else "NOT proven"
+        images, worst = sum(check.images for check in self.golden), self.worst
+        sizes = {check.shape for check in self.golden}
+        return (
+            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {images} golden outputs"
+            f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
+            f"{_differ(worst)} {'at most ' if worst.measure == MAX_ABS else ''}{worst.value:.3g} "
+            f"(limit {worst.limit:.3g}){WORDS.get(self.code, '')}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"bundle": self.bundle, **self.result.to_dict(), "code": self.code}
+
+
+def _differ(check: GoldenCheck) -> str:
+    """Boxes disagree by a share of 1, numbers differ."""
+    return "differ by" if check.measure == MAX_ABS else "disagree by"
+
+
+def verify(
+    path: str | os.PathLike[str], provider: str, threads: int | None, own_code: Callable[[], Mapping[str, str]] | None
+) -> VerifyReport:
+    """Prove the bundle `path` here.
+
+    `own_code` makes name -> SHA-256 of what the caller would pack; None where the caller itself came out of the bundle.
+    Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
+    """
+    try:
+        bundle = open_bundle(Path(path))
+        result = bundles.verify(bundle, provider, threads)
+    except Changed as error:  # elsewhere bad input; here it is the answer to what was asked
+        found = {"bundle": os.fspath(path), "passed": False, "hashes": False, "golden": []}
+        raise CheckFailed(str(error), found) from error
+    code = bundle.code
+    return VerifyReport(os.fspath(path), result, whose(code, own_code() if own_code and code else None))
+
+
+def whose(code: Mapping[str, str], own_code: Mapping[str, str] | None) -> Whose | None:
+    """Whose the `code` in a bundle is; None where there is none."""
+    if not code:
+        return None
+    if own_code is None:
+        return ITSELF
+    return OWN if code == own_code else OTHER

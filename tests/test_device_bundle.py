@@ -1,0 +1,347 @@
+"""`python NAME.edge`: a bundle runs by itself, and answers as edgecnn does, where there is no edgecnn."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+import cuda_stand_in
+import edgecnn.cli
+from edgecnn import api
+from edgecnn.cli import build as build_command
+from edgecnn.cli._click import group
+from edgecnn.latency import benchmark
+from exporters.device_code import device_code
+from exporters.pack import pack
+from runtimes import verification
+from runtimes.bundle import FLOAT_MODEL, GOLDEN, MANIFEST, MODEL, golden_bytes, open_bundle
+from runtimes.device import bench
+from runtimes.device.arguments import USES, parser
+from runtimes.device.main import main
+from runtimes.session import open_session
+from small_nets import conv_net, save
+from test_pack import heavy
+from test_predict import ABOUT, NET, PREPROCESS, det_bundle, seg_bundle
+
+ABSENT = ("edgecnn", "exporters", "torch", "onnx", "click", "rich", "PIL")
+"""Not on a device: an import of one of them fails in the child, and PIL cannot be found."""
+CHILD = (
+    f"import runpy, sys; sys.modules.update(dict.fromkeys({ABSENT!r})); sys.argv = sys.argv[1:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def cls_bundle(path: Path, **options: Any) -> Path:
+    images = np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    pack(path, NET, ABOUT, [images], [open_session(NET)({"x": images})["y"]], 0.0, **options)
+    return path
+
+
+def picture(path: Path) -> Path:
+    """A PPM, which needs no Pillow."""
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 80, 3), np.uint8)
+    path.write_bytes(b"P6 80 40 255\n" + pixels.tobytes())
+    return path
+
+
+def on_device(bundle: Path | str, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CHILD, str(bundle), *map(str, args)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, **options)
+
+
+@pytest.mark.parametrize("made", [cls_bundle, seg_bundle, det_bundle], ids=["classes", "masks", "boxes"])
+def test_it_answers_as_edgecnn_does(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    """In a folder with a space and an umlaut, from another folder, by a relative path."""
+    folder = tmp_path / "auf dem Gerät"
+    folder.mkdir()
+    made(folder / "net.edge")
+    image = picture(folder / "a.ppm")
+    np.save(folder / "b.npy", PREPROCESS(np.zeros((4, 4), np.uint8)))
+    before = sorted(folder.iterdir())
+    inputs = ["a.ppm", "../auf dem Gerät/b.npy"]
+    done = on_device("net.edge", "run", *inputs, "--top", "3", "--json", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = api.run(folder / "net.edge", [image, folder / "b.npy"], top=3).to_dict()
+    for entry, name in zip(wanted["predictions"], inputs, strict=True):
+        entry["input"] = name
+    assert json.loads(done.stdout) == json.loads(json.dumps({**wanted, "bundle": "net.edge"}))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_python_itself_starts_it(tmp_path: Path) -> None:
+    """No helper: `python -I NAME.edge`, which says what it is."""
+    path = cls_bundle(tmp_path / "net.edge")
+    done = subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "network  made, made by edgecnn 0"
+    assert "input    x float32 [N, 3, 8, 8], colour pictures of 8 x 8" in lines
+    assert "answers  10: zero, one, two, three, four, five, six, seven, eight, nine" in lines
+    assert lines[-1].strip() == f"python {path} bench"
+
+
+def test_its_code_comes_out_of_the_bundle(tmp_path: Path) -> None:
+    """The repository's `runtimes` is installed here too: the bundle's is used."""
+    path = cls_bundle(tmp_path / "net.edge")
+    script = CHILD.replace("runpy.run", "exec('try: runpy.run").replace("'__main__')", '"__main__")\\nfinally: ')
+    script += 'print(sys.modules["runtimes.session"].__file__, file=sys.stderr)\')'
+    command = [sys.executable, "-c", script, str(path), "verify", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == str(path / "runtimes" / "session.py")
+
+
+def test_verify_is_edgecnns_but_for_who_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = cls_bundle(tmp_path / "net.edge")
+    done = on_device(path, "verify", "--threads", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert edgecnn.cli.main(["verify", str(path), "--threads", "1", "--json"]) == 0
+    here, there = json.loads(capsys.readouterr().out), json.loads(done.stdout)
+    assert (here.pop("code"), there.pop("code")) == ("own", "itself")
+    assert here == there
+
+
+def changed(path: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> Path:
+    """A copy of the bundle `path` after `change(manifest, members)`."""
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    manifest = json.loads(members.pop(MANIFEST))
+    change(manifest, members)
+    copy = path.with_name("copy.edge")
+    with zipfile.ZipFile(copy, "w") as new:
+        for name, data in {MANIFEST: json.dumps(manifest).encode(), **members}.items():
+            new.writestr(name, data)
+    return copy
+
+
+def entry(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def test_a_check_that_fails_is_exit_1_and_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = cls_bundle(tmp_path / "net.edge")
+    inputs, outputs = open_bundle(path).golden()
+    moved = golden_bytes(inputs, [outputs[0] + np.float32(1)])
+
+    def move(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        members[GOLDEN], manifest["files"][GOLDEN] = moved, entry(moved)
+
+    copy = changed(path, move)
+    assert main(["verify", "--json"], str(copy)) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["passed"] is False
+    assert err.startswith(f"error: {copy}: golden outputs differ by 1")
+
+
+def test_damage_to_the_program_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = cls_bundle(tmp_path / "net.edge")
+    damaged = str(changed(path, lambda _, members: members.update({"runtimes/words.py": b"print('hello')"})))
+    for run in (lambda: main(["verify", "--json"], damaged), lambda: edgecnn.cli.main(["verify", damaged, "--json"])):
+        assert run() == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document["hashes"] is document["passed"] is False
+        assert "runtimes/words.py was changed after packing" in document["error"]
+
+
+def test_other_code_is_told_from_our_own(tmp_path: Path) -> None:
+    """Its hash is in order, as after a change by someone who knows how: only a second copy can tell."""
+    path = cls_bundle(tmp_path / "net.edge")
+    text = b"import os\n"
+
+    def add(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        members["sitecustomize.py"], manifest["files"]["sitecustomize.py"] = text, entry(text)
+
+    assert api.verify(path).code == "own"
+    assert "this edgecnn's own" in api.verify(path).verdict
+    report = api.verify(changed(path, add))
+    assert (report.code, report.failure) == ("other", None)
+    assert "NOT this edgecnn's" in report.verdict
+
+
+def test_a_bundle_without_its_program_is_what_it_was(tmp_path: Path) -> None:
+    path = cls_bundle(tmp_path / "net.edge", runtime=False)
+    assert set(open_bundle(path).manifest["files"]) == {"model.onnx", "golden.npz"}
+    assert api.verify(path).to_dict()["code"] is None
+    assert "code" not in api.verify(path).verdict
+    assert verification.whose({}, None) is None
+    both = cls_bundle(tmp_path / "both.edge")
+    image = np.zeros((3, 8, 8), np.float32)
+    assert api.run(path, image).predictions == api.run(both, image).predictions
+    assert open_bundle(both).code.keys() == device_code().keys()
+
+
+def test_weights_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heavy(tmp_path / "m.edge", monkeypatch)
+    done = on_device(tmp_path / "m.edge", "verify", "--json")
+    assert json.loads(done.stdout)["passed"] is True
+    done = on_device(tmp_path / "m.edge", "bench", "--iterations", "2", "--json")
+    assert json.loads(done.stdout)["models"][0]["kernels"]["Conv"] == 1
+
+
+def test_bench_races_what_the_bundle_holds_and_what_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(manifest: dict[str, Any], members: dict[str, bytes]) -> None:
+        members[FLOAT_MODEL], manifest["files"][FLOAT_MODEL] = members[MODEL], manifest["files"][MODEL]
+
+    for module in (bench, benchmark):
+        monkeypatch.setattr(module, "PROBES", 1)  # each is a process
+    plain = cls_bundle(tmp_path / "net.edge")
+    path, other = str(changed(plain, add)), str(save(conv_net(), tmp_path / "other.onnx"))
+    options = ["--iterations", "8", "--warmup", "1", "--threads", "1", "--batch", "2", "--json"]
+    assert main(["bench", other, *options], path) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    document = json.loads(out)
+    names = [path, f"{path}:float.onnx", other]
+    assert [row["model"] for row in document["models"]] == names
+    assert [(r["a"], r["b"]) for r in document["ratios"]] == list(itertools.combinations(names, 2))
+    wanted = api.bench([plain], iterations=8, warmup=1, threads=1, batch=2).to_dict()
+    (row,) = wanted["models"]
+    assert document.keys() == wanted.keys()
+    for found in document["models"]:
+        assert found.keys() == row.keys()
+        assert found["load_ms"] > 0 < found["first_ms"]
+        assert found["peak_rss_mb"] > 20
+    for key in ("kernels", "inputs", "batch", "threads", "samples", "providers_used"):
+        assert document["models"][0][key] == row[key]
+
+
+def test_a_bundle_of_open_size_is_raced_at_the_size_it_was_built_for(tmp_path: Path) -> None:
+    def open_size(manifest: dict[str, Any], _: dict[str, bytes]) -> None:
+        manifest["input"]["shape"] = ["N", 3, "H", "W"]
+
+    path = str(changed(cls_bundle(tmp_path / "net.edge"), open_size))
+    given = parser("x", "bench").parse_args(["--batch", "2"])
+    assert bench._shape(path, given) == ("2,3,8,8",)
+    assert bench._shape(str(tmp_path / "net.edge"), given) == ()
+    assert bench._shape(path, parser("x", "bench").parse_args(["--input-shape", "1,3,9,9"])) == ("1,3,9,9",)
+
+
+# ------------------------------------------------------------------------------------------- one line, one exit code
+@pytest.mark.parametrize(
+    ("args", "code", "line"),
+    [
+        (["rnu"], 2, "rnu: unknown command; did you mean run?; see `python NET --help`"),
+        (["run"], 2, "IMAGE: is missing; see `python NET run --help`"),
+        (["run", "x.npy", "--topp=3"], 2, "--topp: unknown option; did you mean --top or --json? see"),
+        (["run", "x.npy", "--top", "0"], 2, "--top: '0' is not a whole number of 1 or more; see"),
+        (["run", "x.npy", "--min-score", "nan"], 2, "--min-score: 'nan' is not a number from 0 to 1"),
+        (["run", "x.npy", "--threads", "4096"], 2, "--threads: '4096' is not a whole number from 1 to 1,024; see"),
+        (["run", "x.npy"], 2, "x.npy: no such file; check the name"),
+        (["run", "x.txt"], 2, "x.txt: unknown kind of data; pictures and .npy or .npz files are read"),
+        (["run", "x.npy", "--input-shape", "3,9,9"], 2, "--input-shape 3,9,9: the model's input x is [N, 3, 8, 8]"),
+        (["verify", "--provider", "cpuu"], 2, "cpuu: unknown provider; did you mean cpu or cuda?"),
+        (["verify", "x.npy"], 2, "x.npy: unknown option; see"),
+        (["bench", "none.onnx"], 2, "none.onnx: no such file; check the name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_bad_usage(
+    args: list[str], code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    cls_bundle(Path("net.edge"))
+    assert main(args, "net.edge") == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: " + line.replace("NET", "net.edge"))
+
+
+def test_what_is_missing_is_exit_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, photo = str(cls_bundle(tmp_path / "net.edge")), tmp_path / "a.jpg"
+    photo.write_bytes(b"\xff\xd8\xff\xe0 whatever follows")
+    done = on_device(path, "run", photo)
+    what = "reading it takes Pillow; `pip install pillow`, or give .npy, binary .ppm or .pgm"
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", f"error: {photo}: {what}\n")
+    done = on_device(seg_bundle(tmp_path / "s.edge"), "run", picture(tmp_path / "a.ppm"), "--save", tmp_path / "out")
+    assert (done.returncode, done.stderr[:36]) == (4, "error: --save: drawing pictures take")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["verify"], path) == 4
+    assert capsys.readouterr().err.startswith("error: onnxruntime: is not installed; `")
+
+
+def test_require_all_is_asked_of_every_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, image = str(cls_bundle(tmp_path / "net.edge")), str(picture(tmp_path / "a.ppm"))
+    cuda_stand_in.install(monkeypatch)
+    assert main(["run", image, "--provider", "cuda"], path) == 0
+    assert "1 image through" in capsys.readouterr().out
+    assert main(["run", image, "--provider", "cuda", "--require-all", "--json"], path) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["passed"] is False
+    assert "nodes ran on cpu, not on cuda" in document["error"]
+
+
+def test_pictures_are_saved_where_pillow_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, image = str(seg_bundle(tmp_path / "s.edge")), str(picture(tmp_path / "a.ppm"))
+    assert main(["run", image, "--save", str(tmp_path / "out"), "--json"], path) == 0
+    (found,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert found["files"] == [str(tmp_path / "out" / f"a.{kind}.png") for kind in ("mask", "overlay")]
+    assert all(Path(file).stat().st_size > 0 for file in found["files"])
+
+
+def test_the_snippet_of_the_documentation_runs(tmp_path: Path) -> None:
+    """`runtimes` is imported from the bundle, by a program that has nothing else."""
+    text = (Path(__file__).parent.parent / "docs/device.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    seg_bundle(tmp_path / "net.edge")
+    script = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n{block}\nprint(answer.__code__.co_filename)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    lines = ["red 100.0%", "red 100.0%", str(Path("net.edge", "runtimes", "prediction.py"))]
+    assert (done.stdout.splitlines(), done.stderr) == (lines, "")
+
+
+def test_help_and_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(cls_bundle(tmp_path / "net.edge"))
+    assert main(["--help"], path) == 0
+    text = capsys.readouterr().out
+    assert all(what in text for what in USES.values())
+    assert main(["--version"], path) == 0
+    assert capsys.readouterr().out == "made, made by edgecnn 0\n"
+    for command in USES:
+        assert main([command, "--help"], path) == 0
+        assert "--provider NAME" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------------------- the same as edgecnn's
+NOT_ON_A_DEVICE = {"bench": {"--weights", "--gate", "--baseline", "--tolerance", "--csv", "--plot", "--force"}}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_options_have_edgecnns_names_and_defaults(name: str) -> None:
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    theirs = {max(p.opts, key=len): p.default for p in command.params if isinstance(p, click.Option)}
+    ours = {
+        action.option_strings[-1]: action.default
+        for action in parser("python net.edge", name)._actions
+        if action.option_strings and action.option_strings != ["-h", "--help"]
+    }
+    assert theirs.keys() - ours.keys() == NOT_ON_A_DEVICE.get(name, set())
+    assert ours.keys() <= theirs.keys()
+    for option, default in ours.items():
+        wanted = theirs[option] if isinstance(theirs[option], int | float | str) else None  # click has its own word
+        assert (default or None) == (wanted or None), option
+
+
+def test_build_can_leave_the_program_out() -> None:
+    (option,) = (p for p in build_command.command.params if p.name == "runtime")
+    assert (option.default, option.secondary_opts) == (True, ["--no-runtime"])
