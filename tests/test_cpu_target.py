@@ -125,7 +125,7 @@ def test_what_carries_integers_beside_a_layer_has_no_weights() -> None:
         }""", w=np.ones((8, 8, 1, 1), np.float32))  # fmt: skip
     grid, x = activation_grid(0.0, 1.0), np.ones((2, 8, 6, 6), np.float32)
     (risk,) = predict(net, {"c", "p"}, {"x": grid}, {"x": grid.quantize(x)})
-    assert risk.node == "c"
+    assert risk.node == "Conv_c"
 
 
 def test_seven_bit_grids_stay_within_64_and_map_the_peak_there() -> None:
