@@ -73,10 +73,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def line(row: Mapping[str, Any]) -> str:
     chosen, snr = row["chosen"], row["ours"]["snr_db"]
     ratio = row["ours"]["ratio"]
-    speed = "1x" if chosen == "float" else f"**{ratio['ratio']:.2f}x** ({ratio['low']:.2f} to {ratio['high']:.2f})"
     loss = "-" if chosen == "float" else f"{snr:.1f} dB"
     slow = reason(row["kinds"]) if chosen == "float" or ratio["ratio"] < SLOW else ""
-    return f"| `{row['network']}` | {row['float']['ms']:.3g} | {chosen} | {speed} | {loss} | {slow} |"
+    return f"| `{row['network']}` | {row['float']['ms']:.3g} | {chosen} | {int8.cell(row, 'ours')} | {loss} | {slow} |"
 
 
 def reason(kinds: Mapping[str, Sequence[float]], most: int = 2) -> str:
