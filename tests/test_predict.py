@@ -129,8 +129,8 @@ def test_softmax_is_torchs_and_probabilities_stay() -> None:
     np.testing.assert_allclose(probabilities(scores), want, rtol=1e-12)  # float64 round-off
     shares = np.array([0.25, 0.75, 0.0], np.float32)
     np.testing.assert_array_equal(probabilities(shares), shares)
-    with pytest.raises(BadInput, match="NaN or Inf"):
-        best(np.array([1.0, np.nan]), LABELS, 1)
+    with pytest.raises(BadInput, match=r"^a\.png: is answered with NaN or infinity; "):
+        best(np.array([1.0, np.nan]), LABELS, 1, "a.png")
 
 
 def test_ties_keep_the_order_and_classes_without_a_label_are_numbers() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgecnn.cli._errors import explain
 from edgecnn.training import resume
 from edgecnn.training.train import train
 from runtimes.base import BadInput
@@ -62,8 +63,10 @@ def test_the_same_bytes_as_without_the_interruption(
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     first = train(name, data, whole, epochs=3, **more)
     steps = first.train_images // 16
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(name, data, broken, epochs=3, track=interrupted_after(steps + 1), **more)
+    line = f"interrupted; {broken}.resume keeps the epochs that are done; go on with the same command and --resume"
+    assert explain(stopped.value) == (130, line)
     assert not broken.exists()
     assert resume.place_of(broken).exists()
     with pytest.raises(KeyboardInterrupt):
@@ -115,3 +118,15 @@ def test_a_failed_write_leaves_the_epoch_before(tmp_path: Path, monkeypatch: pyt
         resume.save(path, {"a": 1}, {"losses": [1.0, 2.0]})
     assert resume.load(path, {"a": 1})["losses"] == [1.0]
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors.resume"]
+
+
+def test_nothing_is_promised_where_nothing_was_kept(nets: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(nets, "shapes:60", path, epochs=2, track=interrupted_after(1))
+    assert explain(stopped.value) == (130, "interrupted; nothing half-written was left behind")
+    assert list(tmp_path.glob("w.*")) == []
+    resume.place_of(path).write_bytes(b"of a training before")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(nets, "shapes:60", path, epochs=2, force=True, track=interrupted_after(1))
+    assert explain(stopped.value)[1] == "interrupted; nothing half-written was left behind"

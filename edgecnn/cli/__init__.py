@@ -117,6 +117,8 @@ def _own_process_settings(own: bool) -> Iterator[None]:
     if own:
         import warnings
 
+        # Without it `import onnxruntime` writes an identifier and a database of events into HOME.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         for stream in (sys.stdout, sys.stderr):

@@ -23,14 +23,14 @@ def explain(error: BaseException) -> tuple[int, str]:
 def _explain(error: BaseException) -> tuple[int, str]:
     # Matched by name: `_Terminated` lives in the package that imports this module.
     if type(error).__name__ == "_Terminated":
-        return 143, "terminated; nothing half-written was left behind"
+        return 143, f"terminated; {_left(error)}"
     match error:
         case EdgeError():
             return error.exit_code, str(error)
         case click.ClickException():
             return 2, usage(error)
         case KeyboardInterrupt() | click.Abort():
-            return 130, "interrupted; nothing half-written was left behind"
+            return 130, f"interrupted; {_left(error)}"
         case BrokenPipeError():
             return 141, ""
         case SystemExit():
@@ -40,6 +40,11 @@ def _explain(error: BaseException) -> tuple[int, str]:
         case OSError():
             return 2, f"{_subject(error)}: {error.strerror or error}; free the place or choose another"
     return 5, f"bug in edgecnn: {type(error).__name__}: {error}; set EDGECNN_DEBUG=1 for the traceback"
+
+
+def _left(error: BaseException) -> str:
+    """What an interruption left: nothing, unless a note says otherwise."""
+    return "; ".join(getattr(error, "__notes__", ())) or "nothing half-written was left behind"
 
 
 def usage(error: click.ClickException) -> str:

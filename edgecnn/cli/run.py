@@ -11,6 +11,7 @@ from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from runtimes.base import counted
 
 
 @register("run", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
@@ -43,9 +44,8 @@ def command(
 
     report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
                      min_score=min_score, input_shape=input_shape, save=save, force=force)  # fmt: skip
-    count = len(report.predictions)
     return Result(
         report.to_dict(),
         lambda page: tables.predicted(page, report),
-        f"{count} image{'s' if count != 1 else ''} through {bundle} on {report.provider}.",
+        f"{counted(len(report.predictions), 'image')} through {bundle} on {report.provider}.",
     )

@@ -168,7 +168,7 @@ def _probe(job: Job, track: Track) -> Probe:
     """Medians of a few fresh processes, and the largest of their peaks."""
     seen = [probe(job) for _ in track(range(PROBES), f"loading {job.model}")]
     load, first = (statistics.median(getattr(p, name) for p in seen) for name in ("load_ms", "first_ms"))
-    return Probe(load, first, max(p.peak_rss_mb for p in seen))
+    return Probe(load, first, max(p.peak_rss_mb for p in seen), all(p.finite for p in seen))
 
 
 def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:

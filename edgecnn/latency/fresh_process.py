@@ -2,7 +2,8 @@
 
     parent ──one line of JSON──> child: open, run once ──one line of JSON──> parent
 
-A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller.
+A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller;
+one that never ends (a Loop of 2^62 rounds) is stopped, and the child ends with its parent.
 Peak memory is the child's high-water mark with Python, numpy and ONNX Runtime in it. On Linux it is VmHWM and not
 `ru_maxrss`: a forked child inherits the latter from its parent, so that a big caller makes every model look big.
 Test: tests/test_benchmark.py.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,21 +23,28 @@ from typing import Any
 
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import wanted
+from exporters.isolation.sandbox import die_with
 from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.feeds import TensorInfo
 
-ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_S = 600
+ROOT = Path(__file__).resolve().parents[2]
+"""Where this package lies, for a child that would not find it."""
+TIMEOUT_S, TORCH_TIMEOUT_S = 120, 600
+"""For loading and one run; torch.compile alone may take minutes."""
 _START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.latency.fresh_process import main; main()"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes."""
+    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes.
+
+    `finite`: what that run answered holds neither NaN nor infinity.
+    """
 
     load_ms: float
     first_ms: float
     peak_rss_mb: float
+    finite: bool = True
 
 
 def probe(job: Job) -> Probe:
@@ -50,12 +59,17 @@ def inputs_of(job: Job) -> tuple[TensorInfo, ...]:
 
 
 def _asked(job: Job, what: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _START, str(ROOT)],
-        input=json.dumps({"what": what, "job": asdict(job)}).encode(),
-        capture_output=True,
-        timeout=TIMEOUT_S,
-    )
+    limit_s = TIMEOUT_S if job.kind == "onnx" else TORCH_TIMEOUT_S
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _START, str(ROOT)],
+            input=json.dumps({"what": what, "job": asdict(job), "parent": os.getpid()}).encode(),
+            capture_output=True,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        slow = f"loading it and one run take longer than {limit_s} s; use a smaller batch or input, or mend the model"
+        raise BadInput(f"{job.model}: {slow}") from error
     answer = _last_line(done.stdout)
     if "error" in answer:
         kinds = {kind.exit_code: kind for kind in (BadInput, Unavailable)}
@@ -70,6 +84,7 @@ def _asked(job: Job, what: str) -> dict[str, Any]:
 def main() -> None:
     """The child's side."""
     asked = json.loads(sys.stdin.buffer.read())
+    die_with(asked["parent"])
     job = Job(**asked["job"])
     try:
         answer = asdict(measure(job)) if asked["what"] == "probe" else {"inputs": [astuple(i) for i in wanted(job)]}
@@ -85,7 +100,7 @@ def main() -> None:
 
 def measure(job: Job) -> Probe:
     """Open the model, run it once, and ask the system for the peak."""
-    from edgecnn.latency.racers import opened, quiet_openmp, torch_threads
+    from edgecnn.latency.racers import finite, opened, quiet_openmp, torch_threads
 
     quiet_openmp()
     tools = "onnxruntime" if job.kind == "onnx" else "edgecnn.latency.torch_racer"
@@ -94,9 +109,10 @@ def measure(job: Job) -> Probe:
         start = time.perf_counter()
         racer = opened(job)
         loaded = time.perf_counter()
-        racer.run()
+        answer = racer.run()
         ran = time.perf_counter()
-    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak_bytes() / 2**20)
+    peak = peak_bytes() / 2**20
+    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak, finite(answer))
 
 
 def peak_bytes() -> int:

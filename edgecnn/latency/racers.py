@@ -17,13 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from edgecnn.shapes import parse_shapes
 from runtimes.base import BadInput
 from runtimes.census import Kernel, census
 from runtimes.latency import Call
-from runtimes.session import Session, TensorInfo, random_feeds
+from runtimes.session import Session, TensorInfo
 
 
 class Racer(Protocol):
@@ -98,7 +100,7 @@ class OnnxRacer:
         self.session: Session = open_any(self.path, job.provider, job.threads)
         self.provider = self.session.provider
         sizes = parse_shapes(job.input_shape, [info.name for info in self.session.inputs])
-        self.feeds = random_feeds(self.session.inputs, job.batch, job.seed, sizes)
+        self.feeds = self.session.random_feeds(job.batch, job.seed, sizes)
         self.fed = {name: value.shape for name, value in self.feeds.items()}
 
     def run(self) -> object:
@@ -110,6 +112,16 @@ class OnnxRacer:
     def kernels(self) -> tuple[Kernel, ...]:
         job = self.job
         return census(model_of(self.path), self.feeds, job.provider, job.threads, external=external_of(self.path))
+
+
+def finite(answer: object) -> bool:
+    """Whether the numbers that a racer answers, in arrays or tensors however nested, hold neither NaN nor infinity."""
+    if isinstance(answer, Mapping | list | tuple):
+        return all(map(finite, answer.values() if isinstance(answer, Mapping) else answer))
+    if not hasattr(answer, "__array__"):
+        return True
+    value = np.asarray(answer)
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ highest bit down. Test: tests/test_pictures.py.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edgecnn.prediction.answers import BoxesPrediction, MaskPrediction
+from edgecnn.prediction.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 from runtimes.base import Array, BadInput
 from runtimes.files import check_output, replace_whole
 
@@ -53,14 +54,34 @@ def files_for(folder: Path, names: Iterable[str], task: str) -> list[tuple[Path,
 
 
 def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> None:
-    """Make `folder`; raise `BadInput` when that fails or one of `files` exists (without `force`)."""
+    """Raise `BadInput` when `folder` can neither be used nor made, or one of `files` exists (without `force`)."""
+    if folder.is_dir():
+        for file in itertools.chain(*files):
+            check_output(file, force)
+        return
+    above = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "no permission to write there" if above.is_dir() else "is no folder"
+        raise BadInput(f"{folder}: cannot be made ({above}: {why}); choose another folder")
+
+
+def save_all(
+    found: Sequence[AnyPrediction], pixels: Iterable[Array], files: Sequence[Sequence[Path]]
+) -> list[AnyPrediction]:
+    """Write the pictures of every prediction, once all are known; `pixels` are the original images."""
+    folder = files[0][0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    for group in files:
-        for file in group:
-            check_output(file, force)
+    return [_saved(*each) for each in zip(found, pixels, files, strict=True)]
+
+
+def _saved(found: AnyPrediction, pixels: Array, files: Sequence[Path]) -> AnyPrediction:
+    if isinstance(found, MaskPrediction):
+        return save_mask(found, pixels, files)
+    assert isinstance(found, BoxesPrediction)
+    return save_boxes(found, pixels, files)
 
 
 def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> MaskPrediction:

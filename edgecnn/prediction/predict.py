@@ -25,15 +25,13 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.opened import is_bundle, whereabouts
 from edgecnn.prediction.answers import (
     AnyPrediction,
-    BoxesPrediction,
-    MaskPrediction,
     Prediction,
     best,
     boxes_of,
     mask_of,
 )
 from runtimes import bundle as bundles
-from runtimes.base import Array, BadInput, CheckFailed, Tensors
+from runtimes.base import Array, BadInput, CheckFailed, Tensors, counted
 from runtimes.bundle import Bundle, Changed
 from runtimes.geometry import Geometry
 from runtimes.golden import MAX_ABS, GoldenCheck, worst_of
@@ -88,7 +86,7 @@ class VerifyReport:
         images, worst = sum(check.images for check in self.golden), self.worst
         sizes = {check.shape for check in self.golden}
         return (
-            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {images} golden outputs"
+            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {counted(images, 'golden output')}"
             f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
             f"{_differ(worst)} {'at most ' if worst.measure == MAX_ABS else ''}{worst.value:.3g} "
             f"(limit {worst.limit:.3g})."
@@ -133,11 +131,14 @@ def run(
     if require_all:
         feeds = {session.inputs[0].name: given[0].ready()[None]}
         whereabouts(Path(bundle), feeds, provider, threads).require_all(os.fspath(bundle))
-    found = []
-    for i, image in enumerate(given):
+    found: list[AnyPrediction] = []
+    for image in given:
         outputs = session({session.inputs[0].name: image.ready()[None]})
-        prediction = answer(opened, image, outputs, top, min_score)
-        found.append(_saved(prediction, image.pixels(), files[i]) if files else prediction)
+        found.append(answer(opened, image, outputs, top, min_score))
+    if files:
+        from edgecnn.prediction.pictures import save_all
+
+        found = save_all(found, (image.pixels() for image in given), files)
     return RunReport(os.fspath(bundle), session.provider, tuple(found))
 
 
@@ -151,7 +152,7 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
     require_answers(bundle, first.shape)
     if bundle.task == "segmentation":
         return mask_of(image.name, first[0], image.geometry(), bundle.labels)
-    return Prediction(image.name, best(first[0], bundle.labels, top))
+    return Prediction(image.name, best(first[0], bundle.labels, top, image.name))
 
 
 def _files(
@@ -168,15 +169,6 @@ def _files(
     files = files_for(Path(save), [image.name for image in given], bundle.task)
     check_folder(Path(save), files, force)
     return files
-
-
-def _saved(found: AnyPrediction, pixels: Array, files: tuple[Path, ...]) -> AnyPrediction:
-    from edgecnn.prediction.pictures import save_boxes, save_mask
-
-    if isinstance(found, MaskPrediction):
-        return save_mask(found, pixels, files)
-    assert isinstance(found, BoxesPrediction)
-    return save_boxes(found, pixels, files)
 
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:

@@ -43,7 +43,7 @@ from runtimes.census import Tracer, tracing
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
-from runtimes.session import Session, open_session, random_feeds
+from runtimes.session import Session, open_session
 
 ITERATIONS, SECONDS = 50, 6.0
 """Without a number of iterations: as many pairs of runs as fit the time, at most so many."""
@@ -162,7 +162,7 @@ def _open(
     model, external = named(read_model(Path(path))[0]), external_of(Path(path))
     tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True))
     plain = open_session(model, "cpu", threads, external=external, subject=path)
-    feeds = random_feeds(plain.inputs, batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
+    feeds = plain.random_feeds(batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
     return _Subject(name, Numbers(model, {key: tuple(x.shape) for key, x in feeds.items()}), feeds, plain, tracer)
 
 

@@ -7,10 +7,11 @@ lie in memory, which decides the last bits of a sum. Test: tests/test_resume.py.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,23 @@ def check_place(output: Path, resume: bool, force: bool) -> None:
         raise BadInput(f"{path}: no such file, so nothing to resume; leave --resume out to begin")
     if path.exists() and not (resume or force):
         raise BadInput(f"{path}: an interrupted training; go on with --resume, or begin anew with --force")
+
+
+@contextlib.contextmanager
+def told(output: Path, resume: bool) -> Iterator[None]:
+    """Inside, an interruption carries a note on what is kept beside `output`, and how to go on from there."""
+    path, before = place_of(output), _stamp(output)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and path.exists() and (resume or _stamp(output) != before):
+            error.add_note(f"{path} keeps the epochs that are done; go on with the same command and --resume")
+        raise
+
+
+def _stamp(output: Path) -> int:
+    path = place_of(output)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def save(output: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
