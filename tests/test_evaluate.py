@@ -234,9 +234,8 @@ def test_only_the_images_with_nan_are_counted() -> None:
 
 
 def test_a_model_without_inputs_is_refused(photos: Path, tmp_path: Path) -> None:
-    text = (
-        '<ir_version: 9, opset_import: ["" : 20]> g () => (float[2] y) { y = Constant <value_floats = [1.0, 2.0]> () }'
-    )
-    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    graph = "g () => (float[2] y) { y = Constant <value_floats = [1.0, 2.0]> () }"
+    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {graph}')
+    onnx.save(made, tmp_path / "m.onnx")
     with pytest.raises(BadInput, match=r"m\.onnx: takes no input, so there is nothing to score"):
         evaluate(tmp_path / "m.onnx", data=str(photos))
