@@ -160,7 +160,7 @@ def _open(
     stack: contextlib.ExitStack, name: str, path: str, threads: int, batch: int, seed: int, texts: Sequence[str]
 ) -> _Subject:
     model, external = named(read_model(Path(path))[0]), external_of(Path(path))
-    tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True))
+    tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True, subject=path))
     plain = open_session(model, "cpu", threads, external=external, subject=path)
     feeds = plain.random_feeds(batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
     return _Subject(name, Numbers(model, {key: tuple(x.shape) for key, x in feeds.items()}), feeds, plain, tracer)
