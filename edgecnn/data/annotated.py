@@ -213,6 +213,6 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
     ):
         raise BadInput(
             f"{path}: boxes (M, 4), box_labels (M,) and box_image (M,), whole numbers with the image's place in x, are "
-            "needed together"
+            "needed; save them together"
         )
     return OnDemand(count, lambda i: moved(geometry, boxes[image == i].astype(np.float64), labels[image == i]))
