@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from edgecnn.networks.weights import check_zip
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, write_atomic
 
@@ -64,6 +65,7 @@ def load(output: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The state beside `output`; raises `BadInput` for a damaged file and for one that belongs to other `settings`."""
     path = check_input_file(place_of(output), LIMIT_BYTES)
     try:
+        check_zip(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a damaged file might be
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
