@@ -123,6 +123,17 @@ def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: P
         run(bundle, [tmp_path / "a.png", tmp_path / "wrong.npy"])
 
 
+def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
+    images = np.zeros((1, 3, 8, 8), np.float32)
+    path = tmp_path / "plain.edge"
+    pack(path, NET, {**ABOUT, "preprocess": None}, [images], [open_session(NET)({"x": images})["y"]], 0.0)
+    picture(tmp_path / "a.png")
+    with pytest.raises(
+        BadInput, match=r"a\.png: is a picture, but .*plain\.edge takes none; give float arrays as \.npy"
+    ):
+        run(path, tmp_path / "a.png")
+
+
 def test_softmax_is_torchs_and_probabilities_stay() -> None:
     scores = np.array([1e4, -1e4, 9999.0, 3.0], np.float32)
     want = torch.softmax(torch.from_numpy(scores).double(), 0).numpy()

@@ -147,7 +147,9 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not JSON ({str(error)[:80]}); save it again") from error
     if not isinstance(document, dict):
-        raise BadInput(f"{path}: is a {type(document).__name__}, not COCO's object of images, annotations, categories")
+        raise BadInput(
+            f"{path}: is a {type(document).__name__}, not COCO's object of images, annotations, categories; mend it"
+        )
     return document
 
 

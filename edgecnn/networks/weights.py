@@ -133,7 +133,7 @@ def _load_torch(path: Path) -> State:
 
 
 def check_zip(path: Path) -> None:
-    """Raise `BadInput` for an archive that `torch.save` does not write: its members are stored, each once, with true sums.
+    """Raise `BadInput` for an archive that `torch.save` does not write: members stored, each once, with true sums.
 
     A file that is no archive (torch wrote such ones before 1.6) is left to torch.
     """

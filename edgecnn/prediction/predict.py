@@ -271,7 +271,9 @@ def images_of(source: Source, bundle: Bundle, array_name: str) -> tuple[Samples,
     if isinstance(source, np.ndarray):
         return _from_array(array_name, source, ready)
     path = Path(source)
-    if path.suffix.lower() in SUFFIXES and isinstance(ready, Preprocess):
+    if path.suffix.lower() in SUFFIXES:
+        if not isinstance(ready, Preprocess):
+            raise BadInput(f"{path}: is a picture, but {bundle.path} takes none; give float arrays as .npy")
         return Samples(str(path), (str(path),), lambda _: ready(read_image(path))), lambda _: read_image(path)
     if path.suffix.lower() != ".npy":
         samples = load_data(str(path), ready, task=bundle.task)
