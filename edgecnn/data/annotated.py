@@ -147,9 +147,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not JSON ({str(error)[:80]}); save it again") from error
     if not isinstance(document, dict):
-        raise BadInput(
-            f"{path}: is a {type(document).__name__}, not COCO's object of images, annotations, categories; mend it"
-        )
+        kind = type(document).__name__
+        raise BadInput(f"{path}: is a {kind}, not COCO's object of images, annotations, categories; mend it")
     return document
 
 
