@@ -141,6 +141,7 @@ def test_convolutions_that_no_input_fits(tmp_path: Path) -> None:
     refuse(write(tmp_path / "m.onnx", grouped), "c: a convolution with 0 groups; export it again")
     flat = network()
     flat.graph.initializer[0].dims[:] = [4, 27]
+    flat.graph.node[0].attribute.append(helper.make_attribute("kernel_shape", [3, 3]))
     onnx.checker.check_model(flat, full_check=True)
     refuse(write(tmp_path / "m.onnx", flat), "a convolution with a weight of rank 2, not (O, I, k, ...)")
 
