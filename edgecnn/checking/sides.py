@@ -104,7 +104,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     from exporters.artifact import read_identity
 
     model = lenient_model(path)
-    identity = read_identity(model)
+    identity = read_identity(model, str(path))
     _survives(model, path, probe_shapes(model, identity, input_shape))
     side = graph_side(model, str(path), identity.preprocess if identity is not None else None, threads)
     if is_bundle(path):
