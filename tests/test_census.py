@@ -154,3 +154,11 @@ def test_no_profile_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     else:
         census(model(FLOAT, np.float32), FEEDS)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_profile_that_the_disk_had_no_room_for_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with module.tracing(model(FLOAT, np.float32)) as tracer:
+        tracer(FEEDS)
+        monkeypatch.setattr(Path, "read_text", lambda self, encoding: '[{"cat" : "Session", "na')
+        with pytest.raises(BadInput, match=r"json: the profile is cut off; set TMPDIR to a folder with room"):
+            tracer.end()
