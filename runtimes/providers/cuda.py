@@ -23,6 +23,8 @@ from runtimes.base import Unavailable
 ORT_NAME = "CUDAExecutionProvider"
 NO_DEVICE = 100
 """CUDA_ERROR_NO_DEVICE"""
+SILENT = 4
+"""ONNX Runtime's level for what ends the process."""
 
 
 def require() -> None:
@@ -63,7 +65,11 @@ def options(chosen: Options) -> dict[str, str]:
 
 
 def configure(session_options: Any) -> None:
-    """Nothing: operators without a CUDA kernel go to the CPU, and `census` says which."""
+    """Quiet the process-wide logger, which a session's own level does not reach: each session would warn on stderr that
+    no plug-in provides CUDA (the built-in provider does), and cuDNN's complaints come a second time as exceptions."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(SILENT)
 
 
 def library_names(cuda: str, platform: str = sys.platform) -> tuple[str, ...]:
