@@ -29,6 +29,8 @@ MAX_MODEL_BYTES = 2**31 - 1
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
 _GPU = re.compile(r"cuda|cudnn|cublas", re.IGNORECASE)
 """Words of an error that is the device's, not the model's."""
+_FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CURAND|CUFFT) failure \d+: [^;]+")
+_NODE = re.compile(r"running (\w+) node\. Name:'([^']*)'")
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -220,7 +222,12 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
 
 
 def _reason(error: Exception, limit: int = 200) -> str:
-    """ONNX Runtime's message without its prefix, source paths and line breaks."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
-    text = re.sub(r"/onnxruntime_src/\S+:\d+ ", "", " ".join(text.split())) or type(error).__name__
-    return one_line(text, limit)
+    """ONNX Runtime's message without its prefix, source paths and line breaks; of the GPU's, what failed and where."""
+    text = " ".join(str(error).split())
+    failure = _FAILURE.search(text)
+    if failure:
+        node = _NODE.search(text)
+        text = f"{node[1]} ({node[2]}): {failure[0]}" if node else failure[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ ", "", text) or type(error).__name__
+    return one_line(text.strip(), limit)

@@ -185,6 +185,44 @@ def test_an_error_of_the_gpu_while_running_is_unavailable_not_bad_input(monkeypa
         session({"x": np.zeros((1, 5), np.float32)})
 
 
+NODE = "[ONNXRuntimeError] : 11 : EP_FAIL : Non-zero status code returned while running Conv node. Name:'stem/Conv' "
+FAILURE = (
+    "Status Message: /onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:129 std::conditional_t<THRW, void, "
+    "onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*) CUDNN failure 5000: "
+    "CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; hostname=host ; file=/onnxruntime_src/conv.cc ; line=482 ; expr=call(); "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NODE + FAILURE, "Conv (stem/Conv): CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED"),
+        (FAILURE, "CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED"),
+        ("all compute graph nodes have not been partitioned to the CUDAExecutionProvider", "all compute graph nodes"),
+    ],
+    ids=["running", "loading", "no failure of a library"],
+)
+def test_of_an_error_of_the_gpu_what_failed_is_told(text: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime tells its own source first, in more characters than a line has."""
+    monkeypatch.setattr(cuda, "require", lambda: None)
+
+    def fails(*args, **kwargs):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    with pytest.raises(Unavailable, match=rf"cannot take it \({re.escape(words)}[^;]*\)$"):
+        open_session(MODEL, "cuda", threads=1)
+
+
+def test_onnx_runtimes_own_logger_is_quiet_before_a_session_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would warn at every session with CUDA, on stderr and past the session's own level."""
+    said: list[object] = []
+    here = cuda_stand_in.install(monkeypatch)
+    monkeypatch.setattr(ort, "set_default_logger_severity", lambda level: said.append((level, len(here.asked))))
+    open_session(MODEL, "cuda", threads=1)
+    assert said == [(4, 0)]
+
+
 @pytest.mark.parametrize(
     "command",
     [
