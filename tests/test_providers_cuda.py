@@ -43,12 +43,15 @@ class Driver:
 
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch):
-    """A computer on which CUDA works; a test takes one thing away. `loaded` lists what was asked for."""
-    here = SimpleNamespace(driver=Driver(), missing=set(), loaded=[])
+    """A computer on which CUDA works; a test takes one thing away. `loaded` lists what was asked for.
+
+    What is `missing` is in no folder either but for the paths in `wheels`, whatever wheels this Python has.
+    """
+    here = SimpleNamespace(driver=Driver(), missing=set(), wheels=set(), loaded=[])
 
     def load(name: str):
         here.loaded.append(name)
-        if name in here.missing:
+        if Path(name).name in here.missing and name not in here.wheels:
             raise OSError(f"{name}: cannot open shared object file")
         return here.driver
 
@@ -118,6 +121,23 @@ def test_a_missing_library_is_named(computer, name: str, capfd: pytest.CaptureFi
     computer.missing = {name}
     missing(f"cuda: the library {name} is missing; pip install 'edgecnn\\[cuda\\]'")
     assert capfd.readouterr() == ("", ""), "onnxruntime's own print reached the output"
+
+
+def test_a_library_is_taken_from_the_wheels_of_this_python(
+    computer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where ONNX Runtime lies in a folder of its own: it looks for them beside itself only."""
+    folder = tmp_path / "nvidia" / "cu13" / "lib"
+    folder.mkdir(parents=True)
+    there = folder / "libcudart.so.13"
+    there.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    computer.missing, computer.wheels = {there.name}, {str(there)}
+    cuda.require()
+    assert computer.loaded[1:4] == [there.name, str(there), "libcublasLt.so.13"]
+    computer.wheels.clear()
+    missing("the library libcudart.so.13 is missing")
 
 
 def test_the_libraries_of_this_build_are_on_our_list() -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import io
 import os
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from runtimes.base import Unavailable
@@ -126,14 +128,26 @@ def _check_device(driver: Any, cuda: str) -> None:
 
 
 def _check_libraries(cuda: str) -> None:
-    """ONNX Runtime loads from the nvidia wheels here and prints what it misses; then we ask for each by name."""
+    """ONNX Runtime loads from the nvidia wheels beside it and prints what it misses; then we ask for each by name, and
+    take what is not known by then from the nvidia wheels of this Python, which torch may have brought elsewhere."""
     import onnxruntime as ort
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         getattr(ort, "preload_dlls", lambda: None)()
     for name in library_names(cuda):
-        try:
-            load_library(name)
-        except OSError as error:
-            raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from error
+        for place in (name, *_in_wheels(name)):
+            try:
+                load_library(place)
+                break
+            except OSError as error:
+                cause = error
+        else:
+            raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from cause
+
+
+def _in_wheels(name: str) -> tuple[str, ...]:
+    """Files called `name` in the wheels under `nvidia`, which is a folder of each place that has some."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = tuple(spec.submodule_search_locations or ()) if spec else ()
+    return tuple(str(path) for root in roots for path in sorted(Path(root).glob(f"*/lib/{name}")))
