@@ -88,9 +88,14 @@ class Session:
             raise BadInput(f"{self.subject}: {wrong}")
         return self._graphs(feeds)
 
-    def prepare(self, feeds: Tensors) -> Callable[[], list[Array]]:
-        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run."""
+    def prepare(self, feeds: Tensors) -> Callable[[], object]:
+        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run.
+
+        Where CUDA graphs are recorded it is their replay with the copies, in and out, that `raw.run` has, too.
+        """
         self(feeds)
+        if self._graphs is not None:
+            return functools.partial(self._graphs, dict(feeds))
         return functools.partial(self.raw.run, self._output_names, dict(feeds))
 
     def __repr__(self) -> str:

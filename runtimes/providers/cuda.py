@@ -52,7 +52,7 @@ class Options:
     prefer_nhwc: bool = False
     """Convolutions in channels-last layout, which tensor cores want; transposes where a layer has no such kernel."""
     fuse_conv_bias: bool = False
-    """Convolution, bias and ReLU in one kernel of cuDNN's runtime fusion, compiled when the session is made."""
+    """Convolution and bias in one kernel of cuDNN's runtime fusion, compiled on the first run; ReLU stays apart."""
     enable_cuda_graph: bool = False
     """Record the first run of a shape and replay it: one launch instead of one a kernel. Fixed shapes only."""
     gpu_mem_limit: int = 0
