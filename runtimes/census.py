@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runtimes import provider_options
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.session import Model, Session, open_session
 
@@ -141,18 +142,26 @@ def tracing(
     keep_graph: bool = False,
     subject: str | None = None,
 ) -> Iterator[Tracer]:
-    """A profiled session of `model`, with the graph that it runs if `keep_graph`; leaves no file behind."""
+    """A profiled session of `model`, with the graph that it runs if `keep_graph`; leaves no file behind.
+
+    Nothing is recorded: a CUDA graph that is replayed runs no node that could be noted, and has the same kernels.
+    """
     with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as name:
         folder = Path(name)
         graph = str(folder / _GRAPH) if keep_graph else None
         session = open_session(
-            model, provider, threads, profile_prefix=str(folder / "run"), graph_path=graph, external=external,
-            subject=subject,
+            model, _unrecorded(provider), threads, profile_prefix=str(folder / "run"), graph_path=graph,
+            external=external, subject=subject,
         )  # fmt: skip
         try:
             yield Tracer(session, folder)
         finally:
             session.raw.end_profiling()
+
+
+def _unrecorded(provider: str) -> str:
+    asked = provider_options.parse(provider)
+    return asked.but(enable_cuda_graph=False).text if hasattr(asked.options, "enable_cuda_graph") else provider
 
 
 def kernels(runs: Iterable[NodeRun]) -> tuple[Kernel, ...]:

@@ -34,7 +34,9 @@ _SOURCE = re.compile(
     r"|\b[\w:<>*& ]*onnxruntime::.*?\)( \[with .*?\])?(?= [A-Za-z]) "
 )
 """Where in ONNX Runtime's source an error was raised: file and line, the signature of the function."""
-_RUNNING = re.compile(r"^Non-zero status code returned while running (\w+) node\. Name:('.*?') Status Message: ")
+_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' (Status Message: )?")
+_FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CURAND|CUFFT) failure \d+: [^;]+")
+"""Of a GPU's library; what follows is where."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -102,9 +104,14 @@ class Session:
             raise BadInput(f"{self.subject}: {wrong}")
         return self._graphs(feeds)
 
-    def prepare(self, feeds: Tensors) -> Callable[[], list[Array]]:
-        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run."""
+    def prepare(self, feeds: Tensors) -> Callable[[], object]:
+        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run.
+
+        Where CUDA graphs are recorded it is their replay with the copies, in and out, that `raw.run` has, too.
+        """
         self(feeds)
+        if self._graphs is not None:
+            return functools.partial(self._graphs, dict(feeds))
         return functools.partial(self.raw.run, self._output_names, dict(feeds))
 
     def __repr__(self) -> str:
@@ -207,7 +214,8 @@ def _options(threads: int, optimize: bool, profile_prefix: str | None, folder: s
 
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; the same text on stderr is noise
-    ort.set_default_logger_severity(4)  # allocators know no session
+    # Allocators know no session; nor does the warning, at each one with CUDA, that no plug-in provides it.
+    ort.set_default_logger_severity(4)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     level = ort.GraphOptimizationLevel
@@ -238,7 +246,10 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
 
 
 def _reason(error: Exception, limit: int = 160) -> str:
-    """ONNX Runtime's message without its prefixes, source places, C++ signatures and line breaks."""
+    """ONNX Runtime's message without its prefixes, source places, C++ signatures and line breaks: the node that it ran,
+    and what is wrong; of a GPU's, what failed there."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
-    text = _RUNNING.sub(r"\1 \2: ", text).replace(" '': ", ": ", 1)
-    return one_line(_SOURCE.sub("", text) or type(error).__name__, limit)
+    node, failure = _RUNNING.search(text), _FAILURE.search(text)
+    where = f"{node[1]} ({node[2]}): ".replace(" ()", "") if node else ""
+    what = failure[0].strip() if failure else _SOURCE.sub("", _RUNNING.sub("", text, count=1))
+    return one_line(f"{where}{what}" or type(error).__name__, limit)
