@@ -116,6 +116,18 @@ def test_depthwise_layers_are_not_asked_and_groups_are() -> None:
     assert names == ["Conv_c", "Conv_g", "Gemm_y"]
 
 
+def test_what_carries_integers_beside_a_layer_has_no_weights() -> None:
+    """A MaxPool that reads what a convolution reads (an Inception block) is int8 as well, and is no layer."""
+    net = model("""<ir_version: 9, opset_import: ["" : 18]>
+        net (float[N,8,6,6] x) => (float[N,8,6,6] c, float[N,8,3,3] p) {
+            p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+            c = Conv (x, w)
+        }""", w=np.ones((8, 8, 1, 1), np.float32))  # fmt: skip
+    grid, x = activation_grid(0.0, 1.0), np.ones((2, 8, 6, 6), np.float32)
+    (risk,) = predict(net, {"c", "p"}, {"x": grid}, {"x": grid.quantize(x)})
+    assert risk.node == "Conv_c"
+
+
 def test_seven_bit_grids_stay_within_64_and_map_the_peak_there() -> None:
     rng = np.random.default_rng(0)
     w = rng.normal(size=(5, 40)).astype(np.float32)

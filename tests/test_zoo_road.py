@@ -25,7 +25,10 @@ from edgecnn.networks.spec import preprocess_for
 from edgecnn.numbers.inspect import inspect_model
 from edgecnn.numbers.layer_table import Table, layer_table
 from edgecnn.numbers.torch_numbers import watch
-from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.accuracy._work import start
+from exporters.quantization.affine import WEIGHT_FORMS
+from exporters.quantization.quantize import QuantRecipe, prepare
+from exporters.targets import weight_forms
 from runtimes.session import open_session
 
 PARITY_DB = 80.0
@@ -127,8 +130,10 @@ def goes_the_road(given: Network) -> None:
     if given.task != "detection":  # a list of boxes is compared by matching, and there are no decibels between lists
         lowest = min(stage.snr_db for stage in done if stage.snr_db is not None)
         assert lowest >= PARITY_DB or lowest >= reference.noise_db - NOISE_MARGIN_DB, f"{lowest:.0f} dB"
-    quantized = quantize_model(model, reference.feeds, QuantRecipe())
+    work = start(prepare(model), QuantRecipe(target="avx2"), reference.feeds)
+    quantized = work.quantized()
     assert quantized.int8_nodes > 0
+    assert {risk.choice for risk in weight_forms.look(work)} <= set(WEIGHT_FORMS)
     answers = open_session(quantized.model)(reference.feeds[-1])
     if given.task == "detection":
         matching = reference.parity(open_session(model)).matching

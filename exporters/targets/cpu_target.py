@@ -26,6 +26,7 @@ import onnx
 
 from exporters.graph import Graph, attributes, label
 from exporters.quantization.affine import SEVEN_BITS, Grid, weight_grid
+from exporters.quantization.kernels import COMPUTE
 from exporters.targets import targets_int8
 from exporters.targets.saturation import conv_patches, conv_rows, excess, risky_pairs
 from runtimes import machine, plugins
@@ -116,7 +117,7 @@ def predict(
     rng = np.random.default_rng(seed)
     found = []
     for node in graph.proto.node:
-        if node.output and node.output[0] in nodes and node.input[0] in seen:
+        if node.op_type in COMPUTE and node.output[0] in nodes and node.input[0] in seen:
             weight = graph.constant(node.input[1])
             if weight is not None and _pairs_up(node, weight):
                 found.append(_layer(node, weight, grids[node.input[0]], seen[node.input[0]], per_channel, rng))
@@ -125,7 +126,7 @@ def predict(
 
 def _pairs_up(node: onnx.NodeProto, weight: Array) -> bool:
     """Depthwise kernels widen to 16 bits; a single channel has no partner."""
-    return node.op_type in ("Gemm", "MatMul") or (node.op_type == "Conv" and weight.shape[1] > 1)
+    return node.op_type != "Conv" or weight.shape[1] > 1
 
 
 def _layer(
