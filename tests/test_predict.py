@@ -123,14 +123,23 @@ def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: P
         run(bundle, [tmp_path / "a.png", tmp_path / "wrong.npy"])
 
 
+def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
+    images = np.zeros((1, 3, 8, 8), np.float32)
+    path = tmp_path / "plain.edge"
+    pack(path, NET, {**ABOUT, "preprocess": None}, [images], [open_session(NET)({"x": images})["y"]], 0.0)
+    picture(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"a\.png: is a picture, but .*plain\.edge takes none; give float arrays"):
+        run(path, tmp_path / "a.png")
+
+
 def test_softmax_is_torchs_and_probabilities_stay() -> None:
     scores = np.array([1e4, -1e4, 9999.0, 3.0], np.float32)
     want = torch.softmax(torch.from_numpy(scores).double(), 0).numpy()
     np.testing.assert_allclose(probabilities(scores), want, rtol=1e-12)  # float64 round-off
     shares = np.array([0.25, 0.75, 0.0], np.float32)
     np.testing.assert_array_equal(probabilities(shares), shares)
-    with pytest.raises(BadInput, match="NaN or Inf"):
-        best(np.array([1.0, np.nan]), LABELS, 1)
+    with pytest.raises(BadInput, match=r"^a\.png: is answered with NaN or infinity; "):
+        best(np.array([1.0, np.nan]), LABELS, 1, "a.png")
 
 
 def test_ties_keep_the_order_and_classes_without_a_label_are_numbers() -> None:
