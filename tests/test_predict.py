@@ -116,6 +116,12 @@ def test_arrays_of_the_wrong_shape_and_with_nan(bundle: Path, tmp_path: Path) ->
         run(bundle, tmp_path / "nan.npy")
 
 
+def test_an_answer_that_is_no_number_names_its_image(bundle: Path) -> None:
+    fine, beyond = np.zeros((3, 8, 8), np.float32), np.full((3, 8, 8), 3e38, np.float32)  # sums leave float32
+    with pytest.raises(BadInput, match=r"^array 1: is answered with NaN or infinity; "):
+        run(bundle, [fine, beyond])
+
+
 def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "wrong.npy", np.zeros(3, np.float32))
     picture(tmp_path / "a.png")
