@@ -7,6 +7,9 @@ in standard ONNX operators only: TopK -> NonMaxSuppression (each image and class
 classes never suppress each other and may have boxes of their own) -> a table of the scores that stay -> TopK ->
 NonZero. The number of detections is dynamic, also zero; equal scores are ordered by class, then by place, everywhere.
 
+Only scores above `low` can become detections, and of thousands of places a trained network has few. Sorting, gathering
+and the table therefore have only as many columns as the class with most of them needs, instead of `candidates`.
+
 Source: Liu et al. 2016, section 2.2 and its code (400 candidates, 200 kept). Test: tests/test_detection_select.py.
 """
 
