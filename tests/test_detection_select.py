@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,14 @@ def test_exported_with_any_number_of_places(open_tail: onnx.ModelProto, places: 
 
 def test_the_graph_has_no_branches(open_tail: onnx.ModelProto) -> None:
     assert not {"If", "Loop", "Scan"} & {node.op_type for node in open_tail.graph.node}
+
+
+def test_every_length_that_depends_on_values_has_a_name(open_tail: onnx.ModelProto) -> None:
+    values = [*open_tail.graph.output, *open_tail.graph.value_info]
+    sizes = {dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim}
+    assert [out.type.tensor_type.shape.dim[0].dim_param for out in open_tail.graph.output] == ["found"] * 4
+    assert not [size for size in sizes if re.search(r"\bu\d", size)]
+    assert [size for size in sizes if re.search(r"\*found_", size)]  # classes * columns, as a product
 
 
 # ------------------------------------------------------------------------------------------------------------- exported
