@@ -1,11 +1,15 @@
 """ONNX Runtime on a GPU against PyTorch, in one run: parity of the zoo, latency, a batch sweep, and percent of peak.
 
-    python bench/cuda.py [--quick] [--minutes 9]        writes bench/results/cuda.jsonl and prints the README's table
+    python bench/cuda.py [--quick] [--minutes 8]        writes bench/results/cuda.jsonl and prints the README's table
     python bench/cuda.py --table                        prints the table of the committed results
     python bench/cuda.py --check                        exit 1 when a bar is missed in them
     python bench/cuda.py --allow-cpu --output FILE      the same steps on a CPU, to see that they work
 
 Needs torch, onnx, numpy and onnxruntime-gpu, from a bare checkout; exit 4 with the cause where there is no GPU.
+The rows come in the order of their importance, and the file has all rows so far after each: the first network, the
+parity of all classifiers (prepared by several processes), the sweep, the other networks. No torch.compile runs longer
+than `--compile-seconds`, and what is not begun within `--minutes` is left out and says so. `--table` and `--check` read
+`--output` where it is given.
 Everything is timed as wall time around one synchronised call, inputs and outputs on the GPU, all competitors of a row
 interleaved (runtimes/latency.py). ONNX Runtime synchronises at the end of a bound run, PyTorch by
 `torch.cuda.synchronize()`. Peaks are measured in the same run: a matrix product per arithmetic, and a copy of 1 GiB
@@ -15,13 +19,20 @@ interleaved (runtimes/latency.py). ONNX Runtime synchronises at the end of a bou
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import gc
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +68,21 @@ OURS = {  # name -> (graph, options)
     "float16 NHWC graph": ("half", "prefer_nhwc=1,enable_cuda_graph=1"),
     "float16 NHWC graph, timed": ("half", "prefer_nhwc=1,enable_cuda_graph=1,cudnn_conv_algo_search=EXHAUSTIVE"),
     "float16 NHWC graph, fused": ("half", "prefer_nhwc=1,enable_cuda_graph=1,fuse_conv_bias=1"),
-}
+    "float16 NHWC graph, fused, timed": (
+        "half", "prefer_nhwc=1,enable_cuda_graph=1,fuse_conv_bias=1,cudnn_conv_algo_search=EXHAUSTIVE",
+    ),
+}  # fmt: skip
 EAGER, COMPILED = "torch eager float32", "torch.compile float16"
 OUR_HALF = tuple(name for name in OURS if name.startswith("float16"))
 MATRIX, COPY_BYTES = 8192, 2**30
+PICTURES = 16
+"""Different ones in a batch; a larger batch has them again."""
+MOST_WORKERS, PREPARING_SECONDS = 6, 240
 EXIT_UNAVAILABLE = 4
+
+
+class TooLong(BaseException):
+    """Time is up; not an `Exception`, which torch.compile would take for a kernel that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,9 @@ class Place:
     provider: str
     device: str
     deadline: float
+    compile_seconds: float = 150.0
+    workers: int = 0
+    """Processes that prepare networks for the parity; 0: none, this one does it."""
 
     @property
     def gpu(self) -> bool:
@@ -83,9 +107,20 @@ class Place:
         if self.gpu:
             torch.cuda.synchronize()
 
+    def clean(self) -> None:
+        """Give back what the last row held on the GPU."""
+        gc.collect()
+        if self.gpu:
+            torch._dynamo.reset()
+            torch.cuda.empty_cache()
+
+    @property
+    def left_s(self) -> float:
+        return self.deadline - time.monotonic()
+
     @property
     def late(self) -> bool:
-        return time.monotonic() > self.deadline
+        return self.left_s < 0
 
 
 @dataclass(frozen=True)
@@ -99,13 +134,28 @@ class Network:
     ready: Any
 
     def feed(self, batch: int, seed: int = 1) -> dict[str, np.ndarray]:
-        return {"input": textures(self.ready, batch, np.random.default_rng(seed))}
+        some = textures(self.ready, min(batch, PICTURES), np.random.default_rng(seed))
+        return {"input": np.resize(some, (batch, *some.shape[1:]))}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the parity of a network needs: graphs, inputs, the module's answers, and its own noise in float32."""
+
+    graphs: Mapping[str, onnx.ModelProto | Path]
+    feeds: Sequence[Tensors]
+    logits: Sequence[np.ndarray]
+    noise_db: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments().parse_args(argv)
+    if options.prepare:
+        save(prepare(*options.networks), options.prepare)
+        return 0
     if options.table or options.check:
-        rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+        path = options.output or RESULTS
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         print(table(rows) if rows and options.table else "" if rows else "no results yet: run python bench/cuda.py")
         return check(rows) if options.check else 0
     try:
@@ -117,10 +167,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error: --allow-cpu: its times are no results; give --output", file=sys.stderr)
         return 2
     name = "cpu" if options.allow_cpu else "cuda"
-    place = Place(name, name, time.monotonic() + 60 * options.minutes)
+    begin = time.monotonic()
+    place = Place(name, name, begin + 60 * options.minutes, options.compile_seconds, workers_of(options))
     rows = []
     for row in run(options, place):
         rows.append(row)
+        print(f"{time.monotonic() - begin:5.0f} s  {in_short(row)}", file=sys.stderr, flush=True)
         text = "".join(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n" for entry in rows)
         write_atomic(options.output or RESULTS, text.encode())  # what was measured stays, whatever comes after
     print(table(rows))
@@ -131,8 +183,11 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--quick", action="store_true", help="one network and a short sweep")
-    parser.add_argument("--minutes", type=float, default=9.0, help="what is not begun by then is left out, and says so")
+    parser.add_argument("--minutes", type=float, default=8.0, help="what is not begun by then is left out, and says so")
     parser.add_argument("--seconds", type=float, default=10.0, help="at most so long for one race")
+    parser.add_argument("--compile-seconds", type=float, default=150.0, help="at most for one torch.compile; 0: none")
+    parser.add_argument("--workers", type=int, help="processes that prepare the parity (0: none; half of the cores)")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--allow-cpu", action="store_true")
     parser.add_argument("--table", action="store_true")
@@ -147,16 +202,32 @@ def run(options: argparse.Namespace, place: Place) -> Iterator[dict[str, Any]]:
     peak = peaks(place)
     yield {"kind": "machine", **about(place)}
     yield {"kind": "peak", **peak}
-    names = options.networks[:1] if options.quick else options.networks
-    for name in names:
-        network = load(name)
-        for batch in BATCHES if place.gpu else (1, 2):
-            yield latency(network, batch, place, options, peak)
-    if not place.late:
-        yield from sweep(load(SWEPT if place.gpu else names[0]), place, options, peak)
-    classifiers = [row.name for row in zoo.list_models() if row.task == "classification"]
-    for name in classifiers if place.gpu else names:
-        yield {"kind": "parity", "network": name, "left out": "no time"} if place.late else parity(name, place)
+    first, *others = options.networks[:1] if options.quick else options.networks
+    yield from latencies(first, place, options, peak)
+    rows = sorted(zoo.list_models(), key=lambda row: row.params or 0)  # when time is up, few are missing
+    classifiers = [row.name for row in rows if row.task == "classification"]
+    yield from parities([first] if options.quick or not place.gpu else classifiers, place)
+    yield from sweep(first if options.quick or not place.gpu else SWEPT, place, options, peak)
+    for name in others:
+        yield from latencies(name, place, options, peak)
+
+
+def workers_of(options: argparse.Namespace) -> int:
+    if options.workers is not None:
+        return int(options.workers)
+    return 0 if options.allow_cpu else min(MOST_WORKERS, machine.default_threads() // 2)
+
+
+def in_short(row: dict[str, Any]) -> str:
+    """One line for whoever waits."""
+    what = " ".join(str(row[key]) for key in ("kind", "network", "batch") if key in row)
+    failed = row.get("failed") or ""
+    if isinstance(failed, dict):
+        failed = "; ".join(f"{name}: {why}" for name, why in failed.items())
+    times = ", ".join(f"{name} {ms:.3g} ms" for name, ms in row.get("p50_ms", {}).items())
+    limits = {name: row[name] for name in LIMITS if name in row}
+    judged = ", ".join(f"{name} {found['snr_db']:.0f} dB of {found['limit_db']:.0f}" for name, found in limits.items())
+    return " | ".join(part for part in (what, times, judged, failed, row.get("left out", "")) if part)
 
 
 # ------------------------------------------------------------------------------------------------- what is measured
@@ -222,8 +293,21 @@ def load(name: str) -> Network:
         output_names=["logits"], dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
     )  # fmt: skip
     model = onnx.load_from_string(stream.getvalue())
-    half = convert(model, [{"input": textures(ready, 1, np.random.default_rng(0))}]).model
+    feeds = [{"input": textures(ready, 1, np.random.default_rng(0))}]
+    half = convert(model, feeds, threads=torch.get_num_threads()).model
     return Network(name, module, {"float": model, "half": half}, int(row.macs or 0), ready)
+
+
+def latencies(name: str, place: Place, options: argparse.Namespace, peak: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """One race for each batch."""
+    batches = BATCHES if place.gpu else (1, 2)
+    if place.late:
+        yield from ({"kind": "left out", "network": name, "batch": batch, "left out": "no time"} for batch in batches)
+        return
+    network = load(name)
+    for batch in batches:
+        yield latency(network, batch, place, options, peak)
+        place.clean()
 
 
 def latency(
@@ -231,7 +315,7 @@ def latency(
 ) -> dict[str, Any]:
     """All competitors of one network and batch in one race."""
     feed = network.feed(batch)
-    calls, failed = competitors(network, feed, place)
+    calls, failed, made = competitors(network, feed, place)
     run = race(calls, 200 if place.gpu else 8, 20 if place.gpu else 1, seconds=options.seconds, clock="wall")
     times = {name: run.reports[name].p50_ms for name in run.names}
     ours = [name for name in times if name in (OUR_HALF if place.gpu else OURS)]
@@ -239,7 +323,7 @@ def latency(
     against = [name for name in times if best and name != best]
     return {
         "kind": "latency", "network": network.name, "batch": batch, "rounds": run.rounds, "method": METHOD,
-        "p50_ms": times, "failed": failed, "best": best,
+        "p50_ms": times, "failed": failed, "best": best, "made_s": made,
         "images_per_s": {name: 1000 * batch / ms for name, ms in times.items()},
         "ratios": {name: run.ratio(best, name).to_dict() for name in against if best},
         "percent_of_peak": {name: percent(network, batch, times[name], name, peak) for name in times},
@@ -254,23 +338,48 @@ def percent(network: Network, batch: int, ms: float, name: str, peak: dict[str, 
 
 def competitors(
     network: Network, feed: Tensors, place: Place
-) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """(name -> a synchronised call, name -> why it is not there)."""
+) -> tuple[dict[str, Callable[[], object]], dict[str, str], dict[str, float]]:
+    """(name -> a synchronised call, name -> why it is not there, name -> seconds to its first answer)."""
     makers: dict[str, Callable[[], Callable[[], object]]] = {
         name: (lambda graph=graph, text=text: open_session(network.graphs[graph], place.options(text), 1).bind(feed))
         for name, (graph, text) in OURS.items()
         if place.gpu or not text
     }
     makers |= {name: (lambda make=make: make(network.module, feed["input"], place)) for name, make in THEIRS.items()}
-    calls, failed = {}, {}
+    calls, failed, made = {}, {}, {}
     for name, make in makers.items():
+        begin = time.monotonic()
         try:
-            calls[name] = make()
-            calls[name]()
-        except Exception as error:  # a competitor that does not run here is a result, too
-            calls.pop(name, None)
-            failed[name] = " ".join(str(error).split())[:200] or type(error).__name__
-    return calls, failed
+            call = make()
+            call()
+            calls[name] = call
+        except (Exception, TooLong) as error:  # a competitor that does not run here is a result, too
+            failed[name] = reason(error)
+        made[name] = round(time.monotonic() - begin, 2)
+    return calls, failed, made
+
+
+def reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises `TooLong` inside, where the system has an alarm (not on Windows), once `seconds` are over."""
+
+    def ring(*_: object) -> None:
+        raise TooLong(f"not ready after {seconds:.0f} s")
+
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def eager(dtype: torch.dtype, layout: torch.memory_format, tf32: bool = False) -> Callable[..., Callable[[], object]]:
@@ -278,7 +387,7 @@ def eager(dtype: torch.dtype, layout: torch.memory_format, tf32: bool = False) -
         moved = copy.deepcopy(module).to(place.device, dtype, memory_format=layout).eval()
         x = torch.from_numpy(images).to(place.device, dtype, memory_format=layout)
 
-        def call() -> None:
+        def call() -> None:  # of cuDNN alone: torch.compile compiles anew when the matrix product's setting changes
             torch.backends.cudnn.allow_tf32 = tf32
             with torch.inference_mode():
                 moved(x)
@@ -290,10 +399,10 @@ def eager(dtype: torch.dtype, layout: torch.memory_format, tf32: bool = False) -
 
 
 def compiled(module: torch.nn.Module, images: np.ndarray, place: Place) -> Callable[[], object]:
-    if not place.gpu or place.late:
+    seconds = min(place.compile_seconds, place.left_s)
+    if not place.gpu or seconds <= 0:
         raise Unavailable("torch.compile: compiled for a GPU only, and within the time")
-    moved = copy.deepcopy(module).to("cuda", torch.float16, memory_format=torch.channels_last).eval()
-    x = torch.from_numpy(images).to("cuda", torch.float16, memory_format=torch.channels_last)
+    moved, x = half_on_gpu(module, images)
     torch._dynamo.reset()  # else another batch is compiled for any batch, which is slower
     fast = torch.compile(moved, mode="max-autotune", dynamic=False)
 
@@ -302,8 +411,9 @@ def compiled(module: torch.nn.Module, images: np.ndarray, place: Place) -> Calla
             fast(x)
         place.sync()
 
-    for _ in range(3):  # compiles, records its own CUDA graph, replays it
-        call()
+    with at_most(seconds):
+        for _ in range(3):  # compiles, records its own CUDA graph, replays it
+            call()
     return call
 
 
@@ -311,17 +421,27 @@ def recorded(module: torch.nn.Module, images: np.ndarray, place: Place) -> Calla
     """Eager float16 channels-last, recorded once and replayed."""
     if not place.gpu:
         raise Unavailable("CUDA graphs: need a GPU")
-    moved = copy.deepcopy(module).to("cuda", torch.float16, memory_format=torch.channels_last).eval()
-    x = torch.from_numpy(images).to("cuda", torch.float16, memory_format=torch.channels_last)
+    moved, x = half_on_gpu(module, images)
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode(), torch.cuda.stream(side):
         for _ in range(3):
             moved(x)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.inference_mode(), torch.cuda.graph(graph):
-        moved(x)
-    return synchronised(graph.replay, place)
+        answer = moved(x)
+
+    def call(held: object = (moved, x, answer)) -> None:  # a recording knows their addresses and does not own them
+        graph.replay()
+        place.sync()
+
+    return call
+
+
+def half_on_gpu(module: torch.nn.Module, images: np.ndarray) -> tuple[torch.nn.Module, torch.Tensor]:
+    moved = copy.deepcopy(module).to("cuda", torch.float16, memory_format=torch.channels_last).eval()
+    return moved, torch.from_numpy(images).to("cuda", torch.float16, memory_format=torch.channels_last)
 
 
 THEIRS: dict[str, Callable[..., Callable[[], object]]] = {
@@ -333,65 +453,131 @@ THEIRS: dict[str, Callable[..., Callable[[], object]]] = {
 }
 
 
-def sweep(
-    network: Network, place: Place, options: argparse.Namespace, peak: dict[str, float]
-) -> Iterator[dict[str, Any]]:
+def sweep(name: str, place: Place, options: argparse.Namespace, peak: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Images a second by batch, of two of ours and two of theirs that need no compiling."""
     batches = (SWEEP[::2] if options.quick else SWEEP) if place.gpu else (1, 2)
     chosen = ("float16 NHWC", "float16 NHWC graph", EAGER, "torch CUDA graph float16")
+    network = None
     for batch in batches:
         if place.late:
-            yield {"kind": "sweep", "network": network.name, "batch": batch, "left out": "no time"}
+            yield {"kind": "sweep", "network": name, "batch": batch, "left out": "no time"}
             continue
+        network = network or load(name)
         feed = network.feed(batch)
         times, failed = {}, {}
-        for name in chosen if place.gpu else ("float32", EAGER):
+        for racer in chosen if place.gpu else ("float32", EAGER):
             try:
-                graph, text = OURS.get(name, ("", ""))
-                theirs = THEIRS.get(name)
+                graph, text = OURS.get(racer, ("", ""))
+                theirs = THEIRS.get(racer)
                 call = theirs(network.module, feed["input"], place) if theirs else (
                     open_session(network.graphs[graph], place.options(text), 1).bind(feed)
                 )  # fmt: skip
-                times[name] = measure(call, 100, 10, min(2.0, options.seconds)).p50_ms
+                times[racer] = measure(call, 100, 10, min(2.0, options.seconds)).p50_ms
             except Exception as error:
-                failed[name] = " ".join(str(error).split())[:200] or type(error).__name__
+                failed[racer] = reason(error)
         yield {
             "kind": "sweep", "network": network.name, "batch": batch, "p50_ms": times, "failed": failed,
             "images_per_s": {name: 1000 * batch / ms for name, ms in times.items()},
             "percent_of_peak": {name: percent(network, batch, ms, name, peak) for name, ms in times.items()},
         }  # fmt: skip
+        place.clean()
 
 
-def parity(name: str, place: Place) -> dict[str, Any]:
+def parities(names: Sequence[str], place: Place) -> Iterator[dict[str, Any]]:
+    """A row for each network; `place.workers` processes prepare the next ones meanwhile, the graphs in files."""
+    if not place.workers:
+        for name in names:
+            yield late_row(name) if place.late else parity(name, lambda name=name: prepare(name), place)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgecnn-bench-") as work, ThreadPoolExecutor(place.workers) as pool:
+        folders = [Path(work) / name for name in names]
+        begun = [pool.submit(prepare_apart, name, folder, place) for name, folder in zip(names, folders, strict=True)]
+        for name, folder, done in zip(names, folders, begun, strict=True):
+            if place.late:
+                done.cancel()
+                yield late_row(name)
+                continue
+            yield parity(name, lambda done=done, folder=folder: read(done.result(), folder), place)
+
+
+def late_row(name: str) -> dict[str, Any]:
+    return {"kind": "parity", "network": name, "left out": "no time"}
+
+
+def parity(name: str, prepared: Callable[[], Prepared], place: Place) -> dict[str, Any]:
     """float32, TF32 and float16 there against the module on the CPU, each with its own limit; which nodes left."""
     try:
-        network = load(name)
-        feeds: list[Tensors] = [network.feed(1, seed) for seed in range(4)]
-        reference = answers(network.module, feeds)
-        noise = compare(answers(copy.deepcopy(network.module).double(), feeds), reference, feeds).snr_db
+        given = prepared()
+        noise = given.noise_db
         row: dict[str, Any] = {"kind": "parity", "network": name, "noise_db": json_number(noise, 999.0)}
         for label, graph, text, limit in (
             ("fp32", "float", "", min(LIMITS["fp32"].snr_db, noise - 10)),
             ("tf32", "float", "use_tf32=1", coarse_limit_db(noise)),
             ("fp16", "half", "", coarse_limit_db(noise)),
         ):
-            found = compare(reference, open_session(network.graphs[graph], place.options(text), 1), feeds)
+            session = open_session(given.graphs[graph], place.options(text), 1)
+            found = compare(looked_up(given.feeds, given.logits), session, given.feeds)
             row[label] = {
                 "snr_db": json_number(found.snr_db, 999.0), "limit_db": limit, "top1": found.top1,
                 "passed": found.snr_db >= limit,
             }  # fmt: skip
-        away = residence(network.graphs["half"], feeds[0], place.provider).away
+        away = residence(given.graphs["half"], given.feeds[0], place.provider).away
         return {**row, "away": [f"{run.op} {run.node}" for run in away]}
     except Exception as error:  # a network that cannot be exported or run here is a row that says so
-        return {"kind": "parity", "network": name, "failed": " ".join(str(error).split())[:200]}
+        return {"kind": "parity", "network": name, "failed": reason(error)}
 
 
-def answers(module: torch.nn.Module, feeds: Sequence[Tensors]) -> Callable[[Tensors], Tensors]:
-    """A runner that looks up what `module` answered on the CPU."""
+def prepare(name: str) -> Prepared:
+    """The part of a parity that needs no GPU."""
+    network = load(name)
+    feeds: list[Tensors] = [network.feed(1, seed) for seed in range(4)]
+    logits = answers(network.module, feeds)
+    exact = answers(network.module.double(), feeds)
+    noise = compare(looked_up(feeds, exact), looked_up(feeds, logits), feeds).snr_db
+    return Prepared(network.graphs, feeds, logits, noise)
+
+
+def prepare_apart(name: str, folder: Path, place: Place) -> None:
+    """`prepare` in a process of its own, without the GPU, into `folder`."""
+    if place.late:
+        return
+    folder.mkdir()
+    threads = str(max(1, machine.default_threads() // place.workers))
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
+    done = subprocess.run(
+        [sys.executable, __file__, name, "--prepare", str(folder)], env=hidden, capture_output=True, text=True,
+        timeout=max(1.0, min(PREPARING_SECONDS, place.left_s)), check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise Unavailable(f"{name}: cannot be prepared ({(done.stderr.strip().splitlines() or ['no message'])[-1]})")
+
+
+def save(prepared: Prepared, folder: Path) -> None:
+    for name, model in prepared.graphs.items():
+        onnx.save(model, folder / f"{name}.onnx")
+    inputs = [feed["input"] for feed in prepared.feeds]
+    np.savez(folder / "answers.npz", inputs=inputs, logits=prepared.logits, noise_db=prepared.noise_db)
+
+
+def read(_: None, folder: Path) -> Prepared:
+    """What `save` wrote."""
+    with np.load(folder / "answers.npz") as found:
+        feeds = [{"input": each} for each in found["inputs"]]
+        graphs = {name: folder / f"{name}.onnx" for name in ("float", "half")}
+        return Prepared(graphs, feeds, list(found["logits"]), float(found["noise_db"]))
+
+
+def answers(module: torch.nn.Module, feeds: Sequence[Tensors]) -> list[np.ndarray]:
+    """What `module` answers on the CPU."""
     dtype = next(module.parameters()).dtype
     with torch.inference_mode():
-        found = {id(feed): module(torch.from_numpy(feed["input"]).to(dtype)).numpy() for feed in feeds}
-    return lambda feed: {"logits": found[id(feed)]}
+        return [module(torch.from_numpy(feed["input"]).to(dtype)).numpy() for feed in feeds]
+
+
+def looked_up(feeds: Sequence[Tensors], logits: Sequence[np.ndarray]) -> Callable[[Tensors], Tensors]:
+    """A runner that knows the answers to `feeds`."""
+    known = {id(feed): {"logits": answer} for feed, answer in zip(feeds, logits, strict=True)}
+    return lambda feed: known[id(feed)]
 
 
 # ---------------------------------------------------------------------------------------------------- what it came to
@@ -441,7 +627,9 @@ def check(rows: Sequence[dict[str, Any]]) -> int:
                 missed.append(f"{SWEPT} at batch {row['batch']}: {ratio:.2f}x of {name}, wanted {least}x")
     seen = {(row["network"], row["batch"]) for row in rows if row["kind"] == "latency"}
     missed += [f"{SWEPT} at batch {batch}: not measured" for batch in BATCHES if (SWEPT, batch) not in seen]
-    for row in (row for row in rows if row["kind"] == "parity"):
+    judged = [row for row in rows if row["kind"] == "parity"]
+    missed += [] if judged else ["parity: not measured"]
+    for row in judged:
         if not all(row.get(name, {}).get("passed") for name in LIMITS):
             missed.append(f"{row['network']}: parity {row.get('failed') or row.get('left out') or 'missed'}")
     print("\n".join(missed) or "every bar holds")

@@ -18,7 +18,7 @@ from typing import Any
 
 import runtimes.providers
 from runtimes import plugins
-from runtimes.base import Unavailable
+from runtimes.base import Unavailable, counted
 from runtimes.machine import ORT_WHEELS, Machine, describe
 
 REQUIRED = ("numpy", "onnx", "onnxscript", "onnxsim", "torch", "click", "rich", "pillow", "safetensors")
@@ -59,7 +59,7 @@ class Examination:
     @property
     def verdict(self) -> str:
         worse = sum(problem.level != "note" for problem in self.problems)
-        return f"{worse} problem{'s' if worse > 1 else ''} found." if worse else "Nothing is in the way."
+        return f"{counted(worse, 'problem')} found." if worse else "Nothing is in the way."
 
     def to_dict(self) -> dict[str, Any]:
         return {

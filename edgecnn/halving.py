@@ -154,8 +154,10 @@ def halve(
     started = time.perf_counter()
     found = convert(model, feeds, exclude, threads, track)
     seconds = time.perf_counter() - started
-    session = open_session(found.model, provider, threads)
-    parity = parity_of(session if provider != "cpu" else open_session(emulated(found.model), threads=threads))
+    session = open_session(found.model, provider, threads, subject=subject)
+    parity = parity_of(
+        session if provider != "cpu" else open_session(emulated(found.model), threads=threads, subject=subject)
+    )
     least = coarse_limit_db(noise_db)
     if not found.nodes:
         return Halved(found, parity, least, provider, seconds, None)
@@ -164,7 +166,7 @@ def halve(
     except CheckFailed as error:
         measured = {"output": None, **Halved(found, parity, least, provider, seconds, None).to_dict()}
         raise CheckFailed(f"{subject}: float16 is too coarse for it ({error}); keep float32", measured) from error
-    ratio = raced(open_session(model, provider, threads), session, feeds[0], threads)
+    ratio = raced(open_session(model, provider, threads, subject=subject), session, feeds[0], threads)
     halved = Halved(found, parity, least, provider, seconds, ratio)
     if ratio.verdict != "faster" and not allow_slower:
         why = f"{subject}: {ratio} on {provider}: kept float; --allow-slower writes it, for a GPU elsewhere"

@@ -54,13 +54,15 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
 
 
 def lenient_model(path: Path) -> onnx.ModelProto:
-    """The model in an .onnx file or a bundle, external tensors included, not checked: the fault may be one."""
+    """The model in an .onnx file or a bundle, external tensors included. Of its faults only those that forbid to walk
+    over the graph are refused: any other may be what is looked for."""
     from exporters.external import read_external
-    from exporters.load import SIZE_LIMIT_BYTES, parse_model
+    from exporters.load import SIZE_LIMIT_BYTES, check_walk, parse_model
 
     if is_bundle(path):
         return read_model(path)[0]
     data = check_input_file(path, SIZE_LIMIT_BYTES).read_bytes()
     model = parse_model(data, str(path))
+    check_walk(model, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
     return model

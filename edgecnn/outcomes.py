@@ -14,7 +14,7 @@ from edgecnn.choosing.contest import PORTABLE, Contest
 from edgecnn.data.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe
-from runtimes.base import CheckFailed
+from runtimes.base import CheckFailed, counted
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.preprocess import Preprocess
@@ -66,7 +66,9 @@ class QuantizeReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the tables."""
-        images = f"calibrated on {self.recipe.images} images of {self.recipe.data}, judged on {self.judged_on}"
+        images = (
+            f"calibrated on {counted(self.recipe.images, 'image')} of {self.recipe.data}, judged on {self.judged_on}"
+        )
         seen = self.quantized.calibration
         calibration = [f"calibration: {seen.summary}"] if seen else []
         missed = [

@@ -130,7 +130,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     from exporters.quantization.input_range import input_ranges
 
     model = load_model(path)
-    identity = read_identity(model)
+    identity = read_identity(model, str(path))
     shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, provider, threads)

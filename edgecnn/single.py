@@ -23,7 +23,7 @@ from exporters.graph import free_inputs, opset
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
 from runtimes.parity import ParityReport, compare
-from runtimes.session import open_session, random_feeds
+from runtimes.session import open_session
 from runtimes.shapes import ShapeText, parse_shapes
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def prove(
     before: onnx.ModelProto, after: onnx.ModelProto, name: str, input_shape: ShapeText | None = None, seed: int = 0
 ) -> ParityReport:
     """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN."""
-    feeds, answers = _answers(before, input_shape, seed)
+    feeds, answers = _answers(before, name, input_shape, seed)
     if any(value.dtype.kind == "f" and not np.isfinite(value).all() for out in answers for value in out.values()):
         raise Inconclusive(
             f"{name}: gives NaN or Inf on random inputs, so nothing can be proven; use real data with `edgecnn check`"
@@ -205,9 +205,11 @@ def prove(
         raise CheckFailed(f"{name}: the result computes something else, nothing was written ({error})") from error
 
 
-def _answers(model: onnx.ModelProto, input_shape: ShapeText | None, seed: int) -> tuple[list[Tensors], list[Tensors]]:
+def _answers(
+    model: onnx.ModelProto, name: str, input_shape: ShapeText | None, seed: int
+) -> tuple[list[Tensors], list[Tensors]]:
     """(`IMAGES` seeded feeds, what `model` makes of each); its session is gone before another one is opened."""
-    session = open_session(model, optimize=False)
+    session = open_session(model, optimize=False, subject=name)
     sizes = parse_shapes(input_shape, [info.name for info in session.inputs])
-    feeds: list[Tensors] = [random_feeds(session.inputs, 1, seed + i, sizes) for i in range(IMAGES)]
+    feeds: list[Tensors] = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES)]
     return feeds, [session(feed) for feed in feeds]

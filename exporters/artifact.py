@@ -102,7 +102,7 @@ def read_stages(model: onnx.ModelProto) -> tuple[Stage, ...]:
     try:
         entries = json.loads(get_meta(model).get(STAGES_KEY, "[]"))
         return tuple(Stage.from_dict(entry) for entry in entries)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
 
 
@@ -113,8 +113,11 @@ def write_identity(model: onnx.ModelProto, identity: Identity) -> None:
     set_meta(model, {IDENTITY_KEY: json.dumps(values, sort_keys=True)})
 
 
-def read_identity(model: onnx.ModelProto) -> Identity | None:
-    """The identity that `model` carries; None for a file from elsewhere. Raises `BadInput` for one that was damaged."""
+def read_identity(model: onnx.ModelProto, name: str = "model") -> Identity | None:
+    """The identity that `model` carries; None for a file from elsewhere.
+
+    Raises `BadInput` naming `name` for one that was damaged.
+    """
     text = get_meta(model).get(IDENTITY_KEY)
     if text is None:
         return None
@@ -122,5 +125,5 @@ def read_identity(model: onnx.ModelProto) -> Identity | None:
         values = json.loads(text)
         preprocess = Preprocess.from_dict(values["preprocess"]) if values["preprocess"] else None
         return Identity(str(values["name"]), str(values["task"]), tuple(map(str, values["labels"])), preprocess)
-    except (ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"metadata {IDENTITY_KEY}: damaged; export the model again") from error
+    except (ValueError, TypeError, KeyError, RecursionError, BadInput) as error:
+        raise BadInput(f"{name}: its metadata {IDENTITY_KEY} is damaged; export the model again") from error

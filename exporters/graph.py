@@ -22,6 +22,9 @@ MODULE_KEY = "edgecnn.module"
 ABSORBED_KEY = "edgecnn.absorbed"
 """Node metadata: the names of the nodes that were folded into this one, one a line, in the order of folding."""
 
+WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Which input of a convolution is its weight."""
+
 
 class Graph:
     """An editable copy of `model` (main graph only) with `producer`, `consumers` and `initializers` indices."""

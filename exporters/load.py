@@ -19,7 +19,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from exporters.external import read_external, write_external
-from exporters.graph import nodes_within
+from exporters.graph import WEIGHT_INPUT, attributes, label, nodes_within
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
 
@@ -71,6 +71,30 @@ def check_model(model: onnx.ModelProto, name: str) -> None:
         raise BadInput(f"{name}: is not a valid ONNX model ({first_sentence(error)}); export it again") from error
     except (EncodeError, MemoryError, ValueError, RuntimeError, UnicodeDecodeError) as error:
         raise BadInput(f"{name}: cannot be checked ({first_sentence(error)}); export it again") from error
+    _check_convolutions(model, name)
+
+
+def check_walk(model: onnx.ModelProto, name: str) -> None:
+    """Raise `BadInput` naming `name` unless the graph can be walked from its inputs to its outputs.
+
+    Inputs have a type, names are text, every node makes something that no other makes, and reads nothing made later.
+    """
+    for value in model.graph.input:
+        if not value.type.tensor_type.elem_type:
+            raise BadInput(f"{name}: its input {value.name} has no type; export it again")
+    made_at: dict[str, int] = {}
+    for i, node in enumerate(model.graph.node):
+        if not all(isinstance(text, str) for text in (node.name, node.op_type, *node.input, *node.output)):
+            raise BadInput(f"{name}: node {i} ({node.op_type!r}) has a name that is not UTF-8; export it again")
+        made = [output for output in node.output if output]
+        if not made or any(output in made_at for output in made):
+            wrong = "makes a tensor that another node makes" if made else "makes nothing"
+            raise BadInput(f"{name}: {label(node) if made else node.op_type} {wrong}; export it again")
+        made_at |= dict.fromkeys(made, i)
+    for i, node in enumerate(model.graph.node):
+        late = next((tensor for tensor in node.input if made_at.get(tensor, -1) >= i), None)
+        if late is not None:
+            raise BadInput(f"{name}: {label(node)} reads {late}, which is made after it; export it again")
 
 
 def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], force: bool = False) -> int:
@@ -109,6 +133,19 @@ def _check_versions(model: onnx.ModelProto, name: str) -> None:
         raise BadInput(f"{name}: names an operator set twice, as two models glued together do; export it again")
     if any(not 1 <= version <= newest for version in versions):
         raise BadInput(f"{name}: operator set {versions[0]}, known are 1 to {newest}; export it again")
+
+
+def _check_convolutions(model: onnx.ModelProto, name: str) -> None:
+    """Refuse convolutions that no input fits, which the checker lets through."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        place = WEIGHT_INPUT.get(node.op_type)
+        if place is None or node.domain not in ("", "ai.onnx") or len(node.input) <= place:
+            continue
+        groups, rank = attributes(node).get("group", 1), ranks.get(node.input[place], 3)
+        if groups < 1 or rank < 3:
+            wrong = f"{groups} groups" if groups < 1 else f"a weight of rank {rank}, not (O, I, k, ...)"
+            raise BadInput(f"{name}: {label(node)}: a convolution with {wrong}; export it again")
 
 
 def _check_functions(model: onnx.ModelProto, name: str) -> None:

@@ -249,9 +249,10 @@ def _name_counts(model: onnx.ModelProto) -> None:
     names: dict[str, str] = {}
     for value in [*model.graph.output, *model.graph.value_info]:
         for dim in value.type.tensor_type.shape.dim:
-            if re.fullmatch(r"u\d+", dim.dim_param):
+            for symbol in re.findall(r"\bu\d+\b", dim.dim_param):  # also inside of `3*batch*u0`
                 count = len(names)
-                dim.dim_param = names.setdefault(dim.dim_param, f"found_{count}" if count else "found")
+                name = names.setdefault(symbol, f"found_{count}" if count else "found")
+                dim.dim_param = re.sub(rf"\b{symbol}\b", name, dim.dim_param)
 
 
 def _cause(error: BaseException) -> str:

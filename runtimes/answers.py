@@ -111,9 +111,12 @@ def name_of(labels: Sequence[str], index: int) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- classes
-def best(scores: Array, labels: Sequence[str], count: int) -> tuple[Answer, ...]:
-    """The `count` largest of `scores` (classes,), as probabilities; equal scores keep the order of the classes."""
-    require_finite(scores)
+def best(scores: Array, labels: Sequence[str], count: int, name: str = "output") -> tuple[Answer, ...]:
+    """The `count` largest of `scores` (classes,), as probabilities; equal scores keep the order of the classes.
+
+    `name` is what a `BadInput` is about: the image.
+    """
+    require_finite(name, scores)
     values = probabilities(scores)
     order = np.argsort(-values, kind="stable")[:count]
     return tuple(Answer(name_of(labels, i), float(values[i])) for i in order)
@@ -128,15 +131,15 @@ def probabilities(scores: Array) -> Array:
     return np.asarray(powers / powers.sum())
 
 
-def require_finite(values: Array) -> None:
-    if not np.isfinite(values).all():
-        raise BadInput("output: holds NaN or Inf; look at the input with `edgecnn verify`")
+def require_finite(name: str, *values: Array) -> None:
+    if not all(np.isfinite(value).all() for value in values):
+        raise BadInput(f"{name}: is answered with NaN or infinity; prove the bundle with `edgecnn verify`")
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
 def mask_of(name: str, logits: Array, geometry: Geometry, labels: Sequence[str]) -> MaskPrediction:
     """The mask of the original image from logits (classes, h, w) of the network's input."""
-    require_finite(logits)
+    require_finite(name, logits)
     mask = geometry.mask_to_image(logits.argmax(axis=0).astype(np.uint8))
     counts = np.bincount(mask[mask != UNSEEN], minlength=1)
     seen = int(counts.sum())
@@ -152,8 +155,7 @@ def boxes_of(
 ) -> BoxesPrediction:
     """What a detector found in one image with a score of at least `min_score`."""
     boxes, scores, classes = (outputs[key] for key in ("boxes", "scores", "labels"))
-    require_finite(boxes)
-    require_finite(scores)
+    require_finite(name, boxes, scores)
     placed = geometry.boxes_to_image(boxes)
     order = [int(i) for i in np.argsort(-scores, kind="stable") if scores[i] >= min_score]
     found = []

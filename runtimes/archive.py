@@ -29,6 +29,7 @@ from runtimes.files import check_input_file
 MAX_ARCHIVE_BYTES = 2**33
 FREE_BYTES = 2**24
 MAX_EXPANSION = 100
+AGAIN = "build it again, or get it from where it was built"
 _CHUNK = 2**20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OSError, RuntimeError, ValueError, MemoryError)
 
@@ -52,7 +53,8 @@ class Archive:
         if name not in self.members:
             raise BadInput(f"{self.subject}: has no {name}; it is incomplete, build it again")
         if self.members[name] > limit_bytes:
-            raise BadInput(f"{self.subject}: {name} has {self.members[name]:,} bytes, the limit is {limit_bytes:,}")
+            size = f"{name} has {self.members[name]:,} bytes, the limit is {limit_bytes:,}"
+            raise BadInput(f"{self.subject}: {size}; build it again")
         with self._open() as zipped:
             return zipped.read(name)
 
@@ -79,7 +81,7 @@ def read_npz(source: Path | bytes, subject: str, limit_bytes: int) -> dict[str, 
     archive = Archive(source, subject)
     total = sum(archive.members.values())
     if total > limit_bytes:
-        raise BadInput(f"{subject}: holds {total:,} bytes, the limit is {limit_bytes:,}")
+        raise BadInput(f"{subject}: holds {total:,} bytes, the limit is {limit_bytes:,}; give fewer samples")
     arrays = {name: read_npy(archive.read(name), f"{subject}: {name}") for name in archive.members}
     return {name.removesuffix(".npy"): array for name, array in arrays.items()}
 
@@ -127,15 +129,18 @@ def safe_name(name: str) -> bool:
 def _check_member(info: zipfile.ZipInfo, subject: str) -> None:
     mode = info.external_attr >> 16
     if info.orig_filename != info.filename or not safe_name(info.filename):
-        raise BadInput(f"{subject}: the member name {info.orig_filename!r} is not a plain relative path")
+        raise BadInput(f"{subject}: the member name {info.orig_filename!r} is not a plain relative path; {AGAIN}")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise BadInput(f"{subject}: {info.filename} is a link or device, not a file")
+        raise BadInput(f"{subject}: {info.filename} is a link or device, not a file; {AGAIN}")
     if info.flag_bits & 0x1:
-        raise BadInput(f"{subject}: {info.filename} is encrypted; this is not needed, build it again")
+        raise BadInput(f"{subject}: {info.filename} is encrypted, which is not needed; {AGAIN}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BadInput(f"{subject}: {info.filename} is compressed by method {info.compress_type}; only deflate is read")
+        raise BadInput(
+            f"{subject}: {info.filename} is compressed by method {info.compress_type}, only deflate is read; {AGAIN}"
+        )
     if info.file_size > FREE_BYTES + MAX_EXPANSION * info.compress_size:
-        raise BadInput(f"{subject}: {info.filename} would grow from {info.compress_size:,} to {info.file_size:,} bytes")
+        grows = f"would grow from {info.compress_size:,} to {info.file_size:,} bytes"
+        raise BadInput(f"{subject}: {info.filename} {grows}; {AGAIN}")
 
 
 def _check_together(infos: list[zipfile.ZipInfo], size: int, subject: str) -> None:
@@ -146,4 +151,4 @@ def _check_together(infos: list[zipfile.ZipInfo], size: int, subject: str) -> No
     if sum(info.compress_size for info in infos) > size:
         raise BadInput(f"{subject}: its members overlap; build it again")
     if sum(info.file_size for info in infos) > 4 * FREE_BYTES + MAX_EXPANSION * size:
-        raise BadInput(f"{subject}: its members would grow to more than {MAX_EXPANSION} times its size")
+        raise BadInput(f"{subject}: its members would grow to more than {MAX_EXPANSION} times its size; {AGAIN}")

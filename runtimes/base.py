@@ -42,6 +42,15 @@ def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
     return safe if len(safe) <= limit else f"{safe[:half]}...{safe[-half:]}"
 
 
+def counted(count: int, thing: str, things: str = "") -> str:
+    """A number and what it counts, for a sentence; `things` is the plural where that is not `thing` with an s.
+
+    >>> counted(1, "run"), counted(1000, "run"), counted(0, "class", "classes")
+    ('1 run', '1,000 runs', '0 classes')
+    """
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
 class EdgeError(Exception):
     """Root of every error this project raises on purpose; `exit_code` is what the command line returns for it.
 

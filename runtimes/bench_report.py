@@ -14,7 +14,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from runtimes.base import CheckFailed, EdgeError, Inconclusive
+from runtimes.base import CheckFailed, EdgeError, Inconclusive, counted
 from runtimes.census import Kernel, kernels_dict
 from runtimes.fresh import Probe
 from runtimes.latency import LatencyReport, Race, Ratio
@@ -82,7 +82,7 @@ class Heat:
     def name(self) -> str:
         """`cpu, 2 threads, batch 4`."""
         first = self.models[0]
-        return f"{first.provider}, {first.threads} thread{'s' * (first.threads > 1)}, batch {first.batch}"
+        return f"{first.provider}, {counted(first.threads, 'thread')}, batch {first.batch}"
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
@@ -103,10 +103,12 @@ class Heat:
     @property
     def verdict(self) -> str:
         if len(self.models) > 1:
-            return f"{'; '.join(map(str, self.winning))}; {self.race.rounds} rounds, {self.race.clock} time."
+            return f"{'; '.join(map(str, self.winning))}; {counted(self.race.rounds, 'round')}, {self.race.clock} time."
         only = self.models[0]
         where = self.name if only.batch > 1 else self.name.rpartition(",")[0]
-        return f"{only.model}: {number(only.latency.p50_ms)} ms on {where}, median of {self.race.rounds} runs."
+        return (
+            f"{only.model}: {number(only.latency.p50_ms)} ms on {where}, median of {counted(self.race.rounds, 'run')}."
+        )
 
     @property
     def winner(self) -> str | None:

@@ -169,7 +169,10 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST_BYTES), str(path))
     _check_files(archive, manifest["files"])
     bundle = Bundle(path, manifest, archive)
-    _ = bundle.preprocess  # a wrong setting is found now, not at the first image
+    try:
+        _ = bundle.preprocess  # a wrong setting is found now, not at the first image
+    except BadInput as error:
+        raise BadInput(f"{path}: {MANIFEST}: {error}") from error
     return bundle
 
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtimes.base import Array, Tensors
+from runtimes import provider_options
+from runtimes.base import Array, BadInput, Tensors
 from runtimes.session import Model, Session, open_session
 
 _SUFFIX = "_kernel_time"
@@ -70,7 +71,11 @@ class Tracer:
     def end(self) -> tuple[Pass, ...]:
         """Every run so far, in order; no run is noted after this."""
         written = Path(self.session.raw.end_profiling())
-        return passes(json.loads(written.read_text(encoding="utf-8")))
+        try:
+            events = json.loads(written.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # ONNX Runtime says nothing about a disk that is full
+            raise BadInput(f"{written}: the profile is cut off; set TMPDIR to a folder with room") from error
+        return passes(events)
 
     def graph(self) -> bytes:
         """The graph that runs, as an ONNX model with ONNX Runtime's own operators; `tracing` was told to keep it."""
@@ -135,18 +140,28 @@ def tracing(
     *,
     external: Mapping[str, bytes] | None = None,
     keep_graph: bool = False,
+    subject: str | None = None,
 ) -> Iterator[Tracer]:
-    """A profiled session of `model`, with the graph that it runs if `keep_graph`; leaves no file behind."""
+    """A profiled session of `model`, with the graph that it runs if `keep_graph`; leaves no file behind.
+
+    Nothing is recorded: a CUDA graph that is replayed runs no node that could be noted, and has the same kernels.
+    """
     with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as name:
         folder = Path(name)
         graph = str(folder / _GRAPH) if keep_graph else None
         session = open_session(
-            model, provider, threads, profile_prefix=str(folder / "run"), graph_path=graph, external=external
-        )
+            model, _unrecorded(provider), threads, profile_prefix=str(folder / "run"), graph_path=graph,
+            external=external, subject=subject,
+        )  # fmt: skip
         try:
             yield Tracer(session, folder)
         finally:
             session.raw.end_profiling()
+
+
+def _unrecorded(provider: str) -> str:
+    asked = provider_options.parse(provider)
+    return asked.but(enable_cuda_graph=False).text if hasattr(asked.options, "enable_cuda_graph") else provider
 
 
 def kernels(runs: Iterable[NodeRun]) -> tuple[Kernel, ...]:

@@ -64,9 +64,10 @@ def complaint(inputs: tuple[TensorInfo, ...], feeds: Tensors) -> str | None:
             return f"input {info.name} is missing; it wants {_wanted(info)}"
         value = feeds[info.name]
         if not isinstance(value, np.ndarray):
-            return f"input {info.name} wants {_wanted(info)}, got a {type(value).__name__}"
+            return f"input {info.name} wants {_wanted(info)}, got a {type(value).__name__}; give an array"
         if value.dtype.name != info.dtype or not _fits(info.shape, value.shape):
-            return f"input {info.name} wants {_wanted(info)}, got {value.dtype.name} {list(value.shape)}"
+            got = f"{value.dtype.name} {list(value.shape)}"
+            return f"input {info.name} wants {_wanted(info)}, got {got}; convert or reshape it"
     return None
 
 

@@ -2,7 +2,8 @@
 
     parent ──one line of JSON──> child: open, run once ──one line of JSON──> parent
 
-A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller.
+A model that crashes ONNX Runtime (a constant Div(INT64_MIN, -1) raises SIGFPE in it) kills the child, not the caller;
+one that never ends (a Loop of 2^62 rounds) is stopped, and the child ends with its parent.
 Peak memory is the child's high-water mark with Python, numpy and ONNX Runtime in it. On Linux it is VmHWM and not
 `ru_maxrss`: a forked child inherits the latter from its parent, so that a big caller makes every model look big.
 Test: tests/test_benchmark.py.
@@ -10,7 +11,11 @@ Test: tests/test_benchmark.py.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,31 +25,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from runtimes.base import BadInput, EdgeError, Unavailable
 
-TIMEOUT_S = 600
+TIMEOUT_S = {"ONNX Runtime": 120, "PyTorch": 600}
+"""For loading and one run; torch.compile alone may take minutes."""
 PROBES = 3
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes."""
+    """One fresh process: `load_ms` from file to session, `first_ms` the first run, `peak_rss_mb` in 2**20 bytes.
+
+    `finite`: what that run answered holds neither NaN nor infinity.
+    """
 
     load_ms: float
     first_ms: float
     peak_rss_mb: float
+    finite: bool = True
 
 
 def middle(seen: Sequence[Probe]) -> Probe:
     """Medians of a few fresh processes, and the largest of their peaks."""
     load, first = (statistics.median(getattr(p, name) for p in seen) for name in ("load_ms", "first_ms"))
-    return Probe(load, first, max(p.peak_rss_mb for p in seen))
+    return Probe(load, first, max(p.peak_rss_mb for p in seen), all(p.finite for p in seen))
 
 
 def ask(command: Sequence[str], question: Mapping[str, Any], model: str, engine: str) -> dict[str, Any]:
-    """What the process `command` replies about `model`; raises what it raised there, `BadInput` when it dies."""
-    asked = json.dumps({**question, "model": model}).encode()
-    done = subprocess.run(command, input=asked, capture_output=True, timeout=TIMEOUT_S)
+    """What the process `command` replies about `model`; raises what it raised there, `BadInput` when it dies or does
+    not end in the time that `engine` has.
+    """
+    asked, limit_s = json.dumps({**question, "model": model, "parent": os.getpid()}).encode(), TIMEOUT_S[engine]
+    try:
+        done = subprocess.run(command, input=asked, capture_output=True, timeout=limit_s)
+    except subprocess.TimeoutExpired as error:
+        slow = f"loading it and one run take longer than {limit_s} s; use a smaller batch or input, or mend the model"
+        raise BadInput(f"{model}: {slow}") from error
     answer = _last_line(done.stdout)
     if "error" in answer:
         kinds = {kind.exit_code: kind for kind in (BadInput, Unavailable)}
@@ -58,6 +76,7 @@ def ask(command: Sequence[str], question: Mapping[str, Any], model: str, engine:
 def reply(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """The child's side: read the question, print the answer or what went wrong."""
     asked = json.loads(sys.stdin.buffer.read())
+    die_with(asked["parent"])
     try:
         print(json.dumps(work(asked)))
     except EdgeError as error:
@@ -70,6 +89,15 @@ def reply(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         print(json.dumps({"error": what, "exit_code": EdgeError.exit_code}))
 
 
+def die_with(parent: int) -> None:
+    """End this process when `parent` ends (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+
 class Runnable(Protocol):
     def run(self) -> object:
         """One run; raises `BadInput` where the inputs do not fit."""
@@ -80,9 +108,20 @@ def measured(opened: Callable[[], Runnable]) -> Probe:
     start = time.perf_counter()
     racer = opened()
     loaded = time.perf_counter()
-    racer.run()
+    answer = racer.run()
     ran = time.perf_counter()
-    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak_bytes() / 2**20)
+    peak = peak_bytes() / 2**20
+    return Probe(1e3 * (loaded - start), 1e3 * (ran - loaded), peak, finite(answer))
+
+
+def finite(answer: object) -> bool:
+    """Whether the numbers in `answer`, arrays or tensors however nested, hold neither NaN nor infinity."""
+    if isinstance(answer, Mapping | list | tuple):
+        return all(map(finite, answer.values() if isinstance(answer, Mapping) else answer))
+    if not hasattr(answer, "__array__"):
+        return True
+    value = np.asarray(answer)
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 def peak_bytes() -> int:

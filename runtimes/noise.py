@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runtimes.base import counted
 from runtimes.machine import cgroup_folders
 
 OTHERS_PERCENT, STEAL_PERCENT, MHZ_CHANGE = 10.0, 1.0, 0.05
@@ -74,7 +75,7 @@ class Noise:
         if self.throttled_percent:
             yield f"the control group's quota stopped us {self.throttled_percent:.0f} % of the time"
         if self.thermal_events:
-            yield f"the processor was throttled {self.thermal_events} times because it was hot"
+            yield f"the processor was throttled {counted(self.thermal_events, 'time')} because it was hot"
         if self.mhz_before and self.mhz_after and abs(self.mhz_after / self.mhz_before - 1) > MHZ_CHANGE:
             yield f"the clock went from {self.mhz_before:.0f} to {self.mhz_after:.0f} MHz"
 

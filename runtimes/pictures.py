@@ -10,6 +10,7 @@ highest bit down. Pillow draws; where it is missing, `check_folder` says so. Tes
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtimes.answers import BoxesPrediction, MaskPrediction
+from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 from runtimes.base import Array, BadInput, Unavailable
 from runtimes.files import check_output, replace_whole
 from runtimes.images import has_pillow
@@ -57,17 +58,37 @@ def files_for(folder: Path, names: Iterable[str], task: str) -> list[tuple[Path,
 
 
 def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> None:
-    """Make `folder`; raise `BadInput` when that fails or one of `files` exists (without `force`), and `Unavailable`
-    without Pillow."""
+    """Raise `BadInput` when `folder` can neither be used nor made, or one of `files` exists (without `force`), and
+    `Unavailable` without Pillow."""
     if not has_pillow():
         raise Unavailable("--save: drawing pictures takes Pillow; `pip install pillow`, or leave it out")
+    if folder.is_dir():
+        for file in itertools.chain(*files):
+            check_output(file, force)
+        return
+    above = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "no permission to write there" if above.is_dir() else "is no folder"
+        raise BadInput(f"{folder}: cannot be made ({above}: {why}); choose another folder")
+
+
+def save_all(
+    found: Sequence[AnyPrediction], pixels: Iterable[Array], files: Sequence[Sequence[Path]]
+) -> list[AnyPrediction]:
+    """Write the pictures of every prediction, once all are known; `pixels` are the original images."""
+    folder = files[0][0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    for group in files:
-        for file in group:
-            check_output(file, force)
+    return [_saved(*each) for each in zip(found, pixels, files, strict=True)]
+
+
+def _saved(found: AnyPrediction, pixels: Array, files: Sequence[Path]) -> AnyPrediction:
+    if isinstance(found, MaskPrediction):
+        return save_mask(found, pixels, files)
+    assert isinstance(found, BoxesPrediction)
+    return save_boxes(found, pixels, files)
 
 
 def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> MaskPrediction:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from runtimes import bundle as bundles
-from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction, best, boxes_of, mask_of
-from runtimes.base import Array, BadInput, Tensors
+from runtimes.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
+from runtimes.base import BadInput, Tensors, counted
 from runtimes.bundle import Bundle
 from runtimes.matching import is_detections
 from runtimes.model_file import is_bundle, whereabouts
@@ -32,8 +32,7 @@ class RunReport:
 
     @property
     def verdict(self) -> str:
-        count = len(self.predictions)
-        return f"{count} image{'s' if count != 1 else ''} through {self.bundle} on {self.provider}."
+        return f"{counted(len(self.predictions), 'image')} through {self.bundle} on {self.provider}."
 
     def to_dict(self) -> dict[str, Any]:
         predictions = [prediction.to_dict() for prediction in self.predictions]
@@ -66,10 +65,11 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunRepor
     if how.require_all:
         feeds = {fed: given[0].ready()[None]}
         whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
-    found = []
-    for i, image in enumerate(given):
-        prediction = answer(bundle, image, session({fed: image.ready()[None]}), how.top, how.min_score)
-        found.append(_saved(prediction, image.pixels(), files[i]) if files else prediction)
+    found = [answer(bundle, image, session({fed: image.ready()[None]}), how.top, how.min_score) for image in given]
+    if files:
+        from runtimes.pictures import save_all
+
+        found = save_all(found, (image.pixels() for image in given), files)
     return RunReport(name, session.provider, tuple(found))
 
 
@@ -83,7 +83,7 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
     require_answers(bundle, first.shape)
     if bundle.task == "segmentation":
         return mask_of(image.name, first[0], image.geometry(), bundle.labels)
-    return Prediction(image.name, best(first[0], bundle.labels, top))
+    return Prediction(image.name, best(first[0], bundle.labels, top, image.name))
 
 
 def _files(
@@ -100,15 +100,6 @@ def _files(
     files = files_for(Path(save), [image.name for image in given], bundle.task)
     check_folder(Path(save), files, force)
     return files
-
-
-def _saved(found: AnyPrediction, pixels: Array, files: tuple[Path, ...]) -> AnyPrediction:
-    from runtimes.pictures import save_boxes, save_mask
-
-    if isinstance(found, MaskPrediction):
-        return save_mask(found, pixels, files)
-    assert isinstance(found, BoxesPrediction)
-    return save_boxes(found, pixels, files)
 
 
 def open_bundle(path: Path) -> Bundle:

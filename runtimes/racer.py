@@ -22,7 +22,7 @@ from runtimes.census import Kernel, census
 from runtimes.fresh import Probe
 from runtimes.latency import Call, race
 from runtimes.model_file import external_of, model_of, open_any
-from runtimes.session import Session, random_feeds
+from runtimes.session import Session
 from runtimes.shapes import parse_shapes
 
 ITERATIONS, SECONDS_PER_MODEL = 1000, 10.0
@@ -57,7 +57,7 @@ class OnnxRacer:
         self.session: Session = open_any(path, provider, threads, member)
         self.provider = self.session.provider
         sizes = parse_shapes(input_shape, [info.name for info in self.session.inputs])
-        self.feeds = random_feeds(self.session.inputs, batch, seed, sizes)
+        self.feeds = self.session.random_feeds(batch, seed, sizes)
         self.fed = {name: value.shape for name, value in self.feeds.items()}
 
     def run(self) -> object:

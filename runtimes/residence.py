@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runtimes.base import CheckFailed, Tensors
+from runtimes.base import CheckFailed, Tensors, counted
 from runtimes.census import NodeRun, profile
 from runtimes.session import Model
 
@@ -41,12 +41,12 @@ class Residence:
     def require_all(self, subject: str) -> Residence:
         """This record, when nothing but shape nodes left the provider; raises `CheckFailed` with the first that did."""
         if self.away:
-            count = len(self.here) + len(self.away)
+            count = counted(len(self.here) + len(self.away), "node")
             where = " and ".join(sorted({run.provider for run in self.away}))
             names = ", ".join(f"{run.op} ({run.node})" for run in self.away[:MOST_NAMED])
             more = f" and {len(self.away) - MOST_NAMED} more" if len(self.away) > MOST_NAMED else ""
             raise CheckFailed(
-                f"{subject}: {len(self.away)} of {count} nodes ran on {where}, not on {self.provider}: {names}{more}; "
+                f"{subject}: {len(self.away)} of {count} ran on {where}, not on {self.provider}: {names}{more}; "
                 "leave out --require-all to allow it"
             )
         return self
@@ -54,11 +54,12 @@ class Residence:
     @property
     def words(self) -> str:
         """`98 nodes ran on cuda, 3 shape nodes on cpu: Shape (s), Gather (g), Concat (c)`."""
-        text = f"{len(self.here)} nodes ran on {self.provider}"
-        for what, runs in (("shape nodes", self.shapes), ("nodes", self.away)):
+        text = f"{counted(len(self.here), 'node')} ran on {self.provider}"
+        for what, runs in (("shape node", self.shapes), ("node", self.away)):
             if runs:
                 where = " and ".join(sorted({run.provider for run in runs}))
-                text += f", {len(runs)} {what} on {where}: {', '.join(f'{run.op} ({run.node})' for run in runs)}"
+                named = ", ".join(f"{run.op} ({run.node})" for run in runs)
+                text += f", {counted(len(runs), what)} on {where}: {named}"
         return text
 
     def to_dict(self) -> dict[str, Any]:

@@ -29,6 +29,14 @@ MAX_MODEL_BYTES = 2**31 - 1
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
 _GPU = re.compile(r"cuda|cudnn|cublas", re.IGNORECASE)
 """Words of an error that is the device's, not the model's."""
+_SOURCE = re.compile(
+    r"(/onnxruntime_src/)?[\w./]+\.(cc|h):\d+ (\w+ )?"
+    r"|\b[\w:<>*& ]*onnxruntime::.*?\)( \[with .*?\])?(?= [A-Za-z]) "
+)
+"""Where in ONNX Runtime's source an error was raised: file and line, the signature of the function."""
+_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' (Status Message: )?")
+_FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CURAND|CUFFT) failure \d+: [^;]+")
+"""Of a GPU's library; what follows is where."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -69,7 +77,17 @@ class Session:
             wrong = complaint(self.inputs, feeds)
             if wrong is None and self.provider != "cpu" and _GPU.search(str(error)):
                 raise Unavailable(f"{self.subject}: {self.provider} cannot run it ({_reason(error)})") from error
-            raise BadInput(f"{self.subject}: {wrong or _reason(error)}") from error
+            cannot = f"ONNX Runtime cannot run it ({_reason(error)}); export it again, or give another input"
+            raise BadInput(f"{self.subject}: {wrong or cannot}") from error
+
+    def random_feeds(
+        self, batch: int = 1, seed: int = 0, sizes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, Array]:
+        """`random_feeds` for the inputs of this session; a `BadInput` names the model."""
+        try:
+            return random_feeds(self.inputs, batch, seed, sizes)
+        except BadInput as error:
+            raise BadInput(f"{self.subject}: {error}") from error
 
     def bind(self, feeds: Tensors) -> Binding:
         """This session with `feeds` on its device, for runs without copies; raises `BadInput` for what does not fit."""
@@ -86,9 +104,14 @@ class Session:
             raise BadInput(f"{self.subject}: {wrong}")
         return self._graphs(feeds)
 
-    def prepare(self, feeds: Tensors) -> Callable[[], list[Array]]:
-        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run."""
+    def prepare(self, feeds: Tensors) -> Callable[[], object]:
+        """What runs `feeds` again and again and costs nothing over `raw.run`; they are checked here, by a first run.
+
+        Where CUDA graphs are recorded it is their replay with the copies, in and out, that `raw.run` has, too.
+        """
         self(feeds)
+        if self._graphs is not None:
+            return functools.partial(self._graphs, dict(feeds))
         return functools.partial(self.raw.run, self._output_names, dict(feeds))
 
     def __repr__(self) -> str:
@@ -191,6 +214,8 @@ def _options(threads: int, optimize: bool, profile_prefix: str | None, folder: s
 
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; the same text on stderr is noise
+    # Allocators know no session; nor does the warning, at each one with CUDA, that no plug-in provides it.
+    ort.set_default_logger_severity(4)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     level = ort.GraphOptimizationLevel
@@ -213,14 +238,18 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
     except Exception as error:
         if ort_name != "CPUExecutionProvider" and _GPU.search(str(error)):
             raise Unavailable(f"{subject}: {ort_name} cannot take it ({_reason(error)})") from error
-        raise BadInput(f"{subject}: ONNX Runtime cannot load it ({_reason(error)})") from error
+        cannot = f"ONNX Runtime cannot load it ({_reason(error)}); export or download it again"
+        raise BadInput(f"{subject}: {cannot}") from error
     raw.disable_fallback()
     raw._model_bytes = b""  # kept only for the fall-back that is off: a whole copy of the model
     return raw
 
 
-def _reason(error: Exception, limit: int = 200) -> str:
-    """ONNX Runtime's message without its prefix, source paths and line breaks."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
-    text = re.sub(r"/onnxruntime_src/\S+:\d+ ", "", " ".join(text.split())) or type(error).__name__
-    return one_line(text, limit)
+def _reason(error: Exception, limit: int = 160) -> str:
+    """ONNX Runtime's message without its prefixes, source places, C++ signatures and line breaks: the node that it ran,
+    and what is wrong; of a GPU's, what failed there."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    node, failure = _RUNNING.search(text), _FAILURE.search(text)
+    where = f"{node[1]} ({node[2]}): ".replace(" ()", "") if node else ""
+    what = failure[0].strip() if failure else _SOURCE.sub("", _RUNNING.sub("", text, count=1))
+    return one_line(f"{where}{what}" or type(error).__name__, limit)

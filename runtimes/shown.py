@@ -54,16 +54,17 @@ class Shown:
         return grey.transpose(1, 2, 0)[:, :, : 3 if len(grey) >= 3 else 1]
 
 
-def takes(path: Path, ready: Ready) -> bool:
-    """Whether `of_file` knows what to do with a file of this name, for a network that wants it `ready`."""
-    suffix = path.suffix.lower()
-    return suffix in ARRAYS or (suffix in SUFFIXES and isinstance(ready, Preprocess))
+def takes(path: Path) -> bool:
+    """Whether `of_file` knows what to do with a file of this name."""
+    return path.suffix.lower() in (*ARRAYS, *SUFFIXES)
 
 
-def of_file(path: Path, ready: Ready) -> list[Shown]:
-    """Every image in a picture, `.npy` or `.npz` file; raises `BadInput` for what is none."""
+def of_file(path: Path, ready: Ready, network: str) -> list[Shown]:
+    """Every image in a picture, `.npy` or `.npz` file, for `network`; raises `BadInput` for what is none."""
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES and isinstance(ready, Preprocess):
+    if suffix in SUFFIXES:
+        if not isinstance(ready, Preprocess):
+            raise BadInput(f"{path}: is a picture, but {network} takes none; give float arrays as .npy")
         return [Shown(str(path), lambda: ready(read_image(path)), lambda: read_image(path), ready)]
     if suffix == ".npz":
         return of_array(str(path), images_in(read_npz(path), path), ready)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtimes import bundle as bundles
-from runtimes.base import CheckFailed
+from runtimes.base import CheckFailed, counted
 from runtimes.bundle import Changed
 from runtimes.golden import MAX_ABS, GoldenCheck, worst_of
 from runtimes.prediction import open_bundle
@@ -66,7 +66,7 @@ class VerifyReport:
         images, worst = sum(check.images for check in self.golden), self.worst
         sizes = {check.shape for check in self.golden}
         return (
-            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {images} golden outputs"
+            f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {counted(images, 'golden output')}"
             f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
             f"{_differ(worst)} {'at most ' if worst.measure == MAX_ABS else ''}{worst.value:.3g} "
             f"(limit {worst.limit:.3g}){WORDS.get(self.code, '')}."

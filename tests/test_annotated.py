@@ -250,12 +250,12 @@ def test_those_of_ready_arrays_stay(tmp_path: Path) -> None:
         ({"masks": np.zeros((3, 8, 8), int)}, r"masks are int64 \[3, 8, 8\]"),
         ({"masks": np.zeros((3, 16, 16))}, "masks are float64"),
         ({"masks": np.full((3, 16, 16), 256)}, "whole numbers from 0 to 255"),
-        ({"boxes": np.zeros((1, 4))}, "box_image .*, are needed together"),
-        ({"boxes": np.zeros((1, 5)), "box_labels": [0], "box_image": [0]}, "are needed together"),
-        ({"boxes": np.zeros((1, 4)), "box_labels": [0], "box_image": [3]}, "are needed together"),
-        ({"boxes": np.zeros((1, 4)), "box_labels": [-1], "box_image": [0]}, "are needed together"),
-        ({"boxes": np.zeros((1, 4)), "box_labels": [0.5], "box_image": [0]}, "are needed together"),
-        ({"boxes": np.full((1, 4), np.nan), "box_labels": [0], "box_image": [0]}, "are needed together"),
+        ({"boxes": np.zeros((1, 4))}, "box_image .*, are needed; save them together"),
+        ({"boxes": np.zeros((1, 5)), "box_labels": [0], "box_image": [0]}, "are needed; save them together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [0], "box_image": [3]}, "are needed; save them together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [-1], "box_image": [0]}, "are needed; save them together"),
+        ({"boxes": np.zeros((1, 4)), "box_labels": [0.5], "box_image": [0]}, "are needed; save them together"),
+        ({"boxes": np.full((1, 4), np.nan), "box_labels": [0], "box_image": [0]}, "are needed; save them together"),
     ],
 )
 def test_arrays_that_do_not_fit(arrays: dict[str, Any], match: str, tmp_path: Path) -> None:

@@ -42,7 +42,11 @@ def test_reproducible_builds_write_no_seconds(monkeypatch: pytest.MonkeyPatch) -
     assert one.SerializeToString() == two.SerializeToString()
 
 
-@pytest.mark.parametrize("text", ["", "not json", "[1]", '{"a": 1}', '[{"name": "x"}]'])
+DEEP = "[" * 100_000
+"""More than the parser of JSON can descend."""
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[1]", '{"a": 1}', '[{"name": "x"}]', DEEP], ids=lambda t: t[:9])
 def test_foreign_stages_are_nobodys(text: str) -> None:
     model = onnx.parser.parse_model(TEXT)
     set_meta(model, {artifact.STAGES_KEY: text})
@@ -57,8 +61,12 @@ def test_identity_survives(tmp_path: Path) -> None:
     assert artifact.read_identity(model) == identity
 
 
-def test_a_damaged_identity_is_bad_input() -> None:
+WRONG_SIZE = '{"name": "n", "task": "t", "labels": [], "preprocess": {"size": [0, 0]}}'
+
+
+@pytest.mark.parametrize("text", ['{"name": 1}', "[]", DEEP, WRONG_SIZE], ids=lambda text: text[:9])
+def test_a_damaged_identity_is_bad_input(text: str) -> None:
     model = onnx.parser.parse_model(TEXT)
-    set_meta(model, {artifact.IDENTITY_KEY: '{"name": 1}'})
-    with pytest.raises(BadInput, match=r"edgecnn\.identity: damaged"):
-        artifact.read_identity(model)
+    set_meta(model, {artifact.IDENTITY_KEY: text})
+    with pytest.raises(BadInput, match=r"^m\.onnx: its metadata edgecnn\.identity is damaged; export the model again$"):
+        artifact.read_identity(model, "m.onnx")

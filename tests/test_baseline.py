@@ -94,6 +94,7 @@ def test_another_combination_is_no_baseline(tmp_path: Path) -> None:
         ("3", "is no result of"),
         ('{"models": [{"model": "a"}], "ratios": []}', "is no result of"),
         ('{"models": [], "ratios": []}\nnot json', "line 2 is no JSON"),
+        ("[" * 100_000, "line 1 is no JSON"),
         ("", "is empty"),
     ],
 )

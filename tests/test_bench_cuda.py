@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import math
+import signal
 import subprocess
 import sys
+import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import cuda_stand_in
 from runtimes.base import Unavailable
@@ -25,7 +35,7 @@ ABSENT = ("click", "rich", "safetensors", "PIL", "onnxsim", "onnxscript", "onnx_
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """A dry run in a process that has torch, onnx, numpy and ONNX Runtime only."""
     out = tmp_path_factory.mktemp("bench") / "dry.jsonl"
-    words = ["lenet5", "--quick", "--allow-cpu", "--seconds", "0.2", "--output", str(out)]
+    words = ["lenet5", "--quick", "--allow-cpu", "--workers", "1", "--seconds", "0.2", "--output", str(out)]
     script = (
         f"import sys, runpy\nfor name in {ABSENT!r}: sys.modules[name] = None\n"
         f"sys.argv = ['bench/cuda.py', *{words!r}]\n"
@@ -34,12 +44,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=out.parent, check=False)
     assert done.returncode == 0, done.stderr
     assert "| `lenet5`, 1 |" in done.stdout
+    assert " s  latency lenet5 1 | float32 " in done.stderr, "whoever waits sees each row"
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def test_every_step_gives_a_row(rows: list[dict[str, Any]]) -> None:
     kinds = [row["kind"] for row in rows]
-    assert kinds == ["machine", "peak", "latency", "latency", "sweep", "sweep", "parity"]
+    assert kinds == ["machine", "peak", "latency", "latency", "parity", "sweep", "sweep"]
 
 
 def test_peaks_are_positive_and_percents_of_them(rows: list[dict[str, Any]]) -> None:
@@ -57,14 +68,84 @@ def test_competitors_run_or_say_why_not(rows: list[dict[str, Any]]) -> None:
     assert latency["failed"]["torch.compile float16"].startswith("torch.compile: compiled for a GPU only")
     assert set(latency["ratios"]) == set(latency["p50_ms"]) - {latency["best"]}
     assert "synchronised" in latency["method"]
+    assert set(latency["made_s"]) == set(latency["p50_ms"]) | set(latency["failed"])
 
 
 def test_parity_holds_each_precision_to_its_own_limit(rows: list[dict[str, Any]]) -> None:
-    parity = rows[-1]
+    (parity,) = (row for row in rows if row["kind"] == "parity")
     assert [round(parity[name]["limit_db"]) for name in ("fp32", "tf32", "fp16")] == [80, 40, 40]
     assert all(parity[name]["passed"] for name in ("fp32", "tf32", "fp16"))
     assert parity["fp16"]["snr_db"] < parity["fp32"]["snr_db"]
     assert parity["away"] == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter
+def test_a_parity_prepared_in_files_is_the_same(tmp_path: Path) -> None:
+    """Another process writes the graphs and answers; a network that cannot be prepared is a row that says so."""
+    place = cuda.Place("cpu", "cpu", math.inf)
+    here = cuda.prepare("lenet5")
+    cuda.save(here, tmp_path)
+    there = cuda.parity("lenet5", lambda: cuda.read(None, tmp_path), place)
+    assert there == cuda.parity("lenet5", lambda: here, place)
+    assert there["fp16"]["passed"]
+    (tmp_path / "answers.npz").unlink()
+    assert "answers.npz" in cuda.parity("lenet5", lambda: cuda.read(None, tmp_path), place)["failed"]
+
+
+def test_what_is_not_begun_in_time_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    place = cuda.Place("cpu", "cpu", -math.inf, workers=1)
+    options = cuda.arguments().parse_args([])
+    rows = [*cuda.latencies("lenet5", place, options, {}), *cuda.parities(["lenet5"], place)]
+    rows += cuda.sweep("lenet5", place, options, {})
+    assert [row["left out"] for row in rows] == ["no time"] * 5
+    assert cuda.in_short(rows[0]) == "left out lenet5 1 | no time"
+    assert cuda.check(rows) == 1
+    assert "lenet5: parity no time" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this system")
+def test_a_compile_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every exception is swallowed, as in a search among kernels; the race goes on without it."""
+
+    def compile_for_ever(*_: object, **__: object) -> Callable[[object], None]:
+        def call(_: object) -> None:
+            while True:
+                with contextlib.suppress(Exception):
+                    time.sleep(10)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_for_ever)
+    monkeypatch.setattr(cuda, "half_on_gpu", lambda module, images: (module, images))
+    monkeypatch.setattr(cuda, "OURS", {})
+    monkeypatch.setattr(cuda, "THEIRS", {cuda.COMPILED: cuda.compiled})
+    place = cuda.Place("cpu", "cuda", math.inf, compile_seconds=0.1)
+    network = cuda.Network("none", torch.nn.Identity(), {}, 1, (1,))
+    calls, failed, made = cuda.competitors(network, {"input": np.zeros(1)}, place)
+    assert (calls, failed) == ({}, {cuda.COMPILED: "not ready after 0 s"})
+    assert set(made) == {cuda.COMPILED}
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_recording_keeps_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of addresses: weights that were freed would be others' by the time it is replayed."""
+    log: list[str] = []
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    graph = SimpleNamespace(replay=lambda: log.append("replay"))
+    for name, value in {
+        "Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": lambda: graph,
+        "stream": contextlib.nullcontext, "graph": contextlib.nullcontext, "synchronize": lambda: log.append("wait"),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(cuda, "half_on_gpu", lambda module, images: (module, torch.zeros(2)))
+    module = torch.nn.Identity()
+    alive = weakref.ref(module)
+    call = cuda.recorded(module, np.zeros(2), cuda.Place("cpu", "cuda", math.inf))
+    del module
+    gc.collect()
+    call()
+    assert alive() is not None
+    assert log == ["replay", "wait"]
 
 
 def on_a_gpu(compiled: float = 1.1, eager: float = 2.5, passed: bool = True) -> list[dict[str, Any]]:
@@ -106,8 +187,9 @@ def test_the_table_names_the_machine_and_the_ratios() -> None:
         (on_a_gpu(eager=1.9), "resnet50 at batch 1: 1.90x of torch eager float32, wanted 2.0x"),
         (on_a_gpu(passed=False), "resnet18: parity missed"),
         ([row for row in on_a_gpu() if row.get("batch") != 64], "resnet50 at batch 64: not measured"),
+        ([row for row in on_a_gpu() if row["kind"] != "parity"], "parity: not measured"),
     ],
-    ids=["good", "slower than compile", "slower than eager", "parity", "missing"],
+    ids=["good", "slower than compile", "slower than eager", "parity", "missing", "no parity"],
 )
 def test_a_missed_bar_is_named(rows: list[dict[str, Any]], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cuda.check(rows) == (0 if words == "every bar holds" else 1)
@@ -140,5 +222,13 @@ def test_a_dry_run_cannot_overwrite_results(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.cuda
 def test_on_the_gpu_one_network_is_measured(tmp_path: Path) -> None:
+    """All but torch.compile, which takes minutes."""
     cuda_stand_in.require_gpu()
-    assert cuda.main(["resnet18", "--quick", "--minutes", "1", "--output", str(tmp_path / "out.jsonl")]) == 0
+    out = tmp_path / "out.jsonl"
+    words = ["resnet8_w32", "--quick", "--compile-seconds", "0", "--seconds", "1", "--output", str(out)]
+    assert cuda.main(words) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    (parity,) = (row for row in rows if row["kind"] == "parity")
+    assert [name for name in ("fp32", "tf32", "fp16") if not parity[name]["passed"]] == []
+    for row in (row for row in rows if row["kind"] == "latency"):
+        assert set(row["failed"]) == {cuda.COMPILED}

@@ -8,27 +8,33 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.parser
 import pytest
 
 from edgecnn.cli import main
 from edgecnn.latency import benchmark, fresh_process
 from edgecnn.latency.benchmark import bench
+from edgecnn.latency.fresh_process import ROOT
 from edgecnn.latency.job import Job
 from edgecnn.report import Page
 from runtimes.base import BadInput, EdgeError, Unavailable
 from runtimes.bench_report import BenchReport, Heat, ModelBench, Outcome
 from runtimes.census import Kernel
 from runtimes.device.tables import benched
-from runtimes.fresh import Probe, peak_bytes
+from runtimes.fresh import TIMEOUT_S, Probe, peak_bytes
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
 from runtimes.noise import Noise
 from small_nets import conv_net, model, save
 from test_pack import heavy
+from test_sandbox import alive
 
 FEW = {"iterations": 20, "warmup": 1, "threads": 1}
 
@@ -324,3 +330,67 @@ def test_a_bundle_whose_weights_lie_beside_its_model(tmp_path: Path, monkeypatch
     heavy(tmp_path / "n.edge", monkeypatch)
     (row,) = bench(tmp_path / "n.edge", iterations=6, threads=1).models
     assert sum(count for op, count in row.to_dict()["kernels"].items() if "Conv" in op) == 1  # Conv, or FusedConv
+
+
+ENDLESS = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[1] x, int64 rounds, bool go) => (float[1] y) {
+    y = Loop (rounds, go, x) <body = b (int64 i, bool c, float[1] v) => (bool d, float[1] w) {
+        d = Identity (c) w = Relu (v)
+    }>
+}"""
+
+
+def endless(path: Path) -> Path:
+    """A model of 2^62 rounds."""
+    made = onnx.parser.parse_model(ENDLESS.replace(", int64 rounds, bool go", ""))
+    for name, value in (("rounds", np.array(2**62)), ("go", np.array(True))):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    return save(made, path)
+
+
+def test_a_model_that_never_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = endless(tmp_path / "endless.onnx")
+    monkeypatch.setitem(TIMEOUT_S, "ONNX Runtime", 2)
+    with pytest.raises(BadInput, match=r"endless.onnx: loading it and one run take longer than 2 s; use a smaller"):
+        bench(path, **FEW)
+
+
+def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    """Killed without a word, a race must not leave a model running for ever."""
+    script = (
+        "import subprocess; from edgecnn.latency import fresh_process as f\n"
+        "def note(args, **more):\n"
+        "    child = subprocess.Popen(args, stdin=-1); child.stdin.write(more['input']); child.stdin.close()\n"
+        "    print(child.pid, flush=True); child.wait()\n"
+        "subprocess.run = note\n"
+        f"f.probe(f.Job({str(endless(tmp_path / 'net.onnx'))!r}, 'cpu', 1, 1, 0))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=-1, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not alive(pid)
+
+
+def test_nan_is_not_raced_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = conv_net()
+    variance = next(t for t in wrong.graph.initializer if t.name == "var")
+    variance.CopyFrom(onnx.numpy_helper.from_array(np.full(8, -1, np.float32), "var"))
+    path, good = save(wrong, tmp_path / "wrong.onnx"), save(conv_net(), tmp_path / "good.onnx")
+    assert main(["bench", str(path), str(good), "--iterations", "2", "--warmup", "0", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert f"{path}: answers these inputs with NaN or infinity" in out
+    assert f"{good}: answers" not in out
+    found = {row["model"]: row["finite"] for row in bench([path, good], **FEW).to_dict()["models"]}
+    assert found == {str(path): False, str(good): True}
+
+
+def test_inputs_that_cannot_be_made_are_named_with_their_model(tmp_path: Path) -> None:
+    huge = onnx.parser.parse_model(FIXED.replace("float[1, 4]", "float[1099511627776, 4]"))
+    path = save(huge, tmp_path / "huge.onnx")
+    with pytest.raises(BadInput, match=r"^.*huge.onnx: inputs: 16,777,216 MiB asked for, the limit is 1,024"):
+        bench(path, **FEW)

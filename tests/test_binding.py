@@ -109,6 +109,9 @@ def test_a_session_that_records_runs_through_its_recordings(session, monkeypatch
     for seed, batch in ((0, 1), (1, 1), (2, 3)):
         assert np.array_equal(opened(feeds(seed, batch))["y"], session(feeds(seed, batch))["y"])
     assert opened.bind(feeds(0)) is opened.bind(feeds(1))
+    again = opened.prepare(feeds(2))
+    opened(feeds(0))
+    assert np.array_equal(again()["y"], session(feeds(2))["y"]), "what is prepared is copied in anew"
     with pytest.raises(BadInput, match="input x wants"):
         opened({"x": np.zeros((1, 3, 9, 9), np.float32)})
 

@@ -231,7 +231,7 @@ TAMPERED: dict[str, tuple[Tamper, str]] = {
     "no labels": (lambda m, manifest: manifest.pop("labels"), "no proper 'labels'"),
     "labels numbers": (setting("labels", [1, 2]), "wrong 'labels'"),
     "no preprocess": (lambda m, manifest: manifest.pop("preprocess"), "no proper 'preprocess'"),
-    "preprocess wrong": (setting("preprocess", {"size": [10**9, 1]}), "preprocess: size"),
+    "preprocess wrong": (setting("preprocess", {"size": [10**9, 1]}), r"manifest\.json: preprocess: size"),
     "input nameless": (setting("input", {"dtype": "float32"}), "wrong 'input'"),
     "no limit": (setting("golden", {"images": 3}), "wrong 'golden'"),
     "limit true": (setting("golden", {"limit_max_abs": True, "images": 3}), "wrong 'golden'"),

@@ -42,7 +42,7 @@ def test_channels_are_numpys_and_dead_ones_are_named() -> None:
     np.testing.assert_array_equal(x.channel_high, stacked.max(axis=(0, 2, 3)))
     assert r.dead == (1,)  # its ReLU never opens
     assert seen.dead == {"r": (1,)}
-    assert "1 dead channels in 1 tensors" in seen.summary
+    assert "1 dead channel in 1 tensor" in seen.summary
 
 
 def test_every_image_of_a_batch_counts() -> None:

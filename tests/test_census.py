@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
+import cuda_stand_in
 from runtimes import census as module
 from runtimes.base import BadInput
 from runtimes.census import Kernel, NodeRun, census, dequantized, kernels, kernels_dict, profile
@@ -154,3 +155,28 @@ def test_no_profile_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     else:
         census(model(FLOAT, np.float32), FEEDS)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_profile_that_the_disk_had_no_room_for_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with module.tracing(model(FLOAT, np.float32)) as tracer:
+        tracer(FEEDS)
+        monkeypatch.setattr(Path, "read_text", lambda self, encoding: '[{"cat" : "Session", "na')
+        with pytest.raises(BadInput, match=r"json: the profile is cut off; set TMPDIR to a folder with room"):
+            tracer.end()
+
+
+def test_a_recording_is_profiled_as_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay runs no node that could be noted: every node would be missing, and none away from the provider."""
+    here = cuda_stand_in.install(monkeypatch)
+    feeds = {"x": np.ones((1, 16, 8, 8), np.float32)}
+    assert profile(model(FLOAT, np.float32), feeds, "cuda:enable_cuda_graph=1,prefer_nhwc=1")
+    ((_, options),) = here.asked
+    assert (options["enable_cuda_graph"], options["prefer_nhwc"]) == ("0", "1")
+
+
+@pytest.mark.cuda
+def test_on_the_gpu_a_recording_has_a_census() -> None:
+    cuda_stand_in.require_gpu()
+    feeds = {"x": np.ones((1, 16, 8, 8), np.float32)}
+    found = census(model(FLOAT, np.float32), feeds, "cuda:enable_cuda_graph=1")
+    assert {(kernel.op, kernel.provider) for kernel in found} == {("Conv", "cuda"), ("Sin", "cuda")}

@@ -335,3 +335,10 @@ def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
     lines = re.sub(rb"\x1b\[[0-9;]*m", b"", _on_terminal(pty, {"TERM": "xterm"}, columns=60)).decode().splitlines()
     assert max(len(line) for line in lines[:-2]) <= 60
     assert "…" not in "".join(lines)
+
+
+def test_nothing_is_written_into_the_home(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would put an identifier there; who sets its variable otherwise keeps it."""
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "ORT_DISABLE_TELEMETRY"}
+    assert edgecnn_process("doctor", env={**environment, "HOME": str(tmp_path)}).stdout
+    assert list(tmp_path.rglob("*")) == []

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgecnn.detection import ops
 from exporters.torch_export import export_module
 from graphs import parse
-from runtimes.base import Array
+from runtimes.base import Array, Runner
 from runtimes.session import open_session
 
 BOXES = torch.tensor([[0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [0, 0, 10, 9], [5, 5, 5, 9]], dtype=torch.float)
@@ -152,6 +155,59 @@ def test_equal_values_keep_their_order() -> None:
     assert ops.top_k(many, 1000)[1].tolist() == [list(range(2, 3000, 3))]
 
 
+VALUES = [[0.1, 0.9, 0.4, 0.9], [0.4, 0.4, 0.2, 0.3]]
+
+
+@pytest.mark.parametrize(
+    ("low", "most", "columns"),
+    [
+        (0.3, 9, 3),  # the first row has three, the second only two
+        (0.3, 2, 2),
+        (0.4, 9, 2),  # a value equal to the limit is not above it
+        (0.9, 9, 1),  # none: one column stays
+        (0.0, 9, 4),  # all
+    ],
+)
+def test_top_k_above_is_as_long_as_its_fullest_row(low: float, most: int, columns: int) -> None:
+    values = torch.tensor(VALUES)
+    best, at = ops.top_k_above(values, most, low)
+    assert best.shape == at.shape == (2, columns)
+    assert all(torch.equal(a, b) for a, b in zip((best, at), ops.top_k(values, columns), strict=True))
+
+
+class Above(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        best, at = ops.top_k_above(x, 6, 0.5)
+        return best, at
+
+
+@pytest.fixture(scope="module")
+def above() -> tuple[Runner, Runner]:
+    """ONNX Runtime and the standard's own implementation of one graph whose rows are of any length."""
+    model = export_module(Above(), (3, 9), output_names=("best", "at"), dynamic_size=True)
+    reference = ReferenceEvaluator(model)
+    return open_session(model), lambda feed: dict(zip(("best", "at"), reference.run(None, dict(feed)), strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    images=st.integers(1, 3),
+    places=st.integers(1, 12),
+    seed=st.integers(0, 10_000),
+    level=st.sampled_from([-1.0, -0.4, 0.0, 0.4, 1.0]),  # from none above the limit to all
+)
+def test_exported_top_k_above_is_the_same(
+    above: tuple[Runner, Runner], images: int, places: int, seed: int, level: float
+) -> None:
+    values = np.random.default_rng(seed).random((images, 3, places)).round(1) + level  # ties, also with the limit
+    feed = {"input": values.astype(np.float32)}
+    best, at = (value.numpy() for value in Above()(torch.from_numpy(feed["input"])))
+    assert best.shape[-1] == min(max(int((feed["input"] > 0.5).sum(-1).max()), 1), 6)
+    for found in (run(feed) for run in above):
+        assert np.array_equal(found["best"], best)
+        assert np.array_equal(found["at"], at)
+
+
 class All(nn.Module):
     """Every operator, on tensors made of one image; the number of places is dynamic."""
 
@@ -197,3 +253,6 @@ def test_on_the_meta_device_a_length_is_the_largest_possible() -> None:
     with torch.device("meta"):
         outputs = All()(torch.zeros(3, 2, 8, 8))
     assert [tuple(o.shape) for o in outputs] == [(3, 9), (3, 9), (27,), (5, 3), (27, 2, 3, 2), (27, 2, 3, 2)]
+    best, at = ops.top_k_above(torch.zeros(2, 5, 7, device="meta"), 4, 0.5)
+    assert best.shape == at.shape == (2, 5, 4)
+    assert ops.top_k_above(torch.zeros(2, 5, 7, device="meta"), 9, 0.5)[0].shape == (2, 5, 7)

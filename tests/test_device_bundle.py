@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,8 +31,10 @@ from runtimes.bundle import FLOAT_MODEL, GOLDEN, MANIFEST, MODEL, golden_bytes, 
 from runtimes.device import bench
 from runtimes.device.arguments import USES, parser
 from runtimes.device.main import main
+from runtimes.fresh import TIMEOUT_S
 from runtimes.session import open_session
 from small_nets import conv_net, save
+from test_benchmark import endless
 from test_pack import heavy
 from test_predict import ABOUT, NET, PREPROCESS, det_bundle, seg_bundle
 
@@ -275,6 +278,25 @@ def test_what_is_missing_is_exit_4(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["verify"], path) == 4
     assert capsys.readouterr().err.startswith("error: onnxruntime: is not installed; `")
+
+
+def test_a_model_that_never_ends_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, slow = str(cls_bundle(tmp_path / "net.edge")), endless(tmp_path / "endless.onnx")
+    monkeypatch.setattr(bench, "PROBES", 1)
+    monkeypatch.setitem(TIMEOUT_S, "ONNX Runtime", 3)
+    assert main(["bench", str(slow), "--threads", "1"], path) == 2
+    assert f"error: {slow}: loading it and one run take longer than 3 s; use a" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_the_home(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would put an identifier there."""
+    path, home = cls_bundle(tmp_path / "net.edge"), tmp_path / "home"
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    assert on_device(path, "verify", env={**environment, "HOME": str(home)}).returncode == 0
+    assert list(home.rglob("*")) == []
 
 
 def test_require_all_is_asked_of_every_node(

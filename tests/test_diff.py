@@ -246,12 +246,38 @@ def test_networks_that_are_no_pair(tmp_path: Path) -> None:
     head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
     one = save(model(head + "{ y = Relu (x) }"), tmp_path / "one.onnx")
     two = head.replace("(float[4] y)", "(float[4] y, float[4] z)") + "{ y = Relu (x) z = Exp (x) }"
-    with pytest.raises(BadInput, match="1 against 2; the models are no pair"):
+    with pytest.raises(BadInput, match=r"two.onnx, .*one.onnx: outputs: 1 against 2; the models are no pair"):
         api.diff(one, save(model(two), tmp_path / "two.onnx"))
     with pytest.raises(BadInput, match="neither model is a PyTorch network"):
         api.diff(one, one, weights=Path("w.pt"))
     with pytest.raises(BadInput, match="no such file"):
         api.diff(one, tmp_path / "none.onnx")
+
+
+def test_other_inputs_are_told_with_the_models_names(tmp_path: Path) -> None:
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    one = save(model(head + "{ y = Relu (x) }"), tmp_path / "one.onnx")
+    two = save(model(head.replace("x)", "x, float[4] z)") + "{ y = Add (x, z) }"), tmp_path / "two.onnx")
+    with pytest.raises(BadInput, match=r"^.*two.onnx: takes x, z, .*one.onnx x; compare models with the same inputs"):
+        api.diff(one, two)
+
+
+def test_a_reference_that_never_gives_the_same_answer_twice_is_refused(tmp_path: Path) -> None:
+    """Everything agrees with it within its own noise."""
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    noise = save(model(head + "{ r = RandomNormalLike (x) y = Add (x, r) }"), tmp_path / "noise.onnx")
+    other = save(model(head + "{ r = Relu (x) y = Add (x, r) }"), tmp_path / "other.onnx")
+    for pair in ((noise, other), (other, noise)):
+        with pytest.raises(BadInput, match=r"noise.onnx: output y differs between two runs on one input"):
+            api.diff(*pair)
+
+
+def test_a_graph_that_cannot_be_walked_is_refused(tmp_path: Path) -> None:
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    one = save(model(head + "{ r = Relu (x) y = Exp (r) }"), tmp_path / "one.onnx")
+    turned = onnx.parser.parse_model(head + "{ y = Exp (r) r = Relu (x) }")
+    with pytest.raises(BadInput, match=r"turned.onnx: .* reads r, which is made after it; export it again"):
+        api.diff(one, save(turned, tmp_path / "turned.onnx"))
 
 
 def test_a_rewrite_of_the_int8_graph_is_no_fault() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
-from edgecnn.evaluation.evaluate import evaluate
+from edgecnn.evaluation.evaluate import Answers, evaluate
 from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
@@ -81,7 +81,8 @@ def test_two_models_and_their_paired_difference(
     document = json.loads(capsys.readouterr().out)
     assert document["metric"] == "top-1"
     assert document["images"] == 20
-    assert document["models"] == [{"model": str(good), "value": 0.8}, {"model": str(tie), "value": 0.0}]
+    rows = [{"model": str(good), "value": 0.8}, {"model": str(tie), "value": 0.0}]
+    assert document["models"] == [{**row, "nonfinite": 0} for row in rows]
     found = document["difference"]
     assert found["value"] == -0.8
     assert -1 <= found["low"] < -0.8 < found["high"] < 0
@@ -209,3 +210,32 @@ def test_built_in_data_gives_the_part_that_was_never_trained_on(tmp_path: Path) 
     held = load_data("shapes:40", READY, split="test", task="detection")
     assert len(held) == 8
     assert evaluate(model, data="shapes:40", limit=5).images == 5
+
+
+def test_nan_is_counted_and_said(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong answer, and not in silence: top-1 0 % of a network that is broken is not that of one that guesses."""
+    good, wrong = by_brightness(tmp_path / "good.onnx"), by_brightness(tmp_path / "wrong.onnx", float("nan"))
+    report = evaluate(good, wrong, data=str(photos))
+    assert [score.value for _, score in report.models] == [0.8, 0.0]
+    assert report.nonfinite == (0, 20)
+    assert [row["nonfinite"] for row in report.to_dict()["models"]] == [0, 20]
+    assert main(["evaluate", str(wrong), "--data", str(photos)]) == 0
+    assert f"{wrong}: answers 20 of 20 images with NaN or infinity, which counts as wrong" in capsys.readouterr().out
+
+
+def test_only_the_images_with_nan_are_counted() -> None:
+    given = {"y": np.array([[0, 1], [np.nan, 1], [1, np.inf]], np.float32), "n": np.zeros(3, np.int64)}
+    runner = Answers(lambda feeds: given)
+    assert runner({"x": np.zeros((3, 1))}) is given
+    assert runner.nonfinite == 2
+    given["whole"] = np.array(np.nan, np.float32)  # of no image, so of all
+    runner({"x": np.zeros((3, 1))})
+    assert runner.nonfinite == 5
+
+
+def test_a_model_without_inputs_is_refused(photos: Path, tmp_path: Path) -> None:
+    graph = "g () => (float[2] y) { y = Constant <value_floats = [1.0, 2.0]> () }"
+    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {graph}')
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(BadInput, match=r"m\.onnx: takes no input, so there is nothing to score"):
+        evaluate(tmp_path / "m.onnx", data=str(photos))

@@ -66,6 +66,14 @@ def test_one_cast_at_each_border_and_none_within() -> None:
     assert compare(open_session(model), open_session(result.model), [FEED]).snr_db > 55
 
 
+def test_nodes_without_a_name_are_measured_too() -> None:
+    """The measuring graph holds every node twice, and ONNX Runtime wants the names that there are to differ."""
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    for node in model.graph.node:
+        node.ClearField("name")
+    assert converted(model).nodes == 3
+
+
 def test_weights_are_rounded_once_to_nearest_and_the_small_ones_counted() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     weight = np.zeros((4, 3, 3, 3), np.float32)

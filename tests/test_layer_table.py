@@ -202,3 +202,8 @@ def test_the_table_of_a_file_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["11", "dw3-8", "0"]
+
+
+def test_inputs_without_channels_have_a_shape_too() -> None:
+    rows = [layer_table(sizes, []).rows[0].shape for sizes in (None, (), (7,), (1, 7), (2, 3, 5))]
+    assert rows == ["?", "1", "7", "1x1x7", "2 of 5x3"]

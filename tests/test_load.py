@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from exporters import load
-from exporters.load import expanded_nodes, load_model, save_model
+from exporters.load import check_walk, expanded_nodes, load_model, save_model
 from runtimes.base import BadInput
 
 NET = """
@@ -130,6 +131,52 @@ def test_graph_without_outputs_or_operator_set(tmp_path: Path) -> None:
     model = network()
     del model.opset_import[:]
     refuse(write(tmp_path / "b.onnx", model), "operator set")
+
+
+def test_convolutions_that_no_input_fits(tmp_path: Path) -> None:
+    """The full checker accepts both; counting their multiply-adds would divide by zero, or give rubbish."""
+    grouped = network()
+    grouped.graph.node[0].attribute.append(helper.make_attribute("group", 0))
+    onnx.checker.check_model(grouped, full_check=True)
+    refuse(write(tmp_path / "m.onnx", grouped), "c: a convolution with 0 groups; export it again")
+    flat = network()
+    flat.graph.initializer[0].dims[:] = [4, 27]
+    flat.graph.node[0].attribute.append(helper.make_attribute("kernel_shape", [3, 3]))
+    onnx.checker.check_model(flat, full_check=True)
+    refuse(write(tmp_path / "m.onnx", flat), "a convolution with a weight of rank 2, not (O, I, k, ...)")
+
+
+def unsorted(model: onnx.ModelProto) -> None:
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+WALKS = {
+    "made twice": (lambda m: m.graph.node.append(m.graph.node[0]), "makes a tensor that another node makes"),
+    "unsorted": (unsorted, "reads c, which is made after it"),
+    "cycle": (lambda m: m.graph.node[0].input.__setitem__(0, "y"), "reads y, which is made after it"),
+    "own output": (lambda m: m.graph.node[1].input.__setitem__(0, "y"), "reads y, which is made after it"),
+    "makes nothing": (lambda m: m.graph.node[0].output.__delitem__(0), "Conv makes nothing"),
+    "no type": (lambda m: m.graph.input[0].ClearField("type"), "its input x has no type"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), WALKS.values(), ids=WALKS)
+def test_graphs_that_cannot_be_walked(damage: Callable[[onnx.ModelProto], None], said: str) -> None:
+    model = network()
+    check_walk(model, "m.onnx")
+    damage(model)
+    with pytest.raises(BadInput, match=rf"^m\.onnx: .*{said}.*; export it again$"):
+        check_walk(model, "m.onnx")
+
+
+def test_a_node_name_that_is_not_utf8_cannot_be_walked() -> None:
+    model = network()
+    model.graph.node[0].name = "wrong"
+    broken = onnx.ModelProto.FromString(model.SerializeToString().replace(b"wrong", b"wr\xffng"))
+    with pytest.raises(BadInput, match=r"^m\.onnx: node 0 \('Conv'\) has a name that is not UTF-8"):
+        check_walk(broken, "m.onnx")
 
 
 def test_tensors_that_lie_about_their_size(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ def test_inputs_of_one_name_are_numbered() -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInput, match=r"file/out: cannot be made \(Not a directory\)"):
+    with pytest.raises(BadInput, match=r"file/out: cannot be made \(.*file: is no folder\); choose another folder"):
         check_folder(tmp_path / "file" / "out", [], False)
+    check_folder(tmp_path / "a" / "b", [], False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "made only when there is something to put in"
 
 
 def test_256_colours_are_different() -> None:

@@ -47,7 +47,7 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
         ("none.json", (3, 8, 8), "none.json: no such file"),
         ("[1]", (3, 8, 8), "is not an object"),
         ("{", (3, 8, 8), "is not JSON"),
-        ('{"mean": 1}', (3, 8, 8), "mean 1; a list is needed"),
+        ('{"mean": 1}', (3, 8, 8), "p.json: preprocess: mean 1; a list is needed"),
         ('{"men": [1]}', (3, 8, 8), "men: unknown preprocess setting; did you mean mean"),
         ('{"size": [9, 9]}', (3, 8, 8), "makes 3x9x9, the network takes 3x8x8"),
     ],

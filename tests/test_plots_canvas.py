@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +47,15 @@ def test_a_name_that_is_no_picture_is_refused(tmp_path: Path) -> None:
         _canvas.check_plot(taken)
     _canvas.save(drawn([0, 1]), _canvas.check_plot(taken, force=True))
     assert taken.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_font_cache_without_a_place_is_not_talked_about(tmp_path: Path) -> None:
+    """matplotlib logs it when it is imported, on the stderr that is for our one line."""
+    pytest.importorskip("resource")
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))\n"
+        "from edgecnn.plots._canvas import figure; figure(1, 1)"
+    )
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+    assert done.stderr == b""

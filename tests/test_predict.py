@@ -116,11 +116,26 @@ def test_arrays_of_the_wrong_shape_and_with_nan(bundle: Path, tmp_path: Path) ->
         run(bundle, tmp_path / "nan.npy")
 
 
+def test_an_answer_that_is_no_number_names_its_image(bundle: Path) -> None:
+    fine, beyond = np.zeros((3, 8, 8), np.float32), np.full((3, 8, 8), 3e38, np.float32)  # sums leave float32
+    with pytest.raises(BadInput, match=r"^array 1: is answered with NaN or infinity; "):
+        run(bundle, [fine, beyond])
+
+
 def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "wrong.npy", np.zeros(3, np.float32))
     picture(tmp_path / "a.png")
     with pytest.raises(BadInput, match=r"wrong\.npy"):
         run(bundle, [tmp_path / "a.png", tmp_path / "wrong.npy"])
+
+
+def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
+    images = np.zeros((1, 3, 8, 8), np.float32)
+    path = tmp_path / "plain.edge"
+    pack(path, NET, {**ABOUT, "preprocess": None}, [images], [open_session(NET)({"x": images})["y"]], 0.0)
+    picture(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"a\.png: is a picture, but .*plain\.edge takes none; give float arrays"):
+        run(path, tmp_path / "a.png")
 
 
 def test_softmax_is_torchs_and_probabilities_stay() -> None:
@@ -129,8 +144,8 @@ def test_softmax_is_torchs_and_probabilities_stay() -> None:
     np.testing.assert_allclose(probabilities(scores), want, rtol=1e-12)  # float64 round-off
     shares = np.array([0.25, 0.75, 0.0], np.float32)
     np.testing.assert_array_equal(probabilities(shares), shares)
-    with pytest.raises(BadInput, match="NaN or Inf"):
-        best(np.array([1.0, np.nan]), LABELS, 1)
+    with pytest.raises(BadInput, match=r"^a\.png: is answered with NaN or infinity; "):
+        best(np.array([1.0, np.nan]), LABELS, 1, "a.png")
 
 
 def test_ties_keep_the_order_and_classes_without_a_label_are_numbers() -> None:

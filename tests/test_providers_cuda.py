@@ -43,12 +43,15 @@ class Driver:
 
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch):
-    """A computer on which CUDA works; a test takes one thing away. `loaded` lists what was asked for."""
-    here = SimpleNamespace(driver=Driver(), missing=set(), loaded=[])
+    """A computer on which CUDA works; a test takes one thing away. `loaded` lists what was asked for.
+
+    What is `missing` is in no folder either but for the paths in `wheels`, whatever wheels this Python has.
+    """
+    here = SimpleNamespace(driver=Driver(), missing=set(), wheels=set(), loaded=[])
 
     def load(name: str):
         here.loaded.append(name)
-        if name in here.missing:
+        if Path(name).name in here.missing and name not in here.wheels:
             raise OSError(f"{name}: cannot open shared object file")
         return here.driver
 
@@ -120,6 +123,23 @@ def test_a_missing_library_is_named(computer, name: str, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", ""), "onnxruntime's own print reached the output"
 
 
+def test_a_library_is_taken_from_the_wheels_of_this_python(
+    computer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where ONNX Runtime lies in a folder of its own: it looks for them beside itself only."""
+    folder = tmp_path / "nvidia" / "cu13" / "lib"
+    folder.mkdir(parents=True)
+    there = folder / "libcudart.so.13"
+    there.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    computer.missing, computer.wheels = {there.name}, {str(there)}
+    cuda.require()
+    assert computer.loaded[1:4] == [there.name, str(there), "libcublasLt.so.13"]
+    computer.wheels.clear()
+    missing("the library libcudart.so.13 is missing")
+
+
 def test_the_libraries_of_this_build_are_on_our_list() -> None:
     """What ONNX Runtime's CUDA library names in its own string table, for its own CUDA version, must be asked for."""
     library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
@@ -183,6 +203,44 @@ def test_an_error_of_the_gpu_while_running_is_unavailable_not_bad_input(monkeypa
         session({"x": np.zeros((1, 4), np.float32)})
     with pytest.raises(BadInput, match="input x wants"):  # the caller's mistake stays the caller's
         session({"x": np.zeros((1, 5), np.float32)})
+
+
+NODE = "[ONNXRuntimeError] : 11 : EP_FAIL : Non-zero status code returned while running Conv node. Name:'stem/Conv' "
+FAILURE = (
+    "Status Message: /onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:129 std::conditional_t<THRW, void, "
+    "onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*) CUDNN failure 5000: "
+    "CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; hostname=host ; file=/onnxruntime_src/conv.cc ; line=482 ; expr=call(); "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NODE + FAILURE, "Conv (stem/Conv): CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED"),
+        (FAILURE, "CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED"),
+        ("all compute graph nodes have not been partitioned to the CUDAExecutionProvider", "all compute graph nodes"),
+    ],
+    ids=["running", "loading", "no failure of a library"],
+)
+def test_of_an_error_of_the_gpu_what_failed_is_told(text: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime tells its own source first, in more characters than a line has."""
+    monkeypatch.setattr(cuda, "require", lambda: None)
+
+    def fails(*args, **kwargs):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    with pytest.raises(Unavailable, match=rf"cannot take it \({re.escape(words)}[^;]*\)$"):
+        open_session(MODEL, "cuda", threads=1)
+
+
+def test_onnx_runtimes_own_logger_is_quiet_before_a_session_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would warn at every session with CUDA, on stderr and past the session's own level."""
+    said: list[object] = []
+    here = cuda_stand_in.install(monkeypatch)
+    monkeypatch.setattr(ort, "set_default_logger_severity", lambda level: said.append((level, len(here.asked))))
+    open_session(MODEL, "cuda", threads=1)
+    assert said == [(4, 0)]
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edgecnn.latency import benchmark, fresh_process
+from edgecnn.latency import benchmark, fresh_process, torch_racer
 from edgecnn.latency.benchmark import bench
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import check, kind_of, opened, refuse_source, torch_threads
-from edgecnn.latency.torch_racer import TorchRacer
+from edgecnn.latency.torch_racer import TorchRacer, device_of
 from runtimes.base import BadInput, Unavailable
 from runtimes.session import random_feeds
 from small_nets import conv_net, save
@@ -116,9 +117,15 @@ def test_torchs_own_word_for_no_compiler(source: str) -> None:
     def module(_: torch.Tensor) -> None:
         raise InvalidCxxCompiler
 
+    def without_c_compiler(_: torch.Tensor) -> None:  # Triton's word, on a GPU
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable or set triton knobs")
+
     racer = TorchRacer(job(source))
     racer.module = module
     with pytest.raises(Unavailable, match=r"torch.compile finds no C\+\+ compiler here .*; install g\+\+"):
+        racer.run()
+    racer.module = without_c_compiler
+    with pytest.raises(Unavailable, match=r"Failed to find C compiler"):
         racer.run()
     racer.module = lambda _: 1 / 0
     with pytest.raises(BadInput, match=r"PyTorch cannot run it \(division by zero\)"):
@@ -157,6 +164,30 @@ def test_the_copies_belong_to_a_run_on_a_device(source: str, monkeypatch: pytest
     racer.module = racer.module.to("meta")
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: f"back from {tensor.device}")
     assert racer.ready()() == ["back from meta"]
+
+
+@pytest.fixture
+def tf32_on() -> Iterator[None]:
+    """Both switches of torch, on during the test and back behind it."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
+    yield
+    cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+def test_on_a_gpu_torch_computes_in_the_arithmetic_that_was_asked_for(
+    source: str, tf32_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's own default is TF32 in convolutions; ours, against which it is raced, is float32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of("cuda:device_id=1,use_tf32=1") == "cuda:1"
+    assert device_of("cuda:use_tf32=1") == "cuda"
+    monkeypatch.setattr(torch_racer, "device_of", lambda provider: "meta")
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)
+    for provider, wanted in (("cuda", False), ("cuda:use_tf32=1", True), ("cuda", False)):
+        TorchRacer(job(source, provider=provider)).ready()()
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (wanted, wanted)
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ def test_what_left_is_named_and_shape_nodes_are_allowed() -> None:
 
 def test_the_words_name_shape_nodes() -> None:
     assert (
-        sorted_out(RUNS[:3], "cuda").words == "1 nodes ran on cuda, 2 shape nodes on cpu: Shape (shape), Gather (size)"
+        sorted_out(RUNS[:3], "cuda").words == "1 node ran on cuda, 2 shape nodes on cpu: Shape (shape), Gather (size)"
     )
-    assert "1 nodes on cpu: NonMaxSuppression (nms)" in sorted_out(RUNS[5:6], "cuda").words
+    assert "1 node on cpu: NonMaxSuppression (nms)" in sorted_out(RUNS[5:6], "cuda").words
 
 
 def test_a_long_list_is_cut_short() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgecnn.cli._errors import explain
 from edgecnn.training import resume
 from edgecnn.training.train import train
 from runtimes.base import BadInput
@@ -62,8 +65,10 @@ def test_the_same_bytes_as_without_the_interruption(
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     first = train(name, data, whole, epochs=3, **more)
     steps = first.train_images // 16
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(name, data, broken, epochs=3, track=interrupted_after(steps + 1), **more)
+    line = f"interrupted; {broken}.resume keeps the epochs that are done; go on with the same command and --resume"
+    assert explain(stopped.value) == (130, line)
     assert not broken.exists()
     assert resume.place_of(broken).exists()
     with pytest.raises(KeyboardInterrupt):
@@ -72,6 +77,15 @@ def test_the_same_bytes_as_without_the_interruption(
     assert broken.read_bytes() == whole.read_bytes()
     assert (second.losses, second.validation) == (first.losses, first.validation)
     assert not resume.place_of(broken).exists()
+
+
+def deflated(archive: bytes) -> bytes:
+    """The same members, compressed: torch would read them, and 2 MB can claim 2 GiB."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as given, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in given.namelist():
+            made.writestr(name, given.read(name))
+    return packed.getvalue()
 
 
 def test_what_cannot_be_resumed(nets: str, tmp_path: Path) -> None:
@@ -87,7 +101,7 @@ def test_what_cannot_be_resumed(nets: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"was begun with data shapes:60, not shapes:90"):
         train(nets, "shapes:90", path, epochs=2, resume=True)
     kept = resume.place_of(path).read_bytes()
-    for damaged in (kept[: len(kept) // 2], b"junk", pickle.dumps(print)):
+    for damaged in (kept[: len(kept) // 2], b"junk", pickle.dumps(print), deflated(kept)):
         resume.place_of(path).write_bytes(damaged)
         with pytest.raises(BadInput, match=r"w.safetensors.resume: is damaged; remove it and begin anew"):
             train(nets, "shapes:60", path, epochs=2, resume=True)
@@ -115,3 +129,15 @@ def test_a_failed_write_leaves_the_epoch_before(tmp_path: Path, monkeypatch: pyt
         resume.save(path, {"a": 1}, {"losses": [1.0, 2.0]})
     assert resume.load(path, {"a": 1})["losses"] == [1.0]
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors.resume"]
+
+
+def test_nothing_is_promised_where_nothing_was_kept(nets: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(nets, "shapes:60", path, epochs=2, track=interrupted_after(1))
+    assert explain(stopped.value) == (130, "interrupted; nothing half-written was left behind")
+    assert list(tmp_path.glob("w.*")) == []
+    resume.place_of(path).write_bytes(b"of a training before")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(nets, "shapes:60", path, epochs=2, force=True, track=interrupted_after(1))
+    assert explain(stopped.value)[1] == "interrupted; nothing half-written was left behind"

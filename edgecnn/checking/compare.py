@@ -26,7 +26,7 @@ from edgecnn.data.feeding import common_shape, make_feeds, other_sizes
 from edgecnn.opened import is_model_file, whereabouts
 from edgecnn.runners import Subject, open_subject
 from runtimes import provider_options
-from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import limit_of
 from runtimes.residence import Residence
@@ -86,7 +86,7 @@ class CheckReport:
         why = f" ({self.why})" if self.why else ""
         where = "" if self.provider == "cpu" else f" on {self.provider}"
         word = "agrees with" if self.passed else "does NOT agree with"
-        on = f"{self.parity.images} images of {self.data}"
+        on = f"{counted(self.parity.images, 'image')} of {self.data}"
         return f"{self.candidate}{where} {word} {self.reference}: {', '.join(filter(None, limits))}{why}, {on}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +157,8 @@ def check(
     input_shape = common_shape([source for source, _ in sources], input_shape)
     subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
-    runners = subjects[0].runner, renamed(subjects[1].runner, *([i.name for i in s.inputs] for s in subjects))
+    names = [[info.name for info in subject.inputs] for subject in subjects]
+    runners = subjects[0].runner, renamed(subjects[1].runner, names[0], names[1], subjects[1].name)
     more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
     parity = compare(*runners, [*feeds, *more] if more else feeds, track)
     bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
@@ -275,12 +276,13 @@ def parse_limit(text: str | float, option: str = "--atol") -> tuple[str | None, 
         raise BadInput(f"{option} {text}: not a number; write {example} or OUTPUT:{example}") from error
 
 
-def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str]) -> Runner:
+def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str], subject: str = "model") -> Runner:
     """`runner` fed with names `given` where it wants `wanted`: the same names, else the same positions."""
     if set(given) == set(wanted):
         return runner
     if len(given) != len(wanted):
-        raise BadInput(f"inputs: {', '.join(given)} against {', '.join(wanted)}; the two models eat different things")
+        takes = f"takes {', '.join(wanted) or 'nothing'}, not {', '.join(given) or 'nothing'}"
+        raise BadInput(f"{subject}: {takes}; compare models with the same inputs")
     return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
 
 

@@ -34,7 +34,8 @@ def compare_sides(
 def _rename(reference: Side, candidate: Side) -> None:
     ours, theirs = ([info.name for info in side.inputs] for side in (reference, candidate))
     if len(ours) != len(theirs):
-        raise BadInput(f"inputs: {', '.join(ours)} against {', '.join(theirs)}; the two models eat different things")
+        takes = f"takes {', '.join(theirs) or 'nothing'}, {reference.name} {', '.join(ours) or 'nothing'}"
+        raise BadInput(f"{candidate.name}: {takes}; compare models with the same inputs")
     if set(ours) != set(theirs):
         candidate.feeds = dict(zip(ours, theirs, strict=True))  # type: ignore[attr-defined]
 
@@ -44,7 +45,10 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
     sides = (reference, candidate)
     graphs = [side for side in sides if isinstance(side, GraphSide)]
     if len(graphs) == 2:
-        pairs = correspond(graphs[0].parts, graphs[1].parts)
+        try:
+            pairs = correspond(graphs[0].parts, graphs[1].parts)
+        except BadInput as error:  # it knows no names
+            raise BadInput(f"{candidate.name}, {reference.name}: {error}") from error
         if graphs[1].quantized and not graphs[0].quantized:
             pairs = _of_one_shape(graphs[0].parts, graphs[1].parts, pairs)
         by_name = {pair.candidate: pair for pair in pairs}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.checking.comparison import Row
-from runtimes.base import CheckFailed
+from runtimes.base import CheckFailed, counted
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 
 
@@ -76,7 +76,8 @@ class DiffReport:
 
     @property
     def verdict(self) -> str:
-        on = f"{self.samples} samples of {self.data}, {self.points} common tensors, {self.partial_runs} partial runs"
+        seen = f"{counted(self.samples, 'sample')} of {self.data}"
+        on = f"{seen}, {counted(self.points, 'common tensor')}, {counted(self.partial_runs, 'partial run')}"
         if self.first is None:
             return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}."
         proof = ""

@@ -104,7 +104,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     from exporters.artifact import read_identity
 
     model = lenient_model(path)
-    identity = read_identity(model)
+    identity = read_identity(model, str(path))
     _survives(model, path, probe_shapes(model, identity, input_shape))
     side = graph_side(model, str(path), identity.preprocess if identity is not None else None, threads)
     if is_bundle(path):
@@ -117,15 +117,17 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
 
 
 def _survives(model: onnx.ModelProto, path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise `BadInput` for a model that kills a child process; one that only fails to run may be what is looked for."""
-    from exporters.isolation.probe import probe
+    """Raise `BadInput` for a model that kills a child process, or never gives the same answer twice: everything agrees
+    with that. One that only fails to run may be what is looked for.
+    """
+    from exporters.isolation.probe import UNSTEADY, probe
     from exporters.isolation.sandbox import ChildFailed
     from runtimes.base import BadInput
 
     try:
-        probe(model, str(path), input_shapes=shapes, finite=False)
+        probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     except BadInput as error:
-        if isinstance(error.__cause__, ChildFailed):
+        if isinstance(error.__cause__, ChildFailed) or UNSTEADY in str(error):
             raise
 
 

@@ -82,7 +82,7 @@ def quantize(
     refuse_bundle(Path(model))
     original = load_model(Path(model))
     refuse_quantized(original, os.fspath(model))
-    identity = artifact.read_identity(original)
+    identity = artifact.read_identity(original, os.fspath(model))
     probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
     material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
     check_input(input, material.preprocess)

@@ -24,7 +24,7 @@ from exporters.artifact import Identity, Stage
 from exporters.load import save_model
 from exporters.quantization.quantize import Quantized, QuantRecipe
 from exporters.targets.targets_int8 import Int8Target
-from runtimes.base import CheckFailed, Track
+from runtimes.base import CheckFailed, Track, counted
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
@@ -55,7 +55,7 @@ class TargetReport:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the table."""
         recipe, seen = self.quantized.recipe, self.quantized.calibration
-        images = f"calibrated on {recipe.images} images of {recipe.data}, judged on {self.judged_on}"
+        images = f"calibrated on {counted(recipe.images, 'image')} of {recipe.data}, judged on {self.judged_on}"
         return (f"pixels: {in_words(self.preprocess)}", images, *([f"calibration: {seen.summary}"] if seen else []))
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.cli._tables import MOST_ROWS, shortened
 from edgecnn.words import amount, size
+from runtimes.base import counted
 
 if TYPE_CHECKING:
     from edgecnn.profiling.profile_report import Pair, ProfileReport
@@ -23,7 +24,7 @@ FEWEST = 3
 def profiled(page: Page, report: ProfileReport, written: Sequence[Path]) -> None:
     peaks = report.measured.peaks
     page.note(
-        f"{report.machine.cpu}, {peaks.threads} thread{'s' if peaks.threads > 1 else ''}, best measured here: "
+        f"{report.machine.cpu}, {counted(peaks.threads, 'thread')}, best measured here: "
         f"fp32 {peaks.fp32_gmacs:.0f} GMAC/s, int8 {peaks.int8_gmacs:.0f} GMAC/s, "
         f"copying {peaks.memory_gb_s:.0f} GB/s (memory), {peaks.cache_gb_s:.0f} GB/s (cache)"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, number, rounded, size
+from runtimes.base import counted
 from runtimes.device.tables import machine_pairs
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def shortened(text: str, most: int) -> str:
 def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> None:
     """What is float and why, one row a reason; a measured reason is of one operator alone."""
     floats = list(floats)
-    page.note(f"{integers} operators in int8, {len(floats)} in float.")
+    page.note(f"{counted(integers, 'operator')} in int8, {len(floats)} in float.")
     by_reason(page, floats, "float operators")
 
 
@@ -159,7 +160,7 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
     if rows:
         page.table((">", title, "because"), rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
-        page.note(f"... and {len(rows) - MOST_ROWS} more reasons; --json lists all")
+        page.note(f"... and {counted(len(rows) - MOST_ROWS, 'more reason')}; --json lists all")
 
 
 def scored(page: Page, report: EvaluateReport) -> None:

@@ -53,5 +53,7 @@ def command(
 
 def _draw(page: Page, report: EvaluateReport) -> None:
     tables.scored(page, report)
+    for sentence in report.broken:
+        page.note(sentence)
     for name in report.seeded:
         page.note(f"{name}: no --weights, so its weights are random (seed 0) unless its own code loads some")

@@ -10,6 +10,7 @@ from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 from edgecnn.words import decibel
+from runtimes.base import counted
 
 
 @register("export", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
@@ -67,5 +68,5 @@ def command(
     return Result(
         report.to_dict(),
         lambda page: tables.exported(page, report),
-        f"{output}: {decibel(last.snr_db)} to the PyTorch module, {last.nodes} nodes.",
+        f"{output}: {decibel(last.snr_db)} to the PyTorch module, {counted(last.nodes, 'node')}.",
     )

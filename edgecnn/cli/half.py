@@ -12,6 +12,7 @@ from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from runtimes.base import counted
 
 if TYPE_CHECKING:
     from edgecnn.halving import HalfReport
@@ -60,4 +61,4 @@ def command(
 
 def _draw(page: Page, report: HalfReport) -> None:
     tables.kept_in_float32(page, report.halved.half.kept)
-    page.note(f"measured on {report.halved.parity.images} images of {report.data}")
+    page.note(f"measured on {counted(report.halved.parity.images, 'image')} of {report.data}")

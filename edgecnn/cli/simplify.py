@@ -10,6 +10,7 @@ from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
+from runtimes.base import counted
 
 
 @register("simplify", section="One step of it", example="edgecnn simplify model.onnx -o simple.onnx")
@@ -52,6 +53,6 @@ def command(
     return Result(
         report.to_dict(),
         lambda page: page.table(("kept", "because"), kept) if kept else None,
-        f"{output}: {report.nodes_before} nodes became {report.nodes_after}; outputs differ by at most "
-        f"{report.max_abs:.3g} on {report.images} seeded inputs{report.words}.",
+        f"{output}: {counted(report.nodes_before, 'node')} became {report.nodes_after}; outputs differ by at most "
+        f"{report.max_abs:.3g} on {counted(report.images, 'seeded input')}{report.words}.",
     )

@@ -147,7 +147,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not JSON ({str(error)[:80]}); save it again") from error
     if not isinstance(document, dict):
-        raise BadInput(f"{path}: is a {type(document).__name__}, not COCO's object of images, annotations, categories")
+        kind = type(document).__name__
+        raise BadInput(f"{path}: is a {kind}, not COCO's object of images, annotations, categories; mend it")
     return document
 
 
@@ -213,6 +214,6 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
     ):
         raise BadInput(
             f"{path}: boxes (M, 4), box_labels (M,) and box_image (M,), whole numbers with the image's place in x, are "
-            "needed together"
+            "needed; save them together"
         )
     return OnDemand(count, lambda i: moved(geometry, boxes[image == i].astype(np.float64), labels[image == i]))

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtimes.base import BadInput
+from runtimes.base import BadInput, counted
 from runtimes.files import check_input_file
 
 LIMIT_BYTES = 4 << 20
@@ -34,7 +34,9 @@ def read_labels(path: Path | str, classes: int | None = None) -> tuple[str, ...]
             raise BadInput(f"{path}: name {i} is {shown!r}; 1 to {NAME_LIMIT} printable characters are needed")
     if not names or (classes is not None and len(names) != classes):
         wanted = "at least 1" if classes is None else classes
-        raise BadInput(f"{path}: holds {len(names)} names, the network has {wanted} classes; give one for each")
+        raise BadInput(
+            f"{path}: holds {counted(len(names), 'name')}, the network has {wanted} classes; give one for each"
+        )
     return tuple(name.strip() for name in names)
 
 

@@ -34,7 +34,7 @@ from edgecnn.data.images import read_image
 from edgecnn.data.samples import Ready, Samples, split_off
 from runtimes import plugins
 from runtimes.arrays import read_npy, read_npz
-from runtimes.base import Array, BadInput
+from runtimes.base import Array, BadInput, counted
 from runtimes.geometry import Geometry
 from runtimes.preprocess import Preprocess
 from runtimes.shown import images_in, reader, sample_shape
@@ -123,7 +123,7 @@ def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
         raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
     ids = tuple(f"random[{i}]" for i in range(count))
     return Samples(
-        f"random noise ({count} samples, seed {seed})",
+        f"random noise ({counted(count, 'sample')}, seed {seed})",
         ids,
         lambda i: _noise(np.random.default_rng((seed, i)), preprocess),
     )

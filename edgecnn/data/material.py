@@ -20,7 +20,7 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.networks.spec import preprocess_for
 from edgecnn.runners import image_preprocess
 from exporters.artifact import Identity
-from runtimes.base import BadInput, Tensors
+from runtimes.base import BadInput, Tensors, counted
 from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
 from runtimes.shapes import fitting
@@ -53,9 +53,10 @@ class Material:
     def judged_on(self) -> str:
         """`359 labelled images of digits`, or what else the verdict stands on."""
         if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
-            return f"{len(self.judged)} labelled images of {self.judged.name}"
-        same = "the same" if self.judged.ids == self.calibration.ids else f"{len(self.judged)}"
-        return f"{same} images without labels: answers are compared with the float graph's"
+            return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
+        same = self.judged.ids == self.calibration.ids
+        images = "the same images" if same else counted(len(self.judged), "image")
+        return f"{images} without labels: answers are compared with the float graph's"
 
 
 def material_for(
@@ -128,9 +129,9 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
         return replace(samples, labels=None)
     if not labels and len(samples.class_names) != shape[1]:
-        have = len(samples.class_names)
+        have = counted(len(samples.class_names), "class", "classes")
         raise BadInput(
-            f"{samples.name}: has {have} classes, the model {shape[1]}, which it does not name; give it names with "
+            f"{samples.name}: has {have}, the model {shape[1]}, which it does not name; give it names with "
             "`edgecnn export SOURCE --labels FILE`"
         )
     return samples.with_labels(labels)

@@ -55,7 +55,10 @@ def _from_file(path: Path, plain: Preprocess) -> Preprocess:
         raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
     if not isinstance(values, dict):
         raise BadInput(f'{path}: is not an object; write for example {{"mean": [0.5], "std": [0.5]}}')
-    found = Preprocess.from_dict({**plain.to_dict(), **values})
+    try:
+        found = Preprocess.from_dict({**plain.to_dict(), **values})
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
     if (found.size, found.channels) != (plain.size, plain.channels):
         have, want = (f"{p.channels}x{p.size[0]}x{p.size[1]}" for p in (found, plain))
         raise BadInput(f"{path}: makes {have}, the network takes {want}; give --input-shape, or leave size out")

@@ -7,6 +7,9 @@ in standard ONNX operators only: TopK -> NonMaxSuppression (each image and class
 classes never suppress each other and may have boxes of their own) -> a table of the scores that stay -> TopK ->
 NonZero. The number of detections is dynamic, also zero; equal scores are ordered by class, then by place, everywhere.
 
+Only scores above `low` can become detections, and of thousands of places a trained network has few. Sorting, gathering
+and the table therefore have only as many columns as the class with most of them needs, instead of `candidates`.
+
 Source: Liu et al. 2016, section 2.2 and its code (400 candidates, 200 kept). Test: tests/test_detection_select.py.
 """
 
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgecnn.detection.ops import non_max_suppression, top_k, where_true
+from edgecnn.detection.ops import non_max_suppression, top_k_above, where_true
 
 Detections = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 """boxes (M, 4) as corners in pixels of the input, scores (M,), labels (M,) int64, image (M,) int64."""
@@ -36,16 +39,16 @@ class Selection:
 
 def select(boxes: torch.Tensor, scores: torch.Tensor, how: Selection) -> Detections:
     """Detections of boxes (N, C, P, 4), or (N, 1, P, 4) where classes share them, and scores (N, C, P)."""
-    images, classes, places = scores.shape
-    count = min(how.candidates, places)
-    best, at = top_k(scores, count)
+    images, classes, _ = scores.shape
+    best, at = top_k_above(scores, how.candidates, how.low)
+    count = best.shape[2]
     chosen = _boxes_at(boxes, at).reshape(images * classes, count, 4)
     rows = best.reshape(images * classes, 1, count)
-    picked = non_max_suppression(chosen, rows, count, how.iou, how.low)
+    picked = non_max_suppression(chosen, rows, how.candidates, how.iou, how.low)
     stays = picked[:, 0] * count + picked[:, 2]
     flat = best.reshape(-1)
     table = torch.zeros_like(flat).scatter(0, stays, flat.index_select(0, stays))
-    return _best(table.reshape(images, classes * count), chosen.reshape(-1, 4), count, how)
+    return _best(table.reshape(images, classes * count), chosen.reshape(-1, 4), classes, how)
 
 
 def _boxes_at(boxes: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -56,15 +59,15 @@ def _boxes_at(boxes: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     return boxes.reshape(-1, 4).index_select(0, index)
 
 
-def _best(table: torch.Tensor, boxes: torch.Tensor, count: int, how: Selection) -> Detections:
+def _best(table: torch.Tensor, boxes: torch.Tensor, classes: int, how: Selection) -> Detections:
     """The `keep` best scores of each row of table (N, classes * count); boxes (N * classes * count, 4) belong to it."""
     images, columns = table.shape
-    keep = min(how.keep, columns)
-    scores, at = top_k(table, keep)
+    count = columns // classes
+    scores, at = top_k_above(table, how.keep, how.low)
     found = where_true((scores > how.low).reshape(-1))
-    image = torch.arange(images, device=table.device).unsqueeze(1).expand(images, keep)
+    image = torch.arange(images, device=table.device).unsqueeze(1).expand_as(at)
     row = (at + image * columns).reshape(-1).index_select(0, found)
-    label = torch.arange(columns, device=table.device) // count
+    label = torch.arange(classes, device=table.device).unsqueeze(1).expand(classes, count).reshape(-1)
     labels = label.index_select(0, at.reshape(-1).index_select(0, found))
     picked = scores.reshape(-1).index_select(0, found), labels, image.reshape(-1).index_select(0, found)
     return boxes.index_select(0, row), *picked

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 import edgecnn.tasks
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Ready, Samples
-from edgecnn.evaluation.scores import Difference, Score
+from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.opened import is_model_file
 from edgecnn.runners import Subject, open_subject
 from runtimes import plugins
-from runtimes.base import BadInput, Track, silent
+from runtimes.base import BadInput, Runner, Tensors, Track, counted, silent
 from runtimes.session import TensorInfo
 from runtimes.shapes import ShapeText
 
@@ -34,7 +36,8 @@ BATCH = 32
 class EvaluateReport:
     """Scores of one or two models on the same images; `difference` is the second's minus the first's.
 
-    `seeded` names the PyTorch networks that no weights were given for.
+    `seeded` names the PyTorch networks that no weights were given for; `nonfinite` counts the images that a model
+    answered with NaN or infinity, which is a wrong answer.
     """
 
     task: str
@@ -42,6 +45,16 @@ class EvaluateReport:
     models: tuple[tuple[str, Score], ...]
     difference: Difference | None
     seeded: tuple[str, ...] = ()
+    nonfinite: tuple[int, ...] = (0, 0)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """One sentence for each model that answers with NaN or infinity."""
+        return tuple(
+            f"{name}: answers {count} of {counted(self.images, 'image')} with NaN or infinity, which counts as wrong"
+            for (name, _), count in zip(self.models, self.nonfinite, strict=False)
+            if count
+        )
 
     @property
     def metric(self) -> str:
@@ -54,7 +67,7 @@ class EvaluateReport:
     @property
     def verdict(self) -> str:
         (first, score), *others = self.models
-        on = f"{self.images} images of {self.data}"
+        on = f"{counted(self.images, 'image')} of {self.data}"
         if not others or self.difference is None:
             return f"{first}: {self.metric} {score.value:.2%} on {on}."
         found, second = self.difference, others[0][0]
@@ -70,7 +83,10 @@ class EvaluateReport:
             "task": self.task,
             "data": self.data,
             "images": self.images,
-            "models": [{"model": name, "value": score.value, **score.details} for name, score in self.models],
+            "models": [
+                {"model": name, "value": score.value, "nonfinite": count, **score.details}
+                for (name, score), count in zip(self.models, self.nonfinite, strict=False)
+            ],
             "difference": self.difference.to_dict() if self.difference else None,
             "seeded_weights": bool(self.seeded),
         }
@@ -99,15 +115,37 @@ def evaluate(
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = [open_subject(name, weights, input_shape, threads) for name in names]
+    for subject in subjects:
+        if not subject.inputs:
+            raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
     task = task or task_of(subjects[0])
     how = plugins.load(edgecnn.tasks, task, "task")
-    scores = []
-    for subject in subjects:
+    scores, answers = [], [Answers(subject.runner) for subject in subjects]
+    for subject, runner in zip(subjects, answers, strict=True):
         samples = samples_for(subject, data, task, limit, seed)
-        scores.append(score(how, subject, samples, batch, track))
+        scores.append(score(how, replace(subject, runner=runner), samples, batch, track))
     difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
-    return EvaluateReport(task, samples.name, tuple(zip(names, scores, strict=True)), difference, seeded)
+    nonfinite = tuple(runner.nonfinite for runner in answers)
+    return EvaluateReport(task, samples.name, tuple(zip(names, scores, strict=True)), difference, seeded, nonfinite)
+
+
+@dataclass
+class Answers:
+    """A runner that counts the images which it answers with NaN or infinity."""
+
+    runner: Runner
+    nonfinite: int = 0
+
+    def __call__(self, feeds: Tensors) -> Tensors:
+        found, images = self.runner(feeds), rows(feeds)
+        broken = np.zeros(images, bool)
+        for value in found.values():
+            wrong = ~np.isfinite(value) if value.dtype.kind == "f" else np.zeros(1, bool)
+            by_image = value.ndim > 0 and len(value) == images
+            broken |= wrong.reshape(images, -1).any(1) if by_image and wrong.any() else wrong.any()
+        self.nonfinite += int(broken.sum())
+        return found
 
 
 def score(how: ModuleType, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:
@@ -145,7 +183,9 @@ def samples_for(subject: Subject, data: str, task: str, limit: int | None, seed:
     classes = classes_of(subject.outputs) if task != "detection" else None
     if samples.class_names and classes is not None and classes != len(samples.class_names):
         have = len(samples.class_names)
-        name = f"{samples.name}: has {have} classes, {subject.name} {classes}, which it does not name"
+        name = (
+            f"{samples.name}: has {counted(have, 'class', 'classes')}, {subject.name} {classes}, which it does not name"
+        )
         raise BadInput(f"{name}; {_remedy(subject, have)}")
     return samples
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.base import Array, BadInput, Runner, Tensors
+from runtimes.base import Array, BadInput, Runner, Tensors, counted
 
 Z = 1.959963984540054
 """The normal distribution's 97.5 % point: two of them leave 95 % between."""
@@ -97,7 +97,7 @@ def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int 
 
 def same_images(reference: Score, candidate: Score) -> None:
     if (reference.metric, reference.images) != (candidate.metric, candidate.images):
-        words = [f"{s.metric} of {s.images} images" for s in (reference, candidate)]
+        words = [f"{s.metric} of {counted(s.images, 'image')}" for s in (reference, candidate)]
         raise BadInput(f"difference: {words[0]} against {words[1]}; both must be measured on the same images")
 
 
@@ -149,7 +149,7 @@ def answers(runner: Runner, feeds: Iterable[Tensors], names: Sequence[str]) -> I
         found = runner(feed)
         if not set(names) <= set(found):
             if len(found) < len(names):
-                have = f"{len(found)} output{'s' if len(found) != 1 else ''}"
+                have = counted(len(found), "output")
                 raise BadInput(f"model: has {have}, {', '.join(names)} are needed; evaluate it as another task")
             found = dict(zip(names, found.values(), strict=False))
         yield tuple(np.asarray(found[name]) for name in names)

@@ -88,7 +88,7 @@ def read(path: Path, tolerance: float = TOLERANCE) -> Baseline:
     text = check_input_file(path, MOST_BYTES).read_bytes().decode("utf-8", "replace")
     try:
         documents = [json.loads(text)]
-    except ValueError:
+    except (ValueError, RecursionError):
         documents = [_line(path, i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     for document in documents:
         _check(path, document)
@@ -98,7 +98,7 @@ def read(path: Path, tolerance: float = TOLERANCE) -> Baseline:
 def _line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: line {number} is no JSON; give what `edgecnn bench --json` printed") from error
 
 

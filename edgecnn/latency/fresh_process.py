@@ -19,7 +19,8 @@ from edgecnn.latency.racers import wanted
 from runtimes.feeds import TensorInfo
 from runtimes.fresh import Probe, ask, measured, reply
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+"""Where this package lies, for a child that would not find it."""
 _START = "import sys; sys.path.append(sys.argv[1]); from edgecnn.latency.fresh_process import main; main()"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from runtimes import plugins
-from runtimes.base import BadInput
+from runtimes.base import BadInput, counted
 from runtimes.bench_report import Heat, Outcome, State
 from runtimes.ratios import MIN_ROUNDS
 
@@ -38,7 +38,7 @@ class RatioGate:
     def judge(self, heat: Heat) -> Outcome:
         found = heat.race.ratio(self.model, self.than)
         few = heat.race.rounds < MIN_ROUNDS
-        why = f"{heat.race.rounds} rounds, at least {MIN_ROUNDS} are needed" if few else ""
+        why = f"{counted(heat.race.rounds, 'round')}, at least {MIN_ROUNDS} are needed" if few else ""
         state = "inconclusive" if few else side(self.least, found.low, found.high)
         return Outcome(self.text, heat.name, state, "x", self.least, found.ratio, found.low, found.high, why)
 

@@ -20,6 +20,7 @@ import torch.utils._pytree as pytree
 from edgecnn.latency.job import Job
 from edgecnn.networks.callables import quiet
 from edgecnn.networks.sources import Network, resolve
+from runtimes import provider_options
 from runtimes.base import BadInput, EdgeError, Unavailable, one_line
 from runtimes.census import Kernel
 from runtimes.latency import Call
@@ -28,7 +29,7 @@ from runtimes.shapes import first_shape
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda"}
 """Our providers and torch's devices."""
-NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "C++ compiler not found", "Python.h")
+NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "C++ compiler not found", "Python.h", "C compiler")
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ def network_of(job: Job) -> tuple[Network, TensorInfo]:
 class TorchRacer:
     def __init__(self, job: Job) -> None:
         self.provider, self.subject = job.provider, f"{job.kind}:{job.model}"
-        device = device_of(job.provider)
+        device, self.tf32 = device_of(job.provider), uses_tf32(job.provider)
         network, info = network_of(job)
         self.input = torch.from_numpy(random_feeds((info,), job.batch, job.seed)["input"])
         self.fed = {"input": tuple(self.input.shape)}
@@ -77,7 +78,11 @@ class TorchRacer:
             return self.module(self.input)
 
     def _there(self) -> object:
-        """On the GPU: the copies belong to a run, as they do in ONNX Runtime's."""
+        """On the GPU: the copies belong to a run, as they do in ONNX Runtime's; TF32 is used where it was asked for.
+
+        Torch's own default is TF32 in convolutions: a float32 graph would be raced against another arithmetic.
+        """
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         with torch.no_grad():
             leaves = pytree.tree_leaves(self.module(self.input.to(self.device)))
             return [leaf.cpu() for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -98,7 +103,12 @@ def device_of(provider: str) -> str:
             raise Unavailable(
                 f"{provider}: torch {torch.__version__} cannot run there; install a CUDA build, or use cpu"
             )
-    return device
+    number = getattr(provider_options.parse(provider).options, "device_id", 0)
+    return f"{device}:{number}" if number else device
+
+
+def uses_tf32(provider: str) -> bool:
+    return bool(getattr(provider_options.parse(provider).options, "use_tf32", False))
 
 
 def _reason(error: Exception) -> str:

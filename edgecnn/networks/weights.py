@@ -120,8 +120,7 @@ def _load_safetensors(path: Path) -> tuple[State, Trained | None]:
 
 
 def _load_torch(path: Path) -> State:
-    if zipfile.is_zipfile(path):
-        _check_zip(path)
+    check_zip(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -133,8 +132,13 @@ def _load_torch(path: Path) -> State:
     return check_state(unwrap(held, path), path)
 
 
-def _check_zip(path: Path) -> None:
-    """Raise `BadInput` unless the archive is what `torch.save` writes: stored members, each once, true check sums."""
+def check_zip(path: Path) -> None:
+    """Raise `BadInput` for an archive that `torch.save` does not write: members stored, each once, with true sums.
+
+    A file that is no archive (torch wrote such ones before 1.6) is left to torch.
+    """
+    if not zipfile.is_zipfile(path):
+        return
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

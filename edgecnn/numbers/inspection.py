@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.numbers.layer_table import Table
+from runtimes.base import counted
 from runtimes.feeds import TensorInfo
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Inspection:
     @property
     def verdict(self) -> str:
         macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
-        return f"{self.model}: {self.params:,} parameters, {macs} MACs (one multiply-add each) for one input."
+        return f"{self.model}: {counted(self.params, 'parameter')}, {macs} MACs (one multiply-add each) for one input."
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "table": self.table.to_dict(), "stages": [stage.to_dict() for stage in self.stages]}

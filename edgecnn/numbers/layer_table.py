@@ -61,6 +61,8 @@ class Row:
         """Height x width x channels for one image, as `224x224x64`; `?` where it is open."""
         if self.output is None:
             return "?"
+        if len(self.output) < 2:  # no batch of anything
+            return "x".join(map(str, self.output)) or "1"
         batch, channels, *space = self.output
         return ("" if batch == 1 else f"{batch} of ") + "x".join(map(str, (*(space or (1, 1)), channels)))
 

@@ -23,9 +23,8 @@ from onnx import TensorProto, helper
 
 from edgecnn.numbers.inspection import Layer, Sizes
 from edgecnn.numbers.onnx_shapes import shapes_of
-from exporters.graph import Graph, own_module
+from exporters.graph import WEIGHT_INPUT, Graph, own_module
 
-WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 NOT_LAYERS = ("Constant", "Identity", *QUANTIZERS)
 NOT_PARAMS = {

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import onnx
 
 from edgecnn.numbers.layer_table import Part, Sizes
-from edgecnn.numbers.onnx_numbers import WEIGHT_INPUT, Numbers, node_macs
-from exporters.graph import attributes, own_module
+from edgecnn.numbers.onnx_numbers import Numbers, node_macs
+from exporters.graph import WEIGHT_INPUT, attributes, own_module
 
 FC_WEIGHT = {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QGemm": 3, "QLinearMatMul": 3}
 POOLS = {"MaxPool": "pool", "AveragePool": "avgpool"}

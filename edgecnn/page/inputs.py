@@ -8,6 +8,7 @@ from __future__ import annotations
 from edgecnn.data.pixels import in_words
 from edgecnn.page.facts import Facts, part, text, whole
 from edgecnn.page.html import Content, Html, Section, folded, pairs, tag
+from runtimes.base import counted
 
 MOST_LABELS = 40
 
@@ -46,7 +47,8 @@ def tensor(entry: object) -> str:
 
 def calibrated(facts: Facts) -> str:
     data, images = text(facts.recipe.get("data")), whole(facts.recipe.get("images"))
-    return f"{f'{images:,} images of ' if images else ''}{data}" if data else ""
+    counts = f"{counted(images, 'image')} of " if images else ""
+    return f"{counts}{data}" if data else ""
 
 
 def recipe(facts: Facts) -> str:
@@ -63,5 +65,5 @@ def labels(facts: Facts) -> Html | None:
     if not found:
         return None
     listed = tag("ol", *(tag("li", label) for label in found), start="0", class_="labels")
-    title = f"{len(found)} classes, by their number"
+    title = f"{counted(len(found), 'class', 'classes')}, by their number"
     return folded(title, listed) if len(found) > MOST_LABELS else tag("div", tag("h3", title), listed)

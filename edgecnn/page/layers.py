@@ -10,6 +10,7 @@ import math
 from edgecnn.page.facts import FLOAT, Facts, Layer, items, real, text
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
 from edgecnn.words import decibel
+from runtimes.base import counted
 
 MOST_ROWS = 25
 FORMS = {"s8": "as they are", "s7": "7 bits", "u8": "unsigned"}
@@ -31,7 +32,8 @@ def verdict(facts: Facts) -> str:
     losing = sum(gain < 0 for gain in gains)
     graph = "the int8 graph, which was not chosen," if facts.bundle.chosen == FLOAT else "the integer graph"
     measured = f" Of {len(gains)} timed in both forms, {losing} are slower in int8." if gains else ""
-    return f"{len(facts.layers) - kept} of {len(facts.layers)} layers of {graph} are int8, {kept} float.{measured}"
+    of = f"{counted(len(facts.layers), 'layer')} of {graph}"
+    return f"{len(facts.layers) - kept} of {of} are int8, {kept} float.{measured}"
 
 
 def times(facts: Facts) -> Html | None:
@@ -46,7 +48,7 @@ def times(facts: Facts) -> Html | None:
     if len(rows) <= MOST_ROWS:
         return shown
     rest = table("The other layers", COLUMNS, rows[MOST_ROWS:])
-    return tag("div", shown, folded(f"The other {len(rows) - MOST_ROWS} layers", rest))
+    return tag("div", shown, folded(f"The other {counted(len(rows) - MOST_ROWS, 'layer')}", rest))
 
 
 def _row(layer: Layer, longest: float) -> list[Content]:
@@ -93,7 +95,7 @@ def saturating(facts: Facts) -> Html | None:
     taken = f"{changed} of them have other weights in the integer graph." if changed else "None has other weights."
     note = tag("p", f"On {name}, sums of two 8-bit products are cut off at 16 bits. {taken}{told}", class_="note")
     shown = table("SQNR of each layer, and what it is predicted to lose", RISKS, rows[:MOST_ROWS])
-    return tag("div", tag("h3", f"{len(risks)} layers that may saturate"), note, shown)
+    return tag("div", tag("h3", f"{counted(len(risks), 'layer')} that may saturate"), note, shown)
 
 
 def _db(value: object) -> Html:

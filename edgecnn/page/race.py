@@ -8,6 +8,7 @@ from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real,
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
 from edgecnn.words import decibel, size
 from edgecnn.words import number as words
+from runtimes.base import counted
 
 COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">same answers")
 MOST_POINTS = 12
@@ -69,8 +70,8 @@ def cost_in_words(facts: Facts) -> str:
 def how(facts: Facts) -> Html:
     race, judged = part(facts.manifest.get("race")), text(facts.manifest.get("judged_on"))
     rounds, threads = whole(race.get("rounds")), whole(race.get("threads"))
-    where = f"{rounds} rounds, interleaved" if rounds else "Nothing was raced"
-    where += f", on {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    where = f"{counted(rounds, 'round')}, interleaved" if rounds else "Nothing was raced"
+    where += f", on {counted(threads, 'thread')}" if threads else ""
     clock = {"cpu": ", in CPU time, which does not see busy neighbours", "wall": ", in wall time"}
     where += clock.get(text(race.get("clock")), "")
     unit = cost_in_words(facts).rstrip(", %")
@@ -115,7 +116,7 @@ def _spread_plot(facts: Facts) -> Iterator[Html]:
     times = {name: facts.times_ms[name] for name in order[:MOST_POINTS]}
     if times:
         clock = {"cpu": "CPU", "wall": "wall"}.get(text(part(facts.manifest.get("race")).get("clock")), "run")
-        described = "; ".join(f"{name}: {len(values)} runs" for name, values in times.items())
+        described = "; ".join(f"{name}: {counted(len(values), 'run')}" for name, values in times.items())
         svg = inline_svg(
             plot.spread(times, clock), "spread", f"Share of the runs that took at most so long. {described}"
         )

@@ -8,6 +8,7 @@ from edgecnn.page.facts import FLOAT, Facts, Stage
 from edgecnn.page.html import Html, Section, number, table, tag
 from edgecnn.words import decibel, size
 from edgecnn.words import number as words
+from runtimes.base import counted
 
 COLUMNS = ("stage", ">seconds", ">size", ">nodes", ">against PyTorch", ">largest difference", "note")
 INT8_STAGE = "quantize"
@@ -27,7 +28,7 @@ def verdict(facts: Facts) -> str:
     stages, first, last = facts.stages, facts.stages[0], facts.stages[-1]
     seconds = sum(stage.seconds or 0.0 for stage in stages)
     floats = [s.snr_db for s in stages if s.name != INT8_STAGE and s.snr_db is not None]
-    count = f"{len(stages)} stage{'s' if len(stages) > 1 else ''} in {seconds:.0f} s"
+    count = f"{counted(len(stages), 'stage')} in {seconds:.0f} s"
     grown = f", {words(first.nodes)} nodes became {words(last.nodes)}" if len(stages) > 1 else ""
     least = f"; every float stage is within {decibel(min(floats))} of PyTorch" if floats else ""
     if floats and math.isinf(min(floats)):

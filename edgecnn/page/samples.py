@@ -19,7 +19,7 @@ from edgecnn.page.race import share
 from edgecnn.words import number as words
 from runtimes import golden, machine, matching
 from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
-from runtimes.base import Array, BadInput, Tensors
+from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
 from runtimes.pictures import under_mask
 from runtimes.prediction import answer
@@ -120,7 +120,7 @@ def alike(found: Sequence[Sample]) -> str:
         return f"the model gives PyTorch's class to {100 * equal:.2f} % of the pixels; "
     known = [sample.same for sample in found if sample.same is not None]
     what = "boxes of the same classes" if isinstance(found[0].wanted, BoxesPrediction) else "the same class"
-    return f"the model gives {what} as PyTorch on {sum(known)} of {len(known)} samples; " if known else ""
+    return f"the model gives {what} as PyTorch on {sum(known)} of {counted(len(known), 'sample')}; " if known else ""
 
 
 def _check(check: golden.GoldenCheck) -> list[Content]:

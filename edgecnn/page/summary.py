@@ -12,6 +12,7 @@ from edgecnn.page.facts import FLOAT, Facts, real, text, whole
 from edgecnn.page.html import Content, Html, Section, joined, number, pairs, table, tag
 from edgecnn.page.race import cost_in_words, share
 from edgecnn.words import size
+from runtimes.base import counted
 
 if TYPE_CHECKING:
     from runtimes.verification import VerifyReport
@@ -97,7 +98,7 @@ def _fidelity(facts: Facts) -> Iterator[Html]:
     count = whole(entry.get("images")) or 0
     limit = next(((key, real(entry[key])) for key in entry if key.startswith("limit_")), ("", None))
     what = "disagreement" if limit[0].endswith("disagreement") else "difference"
-    yield _card("proof in the file", number(count, f"{count} samples"),
+    yield _card("proof in the file", number(count, counted(count, "sample")),
                 joined([f"{what} to PyTorch held to ", number(limit[1], f"{limit[1] or 0:.3g}")]))  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def verified(report: VerifyReport) -> Section:
     rows: list[tuple[str, Content]] = [
         ("machine", cpu),
         ("versions", f"ONNX Runtime {on.onnxruntime}, numpy {on.numpy}, Python {on.python}"),
-        ("provider", f"{report.result.provider}, {report.result.threads} threads"),
+        ("provider", f"{report.result.provider}, {counted(report.result.threads, 'thread')}"),
         ("hashes", "all right" if report.result.hashes else "wrong"),
     ]
     return Section("verified", "Verified here", report.verdict, [pairs(rows)])

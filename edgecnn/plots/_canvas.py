@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def check_plot(path: Path, force: bool = False) -> Path:
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
     """(figure, axes) of `width` x `height` inches, `rows` x `columns` plots; `axes` is one where there is one."""
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # a font cache that it cannot keep is no user's matter
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -15,6 +15,7 @@ from edgecnn.plots._canvas import COLOURS, figure, render
 from edgecnn.profiling.profile_report import ProfileReport, ms
 from edgecnn.profiling.profiled import Measured, Row
 from edgecnn.words import percent
+from runtimes.base import counted
 
 COLOUR = {"int8": COLOURS[1], "float": COLOURS[0]}
 LARGEST, SMALLEST = 1600.0, 12.0
@@ -49,10 +50,11 @@ def roofline(report: ProfileReport, suffix: str) -> bytes:
     axes.set_xlabel("MACs per byte moved")
     axes.set_ylabel("GMAC/s")
     share = sum(row.time_us for row in rows) / measured.nodes_us if measured.nodes_us else 0.0
-    threads = f"{measured.peaks.threads} thread{'s' if measured.peaks.threads > 1 else ''}"
+    threads = counted(measured.peaks.threads, "thread")
     name = _tail(Path(measured.model).name)
+    counts = f"{len(rows)} of {counted(len(layers), 'layer')} with MACs"
     axes.set_title(
-        f"{name}: {len(rows)} of {len(layers)} layers with MACs, {percent(share)} of {ms(measured.nodes_us)}, "
+        f"{name}: {counts}, {percent(share)} of {ms(measured.nodes_us)}, "
         f"{threads}", loc="left", fontsize=10,
     )  # fmt: skip
     if rows:
@@ -92,8 +94,9 @@ def _points(axes: Any, rows: list[Row], kind: str, total: float) -> None:
     if not rows:
         return
     areas = [_area(row, total) for row in rows]
+    label = f"{counted(len(rows), 'layer')} in {kind}"
     axes.scatter([row.intensity for row in rows], [row.gmacs for row in rows], areas, color=COLOUR[kind], alpha=0.65,
-                 edgecolor="white", linewidth=0.6, label=f"{len(rows)} layers in {kind}", zorder=3)  # fmt: skip
+                 edgecolor="white", linewidth=0.6, label=label, zorder=3)  # fmt: skip
 
 
 def _names(axes: Any, rows: list[Row], measured: Measured) -> None:

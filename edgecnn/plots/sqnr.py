@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.plots._canvas import COLOURS, figure, save
+from runtimes.base import counted
 
 if TYPE_CHECKING:
     from edgecnn.checking.divergence import DiffReport
@@ -38,7 +39,8 @@ def plot(report: DiffReport) -> Any:
     _mark(axes, report, rows, lines)
     _name(axes, [row.layer.node for row in rows])
     axes.set_ylabel("SQNR against the reference, dB")
-    axes.set_title(f"{Path(report.candidate).name} against {Path(report.reference).name}, {report.samples} samples",
+    axes.set_title(f"{Path(report.candidate).name} against {Path(report.reference).name}, "
+                   f"{counted(report.samples, 'sample')}",
                    fontsize=10)  # fmt: skip
     _edge(axes, equal, highest)
     made.legend(loc="outside lower left", ncols=3, frameon=False)

@@ -71,8 +71,8 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
     if isinstance(source, np.ndarray):
         return of_array(array_name, source, ready)
     path = Path(source)
-    if takes(path, ready):
-        return of_file(path, ready)
+    if takes(path):
+        return of_file(path, ready, str(bundle.path))
     samples = load_data(str(path), ready, task=bundle.task)
     originals = isinstance(ready, Preprocess) and path.is_dir()
     return [

@@ -42,7 +42,7 @@ from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
 from runtimes.racer import distinct
-from runtimes.session import Session, open_session, random_feeds
+from runtimes.session import Session, open_session
 from runtimes.shapes import ShapeText, parse_shapes
 
 ITERATIONS, SECONDS = 50, 6.0
@@ -160,9 +160,9 @@ def _open(
     stack: contextlib.ExitStack, name: str, path: str, threads: int, batch: int, seed: int, texts: Sequence[str]
 ) -> _Subject:
     model, external = named(read_model(Path(path))[0]), external_of(Path(path))
-    tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True))
+    tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True, subject=path))
     plain = open_session(model, "cpu", threads, external=external, subject=path)
-    feeds = random_feeds(plain.inputs, batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
+    feeds = plain.random_feeds(batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
     return _Subject(name, Numbers(model, {key: tuple(x.shape) for key, x in feeds.items()}), feeds, plain, tracer)
 
 

@@ -18,6 +18,7 @@ from edgecnn.profiling.profiled import PUT_IN, By, Measured, Piece, Row, module_
 from edgecnn.profiling.slow_spots import Spot
 from edgecnn.words import number, percent
 from exporters.layerwise.layer_times import WHOLE
+from runtimes.base import counted
 from runtimes.latency import Ratio
 from runtimes.machine import Machine
 
@@ -82,7 +83,7 @@ class ProfileReport:
         return (
             f"the kernels' medians add up to {ms(total)}, a run without profiling takes {ms(t.plain_us)} of {time}: "
             f"{percent(more / t.plain_us, sign=True)}{each}. A profiled run takes {ms(t.profiled_us)}; "
-            f"{ms(t.between_us)} of it lie between the kernels. Medians of {t.runs} runs each."
+            f"{ms(t.between_us)} of it lie between the kernels. Medians of {counted(t.runs, 'run')} each."
         )
 
     @property
@@ -108,7 +109,7 @@ class ProfileReport:
         share = sum(row.time_us for row in chosen) / total if total else 0.0
         ideal, time_us = sum(row.ideal_us or 0 for row in chosen), sum(row.time_us for row in chosen)
         at = f" at {percent(ideal / time_us)} of their peak" if time_us and ideal else ""
-        return f"{percent(share)} of the time is in {len(chosen)} of {len(self.measured.rows())} nodes{at}"
+        return f"{percent(share)} of the time is in {len(chosen)} of {counted(len(self.measured.rows()), 'node')}{at}"
 
     def _lost(self) -> str:
         causes = [spot for spot in self.spots if spot.kind not in ("work", "slow int8")]
@@ -122,7 +123,7 @@ class ProfileReport:
         found = pairs(self.measured, self.against) if self.against else ()
         worse = sum(pair.lost_us > 0 and pair.speedup is not None for pair in found)
         words = str(self.ratio).removeprefix(f"{self.ratio.a} ")
-        return f"; it {words}, {worse} {'layers are' if worse != 1 else 'layer is'} slower than there"
+        return f"; it {words}, {counted(worse, 'layer is', 'layers are')} slower than there"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -198,7 +199,7 @@ def _kinds(spots: Sequence[Spot]) -> str:
         counts[spot.kind] = counts.get(spot.kind, 0) + 1
     plural = {"boundary": "boundaries"}
     one = {"layout": "layout", "requantize": "requantizing"}
-    return ", ".join(one.get(k, f"1 {k}") if n == 1 else f"{n} {plural.get(k, k + 's')}" for k, n in counts.items())
+    return ", ".join(one[k] if n == 1 and k in one else counted(n, k, plural.get(k, "")) for k, n in counts.items())
 
 
 def as_csv(report: ProfileReport) -> str:

@@ -7,15 +7,17 @@ lie in memory, which decides the last bits of a sum. Test: tests/test_resume.py.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgecnn.networks.weights import check_zip
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, write_atomic
 
@@ -36,6 +38,23 @@ def check_place(output: Path, resume: bool, force: bool) -> None:
         raise BadInput(f"{path}: an interrupted training; go on with --resume, or begin anew with --force")
 
 
+@contextlib.contextmanager
+def told(output: Path, resume: bool) -> Iterator[None]:
+    """Inside, an interruption carries a note on what is kept beside `output`, and how to go on from there."""
+    path, before = place_of(output), _stamp(output)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and path.exists() and (resume or _stamp(output) != before):
+            error.add_note(f"{path} keeps the epochs that are done; go on with the same command and --resume")
+        raise
+
+
+def _stamp(output: Path) -> int:
+    path = place_of(output)
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def save(output: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     stream = io.BytesIO()
     torch.save({"settings": json.dumps(dict(settings)), **state}, stream)
@@ -46,6 +65,7 @@ def load(output: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The state beside `output`; raises `BadInput` for a damaged file and for one that belongs to other `settings`."""
     path = check_input_file(place_of(output), LIMIT_BYTES)
     try:
+        check_zip(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a damaged file might be
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

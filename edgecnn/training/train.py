@@ -39,7 +39,7 @@ from edgecnn.training import resume as resuming
 from edgecnn.training.learning import Learner, Recipe, reproducible, runner_of, top_rate
 from edgecnn.training.qat import fine_tune
 from runtimes import plugins
-from runtimes.base import BadInput, Track, silent
+from runtimes.base import BadInput, Track, counted, silent
 from runtimes.preprocess import Preprocess
 
 WARM_UP = 64
@@ -79,7 +79,7 @@ class TrainReport:
     @property
     def verdict(self) -> str:
         score = f"{self.metric} {self.test_score:.2%}"
-        return f"{self.output}: {self.model} reaches {score} on {self.test_images} held-out images."
+        return f"{self.output}: {self.model} reaches {score} on {counted(self.test_images, 'held-out image')}."
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "losses": list(self.losses), "validation": list(self.validation)}
@@ -133,7 +133,7 @@ def train(
     check_recipe(recipe, rate)
     start = time.perf_counter()
     task = plugins.load(edgecnn.tasks, plan.task, "task")
-    with reproducible(seed):
+    with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, name, data, input_shape, num_classes, recipe)
         flip = lesson.train.mirrored if flip is None else flip
         recipe = replace(recipe, rate=rate or top_rate(lesson.module) * task.RATE, flip=flip)

@@ -29,7 +29,7 @@ from exporters.graph import Graph, copy_node, get_meta, label, opset, set_meta
 from exporters.layerwise.patterns import excluding
 from exporters.quantization.tail import tail_of
 from exporters.shape_inference import Types, tensor_types
-from runtimes.base import Array
+from runtimes.base import Array, counted
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
@@ -62,8 +62,8 @@ class Half:
     @property
     def words(self) -> str:
         """`20 nodes in float16, 2 in float32; 3 of 1,000 weights subnormal, 1 rounded to zero`."""
-        small = f"{self.subnormal:,} of {self.weights:,} weights subnormal, {self.zeroed:,} rounded to zero"
-        return f"{self.nodes} nodes in float16, {len(self.kept)} in float32; {small}"
+        small = f"{self.subnormal:,} of {counted(self.weights, 'weight')} subnormal, {self.zeroed:,} rounded to zero"
+        return f"{counted(self.nodes, 'node')} in float16, {len(self.kept)} in float32; {small}"
 
 
 def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), keep: Mapping[str, str] | None = None) -> Plan:

@@ -97,7 +97,7 @@ class _Probe:
         for i in self.chosen.half[name][0]:
             copy.input[i] = self.rounded(node.input[i], nodes)
         copy.output[:] = [f"{output}/twin" if output else "" for output in node.output]
-        copy.name = f"{node.name}/twin"
+        copy.name = f"{name}/twin"  # nodes need no name of their own, and tensors have one
         nodes.append(copy)
         nodes += _round_trip(copy.output[0], f"{name}/rounded")
         nodes.append(helper.make_node("Sub", [f"{name}/rounded", name], [f"{name}/apart"]))

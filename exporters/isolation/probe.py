@@ -22,6 +22,9 @@ from runtimes.session import open_session, random_feeds
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+UNSTEADY = "differs between two runs on one input"
+"""In the message about a model that never gives the same answer twice."""
+
 TIMEOUT_S = 30.0
 """For loading and two runs on one random image; VGG-16 takes 2 s."""
 
@@ -83,7 +86,7 @@ def check_outputs(first: Tensors, second: Tensors, finite: bool = True) -> None:
         if finite and not _finite(value):
             raise BadInput(f"output {name} holds NaN or Inf on an ordinary random input; train or export it again")
         if not np.array_equal(value, second[name], equal_nan=value.dtype.kind == "f"):
-            raise BadInput(f"output {name} differs between two runs on one input; export it in eval mode")
+            raise BadInput(f"output {name} {UNSTEADY}; export it in eval mode")
 
 
 def _finite(value: Array) -> bool:

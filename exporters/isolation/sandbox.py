@@ -12,7 +12,6 @@ Source: setrlimit(2), prctl(2). Test: tests/test_sandbox.py.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -28,6 +27,7 @@ from typing import Any
 
 from runtimes import base
 from runtimes.base import BadInput, EdgeError
+from runtimes.fresh import die_with
 
 MEMORY_MB = 3072
 """Address space of a child: four times what importing the largest of our tools takes."""
@@ -215,15 +215,6 @@ def _limit(memory_mb: int, parent: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     die_with(parent)
-
-
-def die_with(parent: int) -> None:
-    """End this process when `parent` ends (Linux)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
 
 
 def _call(target: str, data: bytes, options: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:

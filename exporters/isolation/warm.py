@@ -23,6 +23,7 @@ from pathlib import Path
 
 from exporters.isolation import sandbox
 from exporters.isolation.sandbox import ChildFailed
+from runtimes.fresh import die_with
 
 START_S = 60.0
 """For the first answer of a keeper, which imports everything."""
@@ -98,7 +99,7 @@ def keep(parent: int) -> None:
     """Answer every folder on stdin with the exit code of a fork that worked on it, until stdin ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a job prints is no answer
-    sandbox.die_with(parent)
+    die_with(parent)
     _import_tools()
     answers.write(b"ready\n")
     for line in sys.stdin.buffer:

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 
 from exporters import calibrators
 from runtimes import plugins
-from runtimes.base import Array, BadInput, Tensors, Track, silent
+from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
 from runtimes.session import Session, open_session
 
 DRAWS = 200
@@ -83,9 +83,10 @@ class Calibration:
     def summary(self) -> str:
         """One sentence for people."""
         count = sum(len(channels) for channels in self.dead.values())
-        dead = f"; {count} dead channels in {len(self.dead)} tensors" if count else ""
+        dead = f"; {counted(count, 'dead channel')} in {counted(len(self.dead), 'tensor')}" if count else ""
         verdict = "enough" if self.enough else "more images would move the scales"
-        return f"{self.images} images settle {self.settled:.0%} of {len(self.seen)} ranges: {verdict}{dead}"
+        ranges = counted(len(self.seen), "range")
+        return f"{counted(self.images, 'image')} settled {self.settled:.0%} of {ranges}: {verdict}{dead}"
 
     def to_dict(self) -> dict[str, Any]:
         """`tensors` has (low, high), the spread of each range, and dead channels where there are any."""

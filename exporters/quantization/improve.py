@@ -27,7 +27,7 @@ from exporters.accuracy._work import Outcome, Work, start
 from exporters.base import Change
 from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, prepare
 from runtimes import plugins
-from runtimes.base import Runner, Tensors, Track, silent
+from runtimes.base import Runner, Tensors, Track, counted, silent
 from runtimes.parity import compare
 from runtimes.session import open_session
 
@@ -127,7 +127,7 @@ def _attempt(name: str, work: Work, left: float, threads: int | None, track: Tra
     share = ROUNDING_SHARE if name == "rounding" else 1.0
     outcome: Outcome = _module(name).run(work, seconds=share * left, threads=threads, track=track)
     if outcome.changes:
-        return outcome, f"{len(outcome.changes)} layers changed"
+        return outcome, f"{counted(len(outcome.changes), 'layer')} changed"
     return outcome, outcome.kept[0].reason if outcome.kept else "nothing to do"
 
 

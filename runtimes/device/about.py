@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from runtimes.base import one_line
+from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.preprocess import Preprocess
 
@@ -37,7 +37,7 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     raced_on = manifest["machine"].get("cpu") if isinstance(manifest.get("machine"), dict) else None
     if isinstance(raced_on, str) and raced_on:
         yield "raced on", one_line(raced_on, LONGEST)
-    yield "proof", f"{manifest['golden']['images']} inputs with the PyTorch module's own outputs"
+    yield "proof", f"{counted(manifest['golden']['images'], 'input')} with the PyTorch module's own outputs"
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ def _predict(bundle: str, given: Namespace) -> Result:
     from runtimes.shown import of_file
 
     opened = opened_to_run(Path(bundle), given.input_shape)
-    images = [image for file in given.inputs for image in of_file(Path(file), ready_of(opened))]
+    images = [image for file in given.inputs for image in of_file(Path(file), ready_of(opened), bundle)]
     how = How(
         given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force
     )  # fmt: skip

@@ -115,11 +115,11 @@ def explain(error: BaseException) -> tuple[int, str]:
 def _explain(error: BaseException) -> tuple[int, str]:
     match error:
         case Terminated():
-            return 143, "terminated; nothing half-written was left behind"
+            return 143, f"terminated; {_left(error)}"
         case EdgeError():
             return error.exit_code, str(error)
         case KeyboardInterrupt():
-            return 130, "interrupted; nothing half-written was left behind"
+            return 130, f"interrupted; {_left(error)}"
         case BrokenPipeError():
             return 141, ""
         case SystemExit():
@@ -129,6 +129,11 @@ def _explain(error: BaseException) -> tuple[int, str]:
         case OSError():
             return 2, f"{_subject(error)}: {error.strerror or error}; free the place or choose another"
     return 5, f"bug in edgecnn: {type(error).__name__}: {error}; set EDGECNN_DEBUG=1 for the traceback"
+
+
+def _left(error: BaseException) -> str:
+    """What an interruption left: nothing, unless a note says otherwise."""
+    return "; ".join(getattr(error, "__notes__", ())) or "nothing half-written was left behind"
 
 
 def _subject(error: OSError) -> str:
@@ -191,6 +196,8 @@ def _own_process_settings(own: bool) -> Iterator[None]:
     if own:
         import warnings
 
+        # Without it `import onnxruntime` writes an identifier and a database of events into HOME.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         for stream in (sys.stdout, sys.stderr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from runtimes.base import counted
 from runtimes.words import number
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def benched(page: Page, report: BenchReport) -> None:
     for name, ran in _kernels(report.models):
         page.note(f"kernels that ran in {name}: {ran}")
     for model in report.models:
+        if not model.probe.finite:
+            page.note(f"{model.model}: answers these inputs with NaN or infinity; is it the right file?")
         if dequantized(model.kernels):
             page.note(f"{model.model}: its int8 ran dequantized, in float; {model.provider} has no integer convolution")
     for outcome in report.outcomes:
@@ -76,7 +79,7 @@ def _heat(page: Page, heat: Heat, sweep: bool) -> None:
     )
     missing = [f"{key.removesuffix('_ms')} needs {runs:,}" for key, runs in NEEDED_RUNS.items() if key not in shown]
     if missing:
-        page.note(f"{heat.race.rounds} runs: {' and '.join(missing)}.")
+        page.note(f"{counted(heat.race.rounds, 'run')}: {' and '.join(missing)}.")
     if len(heat.models) > 2:
         pairs = [(r.a, r.b, f"{r.ratio:.3f}x", f"{r.low:.3f} to {r.high:.3f}", r.verdict) for r in heat.ratios]
         page.table(("speed of", "over", ">ratio", ">95 %", "verdict"), pairs)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import io
 import os
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from runtimes.base import Unavailable
@@ -48,7 +50,7 @@ class Options:
     prefer_nhwc: bool = False
     """Convolutions in channels-last layout, which tensor cores want; transposes where a layer has no such kernel."""
     fuse_conv_bias: bool = False
-    """Convolution, bias and ReLU in one kernel of cuDNN's runtime fusion, compiled when the session is made."""
+    """Convolution and bias in one kernel of cuDNN's runtime fusion, compiled on the first run; ReLU stays apart."""
     enable_cuda_graph: bool = False
     """Record the first run of a shape and replay it: one launch instead of one a kernel. Fixed shapes only."""
     gpu_mem_limit: int = 0
@@ -120,14 +122,26 @@ def _check_device(driver: Any, cuda: str) -> None:
 
 
 def _check_libraries(cuda: str) -> None:
-    """ONNX Runtime loads from the nvidia wheels here and prints what it misses; then we ask for each by name."""
+    """ONNX Runtime loads from the nvidia wheels beside it and prints what it misses; then we ask for each by name, and
+    take what is not known by then from the nvidia wheels of this Python, which torch may have brought elsewhere."""
     import onnxruntime as ort
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         getattr(ort, "preload_dlls", lambda: None)()
     for name in library_names(cuda):
-        try:
-            load_library(name)
-        except OSError as error:
-            raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from error
+        for place in (name, *_in_wheels(name)):
+            try:
+                load_library(place)
+                break
+            except OSError as error:
+                cause = error
+        else:
+            raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from cause
+
+
+def _in_wheels(name: str) -> tuple[str, ...]:
+    """Files called `name` in the wheels under `nvidia`, which is a folder of each place that has some."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = tuple(spec.submodule_search_locations or ()) if spec else ()
+    return tuple(str(path) for root in roots for path in sorted(Path(root).glob(f"*/lib/{name}")))
