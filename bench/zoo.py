@@ -72,9 +72,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def line(row: Mapping[str, Any]) -> str:
     chosen, snr = row["chosen"], row["ours"]["snr_db"]
-    ratio = row["ours"]["ratio"]
     loss = "-" if chosen == "float" else f"{snr:.1f} dB"
-    slow = reason(row["kinds"]) if chosen == "float" or ratio["ratio"] < SLOW else ""
+    slow = reason(row["kinds"]) if int8.speed(row, "ours") < SLOW else ""
     return f"| `{row['network']}` | {row['float']['ms']:.3g} | {chosen} | {int8.cell(row, 'ours')} | {loss} | {slow} |"
 
 
@@ -82,7 +81,8 @@ def reason(kinds: Mapping[str, Sequence[float]], most: int = 2) -> str:
     """The kinds of layer that take the most time over what would make the network `SLOW` times as fast."""
     over = {kind: int8_us - float_us / SLOW for kind, (float_us, int8_us) in kinds.items()}
     worst = sorted((kind for kind in over if over[kind] > 0), key=lambda kind: -over[kind])[:most]
-    return "; ".join(f"{kind}: float {kinds[kind][0]:.0f} us, int8 {kinds[kind][1]:.0f} us" for kind in worst)
+    named = [f"{kind}: float {kinds[kind][0]:.0f} us, int8 {kinds[kind][1]:.0f} us" for kind in worst]
+    return "; ".join(named) or "no kind of layer alone; what stands between them"
 
 
 if __name__ == "__main__":
