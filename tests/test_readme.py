@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -156,6 +158,17 @@ def test_the_python_block_is_short() -> None:
     (workshop,) = [block.text for block in blocks() if block.kind == "python"]
     assert "from edgecnn import api" in workshop
     assert len(workshop.splitlines()) <= 20
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_what_the_pages_import_exists(page: Path) -> None:
+    for text in re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    inside = f"{node.module}.{alias.name}"
+                    assert hasattr(module, alias.name) or importlib.util.find_spec(inside), inside
 
 
 def test_links_exist() -> None:
