@@ -66,6 +66,17 @@ def external_of(path: Path, member: str = bundle.MODEL) -> dict[str, bytes] | No
     return bundle.open_bundle(path).external(member) if is_bundle(path) else None
 
 
+def built_size(path: Path, batch: int) -> tuple[str, ...]:
+    """The size at which a bundle of open height and width was built, as a text for `parse_shapes`; else nothing."""
+    if not is_bundle(path):
+        return ()
+    opened = bundle.open_bundle(path)
+    sizes = opened.manifest["input"]["shape"]
+    if opened.preprocess is None or not any(isinstance(size, str) for size in sizes[1:]):
+        return ()
+    return (",".join(map(str, (batch, *opened.preprocess.shape))),)
+
+
 def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
     """Where the nodes of the model in `path` run on `provider`: on it, or away from it."""
     from runtimes.machine import default_threads

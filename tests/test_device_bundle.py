@@ -32,6 +32,7 @@ from runtimes.device import bench
 from runtimes.device.arguments import USES, parser
 from runtimes.device.main import main
 from runtimes.fresh import TIMEOUT_S
+from runtimes.model_file import built_size
 from runtimes.session import open_session
 from small_nets import conv_net, save
 from test_benchmark import endless
@@ -225,11 +226,9 @@ def test_a_bundle_of_open_size_is_raced_at_the_size_it_was_built_for(tmp_path: P
     def open_size(manifest: dict[str, Any], _: dict[str, bytes]) -> None:
         manifest["input"]["shape"] = ["N", 3, "H", "W"]
 
-    path = str(changed(cls_bundle(tmp_path / "net.edge"), open_size))
-    given = parser("x", "bench").parse_args(["--batch", "2"])
-    assert bench._shape(path, given) == ("2,3,8,8",)
-    assert bench._shape(str(tmp_path / "net.edge"), given) == ()
-    assert bench._shape(path, parser("x", "bench").parse_args(["--input-shape", "1,3,9,9"])) == ("1,3,9,9",)
+    path = changed(cls_bundle(tmp_path / "net.edge"), open_size)
+    assert built_size(path, 2) == ("2,3,8,8",)
+    assert built_size(tmp_path / "net.edge", 2) == ()
 
 
 # ------------------------------------------------------------------------------------------- one line, one exit code

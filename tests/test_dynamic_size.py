@@ -15,6 +15,7 @@ from torch import nn
 
 from edgecnn import proof, road, stages
 from edgecnn.choosing.quantizing import quantize
+from edgecnn.latency.benchmark import bench
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.spec import unit_range
 from edgecnn.prediction import predict
@@ -126,6 +127,16 @@ def repacked(bundle: Path, copy: Path, manifest: dict[str, Any]) -> Path:
         for name in old.namelist():
             new.writestr(name, json.dumps(manifest) if name == "manifest.json" else old.read(name))
     return copy
+
+
+def test_bench_takes_the_size_that_it_was_built_for(built: Path) -> None:
+    """Where nothing says another: of two bundles they are fed what the first was built for."""
+    alone = bench(built, iterations=2, batch=2)
+    assert alone.models[0].fed == {"input": (2, 3, 24, 32)}
+    raced = bench([built, built], iterations=2)
+    assert [model.fed for model in raced.models] == [{"input": (1, 3, 24, 32)}] * 2
+    asked = bench(built, iterations=2, input_shape="1,3,40,48")
+    assert asked.models[0].fed == {"input": (1, 3, 40, 48)}
 
 
 def test_run_at_another_size(built: Path) -> None:

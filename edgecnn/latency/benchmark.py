@@ -30,6 +30,7 @@ from runtimes.bench_report import BenchReport, Heat
 from runtimes.files import check_output, write_atomic
 from runtimes.fresh import PROBES, Probe, middle
 from runtimes.machine import default_threads, describe
+from runtimes.model_file import built_size
 from runtimes.provider_options import require, several
 from runtimes.racer import Timing, distinct, heat
 from runtimes.shapes import ShapeText
@@ -112,9 +113,17 @@ def plan(
 def _same_shapes(groups: Sequence[Jobs]) -> list[Jobs]:
     """Every group with the sizes that its models are raced with; a model alone has its own."""
     if len(groups[0]) == 1:
-        return list(groups)
+        return list(map(_at_built_size, groups))
     wanted = {name: inputs_of(job) for name, job in groups[0].items()}
-    return [same_shapes(group, wanted) for group in groups]
+    return [_at_built_size(same_shapes(group, wanted)) for group in groups]
+
+
+def _at_built_size(jobs: Jobs) -> Jobs:
+    """Bundles of open size, where nothing else says one, at the size for which the first of them was built."""
+    undecided = {name: job for name, job in jobs.items() if job.kind not in TORCH_KINDS and not job.input_shape}
+    sizes = {name: built_size(Path(job.model), job.batch) for name, job in undecided.items()}
+    first = next((text for text in sizes.values() if text), ())
+    return {name: replace(job, input_shape=first) if sizes.get(name) else job for name, job in jobs.items()}
 
 
 def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track) -> Heat:

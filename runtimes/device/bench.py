@@ -20,7 +20,7 @@ from runtimes.bench_report import BenchReport
 from runtimes.bundle import FLOAT_MODEL, MODEL, open_bundle
 from runtimes.fresh import PROBES, Probe, ask, measured, middle
 from runtimes.machine import default_threads, describe
-from runtimes.model_file import is_bundle
+from runtimes.model_file import built_size
 from runtimes.provider_options import require
 from runtimes.racer import OnnxRacer, Timing, distinct, heat
 
@@ -45,10 +45,10 @@ def bench(bundle: str, given: Namespace) -> BenchReport:
     """Race what `bundle` holds and the models that are `given`, on seeded random inputs."""
     require(given.provider)
     threads = given.threads or default_threads()
-    entries = {
-        name: Entry(path, given.provider, threads, given.batch, given.seed, _shape(path, given), member)
-        for name, path, member in _raced(bundle, given.models)
-    }
+    entries = {}
+    for name, path, member in _raced(bundle, given.models):
+        shape = tuple(given.input_shape) or built_size(Path(path), given.batch)
+        entries[name] = Entry(path, given.provider, threads, given.batch, given.seed, shape, member)
     probes = {name: _probe(bundle, entry) for name, entry in entries.items()}  # what crashes, dies there
     racers = {name: entry.opened() for name, entry in entries.items()}
     timing = Timing(given.iterations, given.warmup, given.seed)
@@ -63,17 +63,6 @@ def _raced(bundle: str, models: list[str]) -> list[tuple[str, str, str]]:
     found = [(bundle, MODEL), *((bundle, member) for member in members[1:]), *((model, MODEL) for model in models)]
     names = distinct([path if member == MODEL else f"{path}:{member}" for path, member in found])
     return [(name, *each) for name, each in zip(names, found, strict=True)]
-
-
-def _shape(path: str, given: Namespace) -> tuple[str, ...]:
-    """What the user says, else the size at which a bundle of open size was built."""
-    if given.input_shape or not is_bundle(Path(path)):
-        return tuple(given.input_shape)
-    opened = open_bundle(path)
-    sizes = opened.manifest["input"]["shape"]
-    if opened.preprocess is None or not any(isinstance(size, str) for size in sizes[1:]):
-        return ()
-    return (",".join(map(str, (given.batch, *opened.preprocess.shape))),)
 
 
 def _probe(bundle: str, entry: Entry) -> Probe:
