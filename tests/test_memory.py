@@ -1,18 +1,21 @@
-"""edgecnn/checking/memory.py: what is freed is the system's again, although smaller blocks behind it live on."""
+"""edgecnn/memory.py: what is freed goes back although smaller blocks behind it live on, or is kept until the end."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from edgecnn.checking import memory
+from edgecnn import memory
 
 SCRIPT = """
 import ctypes, sys
 from pathlib import Path
-from edgecnn.checking.memory import memory_goes_back
+from edgecnn.memory import memory_goes_back, memory_is_kept
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -34,8 +37,16 @@ before = resident_mb()
 if sys.argv[1] == "back":
     with memory_goes_back():
         use()
-else:
+elif sys.argv[1] == "kept":
     use()
+else:
+    with memory_is_kept():
+        block = libc.malloc(100 * 2**20)
+        ctypes.memset(block, 1, 100 * 2**20)
+        libc.free(block)
+        if sys.argv[1] == "inside":
+            print(resident_mb() - before)
+            sys.exit()
 print(resident_mb() - before)
 """
 
@@ -45,21 +56,35 @@ def grown_mb(how: str) -> float:
     return float(done.stdout)
 
 
-@pytest.mark.skipif(memory._mallopt() is None, reason="only glibc's malloc keeps what is freed and can be told not to")
+only_glibc = pytest.mark.skipif(memory._libc() is None, reason="glibc's malloc alone can be told what to keep")
+
+
+@only_glibc
 def test_large_blocks_go_back() -> None:
     assert grown_mb("kept") > 32
     assert grown_mb("back") < 8
 
 
-def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_mallopt", lambda: None)
-    with memory.memory_goes_back():
+@only_glibc
+def test_what_is_kept_goes_back_at_the_end() -> None:
+    assert grown_mb("inside") > 90
+    assert grown_mb("after") < 8
+
+
+@pytest.mark.parametrize("within", [memory.memory_goes_back, memory.memory_is_kept])
+def test_without_glibc_nothing_happens(within: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_libc", lambda: None)
+    with within():
         pass
 
 
-def test_the_threshold_is_left_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_is_back_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, int]] = []
-    monkeypatch.setattr(memory, "_mallopt", lambda: lambda *what: said.append(what) or 1)
+    libc = SimpleNamespace(mallopt=lambda *what: said.append(what), malloc_trim=lambda _: None)
+    monkeypatch.setattr(memory, "_libc", lambda: libc)
     with pytest.raises(KeyError), memory.memory_goes_back():
         raise KeyError
     assert said == [(-3, memory.LARGE_BYTES), (-3, memory.AFTERWARDS_BYTES)]
+    with pytest.raises(KeyError), memory.memory_is_kept():
+        raise KeyError
+    assert dict(said) == {-3: memory.AFTERWARDS_BYTES, -4: 2**16, -1: 2 * memory.AFTERWARDS_BYTES, -2: 2**17}

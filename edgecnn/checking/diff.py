@@ -24,10 +24,10 @@ from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
 from edgecnn.checking.comparing import compare_sides, make_samples
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
-from edgecnn.checking.memory import memory_goes_back
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.data.feeding import common_shape
+from edgecnn.memory import memory_goes_back
 from edgecnn.opened import is_model_file
 from exporters.layerwise.points import members
 from runtimes.base import BadInput, Track, silent

@@ -22,6 +22,7 @@ from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.material import Material, material_for
 from edgecnn.float_passes import ready_for_int8
+from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
@@ -174,7 +175,8 @@ def contest_stage(
 ) -> tuple[Contest, Stage]:
     """The contest and the stage that it adds to the road."""
     started = time.perf_counter()
-    result = compete(float_model, recipe, material, trial, seconds, portable, track)
+    with memory_is_kept():
+        result = compete(float_model, recipe, material, trial, seconds, portable, track)
     words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started
     return result, artifact.describe("quantize", result.quantized.model, took, note=words)
