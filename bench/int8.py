@@ -68,9 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = RESULTS / f"int8-{slug(machine.describe())}.jsonl"
     for name in options.networks:
         row = measure(name, options.rounds, options.seconds, options.search_budget)
-        rows = [old for old in (read(path) if path.exists() else []) if old["network"] != name]
-        rows = sorted([*rows, row], key=lambda r: list(TARGETS).index(r["network"]) if r["network"] in TARGETS else 99)
-        write_atomic(path, "".join(json.dumps(r, sort_keys=True) + "\n" for r in rows).encode())
+        keep(path, row, list(TARGETS))
         print(table([row]), file=sys.stderr)
     return 0
 
@@ -184,6 +182,14 @@ def kind(node: onnx.NodeProto, weights: Mapping[str, Sequence[int]]) -> str:
 # ------------------------------------------------------------------------------------------------------------- results
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def keep(path: Path, row: Mapping[str, Any], order: Sequence[str]) -> None:
+    """Write `row` into the results at `path` instead of its network's old one; networks not in `order` are last."""
+    rows = [old for old in (read(path) if path.exists() else []) if old["network"] != row["network"]]
+    places = {name: place for place, name in enumerate(order)}
+    rows = sorted([*rows, row], key=lambda r: places.get(r["network"], len(places)))
+    write_atomic(path, "".join(json.dumps(r, sort_keys=True) + "\n" for r in rows).encode())
 
 
 def results() -> list[list[dict[str, Any]]]:

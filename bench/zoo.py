@@ -10,7 +10,6 @@ GMAC), one race a network, interleaved, in CPU time, one thread. Weights are ran
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from latency import slug
 
 from edgecnn.networks.zoo import list_models
 from runtimes import machine
-from runtimes.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 LARGE_MACS, FEW_IMAGES = 10e9, 8
@@ -47,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.networks:
         images = FEW_IMAGES if zoo[name] > LARGE_MACS else int8.IMAGES
         row = int8.measure(name, options.rounds, options.seconds, options.search_budget, images, beside=False)
-        rows = [old for old in (int8.read(path) if path.exists() else []) if old["network"] != name]
-        rows = sorted([*rows, row], key=lambda row: list(zoo).index(row["network"]))
-        write_atomic(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode())
+        int8.keep(path, row, list(zoo))
         print(line(row), file=sys.stderr)
     return 0
 

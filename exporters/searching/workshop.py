@@ -25,7 +25,7 @@ from exporters.graph import own_module
 from exporters.layerwise.layer_times import LayerTimes, layer_times
 from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization.placement import FORMS, Plan, plan
-from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, prepare
+from exporters.quantization.quantize import Quantized, QuantRecipe, prepare
 from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins
 from runtimes.base import Tensors
@@ -156,7 +156,6 @@ class Workshop:
     def _build(self, design: Design) -> Built | None:
         recipe, known = self.recipe_of(design), self._of_graph(design.rewrites)
         work = self._works[known] = self._work(known).under((recipe,))
-        check_patterns(work.model, recipe.exclude)
         quantized = replace(work, recipe=recipe).quantized()
         if not quantized.int8_nodes:
             return None
