@@ -87,7 +87,14 @@ class Page:
             self._print(Text(safe(text), style="bold"))
 
     def _print(self, what: Table | Text) -> None:
-        self.console.print(what)
+        """Rich fills every cell to its column's width: at a line's end that is for the eye in a terminal only."""
+        if self.console.is_terminal:
+            self.console.print(what)
+        else:
+            with self.console.capture() as drawn:
+                self.console.print(what)
+            lines = drawn.get().removesuffix("\n").split("\n")
+            self.console.print(Text("\n".join(line.rstrip() for line in lines)), soft_wrap=True)
         self.begun = True
 
     def again(self, command: str) -> None:

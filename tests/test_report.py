@@ -26,6 +26,17 @@ def test_a_pipe_gets_whole_lines() -> None:
     assert "…" not in stream.getvalue()
 
 
+def test_nothing_trails_in_a_pipe() -> None:
+    stream = io.StringIO()
+    page = Page(stream)
+    page.table(("name", "note"), [("a", "long " * 20), ("b", "")], title="of two")
+    page.pairs([("a", "1"), ("bb", "long " * 20)])
+    page.note("the end")
+    lines = stream.getvalue().split("\n")
+    assert lines == [line.rstrip() for line in lines]
+    assert lines[-3:] == [f"bb  {'long ' * 20}".rstrip(), "the end", ""]
+
+
 def test_a_narrow_page_folds_and_keeps_every_character() -> None:
     stream = io.StringIO()
     Page(stream, width=30).table(("name", ">count"), [("abcdefghij" * 5, 1234567)])

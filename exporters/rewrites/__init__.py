@@ -9,6 +9,7 @@ which order stands in `ORDER`, and `exporters.searching.rewriting` applies a cho
 ORDER = (
     "relu_before_pool",
     "concat_of_parts",
+    "depthwise_average",
     "pad_depthwise",
     "merge_add",
     "transposed_conv",
