@@ -178,11 +178,11 @@ class Graph:
         if gone:
             self.set_nodes(reversed(kept))
         used = {name for node in kept for name in node.input} | self.captured | self.outputs
-        tensors = [t for t in self.proto.initializer if t.name in used or t.name in self.inputs]
-        if len(tensors) != len(self.proto.initializer):
-            kept_tensors = [copy_tensor(t) for t in tensors]
-            del self.proto.initializer[:]
-            self.proto.initializer.extend(kept_tensors)
+        names = [tensor.name for tensor in self.proto.initializer]
+        unread = [i for i, name in enumerate(names) if name not in used and name not in self.inputs]
+        for i in reversed(unread):  # in place: a copy of those that stay is a copy of most weights
+            del self.proto.initializer[i]
+        if unread:
             self.reindex()
         for value in [
             v for v in self.proto.value_info if v.name not in self.producer and v.name not in self.initializers

@@ -95,7 +95,7 @@ def test_only_means_leave_the_session() -> None:
 
     work = work_on(chain(), images(2))
     probe, probed, _ = bias_correction._probe(work, placement.plan(work.model))
-    outputs = open_session(probe.model)(images(1)[0])
+    outputs = open_session(probe)(images(1)[0])
     assert {name: value.size for name, value in outputs.items()} == {
         probed["a"]: 8, probed["b"]: 8, probed["c"]: 6, probed["y"]: 5,
     }  # fmt: skip
@@ -105,3 +105,38 @@ def test_ranges_for_more_than_is_needed_are_fine() -> None:
     work = work_on(chain(), images(4))
     ranges = {**work.calibration.ranges, "nothing": (0.0, 1.0)}
     assert on_ranges(work.model, work.recipe, ranges).int8_nodes == work.quantized().int8_nodes
+
+
+LAYERS = {
+    "convolution": parse(CONV % "x, w", w=(8, 3, 3, 3)),
+    "fully connected": parse("g (float[N,6] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }", w=(4, 6)),
+    "with a bias": parse("g (float[N,6] x) => (float[N,4] y) { y = Gemm (x, w, b) }", w=(6, 4), b=(4,)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_large_weights_are_rounded_to_the_same_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay integers in the probe; no integer kernel, whose sums might saturate, multiplies them."""
+    model = LAYERS[name]
+    for tensor in model.graph.initializer:
+        if tensor.name == "w":  # large and of one sign, as it takes to saturate
+            tensor.CopyFrom(numpy_helper.from_array(np.abs(numpy_helper.to_array(tensor)) + np.float32(0.5), "w"))
+    feeds = bright(4) if name == "convolution" else [{"x": np.abs(feed["x"])} for feed in images(4, (1, 6))]
+    work = work_on(model, feeds)
+    small = bias_correction.run(work, seconds=60.0)
+    monkeypatch.setattr(bias_correction, "LARGE_BYTES", 0)
+    large = bias_correction.run(work, seconds=60.0)
+    before, after = ({t.name: numpy_helper.to_array(t) for t in o.work.model.graph.initializer} for o in (small, large))
+    assert len(small.changes) == len(large.changes) == 1
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        np.testing.assert_allclose(after[key], value, rtol=0, atol=1e-5)  # float noise of outputs of about 10
+
+
+def test_a_probe_that_protobuf_cannot_write_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bias_correction, "MOST_BYTES", 100)
+    work = work_on(parse(CONV % "x, w, b", w=(8, 3, 3, 3), b=(8,)), bright(2))
+    outcome = bias_correction.run(work, seconds=60.0)
+    assert outcome.work is work
+    assert not outcome.changes
+    assert "2 GiB" in outcome.kept[0].reason

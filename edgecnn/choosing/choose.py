@@ -102,12 +102,13 @@ class Decision:
 def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = None, track: Track = silent) -> Decision:
     """Race all `entries` (the first is the float graph) and choose within the budget.
 
-    The `judge` that has seen some of them already need not look again. It looks before they race: a race holds the
-    sessions of all of them.
+    The `judge` that has seen some of them already need not look again. It looks before they race and is closed then: a
+    race holds the sessions of all of them.
     """
     first, *others = entries
     judge = judge or Judge(open_session(entries[first].model), trial, track)  # on all processors: nothing is timed here
     said = {name: judge.of(entries[name].model) for name in others if not entries[name].only_speed}
+    judge.close()
     sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
     feed = trial.samples.feeds(trial.input_name, 1)[0]
     run = race(

@@ -84,14 +84,49 @@ def compete(
     recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))
     recipe, apart = guarded(float_model, recipe, material)
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
+    field = _field(float_model, apart, keeper, search_seconds, portable, track)
+    decision = decided(field.entries, keeper, track)
+    plain = field.made.get(PORTABLE) if portable else None
+    judged_as = PORTABLE if PORTABLE in field.entries else field.name
+    if any(c.name == judged_as and c.refused for c in decision.candidates):
+        plain = None
+    quantized = field.made.get(decision.winner, field.made[field.name])
+    aimed = keeper.aims.get(quantized.recipe.weight_forms, field.aimed)
+    aimed = field.aimed.taken_back if decision.winner == SATURATED else aimed
+    return Contest(decision, quantized, field.found, field.layers, tuple(keeper.effects), field.seconds, aimed, plain)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Who races. `made`: the integer graphs that may win; `name`: the one to which the search led."""
+
+    entries: dict[str, Entry]
+    made: dict[str, Quantized]
+    name: str
+    aimed: Aimed
+    found: Found = NOTHING
+    seconds: float = 0.0
+    layers: tuple[LayerChoice, ...] = ()
+
+
+def _field(
+    float_model: onnx.ModelProto,
+    apart: Mapping[str, str],
+    keeper: Keeper,
+    search_seconds: float,
+    portable: bool,
+    track: Track,
+) -> _Field:
+    """Search, calibrate and judge. The workshop, which holds weights in many forms, is gone when the race begins."""
+    recipe = keeper.recipe
     shop = keeper.workshop(equalize=search_seconds > 0)
     entries = {FLOAT: Entry(float_model, FLOAT)}
     if shop.identity(Design()) is None:
         nothing = quantize_model(float_model, shop.feeds[:1], recipe)
-        decision = decided(entries, keeper, track)
-        return Contest(decision, nothing, NOTHING, (), (), 0.0, Aimed(recipe.target, keeper.here))
+        return _Field(entries, {INT8: nothing}, INT8, Aimed(recipe.target, keeper.here))
     found, seconds = searched(shop, keeper, track)
     layers = layer_choices(shop, found.design) if keeper.here else ()
+    shop.rest()
     kept = keeper.within_budget(shop, found.design)
     plain = portable_of(kept, shop, found.design, keeper) if portable else None
     if not found.design.is_plain:
@@ -106,14 +141,8 @@ def compete(
     entries[name] = Entry(quantized.model, kind)
     others = other_weights(kept, keeper, layers, reasons)
     entries |= {key: Entry(made.model, MIXED if key == EXACT else kind) for key, made in others.items()}
-    decision = decided(entries, keeper, track)
-    quantized = {name: quantized, PORTABLE: plain, **others}.get(decision.winner) or quantized
-    judged_as = PORTABLE if PORTABLE in entries else name
-    if any(c.name == judged_as and c.refused for c in decision.candidates):
-        plain = None
-    aimed = keeper.aims.get(quantized.recipe.weight_forms, kept.aimed)
-    aimed = kept.aimed.taken_back if decision.winner == SATURATED else aimed
-    return Contest(decision, quantized, found, layers, tuple(keeper.effects), seconds, aimed, plain)
+    made = {name: quantized, **others} | ({} if plain is None else {PORTABLE: plain})
+    return _Field(entries, made, name, kept.aimed, found, seconds, layers)
 
 
 def guarded(model: onnx.ModelProto, recipe: QuantRecipe, material: Material) -> tuple[QuantRecipe, dict[str, str]]:

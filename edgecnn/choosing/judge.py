@@ -107,6 +107,13 @@ class Remembering:
             self.answers[key.digest()] = found
         return found
 
+    def close(self) -> None:
+        self.runner, self.answers = _closed, {}
+
+
+def _closed(feeds: Tensors) -> Tensors:
+    raise AssertionError("the judge was closed")
+
 
 class Judge:
     """Holds graphs against the `float_session` on the samples of the trial; the float answers are made once.
@@ -131,6 +138,10 @@ class Judge:
         if key not in self.said:
             self.said[key] = self(self.answers_of(model))
         return self.said[key]
+
+    def close(self) -> None:
+        """Give the float session back, which holds all weights; graphs that were judged can still be asked for."""
+        self.base.close()
 
     @property
     def value(self) -> float | None:

@@ -27,27 +27,40 @@ from runtimes.session import open_session
 
 MIN_GAIN_DB = 0.02
 """It costs nothing at run time."""
+LARGE_BYTES = 16 * 2**20
+"""From this size on rounded weights stay integers in the probe and are read anew for every image: as floats, a network
+of fully connected layers would be there four times. Smaller ones are floats, which ONNX Runtime's fast kernels want."""
+MOST_BYTES = 2**31 - 1
+"""What protobuf serializes."""
 
 
 def run(work: Work, *, seconds: float, threads: int | None = None, track: Track = silent) -> Outcome:
     plan = work.plan()
+    shifts, kept = _shifts(work, plan, threads, track)
+    if not shifts:
+        return Outcome(work, (), kept)
+    graph = Graph(work.model)
+    nodes = [node for node in layers(graph, plan) if node.output[0] in shifts]
+    changes = tuple(_corrected(graph, node, shifts[node.output[0]]) for node in nodes)
+    return Outcome(work.with_model(graph.model), changes, kept)
+
+
+def _shifts(
+    work: Work, plan: placement.Plan, threads: int | None, track: Track
+) -> tuple[dict[str, Array], tuple[Kept, ...]]:
+    """{layer's output: mean shift of each channel (channels,)}, and the layers that have none, with the reason."""
     probe, probed, kept = _probe(work, plan)
     if not probed:
-        return Outcome(work, (), kept)
-    session = open_session(probe.model, threads=threads)
-    sums = dict.fromkeys(probed, 0.0)
+        return {}, kept
+    session = open_session(probe, threads=threads)
+    del probe
+    sums: dict[str, Array] = {}
     for feed in track(work.images, "measuring shifts"):
         means = session(feed)
-        for name in probed:
-            value = means[probed[name]].astype(np.float64)
-            sums[name] = sums[name] + value.reshape(*value.shape[:2], -1).mean(axis=(0, 2))
-    graph = Graph(work.model)
-    changes = []
-    for node in layers(graph, plan):
-        if node.output[0] in probed:
-            shift = np.asarray(sums[node.output[0]]) / len(work.images)
-            changes.append(_corrected(graph, node, shift))
-    return Outcome(work.with_model(graph.model), tuple(changes), kept)
+        for name, shown in probed.items():
+            value = means[shown].astype(np.float64)
+            sums[name] = sums.get(name, 0.0) + value.reshape(*value.shape[:2], -1).mean(axis=(0, 2))
+    return {name: total / len(work.images) for name, total in sums.items()}, kept
 
 
 def _corrected(graph: Graph, node: onnx.NodeProto, shift: Array) -> Change:
@@ -56,8 +69,8 @@ def _corrected(graph: Graph, node: onnx.NodeProto, shift: Array) -> Change:
     return Change(label(node), f"bias moved by up to {float(np.abs(shift).max()):.3g}")
 
 
-def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tuple[Kept, ...]]:
-    """A float graph whose outputs are the mean shifts of each layer: {layer's output: name of its shift}."""
+def _probe(work: Work, plan: placement.Plan) -> tuple[bytes, dict[str, str], tuple[Kept, ...]]:
+    """A float graph, serialized, whose outputs are the mean shifts of layers; {layer's output: name of its shift}."""
     graph = Graph(work.model)
     grids = work.grids(plan)
     probed: dict[str, str] = {}
@@ -84,7 +97,9 @@ def _probe(work: Work, plan: placement.Plan) -> tuple[Graph, dict[str, str], tup
     graph.proto.output.extend(shown)
     graph.reindex()
     graph.prune()
-    return graph, probed, tuple(kept)
+    if graph.model.ByteSize() > MOST_BYTES:
+        return b"", {}, (Kept("all layers", "the network and its rounded weights are larger than 2 GiB"),)
+    return graph.model.SerializeToString(), probed, tuple(kept)
 
 
 def _through_grid(graph: Graph, target: str, source: str, grid: Grid) -> list[onnx.NodeProto]:
@@ -99,18 +114,32 @@ def _through_grid(graph: Graph, target: str, source: str, grid: Grid) -> list[on
 
 def _twin(graph: Graph, node: onnx.NodeProto, source: str, target: str, grid: Grid) -> list[onnx.NodeProto]:
     """The same layer on rounded weights and rounded input, minus the layer itself, averaged over positions."""
-    weight = graph.constant(node.input[1])
-    assert weight is not None
     twin = copy_node(node)
     twin.name = ""
     twin.input[0] = source
-    twin.input[1] = graph.add_constant(grid.dequantize(grid.quantize(weight)), f"{target}_weight")
+    twin.input[1], nodes = _rounded(graph, node, target, grid)
     twin.output[0] = graph.fresh(f"{target}_twin")
     if node.op_type == "Gemm":
-        return [twin, helper.make_node("Sub", [twin.output[0], node.output[0]], [target])]
+        if len(twin.input) < 3:  # with one, ONNX Runtime takes no integer kernel, whose sums may saturate
+            twin.input.append(graph.add_constant(np.zeros(1, np.float32), f"{target}_no_bias"))
+        return [*nodes, twin, helper.make_node("Sub", [twin.output[0], node.output[0]], [target])]
     apart = graph.fresh(f"{target}_apart")
     return [
+        *nodes,
         twin,
         helper.make_node("Sub", [twin.output[0], node.output[0]], [apart]),
         helper.make_node("GlobalAveragePool", [apart], [target]),
     ]
+
+
+def _rounded(graph: Graph, node: onnx.NodeProto, target: str, grid: Grid) -> tuple[str, list[onnx.NodeProto]]:
+    """The tensor with the rounded weights of `node`, and the node that makes it where they are large."""
+    weight = graph.constant(node.input[1])
+    assert weight is not None
+    integers = grid.quantize(weight)
+    if weight.nbytes < LARGE_BYTES:
+        return graph.add_constant(grid.dequantize(integers), f"{target}_weight"), []
+    parts = [(integers, "integers"), (grid.scale, "scale"), (grid.zero_point, "zero")]
+    names = [graph.add_constant(value, f"{target}_{hint}") for value, hint in parts]
+    made = graph.fresh(f"{target}_weight")
+    return made, [helper.make_node("DequantizeLinear", names, [made], axis=grid.axis or 0)]

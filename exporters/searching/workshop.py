@@ -119,6 +119,12 @@ class Workshop:
         assert second is not None
         return self._race({"a": first.session, "b": second.session}).ratio("a", "b")
 
+    def rest(self) -> None:
+        """Close the sessions: nothing is raced for a while, and each holds all weights."""
+        for built in self._built.values():
+            if built is not None:
+                vars(built).pop("session", None)
+
     # ------------------------------------------------------------------------------------------------------- making it
     def built(self, design: Design) -> Built | None:
         """The integer graph of `design`; None when nothing in it could be int8."""
