@@ -1,0 +1,94 @@
+"""The most memory that quantizing a network takes, beside the size of its file: whole processes, as a user starts them.
+
+    python bench/memory.py [NETWORK ...]    writes bench/results/memory-<cpu>.jsonl and prints the table
+    python bench/memory.py --table          prints the table of the results that are there
+
+`edgecnn quantize MODEL -o OUT --calib random:8 --max-drop 1`, with the default search and with `--search-budget 0`.
+Peak: resident memory of the process at its highest, as the system counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import int8
+from latency import RESULTS, slug
+
+from runtimes import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = ("resnet50", "alexnet", "vgg16")
+BUDGETS = ("default", "0")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args(argv)
+    if not options.table:
+        path = RESULTS / f"memory-{slug(machine.describe())}.jsonl"
+        for name in options.networks:
+            int8.keep(path, measure(name), list(NETWORKS))
+    print(tables())
+    return 0
+
+
+def measure(network: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        model, out = Path(folder) / "model.onnx", Path(folder) / "out.onnx"
+        _run("export", network, "-o", str(model))
+        asked = ["quantize", str(model), "-o", str(out), "--calib", "random:8", "--max-drop", "1", "--force"]
+        peaks = {
+            budget: _run(*asked, *([] if budget == "default" else ["--search-budget", budget])) for budget in BUDGETS
+        }
+        size = sum(file.stat().st_size for file in Path(folder).glob("model.onnx*"))
+    return {"network": network, "size_bytes": size, "peaks": peaks, "machine": machine.describe().to_dict()}
+
+
+def _run(*words: str) -> dict[str, float]:
+    """Peak memory and CPU time of one command, measured by a parent that has no other child."""
+    watched = [sys.executable, __file__, "--watched", *words]
+    done = subprocess.run(watched, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def watch(words: Sequence[str]) -> None:
+    subprocess.run([sys.executable, "-m", "edgecnn", *words], check=True, capture_output=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"peak_mb": round(used.ru_maxrss / 1024), "cpu_s": round(used.ru_utime + used.ru_stime, 1)}))
+
+
+def tables() -> str:
+    return "\n\n".join(table(int8.read(file)) for file in sorted(RESULTS.glob("memory-*.jsonl")))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    about = rows[0]["machine"]
+    lines = [
+        f"{about['cpu']}, {about['cores']} cores, ONNX Runtime {about['onnxruntime']}:",
+        "",
+        "| network | file | peak, default search | peak, `--search-budget 0` | CPU time of each |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [f"{row['peaks'][budget]['peak_mb'] / 1000:.1f} GB" for budget in BUDGETS]
+        times = ", ".join(f"{row['peaks'][budget]['cpu_s']:.0f} s" for budget in BUDGETS)
+        lines.append(f"| `{row['network']}` | {row['size_bytes'] / 1e6:.0f} MB | {cells[0]} | {cells[1]} | {times} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--watched"]:
+        watch(sys.argv[2:])
+    else:
+        sys.exit(main())
