@@ -26,7 +26,10 @@ from runtimes.session import open_session
 Sizes = Mapping[str, tuple[int, ...]]
 FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
-SMALL_PASSES = ("drop_noops", "fold_pad", "merge_transposes", "merge_reshapes", "share_initializers")
+SMALL_PASSES = (
+    "drop_noops", "cast_constants", "scatter_to_concat", "fold_pad", "merge_transposes", "merge_reshapes",
+    "share_initializers",
+)  # fmt: skip
 """What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
 FLOAT_LIMIT_DB = 90.0
 NOISE_MARGIN_DB = 10.0
