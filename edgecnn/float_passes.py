@@ -1,6 +1,6 @@
 """The passes that every float graph goes through before it is deployed or quantized, and how exact they must be.
 
-    simplify -> fold_batchnorm -> global_pool -> drop_noops          each compared with the graph that came in
+    simplify -> fold_batchnorm -> merge_branches -> global_pool -> drop_noops     each compared with what came in
 
 90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
 tens of layers of reordered sums add up. No torch here: `edgecnn quantize` starts on any ONNX file at once.
@@ -24,7 +24,7 @@ from runtimes.parity import compare
 from runtimes.session import open_session
 
 Sizes = Mapping[str, tuple[int, ...]]
-FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "drop_noops")
+FLOAT_PASSES = ("simplify", "fold_batchnorm", "merge_branches", "global_pool", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
 SMALL_PASSES = (
     "drop_noops", "cast_constants", "scatter_to_concat", "fold_pad", "merge_transposes", "merge_reshapes",

@@ -65,7 +65,7 @@ def test_without_the_fold_the_batchnorms_stay() -> None:
     network = resolve("resnet8")
     model, done, _ = stages.float_road(network, skip=["fold_batchnorm"])
     assert op_counts(model)["BatchNormalization"] == 7
-    assert [stage.name for stage in done] == ["export", "simplify", "global_pool", "drop_noops"]
+    assert [stage.name for stage in done] == ["export", "simplify", "merge_branches", "global_pool", "drop_noops"]
 
 
 @pytest.mark.slow
