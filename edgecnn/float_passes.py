@@ -1,8 +1,8 @@
 """The passes that every float graph goes through before it is deployed or quantized, and how exact they must be.
 
-    simplify -> fold_batchnorm -> global_pool -> pool_before_conv -> drop_noops    each compared with what came in
+    simplify -> fold_batchnorm -> merge_branches -> global_pool -> pool_before_conv -> drop_noops
 
-90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
+Each is compared with the graph that came in: 90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
 tens of layers of reordered sums add up. No torch here: `edgecnn quantize` starts on any ONNX file at once.
 Test: tests/test_road.py.
 """
@@ -24,9 +24,12 @@ from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
 
 Sizes = Mapping[str, tuple[int, ...]]
-FLOAT_PASSES = ("simplify", "fold_batchnorm", "global_pool", "pool_before_conv", "drop_noops")
+FLOAT_PASSES = ("simplify", "fold_batchnorm", "merge_branches", "global_pool", "pool_before_conv", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
-SMALL_PASSES = ("drop_noops", "fold_pad", "merge_transposes", "merge_reshapes", "share_initializers")
+SMALL_PASSES = (
+    "drop_noops", "cast_constants", "clip_of_bounds", "scatter_to_concat", "fold_pad", "merge_transposes",
+    "merge_reshapes", "share_initializers",
+)  # fmt: skip
 """What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
 FLOAT_LIMIT_DB = 90.0
 NOISE_MARGIN_DB = 10.0

@@ -1,7 +1,8 @@
 """Which nodes hand a tensor on as it is? One rule an operator; each returns the tensor that comes out, or "".
 
-    Cast to the type it has, Concat of one, Slice of everything, + 0, x 1, Pad by 0, Resize by 1, Transpose in order,
-    Reshape, Flatten and Expand to the shape it has, Tile once, pooling of single elements
+    Cast to the type it has, Concat of one, Slice of everything or of one part of a Concat, + 0, x 1, Pad by 0,
+    Resize by 1, Transpose in order, Reshape, Flatten and Expand to the shape it has, Tile once, pooling of single
+    elements
 
 Equal means equal as numbers: x + 0 turns -0 into 0 and is a no-op here. Source: ONNX operator specification.
 Test: tests/test_drop_noops.py.
@@ -50,6 +51,7 @@ def _only_input(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
 
 
 def _slice(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
+    """Everything, or exactly one of the tensors that a Concat joined."""
     shape = shape_of(types.get(node.input[0]))
     starts, ends = parameter(graph, node, "starts", 1), parameter(graph, node, "ends", 2)
     if shape is None or starts is None or ends is None:
@@ -58,10 +60,41 @@ def _slice(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
     steps = parameter(graph, node, "steps", 4)
     if (axes is None and len(node.input) > 3 and node.input[3]) or (len(node.input) > 4 and steps is None):
         return ""
-    where = range(len(starts)) if axes is None else [int(axis) for axis in axes]
-    sizes = [shape[axis] for axis in where]
-    whole = all(end >= END or (size is not None and end >= size) for end, size in zip(ends, sizes, strict=True))
-    return node.input[0] if whole and not starts.any() and (steps is None or bool((steps == 1).all())) else ""
+    if steps is not None and not (steps == 1).all():
+        return ""
+    where = range(len(starts)) if axes is None else [int(axis) % len(shape) for axis in axes]
+    cuts = {
+        axis: (int(start), int(end))
+        for axis, start, end in zip(where, starts, ends, strict=True)
+        if start or not (end >= END or _at_least(end, shape[axis]))
+    }
+    if not cuts:
+        return str(node.input[0])
+    return _part(graph, node.input[0], *cuts.popitem(), types) if len(cuts) == 1 else ""
+
+
+def _at_least(end: int, size: int | None) -> bool:
+    return size is not None and end >= size
+
+
+def _part(graph: Graph, name: str, axis: int, cut: tuple[int, int], types: Types) -> str:
+    """The tensor that lies from `cut[0]` to `cut[1]` on the `axis` on which a Concat made `name`."""
+    joined = graph.producer.get(name)
+    shapes = [shape_of(types.get(part)) for part in joined.input] if joined and is_standard(joined, "Concat") else []
+    if joined is None or any(shape is None for shape in shapes) or not shapes:
+        return ""
+    if attributes(joined)["axis"] % len(shapes[0] or ()) != axis:
+        return ""
+    place = 0
+    for i, (part, shape) in enumerate(zip(joined.input, shapes, strict=True)):
+        size = shape[axis] if shape else None
+        if size is None:
+            return ""
+        last = i == len(shapes) - 1 and cut[1] >= place + size
+        if cut[0] == place and size and (cut[1] == place + size or last):
+            return str(part)
+        place += size
+    return ""
 
 
 def _neutral(value: float, sides: tuple[int, ...]) -> Rule:

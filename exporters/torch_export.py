@@ -259,6 +259,8 @@ def _cause(error: BaseException) -> str:
     """The innermost reason: the exporter wraps it in several layers of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
+        return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
     hint = " (an `if` on values of the input? use torch.where)" if "data-dependent" in str(error) else ""
     return first_line(error) + hint
 

@@ -114,6 +114,10 @@ class Race:
         report = self.reports[name]
         return report.cpu_ms if self.clock == "cpu" else report.samples_ms
 
+    def median_ms(self, name: str) -> float:
+        """Median of `name` on the clock of this race: beside busy neighbours wall times would belie the ratios."""
+        return float(np.median(self.times_ms(name)))
+
     def ratio(self, a: str, b: str) -> Ratio:
         """How many times faster a is than b, with its interval and the verdict on a."""
         return compare(a, b, self.times_ms(a), self.times_ms(b), self.seed)

@@ -153,6 +153,7 @@ def test_a_real_race_keeps_the_promise() -> None:
     assert (decision.chosen == "int8") == (found.speedup.verdict == "faster" and not found.refused)
     assert f"{found.speedup.ratio:.2f}x" in decision.verdict
     times = {name: float(np.median(decision.race.times_ms(name))) for name in ("float", "int8")}
+    assert {c.name: c.p50_ms for c in decision.candidates} == times, "shown on the clock of the ratios"
     # the median of paired ratios is near the ratio of medians; its inverse is not, unless both are near 1
     assert abs(math.log(found.speedup.ratio) - math.log(times["float"] / times["int8"])) < 0.3
     assert (found.speedup.a, found.speedup.b) == ("int8", "float")

@@ -84,6 +84,12 @@ SAME = {  # every way to compute nothing; opset 18 unless told
     "slice of everything": build4("a = Slice (r, s, e)", s=[0, 0], e=[BIG, 3]),
     "slice of everything, axes and steps": build4("a = Slice (r, s, e, k, t)", s=[0], e=[4], k=[-1], t=[1]),
     "slice by attributes": build4("a = Slice <starts: ints = [0], ends: ints = [9], axes: ints = [1]> (r)", 9),
+    "slice of a part of a concat": build4(
+        "n = Neg (r) c = Concat <axis: int = 1> (n, r, n) a = Slice (c, s, e, k)", s=[3], e=[6], k=[1]
+    ),
+    "slice of the last part, to the end": build4(
+        "n = Neg (r) c = Concat <axis: int = -2> (n, r) a = Slice (c, s, e, k)", s=[0, 4], e=[BIG, BIG], k=[0, -2]
+    ),
     "add 0": build4("a = Add (r, z)", z=np.zeros((3, 1, 1), np.float32)),
     "0 plus": build4("a = Add (z, r)", z=np.float32(0)),
     "sub 0": build4("a = Sub (r, z)", z=np.float32(0)),

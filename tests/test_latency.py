@@ -171,6 +171,12 @@ def test_a_runner_that_is_not_there() -> None:
         contest.ratio("flaot", "float")
 
 
+@pytest.mark.parametrize(("clock", "median"), [("cpu", 2.0), ("wall", 30.0)])
+def test_the_median_is_on_the_clock_of_the_race(clock: str, median: float) -> None:
+    contest = Race({"a": LatencyReport((30.0, 10.0, 50.0), (2.0, 1.0, 3.0))}, clock)  # type: ignore[arg-type]
+    assert contest.median_ms("a") == median
+
+
 def test_no_time_at_all_is_inconclusive() -> None:
     clock = Clock()
     with pytest.raises(Inconclusive, match="took no time"):

@@ -230,7 +230,27 @@ def test_cubic_interpolation_stays_float() -> None:
         a = Conv(x, w)
         y = Resize <mode = "cubic"> (a, , s)
     }"""
-    assert [name for name, _ in plan(parse(text, w=(4, 3, 3, 3))).float_nodes] == ["y"]
+    reason = "cubic interpolation leaves the range of its input, and has no int8 kernel"
+    assert plan(parse(text, w=(4, 3, 3, 3))).float_nodes == (("y", reason),)
+
+
+@pytest.mark.parametrize(
+    ("pad", "moves"),
+    [
+        ('Pad <mode = "reflect"> (a, frame)', True),
+        ("Pad (a, frame)", True),
+        ("Pad (a, frame, zero)", True),
+        ("Pad (a, frame, half)", False),
+        ("Pad (a, frame, given)", False),
+    ],
+)
+def test_a_pad_moves_integers_unless_it_adds_a_number(pad: str, moves: bool) -> None:
+    constants = "<int64[8] frame = {0,0,1,1,0,0,1,1}, float zero = {0.0}, float half = {0.5}>"
+    text = f"g (float[N,3,8,8] x, float given) => (float[N,4,8,8] y) {constants} {{ a = Conv(x, w) y = {pad} }}"
+    found = plan(parse(text, w=(4, 3, 3, 3)))
+    assert (found.grids.get("y") == "a") is moves
+    reason = "it pads with something else than a constant zero"
+    assert found.float_nodes == (() if moves else (("y", reason),))
 
 
 HARD = """g (float[N,3,8,8] x) => (float[N,2,6,6] y) {

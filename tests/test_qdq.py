@@ -277,13 +277,16 @@ MORE_CARRIERS = {
     "Clip": "n = Sigmoid(a) p = Clip(a, low, high)",
     "copies": "p = Concat <axis = 1> (a, a)",
     "Upsample": 'p = Resize <mode: string = "linear"> (a, , two)',
+    "reflection": 'p = Pad <mode: string = "reflect"> (a, frame)',
+    "replication": 'p = Pad <mode: string = "edge"> (a, frame)',
+    "zeros": "p = Pad (a, frame, zero)",
 }
 
 
 @pytest.mark.parametrize("op", MORE_CARRIERS)
 def test_carriers_of_every_kind_move_integers(op: str) -> None:
     """Two convolutions and no float between them, whatever stands there; the numbers are close to float."""
-    integers = "int64[1] i0 = {0}, int64[2] pick = {2,0}"
+    integers = "int64[1] i0 = {0}, int64[2] pick = {2,0}, int64[8] frame = {0,0,1,2,0,0,2,1}, float zero = {0.0}"
     constants = f"<float[4] two = {{1.0,1.0,2.0,2.0}}, float low = {{0.5}}, float high = {{2.0}}, {integers}>"
     body = f"a = Conv(x, w) {MORE_CARRIERS[op]} y = Conv(p, v)"
     text = f"g (float[N,3,8,8] x) => (float[N,C,H,W] y) {constants} {{ {body} }}"

@@ -40,7 +40,8 @@ class Entry:
 class Candidate:
     """One graph in the race; without times where it could not be raced.
 
-    `snr_db` and `agreement` (share of equal answers) are against the float graph. `accuracy` is the task's metric.
+    `p50_ms` is on the clock of the race: CPU time on one thread. `snr_db` and `agreement` (share of equal answers) are
+    against the float graph. `accuracy` is the task's metric.
     `drop` is what the budget is held against, `drop_high` the upper end of its 95 % interval; `refused` says why the
     graph is out, empty when it may win.
     """
@@ -119,9 +120,9 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
         threads=trial.threads,
         track=track,
     )
-    found = [Candidate(first, sessions[first].size_bytes, run.reports[first].p50_ms, accuracy=judge.value)]
+    found = [Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value)]
     for name in others:
-        size, p50 = sessions[name].size_bytes, run.reports[name].p50_ms
+        size, p50 = sessions[name].size_bytes, run.median_ms(name)
         raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
         why = entries[name].only_speed
         found.append(replace(raced, refused=why) if why else judged(raced, said[name], trial))

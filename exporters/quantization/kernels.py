@@ -20,7 +20,7 @@ FLOAT_OUTPUT = ("Gemm", "MatMul")
 FOLLOWERS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
 CARRIERS = (
     "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Resize",
-    "DepthToSpace", "SpaceToDepth",
+    "DepthToSpace", "SpaceToDepth", "Pad",
 )  # fmt: skip
 CUTTERS = ("Relu", "Clip")
 HARD = ("HardSwish", "HardSigmoid")
@@ -97,9 +97,15 @@ def carried_outputs(node: onnx.NodeProto) -> list[str]:
     return [name for name in (node.output if node.op_type == "Split" else node.output[:1]) if name]
 
 
-def overshoots(node: onnx.NodeProto) -> bool:
-    """Whether a Resize may leave the range of its input: cubic interpolation does, and has no integer kernel."""
-    return node.op_type == "Resize" and attributes(node).get("mode", b"nearest") == b"cubic"
+def why_not_carried(graph: Graph, node: onnx.NodeProto) -> str:
+    """Why values of `node` may leave the range of its input, or be on no grid; empty for any other node."""
+    if node.op_type == "Resize" and attributes(node).get("mode", b"nearest") == b"cubic":
+        return "cubic interpolation leaves the range of its input, and has no int8 kernel"
+    if node.op_type == "Pad" and attributes(node).get("mode", b"constant") == b"constant":
+        value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+        if "pads" in attributes(node) or value is None or value.any():  # opset 10 and older have attributes
+            return "it pads with something else than a constant zero"
+    return ""
 
 
 def is_plain_hard(node: onnx.NodeProto) -> bool:

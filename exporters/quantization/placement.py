@@ -42,7 +42,7 @@ from exporters.quantization.kernels import (
     is_float_tensor,
     is_plain_hard,
     moving_inputs,
-    overshoots,
+    why_not_carried,
     why_not_compute,
 )
 from exporters.quantization.tail import REASON, tail_of
@@ -181,7 +181,9 @@ class _State:
             if source not in self.root or self.maker(source) not in self.int8:
                 return False
             return self.cuts(node) if node.op_type in CUTTERS else self.hard(node)
-        moved = moving_inputs(self.graph, node) if node.op_type in FOLLOWERS + CARRIERS and not overshoots(node) else []
+        if node.op_type not in FOLLOWERS + CARRIERS or why_not_carried(self.graph, node):
+            return False
+        moved = moving_inputs(self.graph, node)
         return bool(moved) and self.worthwhile(node, moved)
 
     def carries(self, node: onnx.NodeProto) -> bool:
@@ -244,6 +246,7 @@ class _State:
         if not is_float_node(self.graph, node):
             return
         reason = self.refused.get(node.output[0]) or NO_KERNEL.get(node.op_type)
+        reason = reason or why_not_carried(self.graph, node) or None
         if reason is None and node.op_type in FOLLOWERS + CARRIERS + CUTTERS:
             reason = "nothing int8 in front of it"
         self.float_nodes.append((node.name or node.output[0], reason or f"{node.op_type} has no int8 kernel"))

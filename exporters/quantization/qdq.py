@@ -114,6 +114,8 @@ class _Writer:
             return self._cut(node.input[0], names[0], grid, ends, node)
         for i, name in enumerate(node.input):
             node.input[i] = self.integers.get(name, name)
+        if node.op_type == "Pad":  # with what stands for zero
+            node.input[:] = [*node.input[:2], self._grid(grid, names[0])[1], *node.input[3:]]
         nodes = [node]
         for i, name in enumerate(names):
             node.output[i] = self.integers[name] = self.graph.fresh(f"{name}_quantized")
