@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import runtimes.providers
@@ -98,16 +99,44 @@ def package_problems(packages: Mapping[str, str | None]) -> Iterable[Problem]:
     if not wheels:
         yield Problem("error", "onnxruntime: is not installed; run `pip install onnxruntime`")
     if len(wheels) > 1:
-        yield Problem(
-            "warning",
-            f"{' and '.join(wheels)}: hide each other, they share one folder; "
-            f"run `pip uninstall -y {' '.join(wheels)}` and then `pip install {wheels[0]}`",
-        )
+        yield _several({name: folder_of(name) for name in wheels}, imported_from())
     if wheels and importlib.util.find_spec("onnxruntime.capi") is None:
         yield Problem("error", f"{wheels[0]}: its files are gone; run `pip install --force-reinstall {wheels[0]}`")
     for name in ("onnxruntime-gpu", "onnxruntime"):
         if packages.get(name) and _newer("1.22", str(packages[name])):
             yield Problem("warning", f"{name}: {packages[name]} is older than 1.22; run `pip install -U {name}`")
+
+
+def _several(folders: Mapping[str, Path | None], imported: Path | None) -> Problem:
+    """Of wheels of ONNX Runtime, by their folders: they overwrite each other, or one is found before the others."""
+    names = list(folders)
+    used = [name for name in names if folders[name] is not None and folders[name] == imported]
+    if len(used) == 1:
+        hidden = " and ".join(f"{name} in {folders[name]}" for name in names if name not in used)
+        return Problem(
+            "warning",
+            f"{used[0]}: is imported, from {imported}; it hides {hidden}; run `python -m pip uninstall` with the one "
+            "that you do not want, or take its folder out of PYTHONPATH",
+        )
+    return Problem(
+        "warning",
+        f"{' and '.join(names)}: hide each other, they share one folder; "
+        f"run `pip uninstall -y {' '.join(names)}` and then `pip install {names[0]}`",
+    )
+
+
+def folder_of(distribution: str) -> Path | None:
+    """Where the files of a wheel of ONNX Runtime lie, as its metadata says; None where there is none."""
+    try:
+        return Path(str(importlib.metadata.distribution(distribution).locate_file("onnxruntime"))).resolve()
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def imported_from() -> Path | None:
+    """The folder that `import onnxruntime` takes."""
+    spec = importlib.util.find_spec("onnxruntime")
+    return Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
 
 
 def machine_problems(machine: Machine) -> Iterable[Problem]:

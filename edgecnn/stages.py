@@ -21,24 +21,22 @@ import numpy as np
 import onnx
 import torch
 
+from edgecnn import open_size
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
 from edgecnn.networks.sources import Network
 from exporters import artifact
 from exporters.artifact import Stage
-from exporters.torch_export import DEFAULT_OPSET, evaluating, export_module, module_runner
-from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, silent
+from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.parity import ParityReport, compare
-from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
 INPUT_NAME = "input"
 BOX_LIMIT_PX = 1e-3
 NOISE_DRAWS = 3
-SAME_FUNCTION_DB = 40.0
-"""float32 alone leaves more, a pool over the wrong pixels less; how much more is every stage's own limit to say."""
 OUTPUTS = {"classification": ("logits",), "segmentation": ("logits",), "detection": DETECTIONS}
 """Names of a network's outputs by its task; `output`, or `output_0` ..., for any other."""
 
@@ -81,14 +79,14 @@ def rounded_otherwise(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     return twin
 
 
-def made_images(network: Network, dynamic: bool, seed: int, dynamic_size: bool = False) -> list[Tensors]:
+def made_images(network: Network, dynamic: bool, seed: int, other: Ready | None = None) -> list[Tensors]:
     """Seeded textures, preprocessed as photographs would be, as batches of 1 and 3 where the batch is free.
 
-    With `dynamic_size` there is a third feed, of another height and width.
+    There is a third feed for an `other` height and width.
     """
     rng = np.random.default_rng(seed)
     wanted = [(network.ready, n) for n in ((1, 3) if dynamic else (1, 1))]
-    wanted += [(another_size(network.ready), 1)] if dynamic_size else []
+    wanted += [(other, 1)] if other is not None else []
     return [{INPUT_NAME: textures(ready, n, rng)} for ready, n in wanted]
 
 
@@ -96,17 +94,6 @@ def sizes_of(feeds: Sequence[Tensors]) -> str:
     """`64x64 and 81x74`."""
     sizes = ("x".join(map(str, feed[INPUT_NAME].shape[2:])) for feed in feeds)
     return " and ".join(dict.fromkeys(sizes))
-
-
-def another_size(ready: Ready) -> Ready:
-    """`ready` for larger images, of no round size and another shape: what a graph has baked in does not fit them.
-
-    >>> another_size((3, 64, 64))
-    (3, 81, 74)
-    """
-    channels, height, width = (ready.channels, *ready.size) if isinstance(ready, Preprocess) else ready
-    size = height + height // 4 + 1, width + width // 8 + 2
-    return replace(ready, size=size, resize=None) if isinstance(ready, Preprocess) else (channels, *size)
 
 
 def output_names(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -126,23 +113,22 @@ def float_road(
     """Walk the float part of the road; raises `CheckFailed` at the first stage that is no longer the same function.
 
     `dynamic_size` leaves height and width open and proves every stage at two sizes; raises `BadInput` for a network
-    that the exporter ties to one.
+    that is tied to one: by its own word (its attribute `one_size` says why), in PyTorch, or by the exporter.
     """
     steps: list[str] = ["export", *(name for name in FLOAT_PASSES if name not in skip)]
-    feeds = made_images(network, dynamic, seed, dynamic_size)
+    other, sized = open_size.found(network) if dynamic_size else (None, "")
+    feeds = made_images(network, dynamic, seed, other)
     sizes = {INPUT_NAME: (1, *network.input_shape)} if dynamic_size else None
-    if dynamic_size:
-        _require_runs(network, feeds[-1])
     model, reference, stages = onnx.ModelProto(), None, []
     parity: ParityReport | None = None
     for name in track(steps, "exporting"):
         started, given = time.perf_counter(), model
         if reference is None:
             model = _export(network, opset, dynamic, dynamic_size)
-            note = f"any height and width, proven at {sizes_of(feeds)}" if dynamic_size else ""
+            note = f"{sized}, proven at {sizes_of(feeds)}" if dynamic_size else ""
             reference = Reference(network, feeds, output_names(model))
             if dynamic_size:
-                _require_graph(network, open_session(model), reference)
+                open_size.require_graph(network, open_session(model), reference, feeds[-1])
         else:
             model, note = run_pass(name, model, sizes)
         seconds = time.perf_counter() - started
@@ -154,43 +140,21 @@ def float_road(
     return model, tuple(stages), reference
 
 
-def _require_runs(network: Network, feed: Tensors) -> None:
-    """Raise `BadInput` where the module itself does not run on `feed`, which has another size than its own."""
-    try:
-        with evaluating(network.module):
-            network.module(torch.from_numpy(feed[INPUT_NAME]))
-    except Exception as error:  # whatever a stranger's forward raises
-        raise _tied(network) from error
-
-
-def _require_graph(network: Network, session: Runner, reference: Reference) -> None:
-    """Raise `BadInput` where the graph answers otherwise than the module at the size of the last feed, if at all.
-
-    torch bakes some sizes in without a word, those of AdaptiveAvgPool2d((7, 7)) for one.
-    """
-    try:
-        if compare(reference, session, reference.feeds[-1:]).snr_db >= SAME_FUNCTION_DB:
-            return
-    except BadInput:
-        pass
-    raise _tied(network)
-
-
-def _tied(network: Network) -> BadInput:
-    size = "x".join(map(str, network.input_shape[1:]))
-    return BadInput(f"{network.name}: works at {size} only; leave --dynamic-size out")
-
-
 def _export(network: Network, opset: int, dynamic: bool, dynamic_size: bool) -> onnx.ModelProto:
-    return export_module(
-        network.module,
-        network.input_shape,
-        opset_version=opset,
-        dynamic_batch=dynamic,
-        dynamic_size=dynamic_size,
-        input_name=INPUT_NAME,
-        output_names=OUTPUTS.get(network.task, ("output",)),
-    )
+    try:
+        return export_module(
+            network.module,
+            network.input_shape,
+            opset_version=opset,
+            dynamic_batch=dynamic,
+            dynamic_size=dynamic_size,
+            input_name=INPUT_NAME,
+            output_names=OUTPUTS.get(network.task, ("output",)),
+        )
+    except BadInput as error:
+        if not dynamic_size:
+            raise
+        raise BadInput(f"{one_line(str(error), 220)}; it may without --dynamic-size") from error
 
 
 def _require(stage: Stage, parity: ParityReport, reference: Reference) -> None:

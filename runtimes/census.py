@@ -22,6 +22,7 @@ from typing import Any
 from runtimes import provider_options
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.session import Model, Session, open_session
+from runtimes.watch import temporary_prefix
 
 _SUFFIX = "_kernel_time"
 _GRAPH = "graph.onnx"
@@ -146,7 +147,7 @@ def tracing(
 
     Nothing is recorded: a CUDA graph that is replayed runs no node that could be noted, and has the same kernels.
     """
-    with tempfile.TemporaryDirectory(prefix="edgecnn-census-") as name:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as name:
         folder = Path(name)
         graph = str(folder / _GRAPH) if keep_graph else None
         session = open_session(

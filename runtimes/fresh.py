@@ -11,11 +11,8 @@ Test: tests/test_benchmark.py.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtimes.base import BadInput, EdgeError, Unavailable
+from runtimes.watch import die_with
 
 TIMEOUT_S = {"ONNX Runtime": 120, "PyTorch": 600}
 """For loading and one run; torch.compile alone may take minutes."""
@@ -87,15 +85,6 @@ def reply(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     except Exception as error:
         what = f"bug in edgecnn: {type(error).__name__}: {error}"
         print(json.dumps({"error": what, "exit_code": EdgeError.exit_code}))
-
-
-def die_with(parent: int) -> None:
-    """End this process when `parent` ends (Linux)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
 
 
 class Runnable(Protocol):

@@ -108,7 +108,7 @@ HEAVY = ("torch", "onnx", "onnxsim", "onnxscript", "onnxruntime", "numpy", "rich
 def loaded(*args: str) -> tuple[int, set[str]]:
     """(exit code, heavy modules in sys.modules afterwards) of `edgecnn ARGS` in a fresh process."""
     script = (
-        "import sys, json; from edgecnn.cli import main; code = main(); "
+        "import sys, json; from edgecnn.cli import main; code = main(sys.argv[1:]); "
         f"print(json.dumps([code, [m for m in {HEAVY!r} if m in sys.modules]]), file=sys.stderr)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -151,6 +151,7 @@ def test_equal_values_keep_their_order() -> None:
     best, at = ops.top_k(values, 4)
     assert best.tolist() == [[3, 3, 3, 2]]
     assert at.tolist() == [[1, 2, 4, 3]]
+    assert [found.tolist() for found in ops.top_k(values, 9)] == [[[3, 3, 3, 2, 1]], [[1, 2, 4, 3, 0]]]
     many = torch.arange(5000.0).reshape(1, -1) % 3  # long enough for a sort that would not be stable
     assert ops.top_k(many, 1000)[1].tolist() == [list(range(2, 3000, 3))]
 
@@ -256,3 +257,4 @@ def test_on_the_meta_device_a_length_is_the_largest_possible() -> None:
     best, at = ops.top_k_above(torch.zeros(2, 5, 7, device="meta"), 4, 0.5)
     assert best.shape == at.shape == (2, 5, 4)
     assert ops.top_k_above(torch.zeros(2, 5, 7, device="meta"), 9, 0.5)[0].shape == (2, 5, 7)
+    assert [ops.top_k(torch.zeros(2, 7, device="meta"), most)[0].shape[1] for most in (3, 9)] == [3, 7]

@@ -75,7 +75,7 @@ def test_an_image_does_not_see_the_others() -> None:
 def of_all_candidates(boxes: torch.Tensor, scores: torch.Tensor, how: Selection) -> Detections:
     """`select` with tables of full width, whatever the scores are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "top_k_above", lambda values, most, low: top_k(values, min(most, values.shape[-1])))
+        patch.setattr(module, "top_k_above", lambda values, most, low: top_k(values, most))
         return select(boxes, scores, how)
 
 

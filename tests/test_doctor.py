@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import platform
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import onnxruntime
@@ -46,12 +49,46 @@ def test_nothing_is_in_the_way_of_a_good_machine() -> None:
     assert list(machine_problems(VNNI)) == []
 
 
+def wheel(folder: Path, name: str, version: str) -> Path:
+    """A wheel of ONNX Runtime, as far as its metadata goes, in `folder`."""
+    for made in (module := folder / "onnxruntime", info := folder / f"{name.replace('-', '_')}-{version}.dist-info"):
+        made.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (module / "__init__.py").write_text("")
+    return folder
+
+
+def test_of_two_wheels_in_two_folders_the_one_that_is_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where PYTHONPATH, or the user's own site-packages, holds another."""
+    gpu, cpu = wheel(tmp_path / "a", "onnxruntime-gpu", "1.30.0"), wheel(tmp_path / "b", "onnxruntime", "1.31.0")
+    monkeypatch.delitem(sys.modules, "onnxruntime")  # find_spec would ask the one that is loaded
+    names = {gpu: "onnxruntime-gpu", cpu: "onnxruntime"}
+    for first, second in ((gpu, cpu), (cpu, gpu)):
+        monkeypatch.setattr(sys, "path", [str(first), str(second), *sys.path])
+        importlib.invalidate_caches()
+        found = [p for p in package_problems({**FINE, "onnxruntime-gpu": "1.30.0"}) if "hide" in p.message]
+        what = f"{names[first]}: is imported, from {first / 'onnxruntime'}; "
+        what += f"it hides {names[second]} in {second / 'onnxruntime'}; run"
+        assert [(p.level, p.message.startswith(what)) for p in found] == [("warning", True)]
+
+
+def test_of_two_wheels_in_one_folder_none_can_be_relied_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(wheel(tmp_path, "onnxruntime-gpu", "1.30.0"), "onnxruntime", "1.31.0")
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    (found,) = (p for p in package_problems({**FINE, "onnxruntime-gpu": "1.30.0"}) if "hide" in p.message)
+    what = "onnxruntime-gpu and onnxruntime: hide each other, they share one folder; run `pip uninstall -y"
+    assert found.message.startswith(what)
+
+
 @pytest.mark.parametrize(
     ("changes", "level", "message"),
     [
         ({"torch": None}, "error", "torch: is not installed; run `pip install torch`"),
         ({"onnxruntime": None}, "error", "onnxruntime: is not installed"),
-        ({"onnxruntime-gpu": "1.31.1"}, "warning", "onnxruntime-gpu and onnxruntime: hide each other"),
         ({"onnxruntime": "1.19.2"}, "warning", "onnxruntime: 1.19.2 is older than 1.22"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,13 @@ from torch import nn
 from edgecnn import proof, road, stages
 from edgecnn.choosing.quantizing import quantize
 from edgecnn.latency.benchmark import bench
+from edgecnn.models.alexnet import AlexNet
+from edgecnn.models.rcnn import RCNN, FastRCNN
+from edgecnn.models.vgg import VGG
+from edgecnn.models.yolo import YOLOv1
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.spec import unit_range
+from edgecnn.open_size import another_size
 from edgecnn.prediction import predict
 from exported import normal, run_torch, seeded
 from exporters import artifact
@@ -69,6 +76,29 @@ def test_a_network_of_open_size_goes_the_road_and_answers_every_size(tmp_path: P
         x = normal(2, 3, *size)
         (answer,) = session({"input": x}).values()
         np.testing.assert_allclose(answer, run_torch(network, x), rtol=0, atol=1e-5)  # sums of 144 products
+
+
+class Joined(nn.Module):
+    """Half the size, back to twice that, and beside what it was: even sizes only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(11, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        up = nn.functional.interpolate(self.down(x), scale_factor=2.0)
+        return self.head(torch.cat([up, x], 1))
+
+
+def test_a_network_that_takes_sizes_in_steps_is_proven_at_such_a_size(tmp_path: Path) -> None:
+    """Yolov3's two heads are joined so."""
+    network = seeded(Joined)
+    report = road.export(network, tmp_path / "net.onnx", input_shape=(3, 32, 64), dynamic_size=True)
+    assert report.stages[0].note == "heights and widths in steps of 32, proven at 32x64 and 96x96"
+    session = open_session(report.output)
+    for size in ((32, 32), (64, 160)):
+        x = normal(1, 3, *size)
+        np.testing.assert_allclose(session({"input": x})["output"], run_torch(network, x), rtol=0, atol=1e-5)
 
 
 def test_an_int8_graph_keeps_its_open_size(tmp_path: Path) -> None:
@@ -155,7 +185,9 @@ def test_run_at_another_size(built: Path) -> None:
 
 def test_a_graph_that_is_another_function_at_the_second_size_is_not_packed() -> None:
     network = resolve(f"{__file__}:Segmenter")
-    reference = stages.Reference(network, stages.made_images(network, True, 0, True), ("logits",))
+    reference = stages.Reference(
+        network, stages.made_images(network, True, 0, another_size(network.ready)), ("logits",)
+    )
     inputs = (TensorInfo("input", "float32", ("batch", 3, "height", "width")),)
     outputs = (TensorInfo("logits", "float32", ("batch", 4, "height", "width")),)
 
@@ -180,7 +212,8 @@ class Stub:
 
 
 def test_a_graph_that_works_at_one_size_only_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"^Pooled: works at 24x32 only; leave --dynamic-size out$"):
+    why = "torch's exporter ties it to that size: the graph answers otherwise at 31x38"
+    with pytest.raises(BadInput, match=rf"^Pooled: works at 24x32 only \({why}\); leave"):
         road.export(seeded(Pooled), tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
     assert not (tmp_path / "net.onnx").exists()
     road.export(seeded(Pooled), tmp_path / "net.onnx", input_shape=(3, 24, 32))
@@ -188,13 +221,45 @@ def test_a_graph_that_works_at_one_size_only_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_that_runs_at_one_size_only_is_refused_before_the_export(tmp_path: Path) -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 22 * 30, 5))
-    with pytest.raises(BadInput, match=r"^Sequential: works at 24x32 only; leave --dynamic-size out$"):
+    why = r"PyTorch at 31x38: mat1 and mat2 shapes cannot be multiplied \(.*\)"
+    with pytest.raises(BadInput, match=rf"^Sequential: works at 24x32 only \({why}\); leave --dynamic-size out$"):
         road.export(flat, tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
+
+
+WINDOWS = "its grid of windows is laid out for it"
+TIED = [
+    (lambda: RCNN(3, hidden=16), WINDOWS),
+    (lambda: FastRCNN(3, hidden=16), WINDOWS),
+    (lambda: YOLOv1(3, hidden=16, grid=2), "PyTorch at 161x146: mat1 and mat2 shapes cannot be multiplied"),
+    (lambda: AlexNet(3, hidden=16), "torch exports its AdaptiveAvgPool2d((6, 6)) for that size alone"),
+    (lambda: VGG(((4,),) * 5, False, 3, 16), "torch exports its AdaptiveAvgPool2d((7, 7)) for that size alone"),
+]
+
+
+@pytest.mark.parametrize(("make", "why"), TIED, ids=["rcnn", "fast_rcnn", "yolov1", "alexnet", "vgg"])
+def test_networks_of_the_zoo_that_have_one_size_say_why_before_the_export(
+    make: Callable[[], nn.Module], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "export_module", None)  # long work
+    line = rf"^\w+: works at 128x128 only \({re.escape(why)}.*\); leave --dynamic-size out$"
+    with pytest.raises(BadInput, match=line):
+        road.export(make(), tmp_path / "net.onnx", input_shape=(3, 128, 128), dynamic_size=True)
+
+
+def test_what_torch_cannot_export_with_open_sizes_is_told_so(tmp_path: Path) -> None:
+    class Rounded(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[..., : round(x.shape[2] / 3)]
+
+    with pytest.raises(BadInput, match=r"^torch cannot export this network: .*; it may without --dynamic-size$"):
+        road.export(Rounded(), tmp_path / "net.onnx", input_shape=(3, 24, 32), dynamic_size=True)
 
 
 def test_the_proof_uses_two_sizes() -> None:
     ready = unit_range(24, 32)
     network = Network("net", nn.Identity(), (3, 24, 32), ready)
-    shapes = [feed[stages.INPUT_NAME].shape for feed in stages.made_images(network, True, 0, True)]
+    shapes = [
+        feed[stages.INPUT_NAME].shape for feed in stages.made_images(network, True, 0, another_size(network.ready))
+    ]
     assert shapes == [(1, 3, 24, 32), (3, 3, 24, 32), (1, 3, 31, 38)]
     assert [f[stages.INPUT_NAME].shape for f in stages.made_images(network, False, 0)] == [(1, 3, 24, 32)] * 2

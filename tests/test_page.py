@@ -256,7 +256,7 @@ def test_the_command_its_json_and_its_errors(bundle: Path, tmp_path: Path, capsy
     assert not (tmp_path / "n.html").exists()
 
 
-def test_it_imports_neither_torch_nor_onnx_and_its_snippet_runs(bundle: Path) -> None:
+def test_it_imports_neither_torch_nor_onnx(bundle: Path) -> None:
     script = (
         "import sys; from edgecnn.cli import main; print(main(), [m for m in ('torch', 'onnx') if m in sys.modules])"
     )
@@ -264,10 +264,6 @@ def test_it_imports_neither_torch_nor_onnx_and_its_snippet_runs(bundle: Path) ->
     command = [sys.executable, "-c", script, "report", str(bundle), "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
-    _, code = re.findall(r"<pre[^>]*><code>(.*?)</code>", out.read_text("utf-8"), re.DOTALL)
-    run = subprocess.run([sys.executable, "-c", html.unescape(code)], capture_output=True, text=True, timeout=60,
-                         cwd=bundle.parent, env={"PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert run.stdout.strip() in ABOUT["labels"], run.stderr
 
 
 def test_the_builder_escapes() -> None:

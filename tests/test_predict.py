@@ -272,7 +272,8 @@ def test_a_model_that_is_not_packed_is_told_so(tmp_path: Path) -> None:
 def test_run_shows_labels_and_imports_no_torch(bundle: Path, tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     script = (
-        "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
+        "import sys; from edgecnn.cli import main; code = main(sys.argv[1:]); "
+        "print(code, 'torch' in sys.modules, file=sys.stderr)"
     )
     command = [sys.executable, "-c", script, "run", str(bundle), str(tmp_path / "a.png"), "--top", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
@@ -406,7 +407,8 @@ def test_classes_are_no_pictures(bundle: Path, tmp_path: Path) -> None:
 def test_masks_and_boxes_need_no_torch(tmp_path: Path) -> None:
     quarters(tmp_path / "a.png")
     script = (
-        "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
+        "import sys; from edgecnn.cli import main; code = main(sys.argv[1:]); "
+        "print(code, 'torch' in sys.modules, file=sys.stderr)"
     )
     for path in (seg_bundle(tmp_path / "s.edge"), det_bundle(tmp_path / "d.edge")):
         picture_of = [str(path), str(tmp_path / "a.png"), "--save", str(tmp_path / path.stem)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecnn.detection import proposals
 from edgecnn.detection.heads import liven
 from edgecnn.detection.proposals import RegionProposals, boxes_of_classes, on_every_image, per_image
 from edgecnn.detection.select import OUTPUTS
@@ -21,8 +22,8 @@ from runtimes.session import open_session
 SIZE = (64, 96)
 
 
-def noise(images: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(images, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+def noise(images: int, seed: int = 0, size: tuple[int, int] = SIZE) -> torch.Tensor:
+    return torch.randn(images, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
@@ -140,10 +141,18 @@ SMALL = {
 }
 
 
+OPEN = {"faster_rcnn_resnet101", "rfcn_resnet101"}
+"""Their sizes may stay open; the others lay out a grid for one size."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SMALL))
-def test_the_graph_finds_the_same_boxes_at_any_batch(name: str) -> None:
-    """Statistics of BatchNorm and spread answers from one batch, then batches of 1 and 3 of other images."""
+def test_the_graph_finds_the_same_boxes_at_any_batch_and_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of BatchNorm and spread answers from one batch, then batches of 1 and 3 of other images.
+
+    Of the sizes, one has more anchors than candidates (4 x 6 x 9), one fewer (3 x 4 x 9), one is upright.
+    """
+    monkeypatch.setattr(proposals, "CANDIDATES", 150)
     torch.manual_seed(0)
     module = SMALL[name]().eval()
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -151,9 +160,9 @@ def test_the_graph_finds_the_same_boxes_at_any_batch(name: str) -> None:
     with torch.no_grad():
         module(noise(2))
     liven(module.eval(), noise(2))
-    session = open_session(export_module(module, (3, *SIZE), output_names=OUTPUTS))
-    for images in (1, 3):
-        x = noise(images, seed=images)
+    session = open_session(export_module(module, (3, *SIZE), dynamic_size=name in OPEN, output_names=OUTPUTS))
+    for images, size in ((1, SIZE), (3, SIZE), *([(2, (48, 64)), (1, (100, 70))] if name in OPEN else [])):
+        x = noise(images, images, size)
         with torch.no_grad():
             expected = dict(zip(OUTPUTS, (v.numpy() for v in module(x)), strict=True))
         ours, theirs, seen = align(expected, session({"input": x.numpy()}), margin=1e-4)

@@ -21,7 +21,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     With EDGECNN_DEBUG=1 the traceback of any failure follows its one line.
     """
-    return process.run(lambda: _run(list(sys.argv[1:] if args is None else args)), _explain, own=args is None)
+    given, own = list(sys.argv[1:] if args is None else args), args is None
+    return process.run(lambda: _run(given, own), _explain, own)
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
@@ -30,15 +31,15 @@ def _explain(error: BaseException) -> tuple[int, str]:
     return explain(error)
 
 
-def _run(args: list[str]) -> int:
+def _run(args: list[str], own: bool) -> int:
     import click
 
-    from edgecnn.cli._click import group
+    from edgecnn.cli._click import Called, group
 
     if "_EDGECNN_COMPLETE" in os.environ:  # the shell asks for completions
         group.main(args, "edgecnn", standalone_mode=False)
     try:
-        with group.make_context("edgecnn", args, obj=args) as context:
+        with group.make_context("edgecnn", args, obj=Called(args, own)) as context:
             group.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code

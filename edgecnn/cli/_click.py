@@ -10,19 +10,30 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
 import edgecnn
 from edgecnn import cli
+from edgecnn.cli._errors import explain
 from edgecnn.cli._result import Result, show
-from runtimes.device.process import carried_out
+from runtimes.device.process import carried_out, outcome
+from runtimes.watch import watched
 
 SECTIONS = ("Start here", "The whole road", "One step of it", "Measure and prove", "Use a bundle")
 """Order of the help's sections; a command names its own."""
 JSON_KEY = "edgecnn.json"
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Called:
+    """The words after `edgecnn`, and whether the process is ours: then a command may be watched."""
+
+    args: list[str]
+    own: bool
 
 
 class Option(click.Option):
@@ -38,19 +49,31 @@ def _note_json(context: click.Context, parameter: click.Parameter, value: bool) 
 
 
 class Command(click.Command):
-    """A command whose callback returns a `Result`; everything else that is printed meanwhile goes to stderr."""
+    """A command whose callback returns a `Result`; everything else that is printed meanwhile goes to stderr.
 
-    def __init__(self, *args: Any, section: str, example: str, **attributes: Any) -> None:
+    `opens` names the parameter with a model that is opened in the command's own process (runtimes/watch.py).
+    """
+
+    def __init__(self, *args: Any, section: str, example: str, opens: str = "", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.section, self.example = section, example
+        self.section, self.example, self.opens = section, example, opens
         self.params.append(
             Option(["--json"], is_flag=True, expose_value=False, callback=_note_json, group="General",
                    help="Print one JSON document instead of tables.")
         )  # fmt: skip
 
-    def invoke(self, ctx: click.Context) -> None:
+    def invoke(self, ctx: click.Context) -> int:
+        called = ctx.obj or Called([], own=False)
+        if not (self.opens and called.own):
+            return self._show(ctx, called.args)
+        subject = ctx.params[self.opens]
+        name = ", ".join(subject) if isinstance(subject, tuple) else str(subject)
+        ctx.exit(watched(name, lambda: outcome(lambda: self._show(ctx, called.args), explain)))
+
+    def _show(self, ctx: click.Context, args: list[str]) -> int:
         as_json = ctx.meta[JSON_KEY]
-        show(carried_out(lambda: super(Command, self).invoke(ctx), as_json), as_json, args=ctx.obj or [])
+        show(carried_out(lambda: super(Command, self).invoke(ctx), as_json), as_json, args=args)
+        return 0
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -101,9 +124,9 @@ class Group(click.Group):
                 formatter.write_dl(rows)
 
 
-def command(name: str, *, section: str, example: str) -> Callable[[Callable[..., Result]], Command]:
+def command(name: str, *, section: str, example: str, opens: str = "") -> Callable[[Callable[..., Result]], Command]:
     """Decorator: the function below becomes the command `name`; its docstring's first sentence is the help."""
-    return click.command(name, cls=Command, section=section, example=example)
+    return click.command(name, cls=Command, section=section, example=example, opens=opens)
 
 
 def option(*names: str, group: str = "Options", **attributes: Any) -> Callable[[F], F]:

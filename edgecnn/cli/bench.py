@@ -13,7 +13,7 @@ from edgecnn.cli._result import Result
 from runtimes.device import tables
 
 
-@register("bench", section="Measure and prove",
+@register("bench", opens="models", section="Measure and prove",
           example='edgecnn bench float.onnx int8.onnx --threads 1 --gate "int8 >= 2x float"')  # fmt: skip
 @click.argument("models", metavar="MODEL...", type=click.Path(), nargs=-1, required=True)
 @options.weights

@@ -13,7 +13,7 @@ from edgecnn.cli._result import Result
 from runtimes.device import tables
 
 
-@register("run", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
+@register("run", opens="bundle", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
 @click.argument("bundle", type=options.FILE)
 @click.argument("inputs", metavar="IMAGE...", type=options.FILE, nargs=-1, required=True)
 @option("--top", type=click.IntRange(min=1), default=5, group="Output", help="How many answers for each image.")

@@ -12,7 +12,7 @@ from edgecnn.cli._result import Result
 from runtimes.device import tables
 
 
-@register("verify", section="Use a bundle", example="edgecnn verify net.edge")
+@register("verify", opens="bundle", section="Use a bundle", example="edgecnn verify net.edge")
 @click.argument("bundle", type=options.FILE)
 @options.provider
 @options.threads

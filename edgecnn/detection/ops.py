@@ -1,7 +1,7 @@
 """Operators of the ONNX standard that PyTorch lacks, as torch operators that run here and export to themselves.
 
     non_max_suppression   NonMaxSuppression     greedy: the best box stays, what overlaps it by more than iou goes
-    top_k                 TopK                  of equal values the one with the lower index comes first
+    top_k                 TopK                  at most so many; of equal values the one with the lower index is first
     top_k_above           TopK                  as many as the row with most values above a limit has, at most so many
     where_true            NonZero               places of True, in row-major order
     roi_align             RoiAlign              mean of bilinear samples in each bin of a region
@@ -95,22 +95,31 @@ def _(op: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------------ TopK, NonZero
 @torch.library.custom_op("edgecnn::top_k", mutates_args=())
-def top_k(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` largest along the last axis, the largest first, and their int64 indices; ties keep their order."""
+def top_k(values: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `most` largest along the last axis, all where there are fewer, the largest first, and their int64 indices.
+
+    Ties keep their order.
+    """
     ordered, index = torch.sort(values, dim=-1, descending=True, stable=True)
-    return ordered[..., :count].contiguous(), index[..., :count].contiguous()
+    return ordered[..., :most].contiguous(), index[..., :most].contiguous()
 
 
 @top_k.register_fake
-def _(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _(values: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    count: Any = torch.sym_min(most, values.shape[-1])  # type: ignore[no-untyped-call]  # `min` would choose for ever
     shape = (*values.shape[:-1], count)
     return values.new_empty(shape), values.new_empty(shape, dtype=torch.int64)
 
 
 @exports_as("edgecnn::top_k")
 def _(op: Any) -> Any:
-    def translate(values: Any, count: int) -> Any:
-        return op.TopK(values, op.Constant(value_ints=[count]), axis=-1, largest=1, sorted=1)
+    def translate(values: Any, most: int) -> Any:
+        places = values.shape[-1]
+        if isinstance(places, int):
+            count = op.Constant(value_ints=[min(most, places)])
+        else:
+            count = op.Min(op.Shape(values, start=len(values.shape) - 1), op.Constant(value_ints=[most]))
+        return op.TopK(values, count, axis=-1, largest=1, sorted=1)
 
     return translate
 

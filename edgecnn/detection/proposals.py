@@ -43,8 +43,8 @@ class RegionProposals(nn.Module):
 
     def forward(self, x: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         scores, boxes = self.answers(x, size)
-        count = min(CANDIDATES, scores.shape[1])
-        best, at = top_k(scores, count)
+        best, at = top_k(scores, CANDIDATES)
+        count = best.shape[1]
         first = torch.arange(x.shape[0], device=x.device).unsqueeze(1) * scores.shape[1]
         chosen = boxes.reshape(-1, 4).index_select(0, (at + first).reshape(-1)).reshape(-1, count, 4)
         picked = non_max_suppression(chosen, best.unsqueeze(1), self.proposals, IOU, 0.0)

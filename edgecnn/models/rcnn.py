@@ -38,6 +38,7 @@ from runtimes.preprocess import Preprocess
 SHARES = (1.0, 0.5, 0.3)
 RATIOS = (0.5, 1.0, 2.0)
 WARPED, CONTEXT = 227, 16
+ONE_SIZE = "its grid of windows is laid out for it"
 Raw = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """scores of each region before the last function, its code, the regions (P, 4)."""
 
@@ -50,6 +51,8 @@ def grid(x: torch.Tensor, levels: int) -> torch.Tensor:
 
 class RCNN(nn.Module):
     """Images (N, 3, H, W) -> detections; in training margins (N, P, classes), code (N, P, 4 classes), windows."""
+
+    one_size = ONE_SIZE
 
     def __init__(self, num_classes: int = 20, hidden: int = 4096, levels: int = 3) -> None:
         super().__init__()
@@ -94,6 +97,8 @@ class FastRCNN(nn.Module):
 
     Class 0 of the logits is background; it has a code too, as in the paper's program, that nobody reads.
     """
+
+    one_size = ONE_SIZE
 
     def __init__(self, num_classes: int = 20, hidden: int = 4096, levels: int = 3) -> None:
         super().__init__()

@@ -1,40 +1,29 @@
 """How to use the bundle: commands and a few lines of Python.
 
-Test: tests/test_page.py, which runs the lines for classes.
+Test: tests/test_usage.py, which runs every line of it.
 """
 
 from __future__ import annotations
 
 import shlex
 
-from edgecnn.page.facts import Facts, part, text
+from edgecnn.page.facts import Facts
 from edgecnn.page.html import Html, Section, lines, tag
 from edgecnn.words import safe
 
-CLASSES = """\
-scores = outputs[{output!r}][0]
-best = int(scores.argmax())
-print(bundle.labels[best] if best < len(bundle.labels) else best)
-"""
-MASK = """\
-mask = outputs[{output!r}][0].argmax(axis=0)  # (H, W): the class of each pixel of the network's input
-print(mask.shape)
-"""
-BOXES = """\
-for box, score, label in zip(outputs["boxes"], outputs["scores"], outputs["labels"]):
-    if score >= 0.3:
-        print(bundle.labels[label] if label < len(bundle.labels) else label, score, box)  # x1, y1, x2, y2
-"""
-OTHER = """\
-print({name: array.shape for name, array in outputs.items()})
-"""
-ANSWERS = {"classification": CLASSES, "segmentation": MASK, "detection": BOXES}
+TASKS = ("classification", "segmentation", "detection")
+"""Those whose outputs `run` puts into words."""
 
 
 def usage(facts: Facts) -> Section:
+    alone = [
+        tag("h3", "On a device, with numpy and ONNX Runtime alone"),
+        lines("\n".join(commands(facts, f"python {quoted(facts.file)}"))),
+    ]
     body = [
         tag("h3", "On the command line"),
         lines("\n".join(commands(facts))),
+        *(alone if facts.bundle.code else []),
         tag("h3", "In Python, with numpy and ONNX Runtime alone"),
         lines(snippet(facts)),
         _note(facts),
@@ -44,12 +33,14 @@ def usage(facts: Facts) -> Section:
     )
 
 
-def commands(facts: Facts) -> list[str]:
+def commands(facts: Facts, program: str = "") -> list[str]:
+    """Of edgecnn, or of the `program` in the bundle."""
     file = quoted(facts.file)
     on = "" if facts.provider == "cpu" else f" --provider {shlex.quote(safe(facts.provider))}"
     image = "inputs.npy" if facts.bundle.preprocess is None else "photo.jpg"
-    answers = [f"edgecnn run {file} {image}{on}"] if facts.bundle.task in ANSWERS else []
-    return [f"edgecnn verify {file}{on}", *answers, f"edgecnn bench {file}{on}"]
+    wanted = [("verify", ""), *([("run", f" {image}")] if facts.bundle.task in TASKS else []), ("bench", "")]
+    start = {name: f"{program} {name}" if program else f"edgecnn {name} {file}" for name, _ in wanted}
+    return [f"{start[name]}{rest}{on}" for name, rest in wanted]
 
 
 def quoted(name: str) -> str:
@@ -58,27 +49,42 @@ def quoted(name: str) -> str:
 
 
 def snippet(facts: Facts) -> str:
-    """The folder `runtimes` of edgecnn is all that it imports but for numpy."""
-    m = facts.manifest
-    given = [
-        "pixels = np.zeros((480, 640, 3), np.uint8)  # a picture (H, W, 3) from a camera or any decoder",
-        f"outputs = session({{{m['input']['name']!r}: bundle.preprocess(pixels)[None]}})",
-    ]
-    if facts.bundle.preprocess is None:
-        given = [
-            f"array = np.zeros({_shape(facts)}, np.{m['input']['dtype']})",
-            f"outputs = session({{{m['input']['name']!r}: array}})",
-        ]
-    answer = ANSWERS.get(facts.bundle.task, OTHER).replace("{output!r}", repr(text(part(m["output"]).get("name"))))
-    lines = [
-        "import numpy as np",
-        "",
-        "from runtimes.bundle import open_bundle",
+    """What `run` does, for one picture in memory. `runtimes` comes out of the bundle, or is edgecnn's."""
+    own = ["import sys", "", "import numpy as np", "", f"sys.path.insert(0, {facts.file!r})"]
+    answers = facts.bundle.task in TASKS
+    imported = ["bundle import open_bundle"]
+    imported += ["prediction import answer, ready_of", "shown import of_array"] if answers else []
+    body = [
+        *(own if facts.bundle.code else ["import numpy as np", ""]),
+        *(f"from runtimes.{what}" for what in imported),
         "",
         f"bundle = open_bundle({facts.file!r})",
+        f"session = bundle.session({facts.provider!r}, threads=1)",
+        *(_answered(facts) if answers else _raw(facts)),
     ]
-    lines += [f"session = bundle.session({facts.provider!r}, threads=1)", *given]
-    return "\n".join(lines) + "\n" + answer
+    return "\n".join(body) + "\n"
+
+
+def _answered(facts: Facts) -> list[str]:
+    picture = "np.zeros((480, 640, 3), np.uint8)  # a picture (H, W, 3) from a camera or any decoder"
+    array = f"np.zeros({_shape(facts)[1:]}, np.{facts.manifest['input']['dtype']})"
+    return [
+        f"image = {array if facts.bundle.preprocess is None else picture}",
+        '(shown,) = of_array("image", image, ready_of(bundle))',
+        f"outputs = session({{{facts.manifest['input']['name']!r}: shown.ready()[None]}})",
+        "print(answer(bundle, shown, outputs, top=5, min_score=0.3).words)",
+    ]
+
+
+def _raw(facts: Facts) -> list[str]:
+    m = facts.manifest
+    pixels = "bundle.preprocess(np.zeros((480, 640, 3), np.uint8))[None]  # a picture (H, W, 3)"
+    array = f"np.zeros({_shape(facts)}, np.{m['input']['dtype']})"
+    return [
+        f"array = {array if facts.bundle.preprocess is None else pixels}",
+        f"outputs = session({{{m['input']['name']!r}: array}})",
+        "print({name: array.shape for name, array in outputs.items()})",
+    ]
 
 
 def _shape(facts: Facts) -> tuple[int, ...]:

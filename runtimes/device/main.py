@@ -8,6 +8,7 @@ same modules. numpy and ONNX Runtime are imported when a command needs them. Tes
 
 from __future__ import annotations
 
+import functools
 import importlib
 import shlex
 import sys
@@ -21,6 +22,7 @@ from runtimes.device import process
 from runtimes.device.arguments import USES, parser
 from runtimes.device.page import PlainPage
 from runtimes.device.process import Result
+from runtimes.watch import watched
 
 HELP, VERSION, PROBE = ("-h", "--help"), ("--version",), "_probe"
 NEEDED = ("numpy", "onnxruntime")
@@ -29,10 +31,10 @@ NEEDED = ("numpy", "onnxruntime")
 def main(args: Sequence[str] | None = None, name: str | None = None) -> int:
     """Run `python NAME ARGS` (default: the process's own) and return its exit code; never raises."""
     bundle, given = sys.argv[0] if name is None else name, list(sys.argv[1:] if args is None else args)
-    return process.run(lambda: _run(bundle, given), process.explain, own=args is None)
+    return process.run(lambda: _run(bundle, given, own=args is None), process.explain, own=args is None)
 
 
-def _run(bundle: str, args: list[str]) -> int:
+def _run(bundle: str, args: list[str], own: bool) -> int:
     program = shlex.join(["python", bundle])
     command = args[0] if args else ""
     if command in HELP:
@@ -45,10 +47,17 @@ def _run(bundle: str, args: list[str]) -> int:
         raise BadInput(f"{plugins.unknown(command, USES, 'command')}; see `{program} --help`")
     else:
         given = parser(program, command).parse_args(args[1:])
-        _import(*NEEDED)
-        work = {"run": _predict, "verify": _verify, "bench": _bench}[command]
-        result = process.carried_out(lambda: work(bundle, given), given.json)
-        process.show(result, given.json, PlainPage, f"{program} {shlex.join(args)}")
+        again = f"{program} {shlex.join(args)}"
+        work = functools.partial(_answer, bundle, command, given, again)
+        return watched(bundle, lambda: process.outcome(work, process.explain)) if own else work()
+    return 0
+
+
+def _answer(bundle: str, command: str, given: Namespace, again: str) -> int:
+    """Carry out `command` of `bundle` and print what comes out; `again` is how it was called."""
+    _import(*NEEDED)
+    work = {"run": _predict, "verify": _verify, "bench": _bench}[command]
+    process.show(process.carried_out(lambda: work(bundle, given), given.json), given.json, PlainPage, again)
     return 0
 
 

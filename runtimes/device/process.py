@@ -49,8 +49,14 @@ def run(work: Callable[[], int], explain: Explain, own: bool) -> int:
     With EDGECNN_DEBUG=1 the traceback of any failure follows its one line. `own`: the process is ours to set up.
     """
     _open_closed_streams()
+    with _own_process_settings(own):
+        return outcome(work, explain)
+
+
+def outcome(work: Callable[[], int], explain: Explain) -> int:
+    """As `run`, in a process that is set up."""
     try:
-        with _terminate_by_exception(), _own_process_settings(own):
+        with _terminate_by_exception():
             code = work()
             sys.stdout.flush()
             return code
@@ -177,6 +183,7 @@ def _open_closed_streams() -> None:
 @contextlib.contextmanager
 def _terminate_by_exception() -> Iterator[None]:
     def on_terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not hit what cleans up
         raise Terminated
 
     try:

@@ -1,0 +1,116 @@
+"""Whether a network's height and width can stay open, and another size to prove it at; if not, why not.
+
+    another size, of no round number  --PyTorch-->  runs: any height and width
+    some steps of 32 larger           --PyTorch-->  runs: in steps of 32, as where maps are halved, doubled and joined
+    neither, or known to be exported for one size alone            ->  BadInput with the reason, before the export
+    the graph at that size differs from PyTorch                    ->  BadInput after it
+
+Test: tests/test_dynamic_size.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from edgecnn.data.samples import Ready
+from edgecnn.data.textures import textures
+from edgecnn.networks.sources import Network
+from exporters.torch_export import evaluating, first_line
+from runtimes.base import BadInput, Runner, Tensors, one_line
+from runtimes.parity import compare
+from runtimes.preprocess import Preprocess
+from runtimes.shown import sample_shape
+
+STEP = 32
+"""What most networks that halve their maps need a size to be a multiple of."""
+SAME_FUNCTION_DB = 40.0
+"""float32 alone leaves more, a pool over the wrong pixels less; how much more is every stage's own limit to say."""
+POOLS = (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)
+
+
+def found(network: Network) -> tuple[Ready, str]:
+    """(another size at which the module runs, what sizes it takes); raises `BadInput` where it is tied to its own.
+
+    A module knows best: its attribute `one_size`, a text, is such a reason.
+    """
+    told = getattr(network.module, "one_size", "")
+    why = told if isinstance(told, str) and told else _baked(network.module)
+    if why:
+        raise _tied(network, why)
+    why = _refusal(network, another_size(network.ready))
+    if not why:
+        return another_size(network.ready), "any height and width"
+    if not _refusal(network, next_size(network.ready)):
+        return next_size(network.ready), f"heights and widths in steps of {STEP}"
+    raise _tied(network, why)
+
+
+def require_graph(network: Network, session: Runner, reference: Runner, feed: Tensors) -> None:
+    """Raise `BadInput` where the graph answers otherwise than the module on `feed`, of another size, if at all.
+
+    torch bakes more sizes in without a word than `_baked` knows.
+    """
+    try:
+        if compare(reference, session, [feed]).snr_db >= SAME_FUNCTION_DB:
+            return
+        how = "answers otherwise"
+    except BadInput:
+        how = "does not run"
+    (value,) = feed.values()
+    raise _tied(network, f"torch's exporter ties it to that size: the graph {how} at {_text(value.shape[2:])}")
+
+
+def another_size(ready: Ready) -> Ready:
+    """`ready` for larger images, of no round size and another shape: what a graph has baked in does not fit them.
+
+    >>> another_size((3, 64, 64))
+    (3, 81, 74)
+    """
+    _, height, width = sample_shape(ready)
+    return _sized(ready, (height + height // 4 + 1, width + width // 8 + 2))
+
+
+def next_size(ready: Ready) -> Ready:
+    """`ready` for larger images of another shape, whole steps larger.
+
+    >>> next_size((3, 64, 64))
+    (3, 128, 96)
+    """
+    _, height, width = sample_shape(ready)
+    return _sized(ready, (height + 2 * STEP, width + STEP))
+
+
+def _sized(ready: Ready, size: tuple[int, int]) -> Ready:
+    fixed = (sample_shape(ready)[0], *size)
+    return replace(ready, size=size, resize=None) if isinstance(ready, Preprocess) else fixed
+
+
+def _refusal(network: Network, ready: Ready) -> str:
+    """Why the module does not run on images of another size; empty where it does."""
+    try:
+        with evaluating(network.module):
+            network.module(torch.from_numpy(textures(ready, 1, np.random.default_rng(0))))
+    except Exception as error:  # whatever a stranger's forward raises
+        return f"PyTorch at {_text(sample_shape(ready)[1:])}: {first_line(error)}"
+    return ""
+
+
+def _baked(module: torch.nn.Module) -> str:
+    """What of `module` torch exports for one size without a word; empty where nothing is known to be."""
+    for layer in module.modules():
+        size = layer.output_size if isinstance(layer, POOLS) else 1
+        if any(n not in (1, None) for n in (size if isinstance(size, tuple) else (size,))):
+            return f"torch exports its {type(layer).__name__}({size}) for that size alone"
+    return ""
+
+
+def _tied(network: Network, why: str) -> BadInput:
+    size = _text(network.input_shape[1:])
+    return BadInput(f"{network.name}: works at {size} only ({one_line(why, 160)}); leave --dynamic-size out")
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
