@@ -2,8 +2,9 @@
 
     simplify -> fold_batchnorm -> merge_branches -> global_pool -> pool_before_conv -> drop_noops
 
-Each is compared with the graph that came in: 90 dB is what float32 leaves: one rounding of a weight or a product is -144 dB, a fold rounds each weight once more, and
-tens of layers of reordered sums add up. No torch here: `edgecnn quantize` starts on any ONNX file at once.
+Each result is compared with the graph that came in. 90 dB is what float32 leaves: one rounding of a weight or a product
+is -144 dB, a fold rounds each weight once more, and tens of layers of reordered sums add up. No torch here:
+`edgecnn quantize` starts on any ONNX file at once.
 Test: tests/test_road.py.
 """
 
