@@ -33,6 +33,13 @@ def check_model_output(output: Path, force: bool = False, model: Path | None = N
     return check_output(output, force)
 
 
+def check_quantized_output(output: Path, force: bool = False, model: Path | None = None) -> Path:
+    """The same for a bundle or an .onnx file."""
+    if output.suffix.lower() == bundle.SUFFIX and not output.is_dir():
+        return check_output(output, force)
+    return check_model_output(output, force, model)
+
+
 def refuse_bundle(path: Path) -> None:
     """Raise `BadInput` for a bundle (and for what `is_bundle` refuses) where an .onnx file is wanted."""
     if is_bundle(path):

@@ -1,4 +1,6 @@
-"""What a bundle says about itself: the manifest's entries, and golden samples with the PyTorch module's own answers.
+"""What a bundle says about itself: the manifest's entries, and golden samples with the original network's own answers.
+
+The original is the PyTorch module, or the float model that came as a file. Imports no torch.
 
 Test: tests/test_road.py, tests/test_pack.py.
 """
@@ -6,34 +8,51 @@ Test: tests/test_road.py, tests/test_pack.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 import edgecnn
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import Contest
-from edgecnn.data.samples import Samples
 from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
-from edgecnn.networks.sources import Network
-from edgecnn.stages import INPUT_NAME, Reference
 from exporters.artifact import Identity, Stage
 from exporters.pack import Golden
 from runtimes import machine, matching
-from runtimes.base import Array, CheckFailed, Tensors
+from runtimes.base import Array, CheckFailed, Runner, Tensors
 from runtimes.feeds import TensorInfo
 from runtimes.parity import compare
-from runtimes.preprocess import Preprocess
 from runtimes.session import Session
 
 GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
 
 
+class Original(Protocol):
+    """The network that a bundle stands for: its answers to `feeds`, which it is asked for one by one."""
+
+    @property
+    def feeds(self) -> Sequence[Tensors]: ...
+
+    def __call__(self, feeds: Tensors, /) -> Tensors: ...
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A float model that came as a file, as the original of its own bundle."""
+
+    session: Runner
+    feeds: Sequence[Tensors]
+
+    def __call__(self, feeds: Tensors, /) -> Tensors:
+        return self.session(feeds)
+
+
 def golden(
-    real: Reference, session: Session, given: Sequence[Tensors] | None = None, feeds: Sequence[Tensors] | None = None
+    real: Original, session: Session, given: Sequence[Tensors] | None = None, feeds: Sequence[Tensors] | None = None
 ) -> tuple[list[Array], list[Array], float]:
-    """(inputs, the module's outputs, how far `session` is from them) for a few of the real images (or `feeds` of them).
+    """(inputs, the original's outputs, how far `session` is from them) for a few of the real images (or of `feeds`).
 
     At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. `given`: what
     the session gets for the feeds of the module, where that is not the same. The distance is the largest |difference|,
@@ -54,16 +73,7 @@ def golden(
     return inputs, outputs, compare(lambda feed: known[id(feed)], session, given).max_abs
 
 
-def in_pixels(
-    network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
-) -> tuple[Reference, list[Tensors]]:
-    """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
-    given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
-    floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
-    return Reference(network, floats, names), given
-
-
-def other_size(reference: Reference, session: Session) -> Golden:
+def other_size(reference: Original, session: Session) -> Golden:
     """The golden sample at the second size, which is the last feed of the `reference`.
 
     Raises `CheckFailed` where the model is further from the module there than another size of picture explains.

@@ -174,7 +174,7 @@ def build(
         identity = taking(identity, input)
         assert identity.preprocess is not None
         pixels = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed).judged
-        real, given = proof.in_pixels(network, pixels, identity.preprocess, reference.output_names)
+        real, given = stages.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights) | {"judged_on": material.judged_on}

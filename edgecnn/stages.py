@@ -22,16 +22,18 @@ import onnx
 import torch
 
 from edgecnn import open_size
-from edgecnn.data.samples import Ready
+from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
 from edgecnn.networks.sources import Network
+from edgecnn.proof import GOLDEN_IMAGES
 from exporters import artifact
 from exporters.artifact import Stage
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.parity import ParityReport, compare
+from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
 INPUT_NAME = "input"
@@ -67,6 +69,15 @@ class Reference:
     @property
     def noise_db(self) -> float:
         return self.noise.snr_db
+
+
+def in_pixels(
+    network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
+) -> tuple[Reference, list[Tensors]]:
+    """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
+    given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
+    floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
+    return Reference(network, floats, names), given
 
 
 def rounded_otherwise(module: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -70,7 +70,7 @@ def pack(
     first = Golden(inputs, outputs, measured)
     sets = {GOLDEN: first} | ({GOLDEN_SIZE: other_size} if other_size else {})
     if measure == golden.DISAGREEMENT and max(each.measured for each in sets.values()) >= 1:
-        raise CheckFailed(f"{path}: the model finds none of the boxes that the PyTorch module finds; nothing written")
+        raise CheckFailed(f"{path}: the model finds none of the boxes that the original network finds; nothing written")
     members = {**model_files(model), **{name: golden_bytes(g.inputs, g.outputs) for name, g in sets.items()}}
     members |= device_code() if runtime else {}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}

@@ -2,7 +2,7 @@
 
     NAME.edge  =  manifest.json   what it is, how it was made, the SHA-256 of every other member
                   model.onnx      (+ model.onnx.data)        the graph that won the race
-                  golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the PyTorch module's own answers
+                  golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the original network's own answers
                   golden_size.npz optional                   the same at another height and width
                   float.onnx      optional                   the float graph that it was compared with
                   __main__.py, runtimes/      optional       what `python NAME.edge` runs (runtimes/device)
@@ -34,6 +34,7 @@ from runtimes.manifest import (
     MODEL,
     MODEL_DATA,
     OTHER_SIZE,
+    PYTORCH_MODULE,
     SUFFIX,
     parse_manifest,
 )
@@ -85,6 +86,11 @@ class Bundle:
     @property
     def chosen(self) -> str:
         return str(self.manifest["chosen"])
+
+    @property
+    def original(self) -> str:
+        """Whose outputs the golden ones are: `PyTorch module`, or `float model` where a file was all that was given."""
+        return str(self.manifest.get("original", PYTORCH_MODULE))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -177,7 +183,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) -> Verification:
-    """Hash every member again, run the golden inputs one by one and compare with the PyTorch module's outputs."""
+    """Hash every member again, run the golden inputs one by one and compare with the original network's outputs."""
     _check_files(bundle.archive, bundle.manifest["files"])
     session = bundle.session(provider, threads)
     entries = {GOLDEN: bundle.manifest["golden"], GOLDEN_SIZE: bundle.manifest["golden"].get(OTHER_SIZE)}

@@ -3,6 +3,7 @@
     {"format": 1, "name", "task", "created_by", "chosen", "input": {"name", "shape", "dtype"}, "output": {...},
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
      "golden": {"limit_max_abs" | "limit_disagreement", "images", "other_size": the same | absent},
+     "original": "float model" where the golden outputs are a given file's; absent where they are a PyTorch module's,
      ... whatever else the builder tells}
 
 Names and format number are shared with the writer, exporters/pack.py. Test: tests/test_bundle.py.
@@ -27,6 +28,7 @@ GOLDEN = "golden.npz"
 GOLDEN_SIZE, OTHER_SIZE = "golden_size.npz", "other_size"
 """Golden samples of another height and width, and the place of their limit in the manifest's `golden`."""
 FLOAT_MODEL = "float.onnx"
+PYTORCH_MODULE, GIVEN_MODEL = "PyTorch module", "float model"
 MAX_MANIFEST_BYTES = 2**24
 _OBJECT = (dict,)
 _REQUIRED: dict[str, tuple[type, ...]] = {
@@ -56,6 +58,8 @@ def parse_manifest(data: bytes, subject: str) -> dict[str, Any]:
     for key, types in _REQUIRED.items():
         if not isinstance(manifest.get(key, ...), types):
             raise BadInput(f"{subject}: {MANIFEST} has no proper {key!r}; build it again")
+    if manifest.get("original", PYTORCH_MODULE) not in (PYTORCH_MODULE, GIVEN_MODEL):
+        raise BadInput(f"{subject}: {MANIFEST} has no proper 'original'; build it again")
     wrong = _wrong_field(manifest)
     if wrong:
         raise BadInput(f"{subject}: {MANIFEST} has a wrong {wrong!r}; build it again")

@@ -19,11 +19,12 @@ from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.judge import Trial, race_seconds
+from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.material import Material, material_for
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
-from edgecnn.opened import check_model_output, refuse_bundle
+from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
 from edgecnn.tasks import detection
@@ -37,8 +38,10 @@ from exporters.targets.cpu_target import check_target, this_cpu
 from exporters.targets.targets_int8 import TARGETS, Int8Target
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
+from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
 from runtimes.preprocess import FLOAT32, INPUTS, Preprocess
+from runtimes.session import open_session
 
 DEFAULT_LIMIT = 128
 """Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
@@ -68,6 +71,7 @@ def quantize(
 ) -> QuantizeReport | TargetReport:
     """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
 
+    An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
     labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
     integer graph; with 0 two are compared. `target` is a CPU of `exporters.targets.cpu_target` (None: this one) or a
@@ -75,10 +79,12 @@ def quantize(
     without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes
     pixels and normalizes them itself. Raises `BadInput` for models and data that cannot be used.
     """
-    path = check_model_output(Path(output), force, Path(model))
+    path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     aim = aim_of(target, portable, input != FLOAT32)
+    if aim is not None and path.suffix == SUFFIX:
+        raise BadInput(f"--target {target}: writes an .onnx file for another runtime; end {path.name} with .onnx")
     target = checked_target(None if aim else target)
     refuse_bundle(Path(model))
     original = load_model(Path(model))
@@ -104,7 +110,14 @@ def quantize(
     done = (*artifact.read_stages(original), *ready, stage)
     if input != FLOAT32:
         identity = taking(identity or Identity(path.stem, task, (), material.preprocess), input)
-    save_model(shipped(float_model, result.quantized, result.decision, identity, done), path, force=force)
+    chosen = shipped(float_model, result.quantized, result.decision, identity, done)
+    if path.suffix == SUFFIX:
+        known = identity or Identity(Path(model).stem, task, (), material.preprocess)
+        pixels = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape).judged
+        given = open_session(original, optimize=False, subject=Path(model).name)
+        pack_given(path, chosen, given, known, result, done, pixels, material.judged_on)
+    else:
+        save_model(chosen, path, force=force)
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
     preprocess = identity.preprocess if identity and identity.preprocess else material.preprocess

@@ -9,8 +9,11 @@ from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, number, rounded, size
 from runtimes.base import counted
 from runtimes.device.tables import machine_pairs
+from runtimes.manifest import SUFFIX
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgecnn.choosing.choose import Candidate, Decision
     from edgecnn.choosing.contest import Contest
     from edgecnn.choosing.device_build import DeviceBuildReport
@@ -91,12 +94,18 @@ def quantized(page: Page, report: QuantizeReport) -> None:
     saturated(page, report.contest.aimed)
     for note in report.notes:
         page.note(note)
+    if report.output.suffix == SUFFIX:
+        go_on_with_bundle(page, report.output)
 
 
 def aimed(page: Page, report: TargetReport) -> None:
     left_float(page, report.quantized.int8_nodes, report.quantized.float_nodes)
     for note in report.notes:
         page.note(note)
+
+
+def go_on_with_bundle(page: Page, output: Path) -> None:
+    page.go_on((f"edgecnn verify {output}", f"edgecnn run {output} IMAGE"))
 
 
 def built(page: Page, report: BuildReport) -> None:
@@ -107,7 +116,7 @@ def built(page: Page, report: BuildReport) -> None:
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
-    page.go_on((f"edgecnn verify {report.output}", f"edgecnn run {report.output} IMAGE"))
+    go_on_with_bundle(page, report.output)
 
 
 def built_for_device(page: Page, report: DeviceBuildReport) -> None:

@@ -15,7 +15,7 @@ from edgecnn.cli._result import Result
 
 @register("quantize", section="One step of it", example="edgecnn quantize m.onnx -o m_int8.onnx --calib photos/")
 @click.argument("model", type=options.FILE)
-@options.output("the chosen model")
+@options.output("the chosen model (.onnx), or a bundle of it (.edge)")
 @options.force
 @options.portable
 @options.pixels
@@ -55,9 +55,9 @@ def command(
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
     from edgecnn import api
     from edgecnn.choosing.targeted import TargetReport
-    from edgecnn.opened import check_model_output
+    from edgecnn.opened import check_quantized_output
 
-    check_model_output(output, force, model)
+    check_quantized_output(output, force, model)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, limit=limit,

@@ -17,7 +17,7 @@ from runtimes.device import tables
 @options.provider
 @options.threads
 def command(bundle: Path, provider: str, threads: int | None) -> Result:
-    """Check every hash of a bundle, and its outputs here against the PyTorch module's, packed in it."""
+    """Check every hash of a bundle, and its outputs here against the original network's, packed in it."""
     from edgecnn import api
 
     report = api.verify(bundle, provider=provider, threads=threads)

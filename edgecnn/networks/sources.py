@@ -104,7 +104,8 @@ def blueprint(source: str | nn.Module) -> Blueprint:
         if source.endswith(".py"):
             raise BadInput(f"{source}: names no network; write {source}:NAME")
         if source.endswith(".onnx"):
-            raise BadInput(f"{source}: is exported already; give a PyTorch network, or use a command for .onnx files")
+            bundled = f"`edgecnn quantize {source} -o NAME.edge --calib DATA` makes a bundle of it"
+            raise BadInput(f"{source}: is exported already; {bundled}")
         spec = zoo.find(source)
         known = (spec.input_shape, spec.preprocess, spec.task, spec.labels, spec.epochs)
         return Blueprint(source, spec.build, spec.num_classes, *known)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from runtimes.bundle import Bundle
+from runtimes.manifest import PYTORCH_MODULE
 from runtimes.parity import JSON_SNR_LIMIT
 
 FLOAT = "float"
@@ -148,6 +149,11 @@ class Facts:
     @property
     def manifest(self) -> Mapping[str, Any]:
         return self.bundle.manifest
+
+    @property
+    def original(self) -> str:
+        """Whose answers stand beside the model's: PyTorch's, or those of the model that was given."""
+        return "PyTorch" if self.bundle.original == PYTORCH_MODULE else "the given model"
 
     @property
     def file(self) -> str:

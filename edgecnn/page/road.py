@@ -1,4 +1,4 @@
-"""The stages that the network went through, each compared with the PyTorch module. Test: tests/test_page.py."""
+"""The stages that the network went through, each compared with the original network. Test: tests/test_page.py."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from edgecnn.words import decibel, size
 from edgecnn.words import number as words
 from runtimes.base import counted
 
-COLUMNS = ("stage", ">seconds", ">size", ">nodes", ">against PyTorch", ">largest difference", "note")
 INT8_STAGE = "quantize"
 
 
 def road(facts: Facts) -> Section | None:
     if not facts.stages:
         return None
-    body = [table("Every stage, compared with the PyTorch module on the same inputs", COLUMNS, map(_row, facts.stages))]
+    of = facts.original
+    columns = ("stage", ">seconds", ">size", ">nodes", f">against {of}", ">largest difference", "note")
+    body = [table(f"Every stage, compared with {of} on the same inputs", columns, map(_row, facts.stages))]
     if facts.bundle.chosen == FLOAT and facts.stages[-1].name == INT8_STAGE:
         told = "The last stage is of the int8 graph, which took part in the race and is not in this bundle."
         body.append(tag("p", told, class_="note"))
-    return Section("stages", "From PyTorch to this file", verdict(facts), body)
+    return Section("stages", f"From {of} to this file", verdict(facts), body)
 
 
 def verdict(facts: Facts) -> str:
@@ -30,9 +31,9 @@ def verdict(facts: Facts) -> str:
     floats = [s.snr_db for s in stages if s.name != INT8_STAGE and s.snr_db is not None]
     count = f"{counted(len(stages), 'stage')} in {seconds:.0f} s"
     grown = f", {words(first.nodes)} nodes became {words(last.nodes)}" if len(stages) > 1 else ""
-    least = f"; every float stage is within {decibel(min(floats))} of PyTorch" if floats else ""
+    least = f"; every float stage is within {decibel(min(floats))} of {facts.original}" if floats else ""
     if floats and math.isinf(min(floats)):
-        least = "; every float stage gives PyTorch's own numbers" if min(floats) > 0 else ""
+        least = f"; every float stage gives the numbers of {facts.original}" if min(floats) > 0 else ""
     end = f", int8 within {decibel(last.snr_db)}" if last.name == INT8_STAGE and last.snr_db is not None else ""
     return f"{count}{grown}{least}{end}."
 

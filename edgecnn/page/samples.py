@@ -1,6 +1,6 @@
-"""The golden samples: what PyTorch answered, what the model in the bundle answers here, side by side.
+"""The golden samples: what the original network answered, what the model in the bundle answers here, side by side.
 
-    golden.npz: input_0, output_0 (PyTorch)      model(input_0) here      ->      a picture, two answers, their distance
+    golden.npz: input_0, output_0 (original)     model(input_0) here     ->     a picture, two answers, their distance
 
 Test: tests/test_page.py.
 """
@@ -31,7 +31,7 @@ TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
 
 @dataclass(frozen=True)
 class Sample:
-    """`wanted` is PyTorch's answer, `found` the model's; None where the outputs mean nothing that is known here."""
+    """`wanted` is the original's answer, `found` the model's; None where outputs mean nothing that is known here."""
 
     pixels: Array | None
     shape: tuple[int, ...]
@@ -89,13 +89,18 @@ def _told(bundle: Bundle, size: tuple[int, ...], outputs: Tensors) -> AnyPredict
 # ------------------------------------------------------------------------------------------------------------ the page
 def samples(facts: Facts, session: Session) -> Section:
     found, checks = read(facts.bundle, session)
-    numbers = table("How far the outputs here are from PyTorch's own",
+    numbers = table(f"How far the outputs here are from those of {facts.original}",
                     ("input", ">samples", "measure", ">value", ">limit", "holds"), map(_check, checks))  # fmt: skip
-    where = tag("p", f"PyTorch's answers are packed in the bundle; the model's were computed for this page, "
-                f"on {session.provider} of this machine: {here()}.", class_="note")  # fmt: skip
+    where = tag("p", f"The answers of {facts.original} are packed in the bundle; this model's were computed for this "
+                f"page, on {session.provider} of this machine: {here()}.", class_="note")  # fmt: skip
     shown = [drawn for i, sample in enumerate(found, 1) if (drawn := _drawn(facts, i, sample)) is not None]
     cards = tag("div", *shown, class_="samples") if shown else None
-    return Section("samples", "Golden samples", verdict(found, checks), [legend(facts, found), cards, numbers, where])
+    return Section(
+        "samples",
+        "Golden samples",
+        verdict(found, checks, facts.original),
+        [legend(facts, found), cards, numbers, where],
+    )
 
 
 def here() -> str:
@@ -103,24 +108,24 @@ def here() -> str:
     return f"{found.cpu or 'unknown CPU'} ({', '.join(found.isa)}), ONNX Runtime {found.onnxruntime}"
 
 
-def verdict(found: Sequence[Sample], checks: Sequence[golden.GoldenCheck]) -> str:
+def verdict(found: Sequence[Sample], checks: Sequence[golden.GoldenCheck], original: str) -> str:
     worst = golden.worst_of(checks)
     held = "within" if all(check.passed for check in checks) else "BEYOND"
     measure = "largest difference" if worst.measure == golden.MAX_ABS else "disagreement"
-    sentence = f"{alike(found)}the {measure} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."
+    sentence = f"{alike(found, original)}the {measure} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."
     return sentence[0].upper() + sentence[1:]
 
 
-def alike(found: Sequence[Sample]) -> str:
+def alike(found: Sequence[Sample], original: str) -> str:
     """The beginning of the verdict: how often both say the same."""
     masks = [(s.wanted.mask, s.found.mask) for s in found
              if isinstance(s.wanted, MaskPrediction) and isinstance(s.found, MaskPrediction)]  # fmt: skip
     if masks:
         equal = sum(int((a == b).sum()) for a, b in masks) / sum(a.size for a, _ in masks)
-        return f"the model gives PyTorch's class to {100 * equal:.2f} % of the pixels; "
+        return f"the model gives the class of {original} to {100 * equal:.2f} % of the pixels; "
     known = [sample.same for sample in found if sample.same is not None]
     what = "boxes of the same classes" if isinstance(found[0].wanted, BoxesPrediction) else "the same class"
-    return f"the model gives {what} as PyTorch on {sum(known)} of {counted(len(known), 'sample')}; " if known else ""
+    return f"the model gives {what} as {original} on {sum(known)} of {counted(len(known), 'sample')}; " if known else ""
 
 
 def _check(check: golden.GoldenCheck) -> list[Content]:
@@ -140,47 +145,47 @@ def _drawn(facts: Facts, index: int, sample: Sample) -> Html | None:
     alt = f"golden sample {index}, {size}"
     parts: list[Content] = []
     if isinstance(wanted, MaskPrediction) and isinstance(found, MaskPrediction) and pixels is not None:
-        parts = [_masks(pixels, wanted, found, alt)]
+        parts = [_masks(pixels, wanted, found, alt, facts.original)]
     elif isinstance(wanted, BoxesPrediction) and isinstance(found, BoxesPrediction) and pixels is not None:
-        parts = [_boxes(pixels, wanted, found, alt)]
+        parts = [_boxes(pixels, wanted, found, alt, facts.original)]
     else:
         view = tag("figure", pictures.picture(pixels, alt), class_="view") if pixels is not None else None
         parts = [tag("div", view, class_="views") if view else None]
         if isinstance(wanted, Prediction) and isinstance(found, Prediction):
-            parts.append(_classes(wanted, found, index))
+            parts.append(_classes(wanted, found, index, facts.original))
     if not any(parts):
         return None
     return tag("article", tag("h3", f"Sample {index}"), *parts, class_="sample")
 
 
-def _classes(wanted: Prediction, found: Prediction, index: int) -> Html:
-    """The best classes of either side, in PyTorch's order."""
+def _classes(wanted: Prediction, found: Prediction, index: int, original: str) -> Html:
+    """The best classes of either side, in the original's order."""
     scores = [{a.label: a.score for a in side.top} for side in (wanted, found)]
     rows = [
         [label, *(number(side.get(label), f"{100 * side.get(label, 0):.1f} %") for side in scores)]
         for label in dict.fromkeys([*scores[0], *scores[1]])
     ]
     caption = f"Best {TOP} classes of each side, sample {index}"
-    return table(caption, ("class", ">PyTorch", ">this model"), rows)
+    return table(caption, ("class", f">{original}", ">this model"), rows)
 
 
 def _view(drawn: Html, caption: Content, large: bool = False) -> Html:
     return tag("figure", drawn, tag("figcaption", caption), class_="view large" if large else "view")
 
 
-def _masks(pixels: Array, wanted: MaskPrediction, found: MaskPrediction, alt: str) -> Html:
+def _masks(pixels: Array, wanted: MaskPrediction, found: MaskPrediction, alt: str, original: str) -> Html:
     alike = float((wanted.mask == found.mask).mean())
     views = [_view(pictures.picture(pixels, alt), "input")]
-    for name, side in (("PyTorch", wanted), ("this model", found)):
+    for name, side in ((original, wanted), ("this model", found)):
         shown = pictures.picture(under_mask(pixels, side.mask), f"{alt}, mask of {name}: {side.words}")
         views.append(_view(shown, f"{name}: {side.words}"))
     return tag("div", tag("div", *views, class_="views"),
                tag("p", "The same class on ", share(alike, 2), " of the pixels.", class_="note"))  # fmt: skip
 
 
-def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: str) -> Html:
+def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: str, original: str) -> Html:
     views = []
-    for name, side in (("PyTorch", wanted), ("this model", found)):
+    for name, side in ((original, wanted), ("this model", found)):
         boxes = side.boxes[:MOST_BOXES]
         told = [f"{i} {box.label} {box.score:.0%}" for i, box in enumerate(boxes, 1)]
         more = [f"and {len(side.boxes) - len(boxes)} more"] if len(side.boxes) > len(boxes) else []

@@ -99,7 +99,7 @@ def _fidelity(facts: Facts) -> Iterator[Html]:
     limit = next(((key, real(entry[key])) for key in entry if key.startswith("limit_")), ("", None))
     what = "disagreement" if limit[0].endswith("disagreement") else "difference"
     yield _card("proof in the file", number(count, counted(count, "sample")),
-                joined([f"{what} to PyTorch held to ", number(limit[1], f"{limit[1] or 0:.3g}")]))  # fmt: skip
+                joined([f"{what} to {facts.original} held to ", number(limit[1], f"{limit[1] or 0:.3g}")]))  # fmt: skip
 
 
 def identity(facts: Facts) -> list[tuple[str, Content]]:

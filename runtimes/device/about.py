@@ -37,7 +37,7 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     raced_on = manifest["machine"].get("cpu") if isinstance(manifest.get("machine"), dict) else None
     if isinstance(raced_on, str) and raced_on:
         yield "raced on", one_line(raced_on, LONGEST)
-    yield "proof", f"{counted(manifest['golden']['images'], 'input')} with the PyTorch module's own outputs"
+    yield "proof", f"{counted(manifest['golden']['images'], 'input')} with the {bundle.original}'s own outputs"
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

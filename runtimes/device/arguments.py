@@ -17,7 +17,7 @@ NO_LIMIT, MOST_THREADS = 2**63 - 1, 1024
 _REQUIRED, _UNKNOWN = "the following arguments are required: ", "unrecognized arguments: "
 USES = {
     "run": "Predict images (files, or arrays in .npy and .npz): classes, masks or boxes.",
-    "verify": "Check every hash, and the outputs here against the PyTorch module's, packed beside the model.",
+    "verify": "Check every hash, and the outputs here against the original network's, packed beside the model.",
     "bench": "Measure latency, load time, memory and kernels here; a second graph is raced, interleaved.",
 }
 

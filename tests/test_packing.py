@@ -1,0 +1,137 @@
+"""edgecnn/choosing/packing.py: a bundle of a model that came as a file, proven by the file's own answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgecnn import api
+from edgecnn.cli import main
+from edgecnn.page.facts import Facts
+from pass_examples import build, draw
+from runtimes.bundle import open_bundle
+from runtimes.manifest import GIVEN_MODEL, MODEL
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = """ g (float[N,3,16,16] x) => (float[N,10] y) {
+    c1 = Conv <strides: ints = [2,2], pads: ints = [1,1,1,1]> (x, w1)
+    r1 = Relu (c1)
+    c2 = Conv <pads: ints = [1,1,1,1]> (r1, w2)
+    r2 = Relu (c2)
+    p = GlobalAveragePool (r2)
+    f = Flatten (p)
+    y = Gemm <transB: int = 1> (f, w3, b)
+}"""
+WEIGHTS = {"w1": draw(32, 3, 3, 3) / 5, "w2": draw(32, 32, 3, 3) / 17, "w3": draw(10, 32) / 6, "b": draw(10)}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as another tool would write it: no word of edgecnn in it."""
+    model = build(TEXT, WEIGHTS)
+    del model.metadata_props[:]
+    path = tmp_path_factory.mktemp("given") / "theirs.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(given: Path) -> Path:
+    path = given.with_name("mine.edge")
+    api.quantize(given, path, "random:8", max_drop=1.0, allow_slower=True, search_budget=0)
+    return path
+
+
+def test_the_golden_answers_are_the_files_own(given: Path, made: Path) -> None:
+    bundle = open_bundle(made)
+    inputs, outputs = bundle.golden()
+    theirs = onnxruntime.InferenceSession(str(given), providers=["CPUExecutionProvider"])
+    want = np.concatenate([theirs.run(None, {"x": image[None]})[0] for image in inputs[0]])
+    np.testing.assert_allclose(outputs[0], want, rtol=0, atol=1e-5)
+    assert bundle.original == GIVEN_MODEL
+    assert bundle.name == "theirs"
+    assert bundle.manifest["weights"] == "those of theirs.onnx"
+    assert bundle.chosen in ("int8", "mixed")
+    assert api.verify(made).failure is None
+
+
+def test_a_model_that_drifts_fails(made: Path, tmp_path: Path) -> None:
+    """The proof is of these answers: with other weights in it the bundle is not right."""
+    from exporters.load import parse_model
+    from exporters.pack import pack
+    from runtimes.base import CheckFailed
+
+    bundle = open_bundle(made)
+    model = parse_model(bundle.read(MODEL), "mine")
+    inputs, outputs = bundle.golden()
+    with pytest.raises(CheckFailed, match="golden outputs differ"):
+        pack(tmp_path / "n.edge", model, bundle.manifest, inputs, [outputs[0] + 5], 0.01)
+
+
+def test_pixels_as_input(given: Path, tmp_path: Path) -> None:
+    """The bundle takes bytes; the file, which takes floats, got what its preprocessing makes of them."""
+    path = tmp_path / "pixels.edge"
+    api.quantize(given, path, "random:4", max_drop=1.0, allow_slower=True, search_budget=0, input="uint8-nhwc")
+    bundle = open_bundle(path)
+    inputs, outputs = bundle.golden()
+    assert inputs[0].dtype == np.uint8
+    assert inputs[0].shape[1:] == (16, 16, 3)
+    assert bundle.preprocess is not None
+    floats = np.stack([bundle.preprocess.floats(image) for image in inputs[0]])
+    theirs = onnxruntime.InferenceSession(str(given), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(outputs[0], theirs.run(None, {"x": floats})[0], rtol=0, atol=1e-5)
+    assert api.verify(path).failure is None
+
+
+def test_it_says_so_wherever_it_is_shown(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Facts(open_bundle(made), "", 0).original == "the given model"
+    api.report(made, tmp_path / "page.html", force=True)
+    text = (tmp_path / "page.html").read_text()
+    assert "the given model" in text
+    assert "PyTorch" not in text
+    about = subprocess.run([sys.executable, str(made)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "with the float model's own outputs" in about.stdout
+
+
+def test_the_device_program_verifies_it(made: Path) -> None:
+    done = subprocess.run([sys.executable, str(made), "verify", "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["passed"]
+
+
+def test_the_command_line(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["quantize", str(given), "-o", "n.edge", "--calib", "random:4", "--search-budget", "0", "--max-drop", "1"]
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        assert main(words) == 0
+    finally:
+        os.chdir(before)
+    out = capsys.readouterr().out
+    assert "edgecnn verify n.edge" in out
+    assert api.verify(tmp_path / "n.edge").failure is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [(["--target", "tensorrt"], "end n.edge with .onnx"), (["-o", "n.zip"], "is no ONNX file's name")],
+)
+def test_what_cannot_be_packed(
+    given: Path, tmp_path: Path, words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["quantize", str(given), "-o", str(tmp_path / "n.edge"), "--calib", "random:4", *words])
+    assert code == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_build_points_here(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(given), "-o", str(tmp_path / "n.edge"), "--calib", "random:4"]) == 2
+    assert f"`edgecnn quantize {given} -o NAME.edge --calib DATA`" in capsys.readouterr().err
