@@ -3,19 +3,22 @@
     NAME.mask.png       the class of each pixel, as a training mask holds it; colours are only shown
     NAME.overlay.png    the image under the mask, or with its boxes
 
-Colours are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from the
-highest bit down. Pillow draws; where it is missing, `check_folder` says so. Test: tests/test_pictures.py.
+Colours of masks are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from
+the highest bit down. Those of boxes: `colour_of`. Pillow draws; where it is missing, `check_folder`
+says so. Test: tests/test_pictures.py.
 """
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,10 +28,14 @@ from runtimes.files import check_output, replace_whole
 from runtimes.images import has_pillow
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
+Colour = tuple[int, int, int]
 WEIGHT = 0.5
 """Of the colour over the image."""
+GOLDEN = 0.618034
+LIGHT = 0.65
+"""Saturation of a box's colour: black letters can be read on all of them."""
 
 
 def colours() -> Array:
@@ -73,22 +80,25 @@ def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> 
 
 
 def save_all(
-    found: Sequence[AnyPrediction], pixels: Iterable[Array], files: Sequence[Sequence[Path]]
+    found: Sequence[AnyPrediction], pixels: Iterable[Array], files: Sequence[Sequence[Path]], labels: Sequence[str]
 ) -> list[AnyPrediction]:
-    """Write the pictures of every prediction, once all are known; `pixels` are the original images."""
+    """Write the pictures of every prediction, once all are known; `pixels` are the original images.
+
+    `labels` are all that the network knows: a box's colour goes by its place among them.
+    """
     folder = files[0][0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    return [_saved(*each) for each in zip(found, pixels, files, strict=True)]
+    return [_saved(*each, labels) for each in zip(found, pixels, files, strict=True)]
 
 
-def _saved(found: AnyPrediction, pixels: Array, files: Sequence[Path]) -> AnyPrediction:
+def _saved(found: AnyPrediction, pixels: Array, files: Sequence[Path], labels: Sequence[str]) -> AnyPrediction:
     if isinstance(found, MaskPrediction):
         return save_mask(found, pixels, files)
     assert isinstance(found, BoxesPrediction)
-    return save_boxes(found, pixels, files)
+    return save_boxes(found, pixels, files, labels)
 
 
 def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> MaskPrediction:
@@ -111,20 +121,48 @@ def under_mask(pixels: Array, mask: Array) -> Array:
     return np.asarray(np.rint(shown).astype(np.uint8))
 
 
-def save_boxes(found: BoxesPrediction, pixels: Array, files: Sequence[Path]) -> BoxesPrediction:
-    """Write the image with its boxes, each class in its colour."""
-    from PIL import Image, ImageDraw
+def save_boxes(found: BoxesPrediction, pixels: Array, files: Sequence[Path], labels: Sequence[str]) -> BoxesPrediction:
+    """Write the image with its boxes, each class in its colour, the surest on top."""
+    from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(rgb(pixels))
     draw = ImageDraw.Draw(image)
-    kinds = sorted({box.label for box in found.boxes})
+    width, text = max(1, round(min(image.size) / 240)), max(10, round(min(image.size) / 36))
+    font = ImageFont.load_default(text)
     for box in reversed(found.boxes):
-        colour = tuple(colours()[1 + kinds.index(box.label) % 255].tolist())
+        colour = colour_of(box.label, labels)
         x1, y1, x2, y2 = box.box
-        draw.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=colour)
-        draw.text((x1 + 2, y1 + 1), f"{box.label} {box.score:.0%}", fill=colour)
+        draw.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=colour, width=width)
+        _caption(draw, f"{box.label} {box.score:.0%}", (x1, y1), image.size, font, colour)
     _write(image, files[0])
     return replace(found, files=tuple(map(str, files)))
+
+
+def _caption(
+    draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], size: tuple[int, int], font: Any, colour: Colour
+) -> None:
+    """`text` on a ground of the `colour`: above the box where there is room, and always inside the image."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    wide, high = right - left + 4, bottom - top + 4
+    x = min(max(corner[0], 0), max(size[0] - wide, 0))
+    y = corner[1] - high if corner[1] >= high else max(corner[1], 0)
+    draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=colour)
+    draw.text((x + 2 - left, y + 2 - top), text, fill="black", font=font)
+
+
+def colour_of(label: str, labels: Sequence[str]) -> Colour:
+    """A light colour, (red, green, blue) of 0 .. 255, the same for a class of a network in all pictures.
+
+    Neighbours among `labels` are a golden section of the circle of hues apart; a class without a name has the hue of
+    its number's CRC-32.
+
+    >>> colour_of("cat", ["cat", "dog"]), colour_of("dog", ["cat", "dog"])
+    ((255, 89, 89), (89, 137, 255))
+    """
+    known = list(labels)
+    hue = GOLDEN * known.index(label) if label in known else zlib.crc32(label.encode("utf-8", "replace")) / 2**32
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue % 1.0, LIGHT, 1.0))
+    return red, green, blue
 
 
 def rgb(pixels: Array) -> Array:

@@ -69,7 +69,7 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunRepor
     if files:
         from runtimes.pictures import save_all
 
-        found = save_all(found, (image.pixels() for image in given), files)
+        found = save_all(found, (image.pixels() for image in given), files, bundle.labels)
     return RunReport(name, session.provider, tuple(found))
 
 
