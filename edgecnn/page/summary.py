@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgecnn.page.facts import FLOAT, Facts, real, text, whole
-from edgecnn.page.html import Content, Html, Section, joined, number, pairs, table, tag
+from edgecnn.page.html import Content, Html, Section, folded, joined, number, pairs, table, tag
 from edgecnn.page.race import cost_in_words, share
 from edgecnn.words import size
 from runtimes.base import counted
@@ -137,8 +137,9 @@ def files(facts: Facts) -> Html:
         [name, number(entry["bytes"], f"{entry['bytes']:,}"), tag("span", entry["sha256"], class_="hash")]
         for name, entry in sorted(facts.manifest["files"].items())
     ]
-    return table("Members of the bundle; their hashes were right when this page was written",
-                 ("file", ">bytes", "SHA-256"), rows)  # fmt: skip
+    listed = table("Members of the bundle; their hashes were right when this page was written",
+                   ("file", ">bytes", "SHA-256"), rows)  # fmt: skip
+    return folded(f"{counted(len(rows), 'file')} in the bundle, with their hashes", listed)
 
 
 def verified(report: VerifyReport) -> Section:
