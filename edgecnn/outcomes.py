@@ -15,6 +15,7 @@ from edgecnn.data.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe
 from runtimes.base import CheckFailed, counted
+from runtimes.bundle import SUFFIX
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.preprocess import Preprocess
@@ -76,6 +77,10 @@ class QuantizeReport:
         ]
         portable = [f"for other runtimes: {self.portable}"] if self.portable else missed
         return (f"pixels: {in_words(self.preprocess)}", images, *calibration, self.contest.aimed.words, *portable)
+
+    @property
+    def bundled(self) -> bool:
+        return self.output.suffix == SUFFIX
 
     @property
     def chosen(self) -> str:

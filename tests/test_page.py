@@ -192,7 +192,7 @@ def test_masks_and_boxes_are_drawn(tmp_path: Path) -> None:
     text, read = page(seg_bundle(tmp_path / "s.edge"))
     sound(text, read)
     assert read.tags["img"] == 3
-    assert "PyTorch's class to 100.00 % of the pixels" in read.words
+    assert "the class of PyTorch to 100.00 % of the pixels" in read.words
     text, read = page(det_bundle(tmp_path / "d.edge"))
     sound(text, read)
     assert read.tags["image"] == 2

@@ -208,5 +208,6 @@ def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
     if base.accuracy is not None and rival.accuracy is not None:
         return f"{trial.metric} {100 * rival.accuracy:.1f} % against {100 * base.accuracy:.1f} %"
     if rival.agreement is not None:
-        return f"same answer on {100 * rival.agreement:.1f} %"
+        least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
+        return f"same answer on {100 * rival.agreement:.1f} %{least}"
     return f"SNR {rival.snr_db:.1f} dB"

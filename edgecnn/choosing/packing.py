@@ -14,36 +14,34 @@ import onnx
 
 from edgecnn import proof
 from edgecnn.choosing.contest import Contest
-from edgecnn.data.samples import Samples
+from edgecnn.data.material import Material
 from exporters.artifact import Identity, Stage
 from exporters.pack import pack
 from runtimes.base import Tensors
 from runtimes.manifest import GIVEN_MODEL
 from runtimes.preprocess import FLOAT32
-from runtimes.session import Session, open_session
+from runtimes.session import open_session
 
 
 def pack_given(
     path: Path,
     chosen: onnx.ModelProto,
-    given: Session,
+    given: tuple[onnx.ModelProto, str],
     identity: Identity,
     contest: Contest,
     done: Sequence[Stage],
-    images: Samples,
-    judged_on: str,
+    material: Material,
 ) -> None:
-    """Write the bundle `path` of `chosen`, held to the answers of the float model `given` on some of `images`.
+    """Write the bundle `path` of `chosen`, held to the answers of the float model `given`, (model, name of its file).
 
-    `images` are as `chosen` takes them: pixels where `identity` says so, which `given` gets as its preprocessing makes
-    them. Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
+    `material` has images as `chosen` takes them: pixels where `identity` says so; `given` gets what its preprocessing
+    makes of these. Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
-    session = open_session(chosen)
-    shown = list(images.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
-    original = proof.GivenModel(given, [_floats(identity, feed, given.inputs[0].name) for feed in shown])
-    weights = f"those of {given.subject}"
-    manifest = proof.about(identity, contest, done, session, weights)
-    manifest |= {"judged_on": judged_on, "original": GIVEN_MODEL}
+    session, theirs = open_session(chosen), open_session(given[0], optimize=False, subject=given[1])
+    shown = list(material.judged.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
+    original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs[0].name) for feed in shown])
+    manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
+    manifest |= {"judged_on": material.judged_on, "original": GIVEN_MODEL}
     pack(path, chosen, manifest, *proof.golden(original, session, shown))
 
 

@@ -41,7 +41,6 @@ from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
 from runtimes.preprocess import FLOAT32, INPUTS, Preprocess
-from runtimes.session import open_session
 
 DEFAULT_LIMIT = 128
 """Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
@@ -82,15 +81,9 @@ def quantize(
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
-    aim = aim_of(target, portable, input != FLOAT32)
-    if aim is not None and path.suffix == SUFFIX:
-        raise BadInput(f"--target {target}: writes an .onnx file for another runtime; end {path.name} with .onnx")
+    aim = aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
-    refuse_bundle(Path(model))
-    original = load_model(Path(model))
-    refuse_quantized(original, os.fspath(model))
-    identity = artifact.read_identity(original, os.fspath(model))
-    probe(original, os.fspath(model), seed=seed, input_shapes=probe_shapes(original, identity, input_shape))
+    original, identity = float_file(Path(model), input_shape, seed)
     material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
     check_input(input, material.preprocess)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
@@ -113,9 +106,8 @@ def quantize(
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
     if path.suffix == SUFFIX:
         known = identity or Identity(Path(model).stem, task, (), material.preprocess)
-        pixels = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape).judged
-        given = open_session(original, optimize=False, subject=Path(model).name)
-        pack_given(path, chosen, given, known, result, done, pixels, material.judged_on)
+        as_taken = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+        pack_given(path, chosen, (original, Path(model).name), known, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)
     if beside is not None and result.portable is not None:
@@ -125,6 +117,16 @@ def quantize(
         path, result.decision, result.quantized, preprocess, material.judged_on, result,
         beside if result.portable is not None else None,
     )  # fmt: skip
+
+
+def float_file(path: Path, input_shape: str | None, seed: int) -> tuple[onnx.ModelProto, Identity | None]:
+    """The float model in `path`, which was seen to run, and what it says of itself; raises `BadInput`."""
+    refuse_bundle(path)
+    model = load_model(path)
+    refuse_quantized(model, str(path))
+    identity = artifact.read_identity(model, str(path))
+    probe(model, str(path), seed=seed, input_shapes=probe_shapes(model, identity, input_shape))
+    return model, identity
 
 
 def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = False) -> None:
@@ -155,11 +157,13 @@ def portable_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.portable.onnx")
 
 
-def aim_of(name: str | None, portable: bool, pixels: bool) -> Int8Target | None:
+def aim_of(name: str | None, portable: bool, pixels: bool, output: Path) -> Int8Target | None:
     """The target called `name` that has a quantizer of its own; raises `BadInput` for what cannot be had with it."""
     aim = TARGETS.get(name or "")
     if aim is not None and (portable or pixels):
         raise BadInput(f"--target {name}: has one layout and takes floats; leave out --portable and --input")
+    if aim is not None and output.suffix == SUFFIX:
+        raise BadInput(f"--target {name}: writes an .onnx file for another runtime; end {output.name} with .onnx")
     return aim
 
 

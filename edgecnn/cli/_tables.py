@@ -9,7 +9,6 @@ from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, number, rounded, size
 from runtimes.base import counted
 from runtimes.device.tables import machine_pairs
-from runtimes.manifest import SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +93,7 @@ def quantized(page: Page, report: QuantizeReport) -> None:
     saturated(page, report.contest.aimed)
     for note in report.notes:
         page.note(note)
-    if report.output.suffix == SUFFIX:
+    if report.bundled:
         go_on_with_bundle(page, report.output)
 
 
