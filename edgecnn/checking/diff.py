@@ -28,9 +28,9 @@ from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.data.feeding import common_shape
 from edgecnn.memory import memory_goes_back
-from edgecnn.opened import is_model_file
 from exporters.layerwise.points import members
 from runtimes.base import BadInput, Track, silent
+from runtimes.model_file import is_model_file
 from runtimes.shapes import ShapeText
 
 INT8_HIGH_DB = 45.0
