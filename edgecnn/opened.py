@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 from runtimes import bundle
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output
-from runtimes.model_file import MODEL_SUFFIXES as MODEL_SUFFIXES
-from runtimes.model_file import external_of as external_of
-from runtimes.model_file import is_bundle as is_bundle
-from runtimes.model_file import is_model_file as is_model_file
-from runtimes.model_file import model_of as model_of
-from runtimes.model_file import open_any as open_any
-from runtimes.model_file import whereabouts as whereabouts
+from runtimes.model_file import is_bundle
 
 if TYPE_CHECKING:
     import onnx

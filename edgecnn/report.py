@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from edgecnn.words import number, safe
+from runtimes.words import number, safe
 
 T = TypeVar("T")
 PIPE_WIDTH = 10_000

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.networks.spec import preprocess_for
-from edgecnn.opened import external_of, is_bundle, is_model_file, model_of, open_any
 from runtimes.base import BadInput, Runner
 from runtimes.matching import NAMES as DETECTIONS
+from runtimes.model_file import external_of, is_bundle, is_model_file, model_of, open_any
 from runtimes.preprocess import Preprocess
 from runtimes.session import TensorInfo, open_session
 from runtimes.shapes import ShapeText, first_shape, parse_shape

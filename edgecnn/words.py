@@ -1,11 +1,8 @@
-"""Numbers and names as people read them in a table. Test: tests/test_report.py."""
+"""Numbers as people read them in a table; more are in runtimes/words.py. Test: tests/test_report.py."""
 
 from __future__ import annotations
 
 import math
-
-from runtimes.words import number as number
-from runtimes.words import safe as safe
 
 
 def percent(share: float, sign: bool = False) -> str:

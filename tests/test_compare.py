@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 
 import cuda_stand_in
-from edgecnn.checking.compare import check, parse_limit, renamed
+from edgecnn.checking.compare import check, parse_limit
 from edgecnn.checking.tolerance import HIGHEST_DB, INT8_SNR_DB
 from edgecnn.cli import main
 from exporters.quantization.quantize import QuantRecipe, quantize_model
@@ -114,11 +114,17 @@ def test_nan_never_passes(nets: tuple[Path, Path, Path], tmp_path: Path) -> None
         assert json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_inputs_are_matched_by_position_when_names_differ() -> None:
-    double = renamed(lambda feeds: {"y": feeds["b"] * 2}, ["a"], ["b"])
-    assert double({"a": np.ones(1)})["y"] == 2
-    with pytest.raises(BadInput, match=r"^m\.onnx: takes b, c, not a; "):
-        renamed(dict, ["a"], ["b", "c"], "m.onnx")
+def test_inputs_are_matched_by_name_else_by_position(tmp_path: Path) -> None:
+    """x - y with the inputs called otherwise, in another order, and one more of them."""
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] {}) => (float[4] r) {{ r = Sub ({}) }}'
+    files = {"xy": ("x, float[4] y", "x, y"), "ab": ("a, float[4] b", "a, b"), "yx": ("y, float[4] x", "x, y"),
+             "xyz": ("x, float[4] y, float[4] z", "x, y")}  # fmt: skip
+    for name, (inputs, used) in files.items():
+        save(model(head.format(inputs, used)), tmp_path / f"{name}.onnx")
+    for name in ("ab", "yx"):
+        assert check(tmp_path / "xy.onnx", tmp_path / f"{name}.onnx", snr_db=90).passed
+    with pytest.raises(BadInput, match=r"xyz\.onnx: takes x, y, z, .*xy\.onnx x, y; compare models with"):
+        check(tmp_path / "xy.onnx", tmp_path / "xyz.onnx")
 
 
 def test_int8_models_are_held_to_their_own_default(tmp_path: Path) -> None:

@@ -254,6 +254,19 @@ def test_networks_that_are_no_pair(tmp_path: Path) -> None:
         api.diff(one, tmp_path / "none.onnx")
 
 
+def test_what_is_no_number_on_both_sides_is_told_with_its_layer(tmp_path: Path) -> None:
+    """`check` never passes it and sends its user here, where nothing parts. Infinity that stays inside is nothing."""
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    odd = "{ a = Abs (x) n = Neg (a) r = Sqrt (n) b = Relu (x) y = Add (r, b) }"
+    path = save(model(head + odd), tmp_path / "odd.onnx")
+    report = api.diff(path, path)
+    assert report.failure is None
+    assert report.notes == ("both give NaN or Inf in the same places, first Sqrt node Sqrt_r; mend that layer",)
+    inside = "{ z = Sub (x, x) o = Exp (z) i = Div (o, z) e = Neg (i) y = Exp (e) }"
+    path = save(model(head + inside), tmp_path / "inside.onnx")
+    assert api.diff(path, path).notes == ()
+
+
 def test_other_inputs_are_told_with_the_models_names(tmp_path: Path) -> None:
     head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
     one = save(model(head + "{ y = Relu (x) }"), tmp_path / "one.onnx")

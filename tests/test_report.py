@@ -9,7 +9,8 @@ import time
 import pytest
 
 from edgecnn.report import Bars, Page
-from edgecnn.words import number, safe, size
+from edgecnn.words import size
+from runtimes.words import number, safe
 
 
 class Terminal(io.StringIO):

@@ -19,11 +19,15 @@ from exporters.layerwise.points import Points, members
 
 @dataclass(frozen=True)
 class Reading:
-    """SNR (dB) of the candidate at one point, the limit there, and the cause where it could not be run."""
+    """SNR (dB) of the candidate at one point, the limit there, and the cause where it could not be run.
+
+    `odd`: the reference holds NaN or infinity there.
+    """
 
     snr_db: float
     limit_db: float
     cause: str = ""
+    odd: bool = False
 
     @property
     def bad(self) -> bool:
@@ -48,6 +52,11 @@ class Found:
 def by_limit(readings: Mapping[int, Reading]) -> int:
     """The points whose SNR is below their limit."""
     return sum(1 << i for i, reading in readings.items() if reading.bad)
+
+
+def by_odd(readings: Mapping[int, Reading]) -> int:
+    """The points where the reference itself holds NaN or infinity."""
+    return sum(1 << i for i, reading in readings.items() if reading.odd)
 
 
 @dataclass

@@ -16,17 +16,17 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
-from edgecnn.data.feeding import common_shape, make_feeds, other_sizes
-from edgecnn.opened import is_model_file, whereabouts
+from edgecnn.data.feeding import common_shape, make_feeds, other_sizes, own_names
 from edgecnn.runners import Subject, open_subject
 from runtimes import provider_options
 from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.model_file import is_model_file, whereabouts
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
 from runtimes.precision import limit_of
 from runtimes.residence import Residence
@@ -157,8 +157,7 @@ def check(
     input_shape = common_shape([source for source, _ in sources], input_shape)
     subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
-    names = [[info.name for info in subject.inputs] for subject in subjects]
-    runners = subjects[0].runner, renamed(subjects[1].runner, names[0], names[1], subjects[1].name)
+    runners = subjects[0].runner, renamed(subjects[1].runner, own_names(*subjects))
     more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
     parity = compare(*runners, [*feeds, *more] if more else feeds, track)
     bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
@@ -276,14 +275,9 @@ def parse_limit(text: str | float, option: str = "--atol") -> tuple[str | None, 
         raise BadInput(f"{option} {text}: not a number; write {example} or OUTPUT:{example}") from error
 
 
-def renamed(runner: Runner, given: Sequence[str], wanted: Sequence[str], subject: str = "model") -> Runner:
-    """`runner` fed with names `given` where it wants `wanted`: the same names, else the same positions."""
-    if set(given) == set(wanted):
-        return runner
-    if len(given) != len(wanted):
-        takes = f"takes {', '.join(wanted) or 'nothing'}, not {', '.join(given) or 'nothing'}"
-        raise BadInput(f"{subject}: {takes}; compare models with the same inputs")
-    return lambda feeds: runner({new: feeds[old] for old, new in zip(given, wanted, strict=True)})
+def renamed(runner: Runner, names: Mapping[str, str]) -> Runner:
+    """`runner` fed with the reference's names, which are other names of its own."""
+    return lambda feeds: runner({own: feeds[name] for name, own in names.items()})
 
 
 def _check_limits(atol: Sequence[float], snr_db: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
-from edgecnn.data.feeding import make_feeds
+from edgecnn.data.feeding import make_feeds, own_names
 from exporters.layerwise.correspond import Pair, correspond, correspond_calls, fits, known_shapes
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
@@ -24,20 +24,13 @@ def compare_sides(
     reference: Side, candidate: Side, feeds: Sequence[Tensors], limit_db: float | None = None
 ) -> Comparison:
     """The comparison of two sides that take the same inputs (by name, else by place) on `feeds` for the first."""
-    _rename(reference, candidate)
+    names = own_names(reference, candidate)
+    if any(name != own for name, own in names.items()):
+        candidate.feeds = names  # type: ignore[attr-defined]
     points, pairs = common_points(reference, candidate)
     if not pairs:
         raise BadInput(f"{candidate.name}: has no tensor in common with {reference.name}; are these two one network?")
     return Comparison(reference, candidate, points, pairs, feeds, limit_db)
-
-
-def _rename(reference: Side, candidate: Side) -> None:
-    ours, theirs = ([info.name for info in side.inputs] for side in (reference, candidate))
-    if len(ours) != len(theirs):
-        takes = f"takes {', '.join(theirs) or 'nothing'}, {reference.name} {', '.join(ours) or 'nothing'}"
-        raise BadInput(f"{candidate.name}: {takes}; compare models with the same inputs")
-    if set(ours) != set(theirs):
-        candidate.feeds = dict(zip(ours, theirs, strict=True))  # type: ignore[attr-defined]
 
 
 def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair, ...]]:

@@ -46,6 +46,8 @@ class Meter:
     signal: float = 0.0
     noise: float = 0.0
     fits: bool = True
+    odd: bool = False
+    """The reference's values are not all finite."""
 
     def add(self, ours: Array, theirs: Array) -> None:
         if ours.shape != theirs.shape:
@@ -54,6 +56,7 @@ class Meter:
         ref = ours.astype(np.float64).ravel()
         apart = difference(ours, theirs).ravel()
         odd = ~np.isfinite(ref)
+        self.odd |= bool(odd.any())
         if odd.any():
             apart[odd] = np.where(np.array_equal(ref[odd], theirs.astype(np.float64).ravel()[odd], True), 0, np.inf)
             ref[odd] = 0
@@ -146,7 +149,7 @@ class Comparison:
             found = self._against(kept, chosen)
             limits = self._limits(kept, names) if min(found)[0] < best else dict.fromkeys(names, best)
         triples = zip(chosen, names, found, strict=True)
-        return {i: Reading(value, limits[name], cause) for i, name, (value, cause) in triples}
+        return {i: Reading(value, limits[name], cause, odd) for i, name, (value, cause, odd) in triples}
 
     def _keep(self, kept: Kept, names: Sequence[str]) -> None:
         runner = self.reference.open(names)
@@ -161,15 +164,18 @@ class Comparison:
         noise = self._meter(kept, names, names, self.reference.open(names), moved)
         return {name: min(QUIET_DB, meter.snr_db) - MARGIN_DB for name, meter in noise.items()}
 
-    def _against(self, kept: Kept, chosen: Sequence[int]) -> list[tuple[float, str]]:
-        """(SNR, why it does not run) of the candidate; where the front does not run, of each tensor by itself."""
+    def _against(self, kept: Kept, chosen: Sequence[int]) -> list[tuple[float, str, bool]]:
+        """(SNR, why it does not run, whether the reference has NaN or infinity) of the candidate; where the front does
+        not run, of each tensor by itself.
+        """
         ours, theirs = self.tensors(chosen, 0), self.tensors(chosen, 1)
         try:
             runner = self.candidate.open(theirs)
-            return [(meter.snr_db, "") for meter in self._meter(kept, ours, theirs, runner, self.feeds).values()]
+            meters = self._meter(kept, ours, theirs, runner, self.feeds).values()
+            return [(meter.snr_db, "", meter.odd) for meter in meters]
         except BadInput as error:
             if len(chosen) == 1:
-                return [(-math.inf, str(error))]
+                return [(-math.inf, str(error), False)]
             return [entry for i in chosen for entry in self._against(kept, [i])]
 
     def _meter(

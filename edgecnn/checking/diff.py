@@ -28,9 +28,9 @@ from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.data.feeding import common_shape
 from edgecnn.memory import memory_goes_back
-from edgecnn.opened import is_model_file
 from exporters.layerwise.points import members
 from runtimes.base import BadInput, Track, silent
+from runtimes.model_file import is_model_file
 from runtimes.shapes import ShapeText
 
 INT8_HIGH_DB = 45.0
@@ -95,7 +95,7 @@ def find(
         comparison.limit_db = INT8_LAYER_DB
     found = bisection.search(comparison.points, comparison.measure, ByDrop(INT8_HIGH_DB) if drops else by_limit)
     first = None if found.point is None else _proven(comparison, found.readings[found.point], found.point)
-    notes, rows = [], list[Row]()
+    notes, rows = _same_nan(comparison, found), list[Row]()
     unproven = first is not None and not first.at_fault
     if layers or unproven:
         rows = list(comparison.stream(track))
@@ -104,6 +104,16 @@ def find(
         notes.append(note)
     report = _report(comparison, words, found, first, tuple(rows), tuple(notes))
     return _written(comparison, report, plot, reproducer, force)
+
+
+def _same_nan(comparison: Comparison, found: Found) -> list[str]:
+    """A note where both sides agree, and what they agree on is no number: `check` lets that never pass."""
+    if found.point is not None or not bisection.by_odd(found.readings):
+        return []
+    point = bisection.search(comparison.points, comparison.measure, bisection.by_odd).point
+    layer = comparison.layer(point or 0)
+    where = f" (module {layer.module})" if layer.module else ""
+    return [f"both give NaN or Inf in the same places, first {layer.op} node {layer.node}{where}; mend that layer"]
 
 
 def _proven(comparison: Comparison, reading: Reading, point: int) -> Divergence:

@@ -89,7 +89,7 @@ def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, 
 
     A graph that does not run to its end is still opened: that may be what is to be found out.
     """
-    from edgecnn.opened import is_model_file
+    from runtimes.model_file import is_model_file
 
     if not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
@@ -99,9 +99,10 @@ def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, 
 
 
 def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) -> GraphSide:
-    from edgecnn.opened import is_bundle, lenient_model
+    from edgecnn.opened import lenient_model
     from edgecnn.runners import image_preprocess, probe_shapes
     from exporters.artifact import read_identity
+    from runtimes.model_file import is_bundle
 
     model = lenient_model(path)
     identity = read_identity(model, str(path))

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgecnn.numbers.layer_table import BYTES
-from edgecnn.words import decibel, number, rounded, size
+from edgecnn.words import decibel, rounded, size
 from runtimes.base import counted
 from runtimes.device.tables import machine_pairs
+from runtimes.words import number
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from edgecnn.data.seeded import seeded_feeds, words_for
-from edgecnn.opened import is_model_file
 from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
+from runtimes.feeds import TensorInfo
+from runtimes.model_file import is_model_file
 from runtimes.shapes import ShapeText, parse_shapes
 
 RANDOM_BATCHES = 8
@@ -49,6 +51,27 @@ def make_feeds(
     except BadInput as error:  # it knows the input, not the model
         raise BadInput(f"{subjects[0].name}: {error}") from error
     return feeds, words_for(subjects, feeds[0], seed)
+
+
+class Taking(Protocol):
+    """A model by its name and what it takes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+
+
+def own_names(reference: Taking, candidate: Taking) -> dict[str, str]:
+    """An input of `reference` -> the one of `candidate` that gets the same: of that name, else at that place.
+
+    Raises `BadInput` where one of the two takes more.
+    """
+    ours, theirs = ([info.name for info in fed.inputs] for fed in (reference, candidate))
+    if len(ours) != len(theirs):
+        takes = f"takes {', '.join(theirs) or 'nothing'}, {reference.name} {', '.join(ours) or 'nothing'}"
+        raise BadInput(f"{candidate.name}: {takes}; compare models with the same inputs")
+    return dict(zip(ours, ours if set(ours) == set(theirs) else theirs, strict=True))
 
 
 def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -> dict[str, tuple[int, ...]]:

@@ -22,10 +22,10 @@ import edgecnn.tasks
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.evaluation.scores import Difference, Score, rows
-from edgecnn.opened import is_model_file
 from edgecnn.runners import Subject, open_subject
 from runtimes import plugins
 from runtimes.base import BadInput, Runner, Tensors, Track, counted, silent
+from runtimes.model_file import is_model_file
 from runtimes.session import TensorInfo
 from runtimes.shapes import ShapeText
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgecnn.latency.job import TORCH_KINDS, Job
-from edgecnn.opened import is_bundle, is_model_file, open_any
 from runtimes.base import BadInput
+from runtimes.model_file import is_bundle, is_model_file, open_any
 from runtimes.racer import OnnxRacer, Racer
 from runtimes.session import TensorInfo
 

@@ -13,8 +13,9 @@ from edgecnn.numbers.inspection import Inspection
 from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import parts
-from edgecnn.opened import is_model_file, read_model
+from edgecnn.opened import read_model
 from runtimes.base import BadInput
+from runtimes.model_file import is_model_file
 from runtimes.session import TensorInfo
 from runtimes.shapes import ShapeText, parse_shapes
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgecnn.words import safe
+from runtimes.words import safe
 
 VOID = frozenset({"br", "hr", "img", "meta"})
 NOTHING = "–"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
 from edgecnn.words import decibel, size
-from edgecnn.words import number as words
 from runtimes.base import counted
+from runtimes.words import number as words
 
 COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">same answers")
 MOST_POINTS = 12

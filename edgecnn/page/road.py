@@ -7,8 +7,8 @@ import math
 from edgecnn.page.facts import FLOAT, Facts, Stage
 from edgecnn.page.html import Html, Section, number, table, tag
 from edgecnn.words import decibel, size
-from edgecnn.words import number as words
 from runtimes.base import counted
+from runtimes.words import number as words
 
 INT8_STAGE = "quantize"
 

@@ -16,7 +16,6 @@ from edgecnn.page import pictures
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Content, Html, Section, number, table, tag
 from edgecnn.page.race import share
-from edgecnn.words import number as words
 from runtimes import golden, machine, matching
 from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
 from runtimes.base import Array, BadInput, Tensors, counted
@@ -25,6 +24,7 @@ from runtimes.pictures import under_mask
 from runtimes.prediction import answer
 from runtimes.session import Session
 from runtimes.shown import Shown
+from runtimes.words import number as words
 
 TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
 

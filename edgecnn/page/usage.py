@@ -9,7 +9,7 @@ import shlex
 
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Html, Section, lines, tag
-from edgecnn.words import safe
+from runtimes.words import safe
 
 TASKS = ("classification", "segmentation", "detection")
 """Those whose outputs `run` puts into words."""

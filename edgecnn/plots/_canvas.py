@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgecnn.words import safe
 from runtimes.base import BadInput
 from runtimes.files import check_output, write_atomic
+from runtimes.words import safe
 
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = ("#1f5fa8", "#d1622b", "#3b8f5a", "#8a4fa3", "#b8962e", "#5b6770")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from edgecnn.plots._canvas import COLOURS, check_plot, figure, literal, save
-from edgecnn.words import number
 from runtimes.bench_report import BenchReport, Heat
 from runtimes.latency import LatencyReport
+from runtimes.words import number
 
 __all__ = ["check_plot", "draw"]
 

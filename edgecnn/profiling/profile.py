@@ -28,7 +28,7 @@ from edgecnn.numbers.inspection import Sizes
 from edgecnn.numbers.layer_table import layer_name
 from edgecnn.numbers.onnx_numbers import Numbers, node_macs
 from edgecnn.numbers.onnx_table import part_of
-from edgecnn.opened import external_of, is_bundle, read_model
+from edgecnn.opened import read_model
 from edgecnn.profiling.profile_report import ProfileReport, as_csv
 from edgecnn.profiling.profiled import GROUPINGS, By, Measured, Piece, Timing
 from edgecnn.profiling.slow_spots import spots
@@ -41,6 +41,7 @@ from runtimes.census import Tracer, tracing
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
+from runtimes.model_file import external_of, is_bundle
 from runtimes.racer import distinct
 from runtimes.session import Session, open_session
 from runtimes.shapes import ShapeText, parse_shapes

@@ -16,11 +16,12 @@ from typing import Any
 
 from edgecnn.profiling.profiled import PUT_IN, By, Measured, Piece, Row, module_of
 from edgecnn.profiling.slow_spots import Spot
-from edgecnn.words import number, percent
+from edgecnn.words import percent
 from exporters.layerwise.layer_times import WHOLE
 from runtimes.base import counted
 from runtimes.latency import Ratio
 from runtimes.machine import Machine
+from runtimes.words import number
 
 HALF = 0.5
 FEW = 8
