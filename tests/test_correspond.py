@@ -99,6 +99,18 @@ def test_int8_keeps_the_module_of_every_node_and_the_names_of_what_is_compared()
     assert "QuantizeLinear" not in ops(int8(), pairs, "candidate"), "integers are not compared with floats"
 
 
+def test_integers_that_only_integers_read_are_compared_with_no_floats() -> None:
+    """Between two pools nothing reads floats: the first one's DequantizeLinear is gone, its integers are left."""
+    module = nn.Sequential(nn.Conv2d(3, 16, 1), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Conv2d(16, 16, 1))
+    model = export_module(module, (3, 12, 12))
+    feeds = [{"input": np.random.default_rng(0).standard_normal((2, 3, 12, 12), np.float32)}]
+    reference, candidate = Parts(model), Parts(quantize_model(model, feeds, QuantRecipe()).model)
+    kinds = candidate.types()
+    found = [pair.candidate for pair in correspond(reference, candidate)]
+    assert {kinds[name].elem_type for name in found} == {onnx.TensorProto.FLOAT}
+    assert len(found) == 3
+
+
 def test_calls_of_modules() -> None:
     raw = correspond_calls(CALLS, Parts(exported()))
     assert list(raw) == ["0", "1", "2", "3", "4", "5", "6"]

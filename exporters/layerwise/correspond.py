@@ -28,6 +28,7 @@ from runtimes.base import BadInput
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
 BEHIND_LINEAR = ("BatchNormalization",)
 BEHIND_ALL = ("QuantizeLinear", "DequantizeLinear", "Identity", "Dropout")
+STEPS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
 SAME_LINEAGE = 0.8
 """Two graphs where so many of the shared names stand for one operator are one graph, edited."""
 
@@ -62,6 +63,8 @@ def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
         taken = {pair.candidate for pair in more} | {pair.reference for pair in more}
         a, b = ([u for u in side if u.output not in taken] for side in (left, right))
         more += [Pair(one.output, two.output, "structure") for one, two in by_structure(a, b, *shapes)]
+    left_steps, right_steps = _steps(reference), _steps(candidate)
+    more = [pair for pair in more if (pair.reference in left_steps) == (pair.candidate in right_steps)]
     found |= {pair.candidate: pair for pair in more}
     found |= {b: Pair(a, b, "output") for a, b in outputs_of(reference, candidate) if b not in found}
     return tuple(sorted(found.values(), key=lambda pair: candidate.place.get(pair.candidate, -1)))
@@ -81,6 +84,14 @@ def known_shapes(parts: Parts) -> Mapping[str, Shape | None]:
         return {name: shape_of(kind) for name, kind in parts.types().items()}
     except BadInput:  # a graph whose shapes contradict each other is one of those that people compare
         return {}
+
+
+def _steps(parts: Parts) -> frozenset[str]:
+    """Tensors of 8-bit integers: steps of a grid, which are no numbers to hold against another graph's."""
+    try:
+        return frozenset(name for name, kind in parts.types().items() if kind.elem_type in STEPS)
+    except BadInput:
+        return frozenset()
 
 
 def _op(parts: Parts, name: str) -> str:
