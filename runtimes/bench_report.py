@@ -66,6 +66,22 @@ class ModelBench:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """Where and how a race ran.
+
+    >>> print(Combination("cpu", 2, 4))
+    cpu, 2 threads, batch 4
+    """
+
+    provider: str
+    threads: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.provider}, {counted(self.threads, 'thread')}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
 class Heat:
     """One combination: `models` in the order given, raced together; `noise` is what disturbed that race."""
 
@@ -74,15 +90,17 @@ class Heat:
     noise: Noise
 
     @property
-    def key(self) -> dict[str, Any]:
+    def combination(self) -> Combination:
         first = self.models[0]
-        return {"provider": first.provider, "batch": first.batch, "threads": first.threads}
+        return Combination(first.provider, first.threads, first.batch)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return asdict(self.combination)
 
     @property
     def name(self) -> str:
-        """`cpu, 2 threads, batch 4`."""
-        first = self.models[0]
-        return f"{first.provider}, {counted(first.threads, 'thread')}, batch {first.batch}"
+        return str(self.combination)
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
@@ -148,13 +166,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """`heats` in the order provider, batch, threads; `gates` and `baseline` hold one outcome a question and heat."""
+    """`heats` in the order provider, batch, threads; `gates` and `baseline` hold one outcome a question and heat, and
+    `unmeasured` what the baseline has and no heat measured again.
+    """
 
     machine: Machine
     heats: tuple[Heat, ...]
     seed: int
     gates: tuple[Outcome, ...] = ()
     baseline: tuple[Outcome, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[ModelBench, ...]:
@@ -200,6 +221,7 @@ class BenchReport:
             "noise": [heat.noise_dict() for heat in self.heats],
             "gates": [outcome.to_dict() for outcome in self.gates],
             "baseline": [outcome.to_dict() for outcome in self.baseline],
+            "baseline_not_measured": list(self.unmeasured),
             "same_within": SAME_WITHIN,
             "seed": self.seed,
         }

@@ -11,7 +11,7 @@ import pytest
 
 from edgecnn.latency.baseline import read
 from runtimes.base import BadInput
-from runtimes.bench_report import BenchReport
+from runtimes.bench_report import BenchReport, Combination
 from runtimes.device.process import plain
 from test_benchmark import fixed
 
@@ -82,8 +82,48 @@ def test_another_combination_is_no_baseline(tmp_path: Path) -> None:
     document = times(2.0, 1.0).to_dict()
     for row in document["models"]:
         row["threads"] = 7
-    with pytest.raises(BadInput, match=r"knows none of new/float.onnx, new/int8.onnx in this combination"):
+    with pytest.raises(
+        BadInput, match=r"has nothing on cpu, 1 thread, batch 1, but on cpu, 7 threads, batch 1; measure"
+    ):
         states(times(2.0, 1.0), write(tmp_path / "then.json", document))
+
+
+HERE = Combination("cpu", 1, 1)
+
+
+def test_a_model_that_the_baseline_does_not_have_is_refused(tmp_path: Path) -> None:
+    """Beside known ones, too: what is not compared must not look as if it had passed."""
+    before = read(write(tmp_path / "then.json", times(2.0, 1.0, "")))
+    before.require(["float.onnx", "int8.onnx"], [HERE])
+    with pytest.raises(BadInput) as caught:
+        before.require(["float.onnx", "int8_new.onnx"], [HERE])
+    assert str(caught.value) == (
+        f"{tmp_path / 'then.json'}: does not know int8_new.onnx on cpu, 1 thread, batch 1; "
+        "it has float.onnx, int8.onnx; measure the baseline anew with it"
+    )
+    with pytest.raises(BadInput, match="has nothing on cpu, 2 threads, batch 1, but on cpu, 1 thread, batch 1"):
+        before.require(["float.onnx", "int8.onnx"], [HERE, Combination("cpu", 2, 1)])
+    three = fixed({name: [1.0] * 40 for name in ("float.onnx", "int8.onnx", "int8_new.onnx")})
+    with pytest.raises(BadInput, match=r"does not know int8_new.onnx"):
+        before.judge(three.heats, three.machine)
+
+
+def test_two_races_are_no_race_of_all(tmp_path: Path) -> None:
+    other = fixed({"float.onnx": [2.0] * 40, "new.onnx": [1.0] * 40})
+    before = read(write(tmp_path / "then.jsonl", times(2.0, 1.0, ""), other))
+    before.require(["float.onnx", "int8.onnx"], [HERE])
+    with pytest.raises(BadInput, match=r"does not know int8.onnx on .*; no one race of it has all of these"):
+        before.require(["float.onnx", "int8.onnx", "new.onnx"], [HERE])
+
+
+def test_what_is_not_measured_again_is_named(tmp_path: Path) -> None:
+    then = fixed({name: [1.0] * 40 for name in ("float.onnx", "int8.onnx", "old.onnx")}).to_dict()
+    row = copy.deepcopy(then["models"][0])
+    then["models"].append({**row, "threads": 7})
+    now = times(2.0, 1.0)
+    unmeasured = read(write(tmp_path / "then.json", then)).unmeasured(now.heats)
+    assert unmeasured == ("old.onnx on cpu, 1 thread, batch 1", "float.onnx on cpu, 7 threads, batch 1")
+    assert read(write(tmp_path / "same.json", times(2.0, 1.0))).unmeasured(now.heats) == ()
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,15 @@ def test_a_gate_and_a_baseline_decide_the_exit_code(
     (tmp_path / "small.onnx").write_bytes(large.read_bytes())
     assert main([*swapped, "--tolerance", "0.2"]) == 1
     assert f"{small} over {large}, no slower than in " in capsys.readouterr().out
+    base = ["--baseline", str(tmp_path / "then.json"), "--tolerance", "0.99"]
+    assert main(["bench", str(small), *command[3:], *base]) in (0, 3)
+    shown = capsys.readouterr().out
+    assert f"in the baseline, not measured now: {large} on cpu, 1 thread, batch 1" in shown
+    monkeypatch.setattr(benchmark, "probe", lambda _: pytest.fail("measured something"))
+    new = save(conv_net(8, 32), tmp_path / "new.onnx")
+    assert main(["bench", str(small), str(new), *command[3:], *base]) == 2
+    assert "then.json: does not know " in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

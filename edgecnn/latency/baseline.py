@@ -6,20 +6,22 @@
     whole interval at 1 - tolerance or above: passed     below: missed     on both sides: inconclusive
 
 The interval joins the worst of both measurements: low = now.low / then.high, high = now.high / then.low. The file holds
-one document, or one a line (the last that knows the model in that combination counts). Test: tests/test_baseline.py.
+one document, or one a line: of those that raced all the models of a combination, the last counts. A model or a
+combination that no document has is refused before anything is measured. Test: tests/test_baseline.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from edgecnn.latency.gates import side
 from runtimes.base import BadInput
-from runtimes.bench_report import Heat, Outcome
+from runtimes.bench_report import Combination, Heat, Outcome
 from runtimes.files import check_input_file
 from runtimes.machine import Machine
 
@@ -39,28 +41,58 @@ class Baseline:
     documents: tuple[Document, ...]
     tolerance: float
 
+    def require(self, names: Sequence[str], combinations: Sequence[Combination]) -> None:
+        """Raises `BadInput`, before anything is measured, for a model or a combination that the file does not have."""
+        for combination in combinations:
+            document = self._document(combination, names)
+            first, *others = (known(document, combination, names)[name] for name in names)
+            for other in others:
+                old_ratio(document, combination, other, first)
+
     def judge(self, heats: Sequence[Heat], machine: Machine) -> tuple[Outcome, ...]:
-        """One outcome a model and heat that the file knows; raises `BadInput` when it knows none."""
-        found = [outcome for heat in heats for outcome in self._heat(heat, machine)]
-        if not found:
-            names = ", ".join(heats[0].race.names)
-            raise BadInput(f"{self.path}: knows none of {names} in this combination; measure the baseline anew")
-        return tuple(found)
+        """One outcome a heat and model (behind the first); raises what `require` raises."""
+        return tuple(outcome for heat in heats for outcome in self._heat(heat, machine))
+
+    def unmeasured(self, heats: Sequence[Heat]) -> tuple[str, ...]:
+        """Rows of the documents compared with that no heat measured again, as `int8.onnx on cpu, 1 thread, batch 1`."""
+        documents = [self._document(heat.combination, heat.race.names) for heat in heats]
+        compared = {
+            (theirs, heat.combination)
+            for heat, document in zip(heats, documents, strict=True)
+            for theirs in known(document, heat.combination, heat.race.names).values()
+        }
+        there = [(str(row["model"]), of_row(row)) for document in documents for row in document["models"]]
+        return tuple(dict.fromkeys(f"{model} on {where}" for model, where in there if (model, where) not in compared))
+
+    def _document(self, combination: Combination, names: Sequence[str]) -> Document:
+        """The last document that raced all of `names`."""
+        newest = list(reversed(self.documents))
+        for document in newest:
+            if len(known(document, combination, names)) == len(names):
+                return document
+        there = [[str(row["model"]) for row in rows(document, combination)] for document in newest]
+        nearest = max(newest, key=lambda document: len(known(document, combination, names)))
+        missing = ", ".join(name for name in names if name not in known(nearest, combination, names))
+        if any(there):
+            has = ", ".join(dict.fromkeys(itertools.chain(*there)))
+            races = "no one race of it has all of these" if len(self.documents) > 1 else f"it has {has}"
+            raise BadInput(
+                f"{self.path}: does not know {missing} on {combination}; {races}; measure the baseline anew with it"
+            )
+        has = "; ".join(dict.fromkeys(str(of_row(row)) for document in newest for row in document["models"]))
+        raise BadInput(f"{self.path}: has nothing on {combination}, but on {has}; measure the baseline anew")
 
     def _heat(self, heat: Heat, machine: Machine) -> Iterator[Outcome]:
-        document = next((d for d in reversed(self.documents) if len(known(d, heat)) == len(heat.models)), None)
-        document = document or next((d for d in reversed(self.documents) if known(d, heat)), None)
-        if document is None:
-            return
-        names = known(document, heat)
-        first, *others = names
+        document = self._document(heat.combination, heat.race.names)
+        names = known(document, heat.combination, heat.race.names)
+        first, *others = heat.race.names
         for name in others:
             yield self._relative(document, heat, name, first, names)
         if not others:
             yield self._absolute(document, heat, first, names[first], machine)
 
     def _relative(self, document: Document, heat: Heat, name: str, first: str, names: Mapping[str, str]) -> Outcome:
-        now, then = heat.race.ratio(name, first), old_ratio(document, heat, names[name], names[first])
+        now, then = heat.race.ratio(name, first), old_ratio(document, heat.combination, names[name], names[first])
         question = f"{name} over {first}, no slower than in {self.path}"
         return self._outcome(question, heat, (now.ratio, now.low, now.high), then)
 
@@ -71,7 +103,7 @@ class Baseline:
         if other:
             why = f"measured on another machine ({', '.join(other)}), and one model has no ratio"
             return Outcome(question, heat.name, "inconclusive", "x", 1 - self.tolerance, why=why)
-        row = next(row for row in rows(document, heat) if row["model"] == old)
+        row = next(row for row in rows(document, heat.combination) if row["model"] == old)
         low, high = heat.race.reports[name].p50_interval_ms
         now = (1 / heat.race.reports[name].p50_ms, 1 / high, 1 / low)
         then = (1 / row["p50_ms"], 1 / row.get("p50_high_ms", row["p50_ms"]), 1 / row.get("p50_low_ms", row["p50_ms"]))
@@ -112,17 +144,21 @@ def _check(path: Path, document: Any) -> None:
         raise BadInput(f"{path}: is no result of `edgecnn bench --json`; measure the baseline again") from error
 
 
-def rows(document: Document, heat: Heat) -> list[Mapping[str, Any]]:
-    """The models of `document` in the combination of `heat`."""
-    return [row for row in document["models"] if all(row[key] == value for key, value in heat.key.items())]
+def of_row(row: Mapping[str, Any]) -> Combination:
+    return Combination(row["provider"], row["threads"], row["batch"])
 
 
-def known(document: Document, heat: Heat) -> dict[str, str]:
-    """Our name -> its name in `document`, for the models of `heat` that it measured: by path, else by stem."""
-    theirs = [row["model"] for row in rows(document, heat)]
+def rows(document: Document, combination: Combination) -> list[Mapping[str, Any]]:
+    """The models of `document` in the `combination`."""
+    return [row for row in document["models"] if of_row(row) == combination]
+
+
+def known(document: Document, combination: Combination, names: Sequence[str]) -> dict[str, str]:
+    """Our name -> its name in `document`, for those of `names` that it measured: by path, else by stem."""
+    theirs = [row["model"] for row in rows(document, combination)]
     stems = [PurePath(name).stem for name in theirs]
     found = {}
-    for name in heat.race.names:
+    for name in names:
         stem = PurePath(name).stem
         if name in theirs:
             found[name] = name
@@ -131,9 +167,9 @@ def known(document: Document, heat: Heat) -> dict[str, str]:
     return found
 
 
-def old_ratio(document: Document, heat: Heat, a: str, b: str) -> Interval:
+def old_ratio(document: Document, combination: Combination, a: str, b: str) -> Interval:
     """(ratio, low, high) of a over b in `document`, which wrote every pair down once, in one of two orders."""
-    key = heat.key
+    key = asdict(combination)
     for row in document["ratios"]:
         if all(row.get(name, value) == value for name, value in key.items()):
             if (row["a"], row["b"]) == (a, b):

@@ -26,7 +26,7 @@ from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_threads
 from edgecnn.latency.same_shapes import same_shapes
 from runtimes.base import BadInput, Track, silent
-from runtimes.bench_report import BenchReport, Heat
+from runtimes.bench_report import BenchReport, Combination, Heat
 from runtimes.files import check_output, write_atomic
 from runtimes.fresh import PROBES, Probe, middle
 from runtimes.machine import default_threads, describe
@@ -76,13 +76,17 @@ def bench(
     timing = Timing(iterations, warmup, seed)
     wanted = [gates.parse(text, names) for text in ([gate] if isinstance(gate, str) else gate)]
     before = None if baseline is None else baselines.read(Path(baseline), tolerance)
+    if before is not None:
+        before.require(names, [_combination(group) for group in jobs])
     outputs = _outputs(csv, plot, force)
     jobs = _same_shapes(jobs)
     probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
     heats = tuple(_heat(group, seen, timing, track) for group, seen in zip(jobs, probes, strict=True))
     report = BenchReport(describe(), heats, seed)
-    report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats),
-                     baseline=() if before is None else before.judge(heats, report.machine))  # fmt: skip
+    report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats))
+    if before is not None:
+        compared = before.judge(heats, report.machine)
+        report = replace(report, baseline=compared, unmeasured=before.unmeasured(heats))
     _write(report, *outputs)
     return report
 
@@ -124,6 +128,11 @@ def _at_built_size(jobs: Jobs) -> Jobs:
     sizes = {name: built_size(Path(job.model), job.batch) for name, job in undecided.items()}
     first = next((text for text in sizes.values() if text), ())
     return {name: replace(job, input_shape=first) if sizes.get(name) else job for name, job in jobs.items()}
+
+
+def _combination(jobs: Jobs) -> Combination:
+    first = next(iter(jobs.values()))
+    return Combination(first.provider, first.threads, first.batch)
 
 
 def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track) -> Heat:

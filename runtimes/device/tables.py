@@ -67,6 +67,8 @@ def benched(page: Page, report: BenchReport) -> None:
             page.note(f"{model.model}: its int8 ran dequantized, in float; {model.provider} has no integer convolution")
     for outcome in report.outcomes:
         page.note(f"gate {outcome}")
+    for row in report.unmeasured:
+        page.note(f"in the baseline, not measured now: {row}")
 
 
 def _heat(page: Page, heat: Heat, sweep: bool) -> None:
