@@ -34,6 +34,10 @@ _CHUNK = 2**20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OSError, RuntimeError, ValueError, MemoryError)
 
 
+class Changed(BadInput):
+    """A member of a bundle is not what was packed: damaged, or tampered with."""
+
+
 class Archive:
     """The members of a zip file by name, checked when this is made; raises `BadInput` with the first thing wrong."""
 
@@ -49,30 +53,33 @@ class Archive:
         self.members: Mapping[str, int] = {info.filename: info.file_size for info in infos}
 
     def read(self, name: str, limit_bytes: int = MAX_ARCHIVE_BYTES) -> bytes:
-        """The content of a member; raises `BadInput` when it is missing, too large or damaged."""
+        """The content of a member; raises `BadInput` when it is missing or too large, `Changed` when it is damaged."""
         if name not in self.members:
             raise BadInput(f"{self.subject}: has no {name}; it is incomplete, build it again")
         if self.members[name] > limit_bytes:
             size = f"{name} has {self.members[name]:,} bytes, the limit is {limit_bytes:,}"
             raise BadInput(f"{self.subject}: {size}; build it again")
-        with self._open() as zipped:
+        with self._open(name) as zipped:
             return zipped.read(name)
 
     def sha256(self, name: str) -> str:
-        """Hash of a member's content, which is not held in memory."""
+        """Hash of a member's content, which is not held in memory; raises `Changed` when it is damaged."""
         digest = hashlib.sha256()
-        with self._open() as zipped, zipped.open(name) as stream:
+        with self._open(name) as zipped, zipped.open(name) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[zipfile.ZipFile]:
+    def _open(self, member: str = "") -> Iterator[zipfile.ZipFile]:
+        """The zip file; what goes wrong with the `member` that is read of it is damage to that."""
         source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         try:
             with zipfile.ZipFile(source) as zipped:
                 yield zipped
         except _BROKEN as error:
+            if member:
+                raise Changed(f"{self.subject}: {member} is damaged ({error}); copy or build it again") from error
             raise BadInput(f"{self.subject}: is not a whole zip file ({error}); copy or build it again") from error
 
 

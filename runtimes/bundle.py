@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimes import golden, machine
-from runtimes.archive import Archive, read_npz
+from runtimes.archive import Archive, Changed, read_npz
 from runtimes.base import Array, BadInput
 from runtimes.golden import GoldenCheck, golden_bytes
 from runtimes.manifest import (
@@ -61,10 +61,6 @@ __all__ = [
 MAX_GOLDEN_BYTES = 2**28
 CONTENT = frozenset([MODEL, MODEL_DATA, GOLDEN, GOLDEN_SIZE, FLOAT_MODEL, f"{FLOAT_MODEL}.data"])
 """Members that are data; all others are code."""
-
-
-class Changed(BadInput):
-    """A member of a bundle is not what its manifest says: damaged or tampered with after packing."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +165,14 @@ class Verification:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Open a bundle and check names, sizes and hashes of all members; raises `BadInput` with the first thing wrong."""
+    """Open a bundle and check names, sizes and hashes of all members; raises `BadInput` with the first thing wrong,
+    `Changed` where that was right when it was packed.
+    """
     path = Path(path)
-    archive = Archive(path, str(path))
+    try:
+        archive = Archive(path, str(path))
+    except BadInput as error:
+        raise (Changed if _begins_as_bundle(path) else BadInput)(str(error)) from error
     manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST_BYTES), str(path))
     _check_files(archive, manifest["files"])
     bundle = Bundle(path, manifest, archive)
@@ -196,10 +197,19 @@ def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) ->
     return Verification(True, found, session.provider, session.threads, machine.describe())
 
 
+def _begins_as_bundle(path: Path) -> bool:
+    """Whether the first member is a manifest, as in all that were ever packed, whatever is wrong behind it."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        start = stream.read(30 + len(MANIFEST))  # of a member's header; its name follows
+    return start.startswith(b"PK\x03\x04") and start.endswith(MANIFEST.encode())
+
+
 def _check_files(archive: Archive, files: dict[str, Any]) -> None:
     for name in sorted(archive.members.keys() ^ {MANIFEST, *files}):
         where = "is missing from it" if name in files else "is not in its manifest"
-        raise BadInput(f"{archive.subject}: {name} {where}; build or copy it again")
+        raise Changed(f"{archive.subject}: {name} {where}; build or copy it again")
     for name, entry in files.items():
         if archive.members[name] != entry["bytes"] or archive.sha256(name) != entry["sha256"]:
             raise Changed(f"{archive.subject}: {name} was changed after packing; build or copy it again")

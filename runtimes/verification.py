@@ -87,7 +87,7 @@ def verify(
     """Prove the bundle `path` here.
 
     `own_code` makes name -> SHA-256 of what the caller would pack; None where the caller itself came out of the bundle.
-    Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
+    Raises `CheckFailed` when a member is damaged or was changed after packing and `BadInput` for what is no bundle.
     """
     try:
         bundle = open_bundle(Path(path))

@@ -159,6 +159,17 @@ def test_damage_to_the_program_is_found(tmp_path: Path, capsys: pytest.CaptureFi
         assert "runtimes/words.py was changed after packing" in document["error"]
 
 
+def test_one_flipped_byte_is_found_by_python_itself_too(tmp_path: Path) -> None:
+    path = cls_bundle(tmp_path / "net.edge")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"golden.npz", data.index(b"model.onnx")) + 200] ^= 1
+    path.write_bytes(data)
+    done = subprocess.run([sys.executable, path, "verify", "--json"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"error: {path}: golden.npz is damaged (Bad CRC-32 for file 'golden.npz'); copy or")
+    assert json.loads(done.stdout).items() >= {"passed": False, "hashes": False}.items()
+
+
 def test_other_code_is_told_from_our_own(tmp_path: Path) -> None:
     """Its hash is in order, as after a change by someone who knows how: only a second copy can tell."""
     path = cls_bundle(tmp_path / "net.edge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -210,8 +211,41 @@ def test_a_changed_member_fails_the_check_that_was_asked_for(bundle: Path, capsy
         document = json.loads(capsys.readouterr().out)
         assert document.items() >= {"bundle": str(copy), "passed": False, "hashes": False, "golden": []}.items()
         assert document["error"] == err.removeprefix("error: ").strip()
-    copy.write_bytes(copy.read_bytes()[:-30])
-    assert main(["verify", str(copy)]) == 2  # no bundle any more
+
+
+def test_every_flipped_byte_fails_the_check(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In members, in their headers and in the zip's directory: a bundle that is not right is no bad usage."""
+    whole, copy = bundle.read_bytes(), bundle.with_name("flipped.edge")
+    manifest = len(b"PK\3\4") + 26 + len("manifest.json")
+    with zipfile.ZipFile(bundle) as archive:
+        directory = archive.start_dir
+    for place in (manifest + 5, whole.index(b"model.onnx", manifest) + 99, *range(directory, directory + 46, 5)):
+        copy.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        code = main(["verify", str(copy), "--json"])
+        out, err = capsys.readouterr()
+        if code == 0:  # what the format leaves to the writer: its version, a date
+            assert json.loads(out)["passed"] is True
+            continue
+        assert (code, err.count("\n"), json.loads(out)["passed"]) == (1, 1, False), (place, err)
+        assert place >= directory or re.search(r": (manifest.json|model.onnx) is damaged \(", err)
+
+
+def test_a_cut_bundle_fails_and_what_is_none_is_bad_input(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = bundle.with_name("cut.edge")
+    copy.write_bytes(bundle.read_bytes()[:-30])
+    assert main(["verify", str(copy)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {copy}: is not a whole zip file (")
+    copy.write_bytes(b"PK\3\4" + bytes(100))
+    assert main(["verify", str(copy)]) == 2
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.writestr("a", "b")
+    assert main(["verify", str(copy)]) == 2
+    with zipfile.ZipFile(bundle) as before, zipfile.ZipFile(copy, "w") as archive:
+        for info in before.infolist()[:-1]:
+            archive.writestr(info, before.read(info))
+    capsys.readouterr()
+    assert main(["verify", str(copy)]) == 1
+    assert " is missing from it; " in capsys.readouterr().err
 
 
 def repacked(bundle: Path, **changes: object) -> Path:

@@ -60,7 +60,7 @@ def run(
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
     """Prove `bundle` on this machine; the report says whether its outputs hold, and whose the code packed in it is.
 
-    Raises `CheckFailed` when a member was changed after packing and `BadInput` for what is no whole bundle.
+    Raises `CheckFailed` when a member is damaged or was changed after packing and `BadInput` for what is no bundle.
     """
     return verification.verify(bundle, provider, threads, lambda: hashes(device_code()))
 
