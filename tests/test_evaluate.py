@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 from PIL import Image
@@ -16,6 +19,7 @@ from PIL import Image
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.evaluation.evaluate import Answers, evaluate
+from edgecnn.latency import benchmark
 from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
@@ -91,6 +95,49 @@ def test_two_models_and_their_paired_difference(
     out = capsys.readouterr().out
     assert f"{tie} has -80.00 points of top-1 against {good} (95 %: " in " ".join(out.split())
     assert "it is worse." in out
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "said"),
+    [
+        (["--max-drop", "0.8"], 0, ""),
+        (
+            ["--max-drop", "0.79"],
+            1,
+            "loses 80.00 points of top-1 against MODEL on 20 images of DATA, --max-drop allows 79.00",
+        ),
+        (["--min-metric", "0"], 0, ""),
+        (["--min-metric", "0.01"], 1, "top-1 0.00% on 20 images of DATA, --min-metric wants 1.00%"),
+    ],
+)
+def test_a_limit_decides_the_exit_code(
+    limits: list[str], code: int, said: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """80 % and 0 % are right: 80 points are lost, whatever the interval reaches to."""
+    good, tie = by_brightness(tmp_path / "a.onnx"), by_brightness(tmp_path / "b.onnx", -1.0)
+    command = ["evaluate", str(good), str(tie), "--data", str(photos), *limits]
+    assert main([*command, "--json"]) == code
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["passed"] is (code == 0)
+    assert document["limits"][limits[0][2:].replace("-", "_")] == float(limits[1])
+    assert err == (f"error: {tie}: {said.replace('MODEL', str(good)).replace('DATA', str(photos))}\n" if said else "")
+    assert main(command) == code
+    word = "Within" if code == 0 else "NOT within"
+    assert f"{word} {' '.join(limits)}." in " ".join(capsys.readouterr().out.split())
+
+
+def test_limits_that_say_nothing(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "a.onnx")
+    assert evaluate(model, data=str(photos)).passed is None
+    assert evaluate(model, data=str(photos), min_metric=0.8).passed is True
+    assert evaluate(model, data=str(photos), min_metric=0.81).passed is False
+    better = evaluate(by_brightness(tmp_path / "b.onnx", -1.0), model, data=str(photos), max_drop=0)
+    assert better.passed is True
+    with pytest.raises(BadInput, match="one model loses nothing; give two"):
+        evaluate(model, data=str(photos), max_drop=0.1)
+    with pytest.raises(BadInput, match="--min-metric 95: is no share; give a number from 0 to 1"):
+        evaluate(model, data=str(photos), min_metric=95)
 
 
 def test_the_same_model_twice_has_no_difference_that_can_be_told(photos: Path, tmp_path: Path) -> None:
@@ -239,3 +286,26 @@ def test_a_model_without_inputs_is_refused(photos: Path, tmp_path: Path) -> None
     onnx.save(made, tmp_path / "m.onnx")
     with pytest.raises(BadInput, match=r"m\.onnx: takes no input, so there is nothing to score"):
         evaluate(tmp_path / "m.onnx", data=str(photos))
+
+
+def test_the_pages_section_for_continuous_integration_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both commands pass for two equal models, and the one for accuracy fails for one that knows nothing."""
+    text = (Path(__file__).parent.parent / "docs" / "train-and-evaluate.md").read_text("utf-8")
+    section = text[text.index("## In CI") :]
+    accuracy, speed = re.findall(r"^edgecnn (.*)$", section[: section.index("From Python:")], re.MULTILINE)
+    assert main(["export", "lenet5", "--weights", str(LENET), "-o", str(tmp_path / "lenet5.onnx")]) == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "PROBES", 1)
+    model = onnx.load("lenet5.onnx")
+    onnx.save(model, "int8.onnx")
+    assert main(shlex.split(accuracy)) == 0
+    assert main(shlex.split(speed)) == 0
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(0 * onnx.numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, "int8.onnx")
+    capsys.readouterr()
+    assert main(shlex.split(accuracy)) == 1
+    assert "--max-drop allows 5.00; int8.onnx: top-1 " in capsys.readouterr().err

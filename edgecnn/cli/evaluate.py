@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 
-@register("evaluate", section="Measure and prove", example="edgecnn evaluate m.onnx m_int8.onnx --data photos/")
+@register(
+    "evaluate",
+    section="Measure and prove",
+    example="edgecnn evaluate m.onnx m_int8.onnx --data photos/ --max-drop 0.01",
+)
 @click.argument("model", metavar="MODEL")
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 @option("--task", metavar="TASK", group="Data",
         help="classification, segmentation or detection; default: what the model says of itself.")  # fmt: skip
 @options.limit
+@option("--max-drop", type=click.FloatRange(0, 1), group="Limits",
+        help="Metric that MODEL2 may lose against MODEL, as a share (0.01: one point), as in quantize.")  # fmt: skip
+@option("--min-metric", type=click.FloatRange(0, 1), group="Limits",
+        help="Smallest metric of the model (of two: MODEL2), as a share.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
 @options.weights
 @options.input_shapes
@@ -37,18 +45,25 @@ def command(
     data: str,
     task: str | None,
     limit: int | None,
+    max_drop: float | None,
+    min_metric: float | None,
     batch: int,
     weights: Path | None,
     input_shape: tuple[str, ...],
     threads: int | None,
     seed: int,
 ) -> Result:
-    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference."""
+    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference.
+
+    Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
+    its interval: with few images the interval is wide. Without a limit, always 0.
+    """
     from edgecnn import api
 
-    report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit, batch=batch,
-                          input_shape=input_shape, threads=threads, seed=seed, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict)
+    report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit,
+                          max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
+                          threads=threads, seed=seed, track=options.track())  # fmt: skip
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure)
 
 
 def _draw(page: Page, report: EvaluateReport) -> None:

@@ -2,6 +2,7 @@
 
     each model, on images made ready as it wants them     top-1, mIoU or mAP (edgecnn/tasks)
     both, image by image                                  the paired difference, 95 % interval (evaluation/scores.py)
+    limits, where any are given                           metric lost <= max_drop, metric >= min_metric
 
 The test part of data that has one is used. Classes are matched by name where the model names its own. An .onnx file or
 a bundle is judged without importing torch. Test: tests/test_evaluate.py.
@@ -24,7 +25,7 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject, open_subject
 from runtimes import plugins
-from runtimes.base import BadInput, Runner, Tensors, Track, counted, silent
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.model_file import is_model_file
 from runtimes.session import TensorInfo
 from runtimes.shapes import ShapeText
@@ -33,11 +34,36 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a model must hold: `max_drop`, the metric lost from the first model to the second, as in `quantize`;
+    `min_metric`, of the model (of two: the second). Shares: 0.01 is a point.
+
+    >>> print(Limits(0.01, 0.95))
+    --max-drop 0.01 and --min-metric 0.95
+    """
+
+    max_drop: float | None = None
+    min_metric: float | None = None
+
+    def __str__(self) -> str:
+        named = (("--max-drop", self.max_drop), ("--min-metric", self.min_metric))
+        return " and ".join(f"{name} {value:g}" for name, value in named if value is not None)
+
+    def check(self, models: int) -> None:
+        """Raise `BadInput` for a limit that says nothing of so many models."""
+        for name, value in (("--max-drop", self.max_drop), ("--min-metric", self.min_metric)):
+            if value is not None and not 0 <= value <= 1:
+                raise BadInput(f"{name} {value}: is no share; give a number from 0 to 1 (0.01 is a point)")
+        if self.max_drop is not None and models < 2:
+            raise BadInput(f"--max-drop {self.max_drop:g}: one model loses nothing; give two, or --min-metric")
+
+
+@dataclass(frozen=True)
 class EvaluateReport:
     """Scores of one or two models on the same images; `difference` is the second's minus the first's.
 
     `seeded` names the PyTorch networks that no weights were given for; `nonfinite` counts the images that a model
-    answered with NaN or infinity, which is a wrong answer.
+    answered with NaN or infinity, which is a wrong answer. `limits` are what was asked for.
     """
 
     task: str
@@ -46,6 +72,30 @@ class EvaluateReport:
     difference: Difference | None
     seeded: tuple[str, ...] = ()
     nonfinite: tuple[int, ...] = (0, 0)
+    limits: Limits = Limits()
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all limits hold; None where none was given."""
+        return None if self.limits == Limits() else not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each limit that does not hold. The measured value decides, not its interval."""
+        (first, _), (last, score) = self.models[0], self.models[-1]
+        least, most, lines = self.limits.min_metric, self.limits.max_drop, []
+        on = f"on {counted(self.images, 'image')} of {self.data}"
+        if most is not None and self.difference is not None and not -self.difference.value <= most:
+            lost = f"loses {-100 * self.difference.value:.2f} points of {self.metric} against {first}"
+            lines.append(f"{last}: {lost} {on}, --max-drop allows {100 * most:.2f}")
+        if least is not None and not score.value >= least:
+            lines.append(f"{last}: {self.metric} {score.value:.2%} {on}, --min-metric wants {least:.2%}")
+        return tuple(lines)
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None where every limit holds."""
+        return CheckFailed("; ".join(self.failures)) if self.failures else None
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -66,6 +116,11 @@ class EvaluateReport:
 
     @property
     def verdict(self) -> str:
+        limits = {True: f" Within {self.limits}.", False: f" NOT within {self.limits}.", None: ""}
+        return f"{self._found}{limits[self.passed]}"
+
+    @property
+    def _found(self) -> str:
         (first, score), *others = self.models
         on = f"{counted(self.images, 'image')} of {self.data}"
         if not others or self.difference is None:
@@ -79,6 +134,8 @@ class EvaluateReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "passed": self.passed,
+            "limits": vars(self.limits),
             "metric": self.metric,
             "task": self.task,
             "data": self.data,
@@ -100,6 +157,8 @@ def evaluate(
     task: str | None = None,
     weights: Path | None = None,
     limit: int | None = None,
+    max_drop: float | None = None,
+    min_metric: float | None = None,
     batch: int = BATCH,
     input_shape: ShapeText | None = None,
     threads: int | None = None,
@@ -108,10 +167,13 @@ def evaluate(
 ) -> EvaluateReport:
     """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
 
-    `task` None takes what the model says of itself, else what its outputs look like. Raises `BadInput` for data without
-    answers for that task, and for classes that do not fit.
+    `task` None takes what the model says of itself, else what its outputs look like. `max_drop` and `min_metric` are
+    limits, which decide the report's `failure`: see `Limits`. Raises `BadInput` for data without answers for that task,
+    and for classes that do not fit.
     """
     names = [os.fspath(name) for name in (model, other) if name is not None]
+    limits = Limits(max_drop, min_metric)
+    limits.check(len(names))
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = [open_subject(name, weights, input_shape, threads) for name in names]
@@ -127,7 +189,8 @@ def evaluate(
     difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
-    return EvaluateReport(task, samples.name, tuple(zip(names, scores, strict=True)), difference, seeded, nonfinite)
+    pairs = tuple(zip(names, scores, strict=True))
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits)
 
 
 @dataclass
