@@ -180,7 +180,7 @@ def check(
         failures=failures,
         sizes=_shapes([feeds[0], *more]),
         seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
-        next_command=next_command(reference, candidate, weights, data, input_shape),
+        next_command=next_command(reference, candidate, weights, data, input_shape, wanted),
         provider=asked.text,
         precision=precision,
         residence=_residence(subjects[1], Path(candidate), feeds[0], asked.text, threads) if require_all else None,
@@ -207,11 +207,13 @@ def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threa
 
 
 def next_command(
-    reference: object, candidate: object, weights: Path | None, data: str | None, input_shape: ShapeText | None
-) -> str:
-    """The `edgecnn diff` that goes on where `check` says no."""
+    reference: object, candidate: object, weights: Path | None, data: str | None, input_shape: ShapeText | None,
+    snr_db: Sequence[tuple[str | None, float]] = (),
+) -> str:  # fmt: skip
+    """The `edgecnn diff` that goes on where `check` says no; it knows one limit for all outputs."""
     words = ["edgecnn", "diff", str(reference), str(candidate)]
-    for option, value in (("--weights", weights), ("--data", data)):
+    least = next((f"{value:g}" for name, value in snr_db if name is None), None)
+    for option, value in (("--weights", weights), ("--data", data), ("--snr-db", least)):
         words += [option, str(value)] if value is not None else []
     for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
         words += ["--input-shape", shape]

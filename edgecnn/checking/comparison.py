@@ -132,6 +132,11 @@ class Comparison:
         return [(self.pairs[i].reference, self.pairs[i].candidate)[side] for i in points]
 
     @property
+    def ends(self) -> list[int]:
+        """The last common points: the outputs, where these have counterparts."""
+        return list(members(self.points.front(self.points.all)))
+
+    @property
     def nodes(self) -> int:
         """Nodes of the graph that is bisected (calls of modules where neither side is a graph)."""
         sides = (self.candidate, self.reference)

@@ -7,7 +7,8 @@
 A float candidate has diverged where it is farther from the reference than the reference's own noise (see
 `comparison`). An int8 candidate of a float reference loses a little in every layer: with `snr_db` it has diverged
 where it falls below that; without, at the largest drop on the way, if that layer alone is as bad, and else at the first
-layer that stands out from the others. Graphs run as they are in the file, without ONNX Runtime's optimizer.
+layer that stands out from the others. Graphs run as they are in the file, without ONNX Runtime's optimizer; what the
+kernels of an int8 graph add to that is looked at apart (see `kernels`).
 Test: tests/test_diff.py, tests/test_diff_faults.py.
 """
 
@@ -24,11 +25,12 @@ from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
 from edgecnn.checking.comparing import compare_sides, make_samples
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
+from edgecnn.checking.kernels import kernels
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
+from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.data.feeding import common_shape
 from edgecnn.memory import memory_goes_back
-from exporters.layerwise.points import members
 from runtimes.base import BadInput, Track, silent
 from runtimes.model_file import is_model_file
 from runtimes.shapes import ShapeText
@@ -102,7 +104,8 @@ def find(
     if unproven and first is not None:
         first, note = _by_rows(rows, first, drops)
         notes.append(note)
-    report = _report(comparison, words, found, first, tuple(rows), tuple(notes))
+    ran, least = kernels(comparison, track), INT8_SNR_DB if drops else comparison.limit_db or INT8_SNR_DB
+    report = replace(_report(comparison, words, found, first, tuple(rows), tuple(notes)), kernels=ran, least_db=least)
     return _written(comparison, report, plot, reproducer, force)
 
 
@@ -161,7 +164,7 @@ def _report(
     rows: tuple[Row, ...],
     notes: tuple[str, ...],
 ) -> DiffReport:
-    ends = [found.readings[i] for i in members(comparison.points.front(comparison.points.all))]
+    ends = [found.readings[i] for i in comparison.ends]
     return DiffReport(
         reference=comparison.reference.name,
         candidate=comparison.candidate.name,

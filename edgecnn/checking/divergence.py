@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.checking.comparison import Row
+from edgecnn.checking.kernels import Kernels
 from runtimes.base import CheckFailed, counted
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 
@@ -39,7 +40,10 @@ class Divergence:
 
 @dataclass(frozen=True)
 class DiffReport:
-    """What was compared and where it parts. `layers` is empty unless every layer was looked at; `notes` say why."""
+    """What was compared and where it parts. `layers` is empty unless every layer was looked at; `notes` say why.
+
+    `kernels`: what an int8 candidate gives as it really runs (None: not looked at), `least_db` what it must give.
+    """
 
     reference: str
     candidate: str
@@ -55,11 +59,18 @@ class DiffReport:
     plot: str | None = None
     output_db: float = 0.0
     limit_db: float = 0.0
+    kernels: Kernels | None = None
+    least_db: float = -math.inf
 
     @property
     def failure(self) -> CheckFailed | None:
-        """What the command line exits with: None when the models do not part."""
-        return None if self.first is None else CheckFailed(f"{self.candidate}: {self.sentence}")
+        """What the command line exits with: None when the models do not part, and the kernels hold the limit, too."""
+        if self.first is not None:
+            return CheckFailed(f"{self.candidate}: {self.sentence}")
+        ran = self.kernels
+        if ran is not None and ran.lose and ran.runs_db < self.least_db:
+            return CheckFailed(f"{self.candidate}: limit {db(self.least_db)}; {ran.words}")
+        return None
 
     @property
     def sentence(self) -> str:
@@ -79,7 +90,8 @@ class DiffReport:
         seen = f"{counted(self.samples, 'sample')} of {self.data}"
         on = f"{seen}, {counted(self.points, 'common tensor')}, {counted(self.partial_runs, 'partial run')}"
         if self.first is None:
-            return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}."
+            ran = f" But {self.kernels.words}." if self.kernels is not None and self.kernels.lose else ""
+            return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}.{ran}"
         proof = ""
         if self.first.at_fault and not self.first.cause and self.first.alone_db == -math.inf:
             proof = " Alone, on the reference's inputs, it does so too: the layer is at fault."
@@ -101,6 +113,7 @@ class DiffReport:
             "partial_runs": self.partial_runs,
             "output_db": json_number(self.output_db, JSON_SNR_LIMIT),
             "limit_db": json_number(self.limit_db, JSON_SNR_LIMIT),
+            "kernels": None if self.kernels is None else self.kernels.to_dict(),
             "notes": list(self.notes),
             "plot": self.plot,
         }

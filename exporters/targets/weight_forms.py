@@ -9,7 +9,7 @@ does on a CPU with VNNI. Test: tests/test_weight_forms.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporters.accuracy._work import Work, layers
-from exporters.graph import Graph, copy_model
+from exporters.graph import Graph
 from exporters.quantization.calibration import exposing
 from exporters.targets.cpu_target import SATURATING, LayerRisk, predict
 from runtimes.base import Array
@@ -49,16 +49,33 @@ def adapt(work: Work, risks: Sequence[LayerRisk]) -> Work:
     return replace(work, recipe=replace(work.recipe, weight_forms=forms))
 
 
-def exact(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the integer graph `model` that computes on every CPU what VNNI computes: all int8 weights unsigned."""
-    twin = copy_model(model)
-    stored = {tensor.name: tensor for tensor in twin.graph.initializer}
-    for node in (n for n in twin.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored):
-        pair = [stored[name] for name in (node.input[0], *node.input[2:]) if name in stored]
-        for tensor in (t for t in pair if len(pair) == 2 and t.data_type == onnx.TensorProto.INT8):
-            values = numpy_helper.to_array(tensor).astype(np.int16) + 128
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.uint8), tensor.name))
-    return twin
+def exact(model: onnx.ModelProto, signed: Collection[str] = ()) -> onnx.ModelProto:
+    """A copy of the integer graph `model` that computes on every CPU what VNNI computes: all int8 weights unsigned.
+
+    Weights whose dequantized names are in `signed` stay as they are.
+    """
+    twin = Graph(model)
+    stored = dict(twin.initializers)
+    made: dict[str, onnx.TensorProto] = {}
+    for node in (n for n in twin.proto.node if n.op_type == "DequantizeLinear" and n.output[0] not in signed):
+        if len(node.input) < 3 or not all(_is_int8(stored.get(node.input[i])) for i in (0, 2)):
+            continue
+        for place in (0, 2):  # layers may share a zero point
+            name = f"{node.input[place]}_unsigned"
+            made[name] = made.get(name) or _unsigned(stored[node.input[place]], name)
+            node.input[place] = name
+    twin.proto.initializer.extend(made.values())
+    twin.reindex()
+    twin.prune()
+    return twin.model
+
+
+def _is_int8(tensor: onnx.TensorProto | None) -> bool:
+    return tensor is not None and tensor.data_type == onnx.TensorProto.INT8
+
+
+def _unsigned(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array((numpy_helper.to_array(tensor).astype(np.int16) + 128).astype(np.uint8), name)
 
 
 def _joined(values: Sequence[Array]) -> Array:
