@@ -19,6 +19,7 @@ import onnx
 from exporters import artifact, passes
 from exporters.artifact import Stage
 from exporters.base import PassResult
+from exporters.suppression import edges_of
 from runtimes import plugins
 from runtimes.base import Tensors, Track, silent
 from runtimes.parity import ParityReport, compare
@@ -44,7 +45,7 @@ def ready_for_int8(
 
     Raises `CheckFailed` when a pass changed the function by more than the model's own float noise.
     """
-    original = open_session(model)
+    original, edges = open_session(model), edges_of(model)
     before = {stage.name for stage in artifact.read_stages(model)}
     stages: list[Stage] = []
     parity: ParityReport | None = None
@@ -54,10 +55,11 @@ def ready_for_int8(
         model, note = run_pass(name, given, sizes)
         seconds = time.perf_counter() - started
         if parity is None or model != given:
-            parity = compare(original, open_session(model), feeds)
+            parity = compare(original, open_session(model), feeds, edges=edges)
         stages.append(artifact.describe(name, model, seconds, parity, note))
         if parity.snr_db < FLOAT_LIMIT_DB:
-            noise = compare(original, open_session(model, optimize=False), feeds).snr_db
+            plain = open_session(model, optimize=False)
+            noise = compare(original, plain, feeds, edges=edges).snr_db
             parity.require(snr_db=min(FLOAT_LIMIT_DB, noise - NOISE_MARGIN_DB))
     return model, tuple(stages)
 

@@ -166,7 +166,7 @@ def build(
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
     judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
-    real = stages.Reference(network, judged, reference.output_names)
+    real = stages.Reference(network, judged, reference.output_names, reference.edges)
     stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
     done = (*stages.held_to(done, reference), stage)
     given = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgecnn.networks.spec import preprocess_for
 from runtimes.base import BadInput, Runner
 from runtimes.matching import NAMES as DETECTIONS
+from runtimes.matching import Edges
 from runtimes.model_file import external_of, is_bundle, is_model_file, model_of, open_any
 from runtimes.preprocess import Preprocess
 from runtimes.session import TensorInfo, open_session
@@ -74,6 +75,8 @@ class Subject:
     """Its preprocessing, where the model itself says so."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """What an int8 grid can hold of an input."""
+    edges: Edges = field(default_factory=Edges)
+    """At which overlaps and scores a detector drops boxes, where its graph says so."""
 
     @property
     def how(self) -> str:
@@ -128,6 +131,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     from exporters.isolation.probe import probe
     from exporters.load import load_model
     from exporters.quantization.input_range import input_ranges
+    from exporters.suppression import edges_of
 
     model = load_model(path)
     identity = read_identity(model, str(path))
@@ -142,6 +146,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
         str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
         again=None if quantized else _plain(path, threads), half=half,
         carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model),
+        edges=edges_of(model),
     )  # fmt: skip
 
 

@@ -29,9 +29,11 @@ from edgecnn.networks.sources import Network
 from edgecnn.proof import GOLDEN_IMAGES
 from exporters import artifact
 from exporters.artifact import Stage
+from exporters.suppression import edges_of
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
 from runtimes.matching import NAMES as DETECTIONS
+from runtimes.matching import Edges
 from runtimes.parity import ParityReport, compare
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
@@ -44,10 +46,15 @@ OUTPUTS = {"classification": ("logits",), "segmentation": ("logits",), "detectio
 
 
 class Reference:
-    """The PyTorch module's outputs on `feeds`, computed once; calling it with one of those feeds looks them up."""
+    """The PyTorch module's outputs on `feeds`, computed once; calling it with one of those feeds looks them up.
 
-    def __init__(self, network: Network, feeds: Sequence[Tensors], output_names: Sequence[str]) -> None:
-        self.network, self.feeds, self.output_names = network, feeds, tuple(output_names)
+    `edges` are those of a detector's graph.
+    """
+
+    def __init__(
+        self, network: Network, feeds: Sequence[Tensors], output_names: Sequence[str], edges: Edges | None = None
+    ) -> None:
+        self.network, self.feeds, self.output_names, self.edges = network, feeds, tuple(output_names), edges
         run = module_runner(network.module, self.output_names, INPUT_NAME)
         self.outputs = {id(feed): run(feed) for feed in feeds}
 
@@ -55,16 +62,20 @@ class Reference:
         return self.outputs[id(feeds)]
 
     def parity(self, candidate: Runner) -> ParityReport:
-        return compare(self, candidate, self.feeds)
+        return compare(self, candidate, self.feeds, edges=self.edges)
 
     @functools.cached_property
     def noise(self) -> ParityReport:
         """The module against what rounding makes of it, the worst draw: no graph can be asked to be closer."""
         double = module_runner(copy.deepcopy(self.network.module).double(), self.output_names, INPUT_NAME)
-        exact = compare(lambda feed: double({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)}), self, self.feeds)
+
+        def in_double(feed: Tensors) -> Tensors:
+            return double({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)})
+
+        exact = compare(in_double, self, self.feeds, edges=self.edges)
         draws = (rounded_otherwise(self.network.module, seed) for seed in range(NOISE_DRAWS))
         runs = (module_runner(module, self.output_names, INPUT_NAME) for module in draws)
-        return min((exact, *(compare(self, run, self.feeds) for run in runs)), key=lambda report: report.snr_db)
+        return min((exact, *map(self.parity, runs)), key=lambda report: report.snr_db)
 
     @property
     def noise_db(self) -> float:
@@ -137,7 +148,7 @@ def float_road(
         if reference is None:
             model = _export(network, opset, dynamic, dynamic_size)
             note = f"{sized}, proven at {sizes_of(feeds)}" if dynamic_size else ""
-            reference = Reference(network, feeds, output_names(model))
+            reference = Reference(network, feeds, output_names(model), edges_of(model))
             if dynamic_size:
                 open_size.require_graph(network, open_session(model), reference, feeds[-1])
         else:

@@ -33,6 +33,26 @@ NONE = -1
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Overlaps (`iou`) and scores at which a network drops boxes; empty where they are not known."""
+
+    iou: tuple[float, ...] = ()
+    score: tuple[float, ...] = ()
+
+    def __or__(self, other: Edges) -> Edges:
+        return Edges(tuple({*self.iou, *other.iou}), tuple({*self.score, *other.score}))
+
+    def near(self, side: Tensors, row: int, other: Tensors, margin: float) -> bool:
+        """Whether rounding may have dropped, from the `other` list, what is `row` of `side`; of one image both."""
+        score = float(side["scores"][row])
+        if any(abs(score - edge) <= margin for edge in self.score):
+            return True
+        better = (other["labels"] == side["labels"][row]) & (other["scores"] >= score - margin)
+        overlaps = iou(side["boxes"][[row]], other["boxes"][better])
+        return any(bool((np.abs(overlaps - edge) <= margin).any()) for edge in self.iou)
+
+
+@dataclass(frozen=True)
 class Matching:
     """How many detections have a counterpart, are missing in the candidate, are only there, or were left out."""
 
@@ -59,21 +79,24 @@ def is_detections(outputs: Tensors) -> bool:
 
 
 def align(
-    reference: Tensors, candidate: Tensors, margin: float, low: float = 0.0
+    reference: Tensors, candidate: Tensors, margin: float, low: float = 0.0, edges: Edges | None = None
 ) -> tuple[dict[str, Array], dict[str, Array], Matching]:
     """Both as tables of equal length: pairs in the reference's order, then rows without counterpart against zeros.
 
-    Only pairs of which one score reaches `low` are kept. Scores within `margin` of where a list ends are near ties.
+    Only pairs of which one score reaches `low` are kept. Scores within `margin` of where a list ends are near ties, and
+    so are boxes within `margin` of one of the `edges`.
     """
+    edges = edges or Edges()
     pairs: list[tuple[int, int]] = []
     lost: list[int] = []
     extra: list[int] = []
     ties = 0
     for n in np.union1d(reference["image"], candidate["image"]):
         ours, theirs = (np.flatnonzero(side["image"] == n) for side in (reference, candidate))
-        found = [(int(ours[i]), int(theirs[j])) for i, j in pair(_rows(reference, ours), _rows(candidate, theirs))]
-        a, near_a = _alone(reference["scores"], ours, [i for i, _ in found], candidate["scores"][theirs], margin, low)
-        b, near_b = _alone(candidate["scores"], theirs, [j for _, j in found], reference["scores"][ours], margin, low)
+        a_rows, b_rows = _rows(reference, ours), _rows(candidate, theirs)
+        found = [(int(ours[i]), int(theirs[j])) for i, j in pair(a_rows, b_rows)]
+        a, near_a = _alone(reference, ours, [i for i, _ in found], b_rows, margin, low, edges)
+        b, near_b = _alone(candidate, theirs, [j for _, j in found], a_rows, margin, low, edges)
         pairs, lost, extra, ties = pairs + found, lost + a, extra + b, ties + near_a + near_b
     pairs = [(i, j) for i, j in sorted(pairs) if not max(reference["scores"][i], candidate["scores"][j]) < low]
     left = [i for i, _ in pairs] + lost + [NONE] * len(extra)
@@ -82,15 +105,17 @@ def align(
 
 
 def _alone(
-    scores: Array, mine: Array, paired: Sequence[int], other: Array, margin: float, low: float
+    side: Tensors, mine: Array, paired: Sequence[int], other: Tensors, margin: float, low: float, edges: Edges
 ) -> tuple[list[int], int]:
-    """(rows of one image without counterpart, how many more are near ties); `other` are the other list's scores."""
+    """(rows of one image without counterpart, how many more are near ties); `other` is the other list of that image."""
+    scores = side["scores"]
     alone = np.setdiff1d(mine, np.array(paired, int))
     alone = alone[np.argsort(scores[alone], kind="stable")]  # NaN last: never near anything
     near = (scores[alone] <= low + margin) & (low > 0)
-    if len(other) >= len(mine):
+    if len(other["scores"]) >= len(mine):
         most = int(TIES_SHARE * len(mine))
-        near[:most] |= scores[alone[:most]] <= other.min(initial=np.inf) + margin
+        near[:most] |= scores[alone[:most]] <= other["scores"].min(initial=np.inf) + margin
+    near |= np.array([edges.near(side, int(row), other, margin) for row in alone], bool)
     return sorted(int(i) for i in alone[~near]), int((scores[alone[near]] >= low).sum())
 
 

@@ -124,8 +124,16 @@ class ParityReport:
                 raise BadInput(plugins.unknown(name, known, "output"))
 
 
-def compare(reference: Runner, candidate: Runner, batches: Iterable[Tensors], track: Track = silent) -> ParityReport:
+def compare(
+    reference: Runner,
+    candidate: Runner,
+    batches: Iterable[Tensors],
+    track: Track = silent,
+    edges: matching.Edges | None = None,
+) -> ParityReport:
     """Run both on every batch and compare output by output: by name, or by position when the names differ.
+
+    Of detectors, boxes at one of the `edges` that only one side keeps are near ties, and no difference.
 
     Raises `BadInput` for no batches and for outputs that are not numbers.
     """
@@ -135,7 +143,7 @@ def compare(reference: Runner, candidate: Runner, batches: Iterable[Tensors], tr
         ours, theirs = reference(feeds), candidate(feeds)
         boxes = listed.both(ours, theirs)
         if boxes is not None:
-            ours, theirs, found = matching.align(boxes[0], boxes[1], NEAR_TIE)
+            ours, theirs, found = matching.align(boxes[0], boxes[1], NEAR_TIE, edges=edges)
             matched = found if matched is None else matched + found
         for name, ref, cand in _pairs(ours, theirs):
             if ref is not None and cand is not None and listed.is_rows(ref, cand, _rows(feeds)):

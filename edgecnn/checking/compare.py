@@ -159,7 +159,8 @@ def check(
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
     runners = subjects[0].runner, renamed(subjects[1].runner, own_names(*subjects))
     more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
-    parity = compare(*runners, [*feeds, *more] if more else feeds, track)
+    edges = subjects[0].edges | subjects[1].edges
+    parity = compare(*runners, [*feeds, *more] if more else feeds, track, edges)
     bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
     if not wanted and top1 is None and not given:
         few = [feeds[i] for i in range(min(len(feeds), MOST_FEEDS))]

@@ -12,6 +12,8 @@ Test: tests/test_tolerance.py.
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from edgecnn.runners import Subject
 from runtimes.base import Array, BadInput, Runner, Tensors
+from runtimes.matching import Edges
 from runtimes.parity import ParityReport, compare
 
 MARGIN_DB = 15.0
@@ -55,7 +58,8 @@ def tolerance(subjects: Sequence[Subject], feeds: Sequence[Tensors], parity: Par
     names = [out.name for out in parity.outputs]
     if any(subject.quantized for subject in subjects):
         return Tolerance(dict.fromkeys(names, INT8_SNR_DB), {}, "int8: only tells working from broken")
-    reports, how = own_noise(subjects[0], feeds[:MOST_FEEDS])
+    edges = functools.reduce(operator.or_, (subject.edges for subject in subjects))
+    reports, how = own_noise(subjects[0], feeds[:MOST_FEEDS], edges)
     highest = HALF_SNR_DB if any(subject.half for subject in subjects) else HIGHEST_DB
     snr, same = dict.fromkeys(names, highest), dict[str, float]()
     integer = {out.name for out in parity.outputs if out.same is not None}
@@ -68,7 +72,7 @@ def tolerance(subjects: Sequence[Subject], feeds: Sequence[Tensors], parity: Par
     return Tolerance(snr, same, f"the reference's own noise less {MARGIN_DB:g} dB, at most {highest:g}; {how}")
 
 
-def own_noise(subject: Subject, feeds: Sequence[Tensors]) -> tuple[list[ParityReport], str]:
+def own_noise(subject: Subject, feeds: Sequence[Tensors], edges: Edges | None = None) -> tuple[list[ParityReport], str]:
     """(`subject` against itself, in each way that there is, what these were)."""
     runs: list[tuple[str, Runner]] = [("inputs off by one unit in the last place", lambda f: subject.runner(jitter(f)))]
     if subject.again is not None:
@@ -77,6 +81,6 @@ def own_noise(subject: Subject, feeds: Sequence[Tensors]) -> tuple[list[ParityRe
     reports, words = [], []
     for what, runner in runs:
         with contextlib.suppress(BadInput):  # it may be unable to: then the others count
-            reports.append(compare(subject.runner, runner, feeds))
+            reports.append(compare(subject.runner, runner, feeds, edges=edges))
             words.append(what)
     return reports, " and ".join(words)

@@ -130,7 +130,7 @@ def build_for(
     chosen = models[variant.model]
     session = open_session(chosen, variant.asked.text, trial.threads)
     real_feeds = material.judged.feeds(material.input_name, 1)[:IMAGES]
-    real = stages.Reference(network, real_feeds, reference.output_names)
+    real = stages.Reference(network, real_feeds, reference.output_names, reference.edges)
     parity = compare(real, session, real_feeds)
     stage = artifact.describe("device", chosen, took, parity, f"{variant.name} on {variant.asked.text}")
     road = (*stages.held_to(done, reference), stage)
