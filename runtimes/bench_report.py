@@ -114,6 +114,18 @@ class Heat:
         return tuple(self.race.ratio(fastest, name) for name in self.race.names if name != fastest)
 
     @property
+    def clocks(self) -> str:
+        """On which clock what is; the medians on the other clock, whose quotients the ratios are nearly, where it is
+        not that of the table. Empty for a model alone, which has no ratio.
+        """
+        if len(self.models) < 2:
+            return ""
+        if self.race.clock == "wall":
+            return "times and ratios: wall time"
+        medians = ", ".join(f"{name} {number(self.race.median_ms(name))} ms" for name in self.race.names)
+        return f"times in the table: wall time; ratios: CPU time, whose medians are {medians}"
+
+    @property
     def itself(self) -> tuple[Ratio, ...]:
         """A/A of each model: half of its rounds against the other half."""
         return tuple(self.race.itself(name) for name in self.race.names) if self.race.rounds > 1 else ()
@@ -216,8 +228,14 @@ class BenchReport:
     def to_dict(self) -> dict[str, Any]:
         return {
             "machine": self.machine.to_dict(),
-            "models": [model.to_dict() for model in self.models],
-            "ratios": [{**ratio.to_dict(), **heat.key} for heat in self.heats for ratio in heat.ratios],
+            "models": [
+                {**m.to_dict(), "clock": "wall", "p50_cpu_ms": statistics.median(m.latency.cpu_ms)} for m in self.models
+            ],
+            "ratios": [
+                {**ratio.to_dict(), **heat.key, "clock": heat.race.clock}
+                for heat in self.heats
+                for ratio in heat.ratios
+            ],
             "noise": [heat.noise_dict() for heat in self.heats],
             "gates": [outcome.to_dict() for outcome in self.gates],
             "baseline": [outcome.to_dict() for outcome in self.baseline],

@@ -235,6 +235,28 @@ def test_the_system_and_the_models_say_how_noisy_it_was(capsys: pytest.CaptureFi
     assert "p90" not in printed.splitlines()[8], "a column that nobody can fill is left out"
 
 
+def test_every_number_says_on_which_clock_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a neighbour wall times belie the ratio: 1.4 / 0.8 stands beside 1.61x, which is 1.29 / 0.80."""
+    wall, cpu = {"a": 1.4, "b": 0.8}, {"a": 1.29, "b": 0.8}
+    reports = {name: LatencyReport((wall[name],) * 50, (cpu[name],) * 50) for name in wall}
+    rows = tuple(ModelBench(name, "cpu", 1, 1, Probe(1.0, 1.0, 1.0), reports[name], ()) for name in wall)
+    report = BenchReport(describe(), (Heat(rows, Race(reports, "cpu"), QUIET),), 0)
+    benched(Page(sys.stdout), report)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "p50 ms (wall)" in printed
+    assert "times in the table: wall time; ratios: CPU time, whose medians are a 1.29 ms, b 0.800 ms." in printed
+    document = report.to_dict()
+    assert [(m["clock"], m["p50_ms"], m["p50_cpu_ms"]) for m in document["models"]] == [
+        ("wall", 1.4, 1.29), ("wall", 0.8, 0.8)
+    ]  # fmt: skip
+    (ratio,) = document["ratios"]
+    assert (ratio["clock"], ratio["ratio"]) == ("cpu", pytest.approx(0.8 / 1.29))
+    on_wall = replace(report, heats=(replace(report.heats[0], race=Race(reports, "wall")),))
+    assert on_wall.heats[0].clocks == "times and ratios: wall time"
+    assert on_wall.to_dict()["ratios"][0]["clock"] == "wall"
+    assert fixed({"a": [1.0] * 9}).heats[0].clocks == ""
+
+
 def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PROBES", 1)
     small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")

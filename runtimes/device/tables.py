@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
 HEADINGS = {
-    "p50_ms": ">p50 ms", "p90_ms": ">p90", "p99_ms": ">p99", "mean_ms": ">mean", "images_per_s": ">images/s",
+    "p50_ms": ">p50 ms (wall)", "p90_ms": ">p90", "p99_ms": ">p99", "mean_ms": ">mean", "images_per_s": ">images/s",
     "load_ms": ">load ms", "first_ms": ">first ms", "peak_rss_mb": ">peak MB",
 }  # fmt: skip
 NEEDED_RUNS = {"p90_ms": 100, "p99_ms": 1000}
@@ -82,6 +82,8 @@ def _heat(page: Page, heat: Heat, sweep: bool) -> None:
     missing = [f"{key.removesuffix('_ms')} needs {runs:,}" for key, runs in NEEDED_RUNS.items() if key not in shown]
     if missing:
         page.note(f"{counted(heat.race.rounds, 'run')}: {' and '.join(missing)}.")
+    if heat.clocks:
+        page.note(f"{heat.clocks}.")
     if len(heat.models) > 2:
         pairs = [(r.a, r.b, f"{r.ratio:.3f}x", f"{r.low:.3f} to {r.high:.3f}", r.verdict) for r in heat.ratios]
         page.table(("speed of", "over", ">ratio", ">95 %", "verdict"), pairs)
