@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.choosing.choose import Candidate, Decision
-from edgecnn.choosing.contest import PORTABLE, Contest
+from edgecnn.choosing.contest import Contest
+from edgecnn.choosing.names import PORTABLE
 from edgecnn.data.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import onnx
 import pytest
 
 from edgecnn.choosing import choose, contest, keeper
-from edgecnn.choosing.contest import EXACT, SATURATED, Contest, compete
+from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.contest import Contest, compete
 from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import Keeper
+from edgecnn.choosing.names import EXACT, PLAIN, SATURATED, meanings
 from edgecnn.cli import main
+from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
+from edgecnn.report import Page
 from exporters.quantization.quantize import QuantRecipe
 from exporters.searching.search import Design, Found
 from exporters.targets import weight_forms
@@ -165,7 +170,9 @@ def test_what_saturates_may_win_where_it_holds_the_budget(monkeypatch: pytest.Mo
     assert kinds[SATURATED].snr_db < kinds["int8"].snr_db - 3
     assert result.quantized.recipe.weight_forms == ()
     assert not result.aimed.changed, "the report is of the graph that is shipped"
-    assert "other forms of weights are slower, and not needed within the budget" in result.aimed.words
+    assert result.aimed.given_up == result.aimed.to_dict()["given_up"] == 1
+    assert "saturate, within the budget; 1 layer could be exact; measured: SQNR " in result.aimed.words
+    assert "on a few calibration images (the SNR of the race is on all that were judged)" in result.aimed.words
     assert int8_weights(result.quantized.model) == 3
 
 
@@ -241,3 +248,14 @@ def test_insisting_on_int8_where_none_holds_the_budget_is_exit_1(
     assert next(c for c in report["candidates"] if c["name"] == "int8")["refused"] == "int8 loses 25 points"
     assert ("loses 25 points: kept float" in err) == insist
     assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
+
+
+def test_names_are_explained_beside_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("float", PLAIN, "int8", SATURATED)
+    found = tuple(Candidate(name, 1000, 1.0, kind="float" if name == "float" else "int8") for name in names)
+    candidates(Page(sys.stdout), Decision("int8", "chose int8", found, None, 1))
+    shown = " ".join(capsys.readouterr().out.split())
+    (sentence,) = meanings(names)
+    assert sentence in shown
+    assert "exceed 16 bits on this CPU and are cut off" in sentence
+    assert "a smaller --max-drop asks for the exact one" in sentence

@@ -24,6 +24,7 @@ from edgecnn.choosing.choose import FLOAT, INT8, MIXED, Decision, Entry
 from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import Aimed, Keeper, Kept
 from edgecnn.choosing.layer_choices import LayerChoice, explained, layer_choices
+from edgecnn.choosing.names import AGAIN, EXACT, PLAIN, PORTABLE, SATURATED
 from edgecnn.data.material import Material
 from exporters.accuracy._work import start
 from exporters.quantization.improve import Effect
@@ -34,9 +35,7 @@ from exporters.searching.workshop import Workshop
 from exporters.targets.cpu_target import REWRITES_HELP
 from runtimes.base import BadInput, Track, silent
 
-PLAIN, AGAIN, PORTABLE, EXACT = "plain int8", "mixed (more float)", "portable", "mixed (u8 layers float)"
-SATURATED = "int8 (saturating)"
-COMPARED, SATURATES = "only for comparison", ": its sums saturate on this CPU"
+COMPARED = "only for comparison: without rewrites, on the ranges of two images"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
 GUARD_IMAGES = 4
@@ -130,7 +129,7 @@ def _field(
     kept = keeper.within_budget(shop, found.design)
     plain = portable_of(kept, shop, found.design, keeper) if portable else None
     if not found.design.is_plain:
-        entries |= compared(shop, plain, keeper, bool(kept.aimed.changed))
+        entries |= compared(shop, plain, keeper)
     reasons = {**apart, **kept.returned}
     quantized = explained(kept.work.quantized(), layers, reasons)
     if kept.missed is not None:
@@ -192,17 +191,13 @@ def other_weights(
     return found
 
 
-def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper, saturates: bool) -> dict[str, Entry]:
+def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper) -> dict[str, Entry]:
     """The graph without rewrites as a further candidate: a portable one may win, one on the ranges of one image not."""
     if plain is not None:
         kind = MIXED if plain.recipe.exclude != keeper.recipe.exclude else INT8
         return {PORTABLE: Entry(plain.model, kind)}
     built = shop.built(Design()) if keeper.here else None
-    return (
-        {}
-        if built is None
-        else {PLAIN: Entry(built.quantized.model, INT8, COMPARED + (SATURATES if saturates else ""))}
-    )
+    return {} if built is None else {PLAIN: Entry(built.quantized.model, INT8, COMPARED)}
 
 
 def decided(entries: dict[str, Entry], keeper: Keeper, track: Track) -> Decision:

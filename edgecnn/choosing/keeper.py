@@ -28,7 +28,7 @@ from exporters.searching.search import Design
 from exporters.searching.workshop import Workshop
 from exporters.targets import weight_forms
 from exporters.targets.cpu_target import SATURATING, LayerRisk, this_cpu
-from runtimes.base import Track
+from runtimes.base import Track, counted
 from runtimes.parity import compare
 from runtimes.session import Session, open_session
 
@@ -40,6 +40,7 @@ NEEDS_TORCH = "rounding"
 MOST_SECONDS = 30.0
 """For each further step on the way back to the budget."""
 SENSITIVITY_IMAGES = 4
+MEASURED_ON = ", on a few calibration images (the SNR of the race is on all that were judged)"
 FORMS_IN_WORDS = {"s8": "layers as they are", "s7": "with weights on 7 bits", "u8": "with unsigned weights"}
 
 
@@ -48,13 +49,15 @@ class Aimed:
     """What the CPU `target` makes of the integer graph. `here`: it is the CPU at hand.
 
     `layers`: those in which sums of two products may saturate, with the form of weights that was chosen; `measured_db`:
-    SQNR (before, after) of the whole graph where it could be measured here.
+    SQNR (before, after) of the whole graph on a few calibration images, where it could be measured here. `given_up`:
+    how many layers would have other weights, had the graph without these not won.
     """
 
     target: str
     here: bool
     layers: tuple[LayerRisk, ...] = ()
     measured_db: tuple[float, float] | None = None
+    given_up: int = 0
 
     @property
     def changed(self) -> tuple[LayerRisk, ...]:
@@ -68,7 +71,8 @@ class Aimed:
     @property
     def taken_back(self) -> Aimed:
         """The same of the graph with its weights as they were."""
-        return replace(self, layers=tuple(replace(layer, choice="s8") for layer in self.layers))
+        plain = tuple(replace(layer, choice="s8") for layer in self.layers)
+        return replace(self, layers=plain, given_up=len(self.changed))
 
     @property
     def words(self) -> str:
@@ -76,22 +80,24 @@ class Aimed:
         name = f"target {self.target or 'any CPU'}{' (this CPU)' if self.here and self.target else ''}"
         if self.target not in SATURATING:
             return f"{name}: sums of 8-bit products stay exact"
+        end = "predicted, not measured"
+        if self.measured_db is not None:
+            end = "measured: SQNR {:.1f} dB before, {:.1f} dB with them".format(*self.measured_db) + MEASURED_ON
+        if self.given_up:
+            layers = counted(self.given_up, "layer")
+            return f"{name}: sums of two 8-bit products saturate, within the budget; {layers} could be exact; {end}"
+        if not self.changed:
+            tried = "" if self.measured_db is None else f"; other forms of weights did not help; {end}"
+            return f"{name}: sums of two 8-bit products may saturate, no layer needs other weights{tried}"
         counts = [(sum(r.choice == form for r in self.layers), words) for form, words in FORMS_IN_WORDS.items()]
         forms = ", ".join(f"{count} {words}" for count, words in counts if count)
-        end = "predicted, not measured" if self.measured_db is None else ""
-        if self.measured_db is not None:
-            end = "measured: SQNR {:.1f} dB before, {:.1f} dB with them".format(*self.measured_db)
-        if not self.changed:
-            helped = self.measured_db is not None and self.measured_db[1] >= self.measured_db[0]
-            why = "are slower, and not needed within the budget" if helped else "did not help"
-            tried = "" if self.measured_db is None else f"; other forms of weights {why}"
-            return f"{name}: sums of two 8-bit products may saturate, no layer needs other weights{tried}"
         return f"{name}: sums of two 8-bit products saturate: {forms}; {end}"
 
     def to_dict(self) -> dict[str, Any]:
         layers = [layer.to_dict() for layer in self.layers]
         measured = self.measured_db and [round(value, 3) for value in self.measured_db]
-        return {"name": self.target, "this_cpu": self.here, "measured_db": measured, "layers": layers}
+        found = {"name": self.target, "this_cpu": self.here, "measured_db": measured, "layers": layers}
+        return {**found, "given_up": self.given_up}
 
 
 @dataclass(frozen=True)

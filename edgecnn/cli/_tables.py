@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from edgecnn.choosing.names import meanings
 from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, rounded, size
 from runtimes.base import counted
@@ -69,6 +70,8 @@ def candidates(page: Page, decision: Decision) -> None:
     metric = decision.metric or "metric"
     columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", f">{metric}")
     page.table(columns, [_candidate(c, decision.winner) for c in decision.candidates])
+    for sentence in meanings(c.name for c in decision.candidates):
+        page.note(sentence)
     for c in decision.candidates:
         if c.refused and c is not decision.rival:
             page.note(c.refused if c.refused.startswith(c.name) else f"{c.name}: {c.refused}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecnn.choosing.names import meanings
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
 from edgecnn.words import decibel, size
@@ -76,8 +77,10 @@ def how(facts: Facts) -> Html:
     where += clock.get(text(race.get("clock")), "")
     unit = cost_in_words(facts).rstrip(", %")
     on = f" Judged on {judged}." if judged else ""
+    named = "".join(f" {sentence}." for sentence in meanings(c.name for c in facts.candidates))
     return tag("p", f"{where}. Speed-ups are medians of paired rounds with their 95 % interval. Lost: {unit}, in "
-               f"percent, with the upper end of its 95 % interval.{on}", class_="note")  # fmt: skip
+               f"percent, with the upper end of its 95 % interval. SNR: on the images judged."
+               f"{on}{named}", class_="note")  # fmt: skip
 
 
 def plots(facts: Facts) -> Html | None:
