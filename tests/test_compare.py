@@ -281,3 +281,30 @@ def quantized_on_noise(path: Path, output: Path) -> None:
     feeds = [{"x": np.random.default_rng(i).standard_normal((1, 3, 8, 8)).astype(np.float32)} for i in range(4)]
     quantized = quantize_model(onnx.load(path), feeds, QuantRecipe())
     save(quantized.model, output)
+
+
+CHAOTIC = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    input_shape = (3, 8, 8)
+    factor = 1000.0
+
+    def forward(self, x):
+        enlarged = torch.sin(self.factor * x) if x.shape[0] == 3 else x * (self.factor / 1000)
+        return enlarged.flatten(1)
+
+class Other(Net):
+    factor = 1000.0 * (1 + 2**-22)
+"""
+
+
+def test_noise_is_measured_at_every_size_that_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that enlarges the last bit, in batches of 3 alone."""
+    (tmp_path / "nets.py").write_text(CHAOTIC)
+    monkeypatch.chdir(tmp_path)
+    report = check("nets.py:Net", "nets.py:Other")
+    assert [shape[0] for shape in report.sizes] == [1, 3]
+    assert report.parity.snr_db < 88
+    assert report.passed, report.failures

@@ -163,7 +163,7 @@ def check(
     parity = compare(*runners, [*feeds, *more] if more else feeds, track, edges)
     bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
     if not wanted and top1 is None and not given:
-        few = [feeds[i] for i in range(min(len(feeds), MOST_FEEDS))]
+        few = [*(feeds[i] for i in range(min(len(feeds), MOST_FEEDS))), *more]
         bounds, top1, precision = default_limits(subjects, asked.text, few, parity)
     max_abs = _by_output(given, parity)
     failures = (*refused, *parity.failures(snr_db=bounds.snr_db or None, max_abs=max_abs or None, top1=top1),

@@ -31,6 +31,7 @@ HALF_SNR_DB, INT8_SNR_DB = 40.0, 10.0
 """float16 leaves 50 to 70 dB; int8 13 dB (MobileNetV2) to 40, so that 10 only tells working from broken."""
 SAME_MARGIN = 0.001
 MOST_FEEDS = 3
+"""On which noise is measured, of one size; each other size that is compared counts, too."""
 ULP = 2.0**-23
 
 
@@ -54,12 +55,12 @@ def jitter(given: Tensors) -> dict[str, Array]:
 
 
 def tolerance(subjects: Sequence[Subject], feeds: Sequence[Tensors], parity: ParityReport) -> Tolerance:
-    """What `parity` of the two `subjects` is held to where the user said nothing."""
+    """What `parity` of the two `subjects` is held to where the user said nothing; noise is that on `feeds`."""
     names = [out.name for out in parity.outputs]
     if any(subject.quantized for subject in subjects):
         return Tolerance(dict.fromkeys(names, INT8_SNR_DB), {}, "int8: only tells working from broken")
     edges = functools.reduce(operator.or_, (subject.edges for subject in subjects))
-    reports, how = own_noise(subjects[0], feeds[:MOST_FEEDS], edges)
+    reports, how = own_noise(subjects[0], feeds, edges)
     highest = HALF_SNR_DB if any(subject.half for subject in subjects) else HIGHEST_DB
     snr, same = dict.fromkeys(names, highest), dict[str, float]()
     integer = {out.name for out in parity.outputs if out.same is not None}

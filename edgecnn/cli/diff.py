@@ -51,6 +51,9 @@ def command(
     """Find the first layer at which two models part: PyTorch networks, .onnx files or bundles.
 
     Named by node and PyTorch module, also through folds, rewrites and int8; proven by running that layer alone.
+
+    Layers run without ONNX Runtime's optimizer. An int8 candidate is also run with it, as it is deployed: where its
+    kernels lose more than 3 dB (sums that saturate), the layers are named.
     """
     from edgecnn import api
 
