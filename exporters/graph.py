@@ -27,11 +27,16 @@ WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 
 
 
 class Graph:
-    """An editable copy of `model` (main graph only) with `producer`, `consumers` and `initializers` indices."""
+    """An editable copy of `model` (main graph only) with `producer`, `consumers` and `initializers` indices.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = onnx.ModelProto()
-        self.model.CopyFrom(model)
+    Not `copied`, it is an index of `model` itself, for those who only read: a copy is a copy of all weights.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, copied: bool = True) -> None:
+        self.model = model
+        if copied:
+            self.model = onnx.ModelProto()
+            self.model.CopyFrom(model)
         self.proto = self.model.graph
         self._reserved: set[str] = set()
         self.reindex()

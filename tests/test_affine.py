@@ -134,3 +134,15 @@ def test_a_bias_is_rounded_to_the_nearest_step(bias: np.ndarray, input_scale: fl
     assert q.dtype == np.int32
     error = np.abs(q.astype(np.float64) * scale.astype(np.float64) - bias.astype(np.float64))
     assert (error <= 0.5001 * scale.astype(np.float64)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@given(scale=st.floats(1e-30, 1e30), zero=st.integers(0, 255))
+@settings(max_examples=50, deadline=None)
+def test_dequantized_numbers_are_rounded_once(dtype: type, scale: float, zero: int) -> None:
+    ends = np.iinfo(dtype)
+    q = np.arange(ends.min, ends.max + 1).astype(dtype)
+    offset = dtype(zero + ends.min)
+    grid = Grid(np.float32(scale), offset)
+    want = ((q.astype(np.float64) - float(offset)) * np.float64(np.float32(scale))).astype(np.float32)
+    np.testing.assert_array_equal(grid.dequantize(q), want)

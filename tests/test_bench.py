@@ -29,12 +29,19 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-latency, int8, zoo = (load(ROOT / "bench" / f"{name}.py") for name in ("latency", "int8", "zoo"))
+NAMES = ("latency", "int8", "zoo", "averages", "memory")
+latency, int8, zoo, averages, memory = (load(ROOT / "bench" / f"{name}.py") for name in NAMES)
 
 
 @pytest.mark.parametrize(
     ("page", "made"),
-    [("README.md", latency.tables()), ("README.md", int8.tables()), ("docs/zoo.md", zoo.tables())],
+    [
+        ("README.md", latency.tables()),
+        ("README.md", int8.tables()),
+        ("docs/zoo.md", zoo.tables()),
+        ("docs/rewrites.md", averages.table()),
+        ("docs/calibration.md", memory.tables()),
+    ],
 )
 def test_the_pages_show_the_committed_results(page: str, made: str) -> None:
     assert made

@@ -140,3 +140,26 @@ def test_unknown_targets_are_told_with_the_nearest() -> None:
         check_target(name)
     with pytest.raises(BadInput, match="avx512"):
         check_target("avx521")
+
+
+def test_a_large_layer_is_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block is as much of the layer's rows; what is said of the layer is the same."""
+    from exporters.targets import cpu_target
+
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(40, 64)).astype(np.float32)
+    text = "g (float[N,64] x) => (float[N,40] y) { y = Gemm <transB = 1> (x, w) }"
+    net = model(f'<ir_version: 9, opset_import: ["" : 18]> {text}', w=weight)
+    x = np.abs(rng.normal(size=(16, 64))).astype(np.float32)
+    grid = activation_grid(0.0, float(x.max()))
+
+    def risk() -> cpu_target.LayerRisk:
+        return predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(x)})[0]
+
+    whole = risk()
+    monkeypatch.setattr(cpu_target, "BLOCK_BYTES", weight.nbytes // 4)
+    blocks = risk()
+    assert blocks.choice == whole.choice
+    assert blocks.risky_pairs == pytest.approx(whole.risky_pairs)
+    for name in ("exact_db", "saturated_db", "seven_bits_db"):
+        assert getattr(blocks, name) == pytest.approx(getattr(whole, name), abs=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,3 +89,23 @@ def test_the_usual_is_back_also_after_an_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyError), memory.memory_is_kept():
         raise KeyError
     assert dict(said) == {-3: memory.AFTERWARDS_BYTES, -4: 2**16, -1: 2 * memory.AFTERWARDS_BYTES, -2: 2**17}
+
+
+def test_where_memory_is_scarce_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    fake = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)), malloc_trim=lambda pad: None)
+    monkeypatch.setattr(memory, "_libc", lambda: fake)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000 * memory.PLENTY)
+    with memory.memory_is_kept(1001):
+        assert not told
+    with memory.memory_is_kept(1000):
+        assert (memory.M_MMAP_MAX, 0) in told
+
+
+def test_what_is_available_is_read_from_linux(tmp_path: Path) -> None:
+    table = tmp_path / "meminfo"
+    table.write_text("MemTotal:       24683084 kB\nMemFree:  100 kB\nMemAvailable:   14021172 kB\n")
+    assert memory.available_bytes(table) == 14021172 * 1024
+    table.write_text("MemTotal: 1 kB\n")
+    assert memory.available_bytes(table) == 0
+    assert memory.available_bytes(tmp_path / "nothing") == 0

@@ -327,3 +327,11 @@ def test_a_pool_that_says_where_its_maxima_are_carries_its_values_and_not_their_
     assert "i" not in found.grids
     assert [name for name, _ in found.float_nodes] == ["u"]
     assert "MaxUnpool has no int8 kernel" in dict(found.float_nodes)["u"]
+
+
+def test_the_model_is_only_read() -> None:
+    """A plan is made on the model itself, not on a copy of all its weights."""
+    net = parse(CONV_RELU_CONV, **WEIGHTS)
+    before = net.SerializeToString(deterministic=True)
+    plan(net)
+    assert net.SerializeToString(deterministic=True) == before

@@ -192,7 +192,7 @@ def contest_stage(
 ) -> tuple[Contest, Stage]:
     """The contest and the stage that it adds to the road."""
     started = time.perf_counter()
-    with memory_is_kept():
+    with memory_is_kept(float_model.ByteSize()):
         result = compete(float_model, recipe, material, trial, seconds, portable, track)
     words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started

@@ -54,7 +54,11 @@ class Grid:
     def dequantize(self, q: Array) -> Array:
         """The float32 numbers that the integers `q` stand for."""
         scale, zero = self._along(q.ndim)
-        x: Array = ((q.astype(np.int32) - zero) * scale).astype(np.float32)
+        if q.dtype.itemsize > 2:
+            return np.asarray(((q.astype(np.int64) - zero) * scale).astype(np.float32))
+        x: Array = q.astype(np.float32)  # holds these integers exactly, so that the product is rounded once
+        x -= zero.astype(np.float32)
+        x *= scale
         return x
 
     def _along(self, rank: int) -> tuple[Array, Array]:

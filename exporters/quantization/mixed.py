@@ -31,7 +31,7 @@ END_RATIO, INSIDE_RATIO, CHANNEL_RATIO = COARSEST, 32.0, 32.0
 
 def mixed(model: onnx.ModelProto, plan: Plan, seen: Calibration) -> dict[str, str]:
     """Node -> reason, for the int8 nodes of `plan` that must stay float so that ranges do not share a grid."""
-    graph = Graph(model)
+    graph = Graph(model, copied=False)
     ranges = {name: seen.ranges[root] for name, root in plan.grids.items() if root in seen.ranges}
     channels = {entry.tensor: entry.channel_high - entry.channel_low for entry in seen.seen}
     ends = behind(graph, COMPUTE)

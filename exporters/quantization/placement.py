@@ -84,7 +84,7 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[st
     for form in forms:
         if form not in FORMS:
             raise BadInput(plugins.unknown(form, FORMS, "int8 form"))
-    graph = Graph(model)
+    graph = Graph(model, copied=False)
     state = _State(graph, exclude, frozenset(forms))
     for node in graph.proto.node:
         if node.op_type in COMPUTE:

@@ -44,7 +44,7 @@ def rank(
     Layers that the time does not suffice for come last, in the order of the graph.
     """
     plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
-    names = [node.name for node in layers(Graph(work.model), plan) if node.name]
+    names = [node.name for node in layers(Graph(work.model, copied=False), plan) if node.name]
     recipes = {name: excluding(work.recipe, [other for other in names if other != name]) for name in names}
     work = work.under(tuple(recipes.values()), threads, track)
     found = []

@@ -42,6 +42,10 @@ POSITIONS = 128
 """Output places sampled in a layer, over all images; with all output channels these are tens of thousands of sums."""
 
 
+BLOCK_BYTES = 64 * 2**20
+"""Of a fully connected layer's weights, looked at at once: each form of them is a copy."""
+
+
 @dataclass(frozen=True)
 class LayerRisk:
     """What saturation does to one layer: SNR (dB) of its sums against float, by form of its weights, and the choice."""
@@ -113,7 +117,7 @@ def predict(
 
     `grids` are the activation grids, `seen` the layers' inputs (images, channels, ...) as integers on them.
     """
-    graph = Graph(model)
+    graph = Graph(model, copied=False)
     rng = np.random.default_rng(seed)
     found = []
     for node in graph.proto.node:
@@ -140,10 +144,11 @@ def _layer(
 
 
 def _groups(node: onnx.NodeProto, weight: Array, x: Array) -> list[tuple[Array, Array]]:
-    """(weights, inputs) of each group of a convolution; a fully connected layer is one, its weights as (O, I)."""
+    """(weights, inputs) of each group of a convolution, or of blocks of a fully connected layer's rows (O, I)."""
     if node.op_type != "Conv":
         transposed = node.op_type == "Gemm" and attributes(node).get("transB", 0)
-        return [(weight if transposed else np.asarray(weight.T), np.reshape(x, (-1, x.shape[-1])))]
+        rows, inputs = weight if transposed else np.asarray(weight.T), np.reshape(x, (-1, x.shape[-1]))
+        return [(part, inputs) for part in np.array_split(rows, max(1, math.ceil(weight.nbytes / BLOCK_BYTES)))]
     groups = int(attributes(node).get("group", 1))
     parts: list[tuple[Array, Array]] = list(zip(np.split(weight, groups), np.split(x, groups, axis=1), strict=True))
     return parts

@@ -9,7 +9,7 @@ does on a CPU with VNNI. Test: tests/test_weight_forms.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from exporters.accuracy._work import Work, layers
 from exporters.graph import Graph
+from exporters.quantization.affine import Grid
 from exporters.quantization.calibration import exposing
 from exporters.targets.cpu_target import SATURATING, LayerRisk, predict
 from runtimes.base import Array
@@ -32,15 +33,19 @@ def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
         return ()
     plan = work.plan()
     grids = work.grids(plan)
-    names = sorted({node.input[0] for node in layers(Graph(work.model), plan)})
+    names = sorted({node.input[0] for node in layers(Graph(work.model, copied=False), plan)})
+    return predict(work.model, plan.int8, grids, _met(work, grids, names, threads), work.recipe.per_channel)
+
+
+def _met(work: Work, grids: Mapping[str, Grid], names: Sequence[str], threads: int | None) -> dict[str, Array]:
+    """The tensors `names` of the first images, as integers on their grids; none without rows (no proposal)."""
     session = exposing(work.model, names, threads)
     seen: dict[str, list[Array]] = {name: [] for name in names}
     for feed in work.images[:IMAGES]:
         values = {**feed, **session(feed)}
         for name in names:
             seen[name].append(grids[name].quantize(values[name]))
-    met = {name: joined for name, values in seen.items() if (joined := _joined(values)).size}  # no proposal, no rows
-    return predict(work.model, plan.int8, grids, met, work.recipe.per_channel)
+    return {name: joined for name, values in seen.items() if (joined := _joined(values)).size}
 
 
 def adapt(work: Work, risks: Sequence[LayerRisk]) -> Work:
