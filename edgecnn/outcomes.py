@@ -5,7 +5,7 @@ Test: tests/test_road.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class ExportReport:
     stages: tuple[Stage, ...]
     seeded: bool
     preprocess: Preprocess | None
+    warnings: tuple[str, ...] = ()
+    """What a user should hear beside the result (edgecnn/doubts.py)."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -44,6 +46,7 @@ class ExportReport:
             "stages": [stage.to_dict() for stage in self.stages],
             "seeded_weights": self.seeded,
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -59,6 +62,8 @@ class QuantizeReport:
     contest: Contest
     portable: Path | None
     """The graph for other runtimes, where one was asked for and holds the budget."""
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
+    """What a user should hear beside the result (edgecnn/doubts.py)."""
 
     @property
     def failure(self) -> CheckFailed | None:
@@ -143,6 +148,7 @@ class QuantizeReport:
             "target": self.contest.aimed.to_dict(),
             "portable": str(self.portable) if self.portable else None,
             "search": self.contest.to_dict(),
+            "warnings": list(self.warnings),
         }
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from torch import nn
 
-from edgecnn import halving, proof, stages
-from edgecnn.choosing.contest import SEARCH_SECONDS
+from edgecnn import doubts, halving, proof, stages
+from edgecnn.choosing.contest import SEARCH_SECONDS, Contest
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.quantizing import (
@@ -26,6 +26,7 @@ from edgecnn.choosing.quantizing import (
     check_input,
     checked_target,
     contest_stage,
+    judged_by_chance,
     labelled,
     portable_path,
     shipped,
@@ -40,7 +41,7 @@ from edgecnn.networks.sources import Network, resolve
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
 from exporters import artifact
-from exporters.artifact import Identity
+from exporters.artifact import Identity, Stage
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.quantization.quantize import QuantRecipe
@@ -103,7 +104,8 @@ def export(
         model, done = halved.half.model, (*done, halving.stage_of(halved))
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
-    return ExportReport(path, done, network.seeded, network.preprocess)
+    heard = doubts.told(doubts.of_input(network))
+    return ExportReport(path, done, network.seeded, network.preprocess, heard)
 
 
 def build(
@@ -148,8 +150,7 @@ def build(
     check_calibrator(calibrator)
     target = checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
-    for spec in (data, calib):  # a folder that is not there is found now, not after the export
-        network = named_by(network, load_data(spec, network.ready)) if spec is not None else network
+    network, heard = named(network, calib, data)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
@@ -161,8 +162,9 @@ def build(
     )  # fmt: skip
     if asked.name != "cpu":
         return build_for(
-            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track
-        )
+            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,
+            heard=heard,
+        )  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
     judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
@@ -180,11 +182,26 @@ def build(
     manifest = proof.about(identity, result, done, session, network.weights) | {"judged_on": material.judged_on}
     other = proof.other_size(reference, session) if dynamic_size else None
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
-    beside = beside if result.portable is not None else None
-    if beside is not None and result.portable is not None:
-        save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started)
+    heard = doubts.told(*heard, judged_by_chance(network.source, decision, material, trained_classes(network)))
+    seconds = time.perf_counter() - started
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, warnings=heard)
+
+
+def saved_beside(
+    beside: Path | None, result: Contest, identity: Identity, done: tuple[Stage, ...], force: bool
+) -> Path | None:
+    """Where the graph for other runtimes was written; None where there is none."""
+    if beside is None or result.portable is None:
+        return None
+    save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    return beside
+
+
+def trained_classes(network: Network) -> int | None:
+    """How many classes `network` has learned; None for random weights, of which nothing is expected."""
+    return None if network.seeded else network.classes
 
 
 def check_bundle_output(path: Path, force: bool) -> Path:
@@ -199,8 +216,24 @@ def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Ne
     if labels is not None:
         network = replace(network, labels=read_labels(Path(labels), network.classes))
     if preprocess is not None:
-        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape))
+        assumed = replace(network.assumed, pixels=False)
+        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape), assumed=assumed)
     return network
+
+
+def named(network: Network, calib: str, data: str | None) -> tuple[Network, tuple[str, ...]]:
+    """(`network` with the class names of labelled `data`, if it has none; what is to be heard of names and input).
+
+    Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
+    there, before any long work.
+    """
+    shown = load_data(data, network.ready) if data is not None else None
+    calibration = load_data(calib, network.ready)
+    heard = doubts.of_input(network, calib, data)
+    if shown is None:
+        return network, doubts.told(heard, doubts.of_no_names(network, calibration))
+    after = named_by(network, shown)
+    return after, doubts.told(heard, doubts.of_names(shown) if after is not network else "")
 
 
 def named_by(network: Network, data: Samples) -> Network:

@@ -33,6 +33,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _NETPBM = re.compile(rb"P([56])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"255\s")
 _NETPBM_HEAD_BYTES = 4096
+ORIENTATION = 0x0112
+"""EXIF tag: 5 to 8 swap height and width."""
 
 
 def read_image(path: Path | str) -> Array:
@@ -66,6 +68,17 @@ def decoded(path: Path, use: Callable[[Image.Image], T]) -> T:
         unknown = isinstance(error, UnidentifiedImageError | KeyError)  # KeyError: Pillow without that format
         cause = "unknown format" if unknown else f"{error}"[:80]
         raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it stands upright, from its header; takes Pillow."""
+    return decoded(path, _upright_size)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
 
 
 def read_netpbm(path: Path) -> Array:

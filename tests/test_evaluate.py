@@ -240,7 +240,7 @@ def test_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
 
 
 def test_an_onnx_file_is_judged_without_torch(photos: Path, tmp_path: Path) -> None:
-    model = by_brightness(tmp_path / "m.onnx")
+    model = by_brightness(tmp_path / "m.onnx", labels=("moon", "sun"))
     script = (
         "import sys; from edgecnn.cli import main; code = main(); print(code, 'torch' in sys.modules, file=sys.stderr)"
     )
@@ -309,3 +309,22 @@ def test_the_pages_section_for_continuous_integration_works_as_it_stands(
     capsys.readouterr()
     assert main(shlex.split(accuracy)) == 1
     assert "--max-drop allows 5.00; int8.onnx: top-1 " in capsys.readouterr().err
+
+
+def test_a_model_that_is_no_better_than_chance_is_told(tmp_path: Path) -> None:
+    """Always a tie, never right; the one that sees brightness always is."""
+    y = np.arange(40) % 2
+    pixels = np.broadcast_to((200 * y).astype(np.uint8)[:, None, None, None], (40, 16, 16, 3))
+    np.savez(tmp_path / "d.npz", x=pixels, y=y)
+    blind = evaluate(by_brightness(tmp_path / "blind.onnx", -1.0), data=str(tmp_path / "d.npz"))
+    (line,) = blind.warnings
+    assert "blind.onnx is right on 0.0 % of 40 images, no better than chance for 2 classes" in line
+    assert blind.to_dict()["warnings"] == [line]
+    assert evaluate(by_brightness(tmp_path / "m.onnx"), data=str(tmp_path / "d.npz")).warnings == ()
+
+
+def test_an_order_that_folders_made_is_told(photos: Path, tmp_path: Path) -> None:
+    (line,) = evaluate(by_brightness(tmp_path / "m.onnx"), data=str(photos)).warnings
+    assert line.startswith(f"classes are counted by the folders of {photos}, in alphabetical order (moon, sun)")
+    named = by_brightness(tmp_path / "n.onnx", labels=("moon", "sun"))
+    assert evaluate(named, data=str(photos)).warnings == ()

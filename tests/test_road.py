@@ -347,15 +347,42 @@ def test_what_the_user_says_of_pixels_is_what_is_shipped(tmp_path: Path) -> None
     assert any("x/255" in note for note in report.notes)
 
 
-def test_class_folders_name_a_network_that_has_no_names(tmp_path: Path) -> None:
+@pytest.fixture
+def nameless(tmp_path: Path) -> tuple[str, str]:
+    """(SOURCE, DATA): a network without class names, and class folders with as many classes."""
     (tmp_path / "nets.py").write_text(FOUR_CHANNELS.replace("Conv2d(4,", "Conv2d(3,").replace("(4, 8, 8)", "(3, 8, 8)"))
     for name in ("ant", "bee", "cow"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(3):
             Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
-    source, data = f"{tmp_path / 'nets.py'}:build", str(tmp_path / "data")
-    road.build(source, tmp_path / "n.edge", calib=data, data=data, max_drop=1.0, search_budget=0)
+    return f"{tmp_path / 'nets.py'}:build", str(tmp_path / "data")
+
+
+def test_class_folders_of_the_labelled_data_name_a_network_and_say_so(
+    nameless: tuple[str, str], tmp_path: Path
+) -> None:
+    source, data = nameless
+    report = road.build(source, tmp_path / "n.edge", calib=data, data=data, max_drop=1.0, search_budget=0)
     assert open_bundle(tmp_path / "n.edge").labels == ("ant", "bee", "cow")
+    (line,) = [line for line in report.warnings if "alphabetical" in line]
+    assert line.startswith(f"classes are named after the folders of {data}, in alphabetical order (ant, bee, cow)")
+    assert line in report.to_dict()["warnings"]
+
+
+def test_folders_of_the_calibration_images_name_nothing(nameless: tuple[str, str], tmp_path: Path) -> None:
+    source, data = nameless
+    report = road.build(source, tmp_path / "n.edge", calib=data, max_drop=1.0, search_budget=0)
+    assert open_bundle(tmp_path / "n.edge").labels == ()
+    assert any("--calib" in line and "--labels FILE" in line for line in report.warnings)
+
+
+def test_names_that_the_user_gives_are_not_doubted(nameless: tuple[str, str], tmp_path: Path) -> None:
+    source, data = nameless
+    (tmp_path / "names.txt").write_text("cow\nant\nbee\n")
+    names = tmp_path / "names.txt"
+    report = road.build(source, tmp_path / "n.edge", calib=data, data=data, labels=names, max_drop=1.0, search_budget=0)
+    assert open_bundle(tmp_path / "n.edge").labels == ("cow", "ant", "bee")
+    assert not any("folders" in line for line in report.warnings)
 
 
 def test_a_bundle_is_called_one(tmp_path: Path) -> None:

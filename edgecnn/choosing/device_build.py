@@ -51,6 +51,7 @@ class DeviceBuildReport:
     size_bytes: int
     seeded: bool
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> str:
@@ -91,6 +92,7 @@ class DeviceBuildReport:
             "size_bytes": self.size_bytes,
             "seeded_weights": self.seeded,
             "seconds": round(self.seconds, 2),
+            "warnings": list(self.warnings),
         }
 
 
@@ -115,8 +117,9 @@ def build_for(
     runtime: bool,
     track: Track,
     racers: Racers | None = None,
+    heard: tuple[str, ...] = (),
 ) -> DeviceBuildReport:
-    """Search on the provider `asked` and pack what won; `racers` None: the machine itself."""
+    """Search on the provider `asked` and pack what won; `racers` None: the machine itself. `heard` goes on."""
     feeds = material.calibration_feeds[:IMAGES]
     begin = time.perf_counter()
     half = convert(float_model, feeds, threads=trial.threads, track=track)
@@ -140,7 +143,7 @@ def build_for(
     pack(output, written, manifest, *proof.golden(real, session), runtime=runtime)
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
-        time.perf_counter() - started,
+        time.perf_counter() - started, heard,
     )  # fmt: skip
 
 

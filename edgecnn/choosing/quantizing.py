@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 
+from edgecnn import doubts
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
@@ -22,6 +23,7 @@ from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.material import Material, material_for
+from edgecnn.evaluation.chance import chance_warning
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
@@ -113,9 +115,10 @@ def quantize(
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
     preprocess = identity.preprocess if identity and identity.preprocess else material.preprocess
+    heard = doubts.told(judged_by_chance(os.fspath(model), result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, preprocess, material.judged_on, result,
-        beside if result.portable is not None else None,
+        beside if result.portable is not None else None, warnings=heard,
     )  # fmt: skip
 
 
@@ -127,6 +130,18 @@ def float_file(path: Path, input_shape: str | None, seed: int) -> tuple[onnx.Mod
     identity = artifact.read_identity(model, str(path))
     probe(model, str(path), seed=seed, input_shapes=probe_shapes(model, identity, input_shape))
     return model, identity
+
+
+def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
+    """The line that says that the float graph of `name` is no better than chance; empty where it is."""
+    value = decision.candidates[0].accuracy
+    return chance_warning(f"{name}: float", decision.metric, value, material.judged, classes)
+
+
+def classes_in(model: onnx.ModelProto) -> int | None:
+    """How many scores the first output of `model` holds for an image; None where that is open."""
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    return dims[1].dim_value or None if len(dims) == 2 else None
 
 
 def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = False) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 
 import onnx
 
+from edgecnn import doubts
 from edgecnn.choosing.choose import FLOAT, INT8
 from edgecnn.choosing.judge import Judge, Judgement, Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
+from edgecnn.evaluation.chance import chance_warning
 from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.load import save_model
@@ -43,6 +45,7 @@ class TargetReport:
     float_value: float | None
     judged_on: str
     preprocess: Preprocess | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> dict[str, float] | None:
@@ -74,6 +77,7 @@ class TargetReport:
             "int8_nodes": self.quantized.int8_nodes,
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -110,9 +114,13 @@ def aimed(
     if identity is not None:
         artifact.write_identity(written, identity)
     save_model(written, output, force=force)
+    classes = float_model.graph.output[0].type.tensor_type.shape.dim
+    count = classes[1].dim_value if len(classes) == 2 else None
+    heard = chance_warning(f"{output}: float", trial.metric, judge.value, material.judged, count)
     return TargetReport(
-        output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess
-    )
+        output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess,
+        doubts.told(heard),
+    )  # fmt: skip
 
 
 def _choose(target: Int8Target, quantized: Quantized, judged: Judgement, trial: Trial) -> tuple[str, str]:

@@ -80,5 +80,8 @@ def command(
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
                        track=options.track())  # fmt: skip
     if isinstance(report, DeviceBuildReport):
-        return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict)
-    return Result(report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure)
+        return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict,
+                      warnings=report.warnings)  # fmt: skip
+    return Result(
+        report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure, report.warnings
+    )

@@ -63,7 +63,7 @@ def command(
     report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)
 
 
 def _draw(page: Page, report: EvaluateReport) -> None:

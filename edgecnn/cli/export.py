@@ -69,4 +69,5 @@ def command(
         report.to_dict(),
         lambda page: tables.exported(page, report),
         f"{output}: {decibel(last.snr_db)} to the PyTorch module, {counted(last.nodes, 'node')}.",
+        warnings=report.warnings,
     )

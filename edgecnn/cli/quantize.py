@@ -64,5 +64,9 @@ def command(
                           input_shape=input_shape, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
     if isinstance(report, TargetReport):
-        return Result(report.to_dict(), lambda page: tables.aimed(page, report), report.verdict)
-    return Result(report.to_dict(), lambda page: tables.quantized(page, report), report.verdict, report.failure)
+        return Result(
+            report.to_dict(), lambda page: tables.aimed(page, report), report.verdict, warnings=report.warnings
+        )
+    return Result(
+        report.to_dict(), lambda page: tables.quantized(page, report), report.verdict, report.failure, report.warnings
+    )

@@ -74,6 +74,7 @@ def command(
         document,
         lambda page: page.pairs((key.replace("_", " "), value) for key, value in document.items() if _scalar(value)),
         report.verdict,
+        warnings=report.warnings,
     )
 
 

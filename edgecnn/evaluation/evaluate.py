@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 import edgecnn.tasks
+from edgecnn import doubts
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Ready, Samples
+from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject, open_subject
 from runtimes import plugins
@@ -73,6 +75,8 @@ class EvaluateReport:
     seeded: tuple[str, ...] = ()
     nonfinite: tuple[int, ...] = (0, 0)
     limits: Limits = Limits()
+    warnings: tuple[str, ...] = ()
+    """What a user should hear beside the result (edgecnn/doubts.py)."""
 
     @property
     def passed(self) -> bool | None:
@@ -146,6 +150,7 @@ class EvaluateReport:
             ],
             "difference": self.difference.to_dict() if self.difference else None,
             "seeded_weights": bool(self.seeded),
+            "warnings": list(self.warnings),
         }
 
 
@@ -189,8 +194,19 @@ def evaluate(
     difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
+    heard = doubts.told(
+        doubts.of_names(samples, "counted by") if not all(subject.labels for subject in subjects) else "",
+        *(by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True)),
+    )
     pairs = tuple(zip(names, scores, strict=True))
-    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits)
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
+
+
+def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
+    """The line that says that `subject` is no better than chance; empty where it is, and where no one trained it."""
+    if subject.seeded:
+        return ""
+    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject.outputs))
 
 
 @dataclass

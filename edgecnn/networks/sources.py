@@ -34,6 +34,7 @@ from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.detection.heads import liven
 from edgecnn.networks import callables, libraries, zoo
+from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
 from runtimes import plugins
@@ -52,6 +53,7 @@ class Network:
     """A module in evaluation mode and what there is to know about it.
 
     `weights`: the file they came from, or None. `classes`: how many it answers with; None for any other answer.
+    `assumed`: what nobody said of its input. `source`: how the user called it.
     """
 
     name: str
@@ -63,11 +65,17 @@ class Network:
     weights: str | None = None
     seeded: bool = False
     classes: int | None = None
+    assumed: Assumed = NOTHING
+    source: str = ""
 
     @property
     def ready(self) -> Ready:
         """How a sample is made ready for it; its shape alone where it takes no pictures."""
         return self.preprocess or self.input_shape
+
+    def assumption(self, seen: Size | None = None) -> str:
+        """The line about what was assumed; `seen` is the size of all its pictures. Empty where all was said."""
+        return sentence(self.source or self.name, self.input_shape, self.preprocess, self.assumed, seen)
 
 
 def resolve(
@@ -91,7 +99,8 @@ def resolve(
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
-    return replace(network, task=task, weights=file, seeded=seeded, classes=classes)
+    called = source if isinstance(source, str) else network.name
+    return replace(network, task=task, weights=file, seeded=seeded, classes=classes, source=called)
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
@@ -177,11 +186,14 @@ def classes_in(state: State, built: Mapping[str, torch.Tensor], classes: int) ->
 def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:
     """Fill in what is left open: what the user says, else the weights, else the source, else the first convolution."""
     known = trained or plan
-    shape = shape or known.input_shape or (first_channels(module), 224, 224)
+    told = shape or known.input_shape
+    shape = told or (first_channels(module), 224, 224)
     preprocess = known.preprocess
     if preprocess is None or (preprocess.channels, *preprocess.size) != shape:
         preprocess = preprocess_for(shape, preprocess)
-    return Network(plan.name, module, shape, preprocess, plan.task, known.labels)
+    unsaid = preprocess is not None and (known.preprocess is None or known.preprocess.channels != preprocess.channels)
+    assumed = Assumed(told is None, unsaid)
+    return Network(plan.name, module, shape, preprocess, plan.task, known.labels, assumed=assumed)
 
 
 def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 import edgecnn.tasks
+from edgecnn import doubts
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.networks.sources import blueprint, build, describe, probe
@@ -70,6 +71,7 @@ class TrainReport:
     validation: tuple[float, ...]
     seed: int
     qat: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def test_accuracy(self) -> float:
@@ -82,7 +84,12 @@ class TrainReport:
         return f"{self.output}: {self.model} reaches {score} on {counted(self.test_images, 'held-out image')}."
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "losses": list(self.losses), "validation": list(self.validation)}
+        return {
+            **asdict(self),
+            "losses": list(self.losses),
+            "validation": list(self.validation),
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Lesson:
     train: Samples
     held: Samples | None
     test: Samples
+    heard: tuple[str, ...] = ()
 
 
 def train(
@@ -156,7 +164,7 @@ def train(
     return TrainReport(
         str(path), name, plan.task, data, about.num_classes, task.METRIC, len(losses), learner.best_epoch,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
-        tuple(losses), tuple(learner.scores), seed, qat,
+        tuple(losses), tuple(learner.scores), seed, qat, lesson.heard,
     )  # fmt: skip
 
 
@@ -225,9 +233,9 @@ def prepare(
     if plan.task == "detection":
         detection.require_loss(module, name)
     about = described(plan, name, data, names, draft.input_shape, draft.preprocess, recipe.seed)
-    if recipe.patience is None:
-        return Lesson(module, about, parts[0], None, parts[1])
-    return Lesson(module, about, *hold_back(parts[0]), parts[1])
+    heard = doubts.told(doubts.of_input(replace(draft, source=name), data))
+    train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
+    return Lesson(module, about, train_on, held, parts[1], heard)
 
 
 def described(

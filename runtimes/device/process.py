@@ -17,7 +17,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO
@@ -35,12 +35,16 @@ class Terminated(BaseException):
 
 @dataclass(frozen=True)
 class Result:
-    """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after."""
+    """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after.
+
+    `warnings` go to stderr, a line each.
+    """
 
     document: Mapping[str, Any]
     draw: Callable[[Page], None]
     verdict: str
     failure: EdgeError | None = None
+    warnings: Sequence[str] = ()
 
 
 def run(work: Callable[[], int], explain: Explain, own: bool) -> int:
@@ -80,6 +84,7 @@ def carried_out(work: Callable[[], Result], as_json: bool) -> Result:
 
 def show(result: Result, as_json: bool, page: Callable[[TextIO], Page], again: str) -> None:
     """Print `result` of the command `again` on stdout, then raise its failure if it has one."""
+    warn(result.warnings)
     if as_json:
         print_json(result.document)
     else:
@@ -90,6 +95,13 @@ def show(result: Result, as_json: bool, page: Callable[[TextIO], Page], again: s
     sys.stdout.flush()
     if result.failure is not None:
         raise result.failure
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Each of `lines` on stderr, which may be closed."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        for line in lines:
+            print(f"warning: {one_line(line)}", file=sys.stderr)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -1,0 +1,40 @@
+"""The one size that all pictures of some DATA have, told from their headers. Test: tests/test_assumed.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgecnn.data.folders import list_images
+from runtimes.arrays import read_npy, read_npz
+from runtimes.base import EdgeError
+from runtimes.images import has_pillow, picture_size
+from runtimes.shown import images_in
+
+MOST = 200
+"""Headers that are read, spread over all pictures: it is for a hint."""
+Size = tuple[int, int]
+
+
+def common_size(specs: Iterable[str | None]) -> Size | None:
+    """(height, width) of every picture in the folders and uint8 arrays `specs`; None where they differ or are none."""
+    found: set[Size] = set()
+    try:
+        for spec in specs:
+            found.update(_sizes(Path(spec)) if spec is not None else ())
+    except EdgeError:  # whoever reads the pictures says it better
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _sizes(path: Path) -> Iterable[Size]:
+    if path.is_dir():
+        return {picture_size(file) for file in _spread(list_images(path))} if has_pillow() else set()
+    if not path.is_file() or path.suffix not in (".npz", ".npy"):
+        return set()
+    images = images_in(read_npz(path), path) if path.suffix == ".npz" else read_npy(path)
+    return {(images.shape[1], images.shape[2])} if images.dtype.name == "uint8" and images.ndim > 2 else set()
+
+
+def _spread(files: Sequence[Path]) -> Sequence[Path]:
+    return files[:: -(-len(files) // MOST) or 1]
