@@ -15,7 +15,7 @@ from edgecnn.choosing.names import PORTABLE
 from edgecnn.data.pixels import in_words
 from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe
-from runtimes.base import CheckFailed, counted
+from runtimes.base import CheckFailed
 from runtimes.bundle import SUFFIX
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
@@ -50,6 +50,16 @@ class ExportReport:
         }
 
 
+def calibration_notes(quantized: Quantized) -> list[str]:
+    """What the pass over the images saw; who advises more of them says what held them back."""
+    seen, recipe = quantized.calibration, quantized.recipe
+    if seen is None:
+        return []
+    kept = recipe.available is not None and not seen.enough
+    more = f"; --limit {recipe.available} takes all that there are" if kept else ""
+    return [f"calibration: {seen.summary}{more}"]
+
+
 @dataclass(frozen=True)
 class QuantizeReport:
     """The graph that was written and why. `judged_on` says in words what the verdict stands on."""
@@ -64,6 +74,8 @@ class QuantizeReport:
     """The graph for other runtimes, where one was asked for and holds the budget."""
     warnings: tuple[str, ...] = field(default=(), kw_only=True)
     """What a user should hear beside the result (edgecnn/doubts.py)."""
+    pixels: str = field(default="", kw_only=True)
+    """What was done with the images, in words, where that is not all of `preprocess`."""
 
     @property
     def failure(self) -> CheckFailed | None:
@@ -73,16 +85,19 @@ class QuantizeReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the tables."""
-        images = (
-            f"calibrated on {counted(self.recipe.images, 'image')} of {self.recipe.data}, judged on {self.judged_on}"
-        )
-        seen = self.quantized.calibration
-        calibration = [f"calibration: {seen.summary}"] if seen else []
+        images = f"calibrated on {self.recipe.calibrated_on}, judged on {self.judged_on}"
+        calibration = calibration_notes(self.quantized)
         missed = [
             f"no file for other runtimes: {c.refused}" for c in self.candidates if c.name == PORTABLE and c.refused
         ]
         portable = [f"for other runtimes: {self.portable}"] if self.portable else missed
-        return (f"pixels: {in_words(self.preprocess)}", images, *calibration, self.contest.aimed.words, *portable)
+        return (
+            f"pixels: {self.pixels or in_words(self.preprocess)}",
+            images,
+            *calibration,
+            self.contest.aimed.words,
+            *portable,
+        )
 
     @property
     def bundled(self) -> bool:

@@ -26,12 +26,13 @@ from edgecnn.choosing.quantizing import (
     check_input,
     checked_target,
     contest_stage,
-    judged_by_chance,
     labelled,
     portable_path,
+    recipe_for,
     shipped,
     taking,
 )
+from edgecnn.choosing.said import judged_by_chance
 from edgecnn.data.labels import read_labels
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
@@ -44,7 +45,6 @@ from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.load import save_model
 from exporters.pack import pack
-from exporters.quantization.quantize import QuantRecipe
 from exporters.torch_export import DEFAULT_OPSET
 from runtimes import provider_options
 from runtimes.base import BadInput, Track, silent
@@ -124,7 +124,7 @@ def build(
     portable: bool = False,
     input: str = FLOAT32,
     max_drop: float = 0.01,
-    limit: int | None = None,
+    limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,
     provider: str = "cpu",
     threads: int | None = None,
@@ -155,10 +155,10 @@ def build(
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
-    recipe = QuantRecipe(calibrator, True, (), material.calibration.name, len(material.calibration), target=target)
+    recipe = recipe_for(material, calibrator, target)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1,
-        seconds=race_seconds(search_budget), seed=seed, task=network.task,
+        seconds=race_seconds(search_budget), seed=seed, task=network.task, unused=material.unused,
     )  # fmt: skip
     if asked.name != "cpu":
         return build_for(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.spec import preprocess_for
-from runtimes.base import BadInput, Runner
+from runtimes.base import Array, BadInput, Runner
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.matching import Edges
 from runtimes.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.preprocess import Preprocess
-from runtimes.session import TensorInfo, open_session
+from runtimes.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
+from runtimes.session import Session, TensorInfo, open_session
 from runtimes.shapes import ShapeText, first_shape, parse_shape
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Subject:
     """What an int8 grid can hold of an input."""
     edges: Edges = field(default_factory=Edges)
     """At which overlaps and scores a detector drops boxes, where its graph says so."""
+    assumed: Assumed = NOTHING
+    """What nobody said of its input."""
 
     @property
     def how(self) -> str:
@@ -139,15 +142,26 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, provider, threads)
     preprocess = identity.preprocess if identity is not None else image_preprocess(session.inputs)
+    assumed = Assumed(pixels=identity is None and is_guess(preprocess))
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
     half = any(tensor.data_type == tensor.FLOAT16 for tensor in model.graph.initializer)
     return Subject(
-        str(path), session, session.inputs, preprocess, quantized, outputs=session.outputs, task=task, labels=labels,
-        again=None if quantized else _plain(path, threads), half=half,
-        carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model),
+        str(path), casting(session), session.inputs, preprocess, quantized, outputs=session.outputs, task=task,
+        labels=labels, again=None if quantized else _plain(path, threads), half=half,
+        carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model), assumed=assumed,
         edges=edges_of(model),
     )  # fmt: skip
+
+
+def casting(session: Session) -> Runner:
+    """`session`, which also takes floats of another width than its inputs': float16 models are fed with float32."""
+    wanted = {info.name: info.dtype for info in session.inputs if info.dtype.startswith("float")}
+
+    def cast(name: str, value: Array) -> Array:
+        return value.astype(wanted[name]) if name in wanted and value.dtype.kind == "f" else value
+
+    return lambda feeds: session({name: cast(name, value) for name, value in feeds.items()})
 
 
 def _plain(path: Path, threads: int | None) -> Callable[[], Runner]:
@@ -192,14 +206,26 @@ def probe_shapes(
 
 
 def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
-    """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None."""
-    shape = inputs[0].shape if len(inputs) == 1 else ()
-    if len(shape) != 4 or shape[1] not in (1, 3):
+    """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None.
+
+    An input of uint8, also (N, H, W, 1 or 3), gets the pixels as they are.
+    """
+    shape = inputs[0].shape[1:] if len(inputs) == 1 else ()
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    if len(shape) != 3 or len(sizes) != 3:
         return None
-    channels, height, width = shape[1:]
-    if not (isinstance(channels, int) and isinstance(height, int) and isinstance(width, int)):
+    if inputs[0].dtype == "uint8" and sizes[0] not in (1, 3) and sizes[2] in (1, 3):
+        return Preprocess((sizes[0], sizes[1]), sizes[2], input=UINT8_NHWC)
+    if sizes[0] not in (1, 3):
         return None
-    return preprocess_for((channels, height, width))
+    if inputs[0].dtype == "uint8":
+        return Preprocess((sizes[1], sizes[2]), sizes[0], input=UINT8)
+    return preprocess_for((sizes[0], sizes[1], sizes[2]))
+
+
+def is_guess(preprocess: Preprocess | None) -> bool:
+    """Whether a preprocessing that nobody named changes numbers: uint8 pixels go in as they are."""
+    return preprocess is not None and preprocess.input == FLOAT32
 
 
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None) -> Subject:
@@ -215,4 +241,5 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
         source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
         task=network.task, labels=network.labels,
         again=lambda: torch_runner(network.module, network.input_shape, double=True, own_names=names),
+        assumed=network.assumed,
     )  # fmt: skip

@@ -64,7 +64,7 @@ def of_file(path: Path, ready: Ready, network: str) -> list[Shown]:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         if not isinstance(ready, Preprocess):
-            raise BadInput(f"{path}: is a picture, but {network} takes none; give float arrays as .npy")
+            raise BadInput(f"{path}: is a picture; {no_pictures(ready, network)}; give float arrays as .npy")
         return [Shown(str(path), lambda: ready(read_image(path)), lambda: read_image(path), ready)]
     if suffix == ".npz":
         return of_array(str(path), images_in(read_npz(path), path), ready)
@@ -106,7 +106,7 @@ def images_in(arrays: Mapping[str, Array], path: Path) -> Array:
 
 
 def reader(name: str, images: Array, ready: Ready) -> Callable[[int], Array]:
-    """Index -> what the network eats, of uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that it eats as it is.
+    """Index -> what the network eats, of uint8 (N, H, W) or (N, H, W, 1|3|4), or an array that it eats as it is.
 
     Raises `BadInput` when `images` are neither.
     """
@@ -117,11 +117,26 @@ def reader(name: str, images: Array, ready: Ready) -> Callable[[int], Array]:
     if not isinstance(ready, Preprocess):
         wanted = f"float {['N', *shape]}".replace("'", "")
         raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+    if not floats and images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == shape:
+        return lambda i: np.array(images[i], order="C")
     if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return lambda i: ready(np.asarray(images[i]))
     wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
     wanted += "uint8 images (N, H, W[, 3])"
     raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+
+
+def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
+    """Why pictures are not made into samples of `shape`.
+
+    >>> no_pictures((32, 32, 3)), no_pictures((7,))
+    ('this network takes floats with channels last, [N, 32, 32, 3], pictures are made channels first', \
+'this network takes [N, 7], no pictures')
+    """
+    sizes = f"[{', '.join(map(str, ('N', *shape)))}]"
+    if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3):
+        return f"{network} takes floats with channels last, {sizes}, pictures are made channels first"
+    return f"{network} takes {sizes}, no pictures"
 
 
 def sample_shape(ready: Ready) -> tuple[int, ...]:

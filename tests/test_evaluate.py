@@ -222,7 +222,7 @@ def test_masks_and_boxes_from_an_npz_are_recognized_by_the_outputs(tmp_path: Pat
 
 def test_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
     model = by_brightness(tmp_path / "m.onnx")
-    with pytest.raises(BadInput, match=r"digits: has 10 classes, .*m.onnx 2, which it does not name; export it with"):
+    with pytest.raises(BadInput, match=r"digits: has 10 classes, .*m.onnx 2, which it does not name; give its"):
         evaluate(model, data="digits")
     with pytest.raises(BadInput, match="photos: has no answers for segmentation; give images/"):
         evaluate(seg_model(tmp_path / "s.onnx"), data=str(photos))

@@ -81,7 +81,7 @@ def test_a_class_that_the_model_does_not_know_is_named() -> None:
 def test_more_classes_than_outputs_is_bad_input() -> None:
     with pytest.raises(
         BadInput,
-        match="made: has 4 classes, the model 3, which it does not name; give it names",
+        match="made: has 4 classes, the model 3, which it does not name; give its names in their order: --labels",
     ):
         with_model_labels(labelled(tuple("abcd")), (), open_session(classifier(3)))
 
@@ -99,7 +99,7 @@ def test_a_model_that_takes_no_image_is_fed_with_arrays(tmp_path: Path) -> None:
     assert len(material.calibration) == 4
     np.testing.assert_array_equal(material.calibration_feeds[0]["x"][0], material.calibration[0])
     assert material_for(model, None, "random:3", None, 8, 0).calibration[0].shape == (2, 16)
-    with pytest.raises(BadInput, match=r"images do not fit samples of shape \[2, 16\]"):
+    with pytest.raises(BadInput, match=r"this network takes \[N, 2, 16\], no pictures; give float arrays"):
         material_for(model, None, "digits", None, 8, 0)
     np.save(tmp_path / "short.npy", signals[:, :, :9])
     with pytest.raises(BadInput, match=r"float32 \[6, 2, 9\]; this network needs float \[N, 2, 16\]"):

@@ -42,7 +42,7 @@ def test_a_network_without_pictures_takes_arrays_of_its_shape(tmp_path: Path) ->
     assert image.ready().dtype == np.float32
     assert takes(Path("a.NPY"))
     assert not takes(Path("a.txt"))
-    with pytest.raises(BadInput, match=r"a.png: is a picture, but net.edge takes none; give float arrays as .npy"):
+    with pytest.raises(BadInput, match=r"a.png: is a picture; net.edge takes \[N, 4\], no pictures; give float arrays"):
         of_file(tmp_path / "a.png", (4,), "net.edge")
     with pytest.raises(BadInput, match=r"a.txt: unknown kind of data; .npy and .npz files are read"):
         of_file(tmp_path / "a.txt", (4,), "net.edge")

@@ -24,6 +24,7 @@ from typing import Any
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.feeding import common_shape, make_feeds, other_sizes, own_names
 from edgecnn.runners import Subject, open_subject
+from edgecnn.sides_told import all_heard, with_pixels
 from runtimes import provider_options
 from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.model_file import is_model_file, whereabouts
@@ -63,6 +64,8 @@ class CheckReport:
     """The arithmetic that set the default limit; None on the CPU, and for limits that were given."""
     residence: Residence | None = None
     """Where the candidate's nodes ran, with `require_all`."""
+    warnings: tuple[str, ...] = ()
+    """What was assumed of the sides' inputs."""
 
     @property
     def passed(self) -> bool:
@@ -112,6 +115,7 @@ class CheckReport:
             **self.parity.to_dict(),
             "failures": list(self.failures),
             "next": None if self.passed else self.next_command,
+            "warnings": list(self.warnings),
         }
 
 
@@ -139,6 +143,7 @@ def check(
     weights: Path | None = None,
     batch: int = 1,
     threads: int | None = None,
+    preprocess: str | None = None,
     provider: str = "cpu",
     require_all: bool = False,
     track: Track = silent,
@@ -146,7 +151,8 @@ def check(
     """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
 
     `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
-    `require_all`: all of its nodes must run there. Raises `BadInput` for models or data that do not fit.
+    `require_all`: all of its nodes must run there. `preprocess`: how pixels become the input of both. Raises
+    `BadInput` for models or data that do not fit.
     """
     asked = provider_options.require(provider)  # before anything that takes time
     given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
@@ -156,6 +162,7 @@ def check(
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     input_shape = common_shape([source for source, _ in sources], input_shape)
     subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
+    subjects = with_pixels(subjects, preprocess)
     feeds, words = make_feeds(subjects, data, limit, seed, input_shape, batch)
     runners = subjects[0].runner, renamed(subjects[1].runner, own_names(*subjects))
     more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
@@ -181,9 +188,10 @@ def check(
         failures=failures,
         sizes=_shapes([feeds[0], *more]),
         seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
-        next_command=next_command(reference, candidate, weights, data, input_shape, wanted),
+        next_command=next_command(reference, candidate, weights, data, input_shape, wanted, preprocess),
         provider=asked.text,
         precision=precision,
+        warnings=all_heard(subjects, feeds, data),
         residence=_residence(subjects[1], Path(candidate), feeds[0], asked.text, threads) if require_all else None,
     )
 
@@ -209,12 +217,13 @@ def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threa
 
 def next_command(
     reference: object, candidate: object, weights: Path | None, data: str | None, input_shape: ShapeText | None,
-    snr_db: Sequence[tuple[str | None, float]] = (),
+    snr_db: Sequence[tuple[str | None, float]] = (), preprocess: str | None = None,
 ) -> str:  # fmt: skip
     """The `edgecnn diff` that goes on where `check` says no; it knows one limit for all outputs."""
     words = ["edgecnn", "diff", str(reference), str(candidate)]
     least = next((f"{value:g}" for name, value in snr_db if name is None), None)
-    for option, value in (("--weights", weights), ("--data", data), ("--snr-db", least)):
+    for option, value in (("--weights", weights), ("--data", data), ("--snr-db", least),
+                          ("--preprocess", preprocess)):  # fmt: skip
         words += [option, str(value)] if value is not None else []
     for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
         words += ["--input-shape", shape]

@@ -74,8 +74,8 @@ def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> 
 
 def make_samples(
     sides: Sequence[Any], data: str | None, samples: int, seed: int, input_shape: ShapeText | None
-) -> tuple[list[Tensors], str]:
-    """(feeds of one image for the first of `sides`, what they are in words)."""
+) -> tuple[list[Tensors], str, Sequence[Tensors]]:
+    """(feeds of one image for the first of `sides`, what they are in words, what they were drawn from)."""
     feeds, words = make_feeds(sides, data, samples, seed, input_shape, 1)
     made = [dict(feed) for feed, _ in zip(feeds, range(samples), strict=False)]
-    return [{name: np.ascontiguousarray(value) for name, value in feed.items()} for feed in made], words
+    return [{name: np.ascontiguousarray(value) for name, value in feed.items()} for feed in made], words, feeds

@@ -31,6 +31,7 @@ from edgecnn.checking.sides import open_side
 from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.data.feeding import common_shape
 from edgecnn.memory import memory_goes_back
+from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 from runtimes.model_file import is_model_file
 from runtimes.shapes import ShapeText
@@ -58,6 +59,7 @@ def diff(
     input_shape: ShapeText | None = None,
     weights: Path | None = None,
     threads: int | None = None,
+    preprocess: str | None = None,
     track: Track = silent,
 ) -> DiffReport:
     """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
@@ -74,10 +76,11 @@ def diff(
     if reproducer is not None:
         check_folder(reproducer, force)
     input_shape = common_shape([str(reference), str(candidate)], input_shape)
-    sides = [open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)]
-    feeds, words = make_samples(sides, data, samples, seed, input_shape)
+    sides = with_pixels([open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)], preprocess)
+    feeds, words, fed = make_samples(sides, data, samples, seed, input_shape)
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
-    return find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
+    report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
+    return replace(report, warnings=all_heard(sides, fed, data))
 
 
 @memory_goes_back()

@@ -61,6 +61,7 @@ class DiffReport:
     limit_db: float = 0.0
     kernels: Kernels | None = None
     least_db: float = -math.inf
+    warnings: tuple[str, ...] = ()
 
     @property
     def failure(self) -> CheckFailed | None:
@@ -116,6 +117,7 @@ class DiffReport:
             "kernels": None if self.kernels is None else self.kernels.to_dict(),
             "notes": list(self.notes),
             "plot": self.plot,
+            "warnings": list(self.warnings),
         }
 
 

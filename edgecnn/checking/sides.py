@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.checking.layer import Layer
+from edgecnn.networks.assumed import NOTHING, Assumed
 from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node
@@ -34,6 +35,8 @@ class Side(Protocol):
     preprocess: Preprocess | None
     quantized: bool
     feeds: dict[str, str]
+    carried: Preprocess | None
+    assumed: Assumed
 
     def open(self, wanted: Sequence[str]) -> Runner:
         """The model up to the tensors `wanted`."""
@@ -61,6 +64,7 @@ class GraphSide:
     feeds: dict[str, str] = field(default_factory=dict)
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    assumed: Assumed = NOTHING
 
     def open(self, wanted: Sequence[str]) -> Runner:
         part = self.parts.open(wanted, threads=self.threads, subject=self.name)
@@ -100,7 +104,7 @@ def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, 
 
 def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) -> GraphSide:
     from edgecnn.opened import lenient_model
-    from edgecnn.runners import image_preprocess, probe_shapes
+    from edgecnn.runners import image_preprocess, is_guess, probe_shapes
     from exporters.artifact import read_identity
     from runtimes.model_file import is_bundle
 
@@ -114,6 +118,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
         side.preprocess = side.carried = open_bundle(path).preprocess
     elif identity is None:
         side.preprocess = image_preprocess(side.inputs)
+        side.assumed = Assumed(pixels=is_guess(side.preprocess))
     return side
 
 

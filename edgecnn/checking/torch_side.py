@@ -21,6 +21,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from edgecnn.checking.layer import Layer
+from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.sources import Network, resolve
 from exporters.layerwise.correspond import Call
 from exporters.torch_export import evaluating
@@ -50,6 +51,7 @@ class ModuleSide:
     feeds: dict[str, str] = field(default_factory=dict)
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    assumed: Assumed = NOTHING
 
     def open(self, wanted: Sequence[str]) -> Runner:
         def run(given: Tensors) -> Tensors:
@@ -103,7 +105,8 @@ def open_module(source: str | nn.Module, weights: Path | None, input_shape: str 
 def module_side(network: Network, name: str) -> ModuleSide:
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
     calls = tuple(trace(network.module, network.input_shape))
-    return ModuleSide(name, network.module, (info,), calls, network.preprocess, seeded=network.seeded)
+    return ModuleSide(name, network.module, (info,), calls, network.preprocess, seeded=network.seeded,
+                      assumed=network.assumed)  # fmt: skip
 
 
 def trace(module: nn.Module, shape: Sequence[int]) -> Iterator[Call]:

@@ -188,7 +188,8 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
     if rival is None:
         return base.name, "no layer of this network can be int8: kept float"
     if rival.refused:
-        return base.name, f"{rival.refused}: kept float; labelled --data or a larger --max-drop may change that"
+        labels = "labelled --data or " if not trial.labelled and not trial.unused else ""
+        return base.name, f"{rival.refused}: kept float; {labels}a larger --max-drop may change that"
     ratio = rival.speedup
     if ratio is None:
         where = f"predicted, not measured (this CPU is {this_cpu()}); race both there with `edgecnn bench`"

@@ -49,6 +49,8 @@ class Trial:
     seconds: float = RACE_SECONDS
     seed: int = 0
     task: str = "classification"
+    unused: str = ""
+    """Why the labels that were given cannot judge."""
 
     @property
     def rule(self) -> Any:

@@ -15,21 +15,19 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn import doubts
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.packing import pack_given
+from edgecnn.choosing.said import classes_in, heard_of, identified, prepared, preparing, task_of
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.material import Material, material_for
-from edgecnn.evaluation.chance import chance_warning
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
 from edgecnn.runners import probe_shapes
-from edgecnn.tasks import detection
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.isolation.probe import probe
@@ -58,8 +56,10 @@ def quantize(
     exclude: Sequence[str] = (),
     max_drop: float = 0.01,
     data: str | None = None,
-    limit: int | None = None,
+    limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
     target: str | None = None,
     portable: bool = False,
     input: str = FLOAT32,
@@ -78,7 +78,8 @@ def quantize(
     integer graph; with 0 two are compared. `target` is a CPU of `exporters.targets.cpu_target` (None: this one) or a
     name of `exporters.targets.targets_int8`; nothing can be raced for another one. `portable` also writes the graph
     without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes
-    pixels and normalizes them itself. Raises `BadInput` for models and data that cannot be used.
+    pixels and normalizes them itself. `labels` (a file of class names) and `preprocess` say what the model does not,
+    and travel with it. Raises `BadInput` for models and data that cannot be used.
     """
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
@@ -86,17 +87,17 @@ def quantize(
     aim = aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
-    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+    identity = identified(original, identity, path.stem, labels)
+    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
+    identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
-    recipe = QuantRecipe(
-        calibrator, not per_tensor, tuple(exclude), material.calibration.name, len(material.calibration), target=target
-    )
+    recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
-        seed=seed, task=task,
+        seed=seed, task=task, unused=material.unused,
     )  # fmt: skip
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
@@ -114,11 +115,10 @@ def quantize(
         save_model(chosen, path, force=force)
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
-    preprocess = identity.preprocess if identity and identity.preprocess else material.preprocess
-    heard = doubts.told(judged_by_chance(os.fspath(model), result.decision, material, classes_in(original)))
+    heard = heard_of(os.fspath(model), material, input, identity, result.decision, classes_in(original))
     return QuantizeReport(
-        path, result.decision, result.quantized, preprocess, material.judged_on, result,
-        beside if result.portable is not None else None, warnings=heard,
+        path, result.decision, result.quantized, prepared(identity, material), material.judged_on, result,
+        beside if result.portable is not None else None, warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 
 
@@ -132,16 +132,12 @@ def float_file(path: Path, input_shape: str | None, seed: int) -> tuple[onnx.Mod
     return model, identity
 
 
-def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
-    """The line that says that the float graph of `name` is no better than chance; empty where it is."""
-    value = decision.candidates[0].accuracy
-    return chance_warning(f"{name}: float", decision.metric, value, material.judged, classes)
-
-
-def classes_in(model: onnx.ModelProto) -> int | None:
-    """How many scores the first output of `model` holds for an image; None where that is open."""
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    return dims[1].dim_value or None if len(dims) == 2 else None
+def recipe_for(
+    material: Material, calibrator: str, target: str, per_channel: bool = True, exclude: Sequence[str] = ()
+) -> QuantRecipe:
+    """How the images of `material` are turned into int8."""
+    seen = material.calibration
+    return QuantRecipe(calibrator, per_channel, tuple(exclude), seen.name, len(seen), target=target, available=seen.of)
 
 
 def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = False) -> None:
@@ -212,17 +208,6 @@ def contest_stage(
     words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started
     return result, artifact.describe("quantize", result.quantized.model, took, note=words)
-
-
-def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:
-    """The task that the model says it is for; else detection or classification by its outputs, or `other`."""
-    if identity is not None:
-        return identity.task
-    names = [value.name for value in model.graph.output]
-    if set(detection.OUTPUTS) <= set(names):
-        return "detection"
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    return "classification" if len(names) == 1 and len(shape) == 2 else "other"
 
 
 def shipped(

@@ -21,12 +21,13 @@ from edgecnn.choosing.judge import Judge, Judgement, Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.outcomes import calibration_notes
 from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.load import save_model
 from exporters.quantization.quantize import Quantized, QuantRecipe
 from exporters.targets.targets_int8 import Int8Target
-from runtimes.base import CheckFailed, Track, counted
+from runtimes.base import CheckFailed, Track
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
@@ -57,9 +58,8 @@ class TargetReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the table."""
-        recipe, seen = self.quantized.recipe, self.quantized.calibration
-        images = f"calibrated on {counted(recipe.images, 'image')} of {recipe.data}, judged on {self.judged_on}"
-        return (f"pixels: {in_words(self.preprocess)}", images, *([f"calibration: {seen.summary}"] if seen else []))
+        images = f"calibrated on {self.quantized.recipe.calibrated_on}, judged on {self.judged_on}"
+        return (f"pixels: {in_words(self.preprocess)}", images, *calibration_notes(self.quantized))
 
     def to_dict(self) -> dict[str, Any]:
         snr = self.judged.snr_db

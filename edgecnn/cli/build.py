@@ -27,7 +27,7 @@ from edgecnn.cli._result import Result
 @options.preprocess
 @options.calib
 @options.data
-@options.limit
+@options.calib_limit
 @options.calibrator
 @options.target
 @options.max_drop
@@ -51,7 +51,7 @@ def command(
     preprocess: str | None,
     calib: str,
     data: str | None,
-    limit: int | None,
+    limit: int,
     calibrator: str,
     target: str | None,
     max_drop: float,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @options.limit
 @options.batch
 @options.weights
+@options.preprocess
 @options.input_shapes
 @options.provider
 @options.threads
@@ -48,6 +49,7 @@ def command(
     limit: int | None,
     batch: int,
     weights: Path | None,
+    preprocess: str | None,
     input_shape: tuple[str, ...],
     provider: str,
     threads: int | None,
@@ -63,9 +65,9 @@ def command(
     from edgecnn import api
 
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
-                       input_shape=input_shape, weights=weights, batch=batch, threads=threads,
+                       input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
                        provider=provider, require_all=require_all, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure)
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)
 
 
 def _draw(page: Page, report: CheckReport) -> None:

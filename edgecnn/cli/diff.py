@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @option("--data", metavar="DATA", group="Data", help="Images to compare on; without it, seeded inputs.")
 @option("--samples", type=click.IntRange(1, 1000), default=3, group="Data", help="How many images or seeded inputs.")
 @options.weights
+@options.preprocess
 @options.input_shapes
 @option("--layers", is_flag=True, group="Output", help="Look at every layer: SQNR up to it, and of it alone.")
 @option("--plot", type=options.FILE, group="Output", help="Draw that: .png, .svg or .pdf.")
@@ -40,6 +41,7 @@ def command(
     data: str | None,
     samples: int,
     weights: Path | None,
+    preprocess: str | None,
     input_shape: tuple[str, ...],
     layers: bool,
     plot: Path | None,
@@ -58,9 +60,10 @@ def command(
     from edgecnn import api
 
     report = api.diff(reference, candidate, snr_db=snr_db, data=data, samples=samples, weights=weights,
-                      input_shape=input_shape, layers=layers, plot=plot, reproducer=reproducer, force=force,
-                      threads=threads, seed=seed, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report, layers), report.verdict, report.failure)
+                      input_shape=input_shape, preprocess=preprocess, layers=layers, plot=plot, reproducer=reproducer,
+                      force=force, threads=threads, seed=seed, track=options.track())  # fmt: skip
+    verdict, warnings = report.verdict, report.warnings
+    return Result(report.to_dict(), lambda page: _draw(page, report, layers), verdict, report.failure, warnings)
 
 
 def _draw(page: Page, report: DiffReport, layers: bool) -> None:

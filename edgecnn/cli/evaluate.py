@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         help="Smallest metric of the model (of two: MODEL2), as a share.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
 @options.weights
+@options.labels
+@options.preprocess
 @options.input_shapes
 @options.threads
 @options.seed
@@ -49,6 +51,8 @@ def command(
     min_metric: float | None,
     batch: int,
     weights: Path | None,
+    labels: Path | None,
+    preprocess: str | None,
     input_shape: tuple[str, ...],
     threads: int | None,
     seed: int,
@@ -61,6 +65,7 @@ def command(
     from edgecnn import api
 
     report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit,
+                          labels=labels, preprocess=preprocess,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)

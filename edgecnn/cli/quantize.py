@@ -21,8 +21,10 @@ from edgecnn.cli._result import Result
 @options.pixels
 @options.calib
 @options.data
-@options.limit
+@options.calib_limit
 @options.input_shape
+@options.labels
+@options.preprocess
 @options.calibrator
 @option("--per-tensor", is_flag=True, group="Quantization", help="One weight scale a layer instead of one a channel.")
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
@@ -40,8 +42,10 @@ def command(
     input: str,
     calib: str,
     data: str | None,
-    limit: int | None,
+    limit: int,
     input_shape: str | None,
+    labels: Path | None,
+    preprocess: str | None,
     calibrator: str,
     per_tensor: bool,
     exclude: tuple[str, ...],
@@ -61,7 +65,7 @@ def command(
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, limit=limit,
-                          input_shape=input_shape, threads=threads,
+                          input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
     if isinstance(report, TargetReport):
         return Result(

@@ -37,7 +37,7 @@ from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput, counted
 from runtimes.geometry import Geometry
 from runtimes.preprocess import Preprocess
-from runtimes.shown import images_in, reader, sample_shape
+from runtimes.shown import images_in, no_pictures, reader, sample_shape
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 BUILT_IN = ("digits", "shapes", "random")
@@ -72,7 +72,8 @@ def load_data(
     samples = _load(str(spec), preprocess, split, seed, task)
     if limit is None or limit >= len(samples):
         return samples
-    return samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
+    drawn = samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
+    return replace(drawn, of=len(samples))
 
 
 def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
@@ -82,7 +83,7 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Sam
     drawn = spec == "shapes" or spec.startswith("shapes:")
     if spec == "digits" or drawn or path.is_dir():
         if not isinstance(preprocess, Preprocess):
-            raise BadInput(f"{spec}: images do not fit samples of shape {list(preprocess)}; give float arrays as .npy")
+            raise BadInput(f"{spec}: {no_pictures(preprocess)}; give float arrays as .npy")
         if drawn:
             return split_off(load_shapes(spec, preprocess, task), split)
         return split_off(_digits(preprocess), split) if spec == "digits" else _folder(path, preprocess, split)
@@ -126,6 +127,7 @@ def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
         f"random noise ({counted(count, 'sample')}, seed {seed})",
         ids,
         lambda i: _noise(np.random.default_rng((seed, i)), preprocess),
+        as_is=True,
     )
 
 
@@ -172,4 +174,4 @@ def _npz(path: Path, preprocess: Ready) -> Samples:
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
     """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
-    return Samples(name, ids, reader(name, images, preprocess))
+    return Samples(name, ids, reader(name, images, preprocess), as_is=images.dtype.kind == "f")

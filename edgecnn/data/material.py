@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 
 from edgecnn.data.load import load_data
+from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.networks.spec import preprocess_for
 from edgecnn.runners import image_preprocess
@@ -35,6 +36,23 @@ class Material:
     ready: Ready
     calibration: Samples
     judged: Samples
+    guessed: bool = False
+    """Nobody said how pixels become the model's input."""
+    unused: str = ""
+    """Why labels that were given cannot be used."""
+
+    @property
+    def as_is(self) -> bool:
+        """All images are numbers that go to the model as they are: its preprocessing is not used."""
+        return self.calibration.as_is and self.judged.as_is
+
+    @property
+    def pixels(self) -> str:
+        """What is done with the images, in words."""
+        if not self.as_is:
+            return in_words(self.preprocess) + (" (assumed)" if self.guessed else "")
+        fed = "the arrays given are fed as they are"
+        return fed if self.guessed or self.preprocess is None else f"{in_words(self.preprocess)}; {fed}"
 
     @property
     def calibration_feeds(self) -> Sequence[Tensors]:
@@ -56,7 +74,8 @@ class Material:
             return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
         same = self.judged.ids == self.calibration.ids
         images = "the same images" if same else counted(len(self.judged), "image")
-        return f"{images} without labels: answers are compared with the float graph's"
+        what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"
+        return f"{images} {what}: answers are compared with the float graph's"
 
 
 def material_for(
@@ -67,20 +86,49 @@ def material_for(
     limit: int,
     seed: int,
     input_shape: str | None = None,
+    preprocess: str | None = None,
 ) -> Material:
-    """Load `calib` and `data` as `model` wants to see them; raises `BadInput` when they do not fit together."""
+    """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
+
+    Raises `BadInput` when they do not fit together.
+    """
     session = open_session(model)
     known = identity.preprocess if identity else None
     ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
+    guessed = known is None and isinstance(ready, Preprocess)
+    if preprocess is not None:
+        ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task = identity.task if identity else "classification"
     calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed, task=task)
+    unused = ""
     if data is None:
         judged = replace(calibration, labels=None, masks=None, targets=None)
     else:
         judged = load_data(data, ready, split=part("test", data, calib), seed=seed, task=task)
+        unused = labels_unused(judged, session)
         judged = with_model_labels(judged, labels, session)
-    return Material(session.inputs[0].name, ready, calibration, judged)
+    return Material(session.inputs[0].name, ready, calibration, judged, guessed, unused)
+
+
+def said(ready: Ready, preprocess: str) -> Preprocess:
+    """How `preprocess` makes images of the size that is wanted; raises `BadInput` where no picture is."""
+    shape = sample_shape(ready)
+    if len(shape) != 3:
+        raise BadInput(f"--preprocess {preprocess}: the model takes samples of shape {list(shape)}; leave it out")
+    return read_preprocess(preprocess, (shape[0], shape[1], shape[2]))
+
+
+def labels_unused(samples: Samples, session: Session) -> str:
+    """Why the labels of `samples` do not tell how good the model is; empty where they do, or there are none."""
+    if samples.labels is None or samples.masks is not None or samples.targets is not None:
+        return ""
+    if len(session.outputs) != 1:
+        return f"the model has {len(session.outputs)} outputs, top-1 needs one"
+    shape = session.outputs[0].shape
+    if len(shape) != 2 or not isinstance(shape[1], int):
+        return f"the output is {', '.join(map(str, shape))}, top-1 needs N, classes".replace("None", "?")
+    return ""
 
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
@@ -111,9 +159,18 @@ def usual(session: Session) -> Ready:
             return preprocess or fixed
     wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
     raise BadInput(
-        f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch, "
-        "give --input-shape where the size is open"
+        f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch; "
+        f"{_way_out(session)}"
     )
+
+
+def _way_out(session: Session) -> str:
+    dtypes = [info.dtype for info in session.inputs]
+    if dtypes == ["uint8"]:
+        return "quantize the model that it was made from, with float32 input; --input uint8 makes a uint8 input"
+    if dtypes == ["float16"]:
+        return "export it in float32, and quantize that"
+    return "give --input-shape where the size is open"
 
 
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
@@ -126,12 +183,12 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     if samples.masks is not None or samples.targets is not None:
         return samples
     shape = session.outputs[0].shape
-    if samples.labels is None or len(session.outputs) != 1 or len(shape) != 2 or not isinstance(shape[1], int):
+    if samples.labels is None or labels_unused(samples, session):
         return replace(samples, labels=None)
     if not labels and len(samples.class_names) != shape[1]:
         have = counted(len(samples.class_names), "class", "classes")
         raise BadInput(
-            f"{samples.name}: has {have}, the model {shape[1]}, which it does not name; give it names with "
-            "`edgecnn export SOURCE --labels FILE`"
+            f"{samples.name}: has {have}, the model {shape[1]}, which it does not name; "
+            "give its names in their order: --labels FILE"
         )
     return samples.with_labels(labels)

@@ -82,6 +82,10 @@ class Samples:
     masks: Sequence[Array] | None = None
     targets: Sequence[Target] | None = None
     mirrored: bool = False
+    as_is: bool = False
+    """Numbers that go to the network as they are: nothing is made ready."""
+    of: int | None = None
+    """How many there were before a limit."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -26,6 +26,7 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject, open_subject
+from edgecnn.sides_told import all_heard, size_of, with_labels, with_pixels
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.model_file import is_model_file
@@ -161,6 +162,8 @@ def evaluate(
     data: str,
     task: str | None = None,
     weights: Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
     limit: int | None = None,
     max_drop: float | None = None,
     min_metric: float | None = None,
@@ -172,21 +175,25 @@ def evaluate(
 ) -> EvaluateReport:
     """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
 
-    `task` None takes what the model says of itself, else what its outputs look like. `max_drop` and `min_metric` are
-    limits, which decide the report's `failure`: see `Limits`. Raises `BadInput` for data without answers for that task,
-    and for classes that do not fit.
+    `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
+    hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
+    `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`.
+
+    Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
     names = [os.fspath(name) for name in (model, other) if name is not None]
     limits = Limits(max_drop, min_metric)
     limits.check(len(names))
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
-    subjects = [open_subject(name, weights, input_shape, threads) for name in names]
+    subjects = opened(names, weights, input_shape, threads)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
     task = task or task_of(subjects[0])
     how = plugins.load(edgecnn.tasks, task, "task")
+    classes = [classes_of(subject.outputs) if task != "detection" else None for subject in subjects]
+    subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     scores, answers = [], [Answers(subject.runner) for subject in subjects]
     for subject, runner in zip(subjects, answers, strict=True):
         samples = samples_for(subject, data, task, limit, seed)
@@ -195,11 +202,23 @@ def evaluate(
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     heard = doubts.told(
+        *all_heard(subjects, samples, data),
         doubts.of_names(samples, "counted by") if not all(subject.labels for subject in subjects) else "",
         *(by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True)),
     )
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
+
+
+def opened(
+    names: Sequence[str], weights: Path | None, input_shape: ShapeText | None, threads: int | None
+) -> list[Subject]:
+    """The models called `names`; a network that does not say its size takes that of the model beside it."""
+    subjects = [open_subject(name, weights, input_shape, threads) for name in names]
+    size = size_of(subjects) if not input_shape else None
+    if size is None:
+        return subjects
+    return [s if is_model_file(s.name) else open_subject(s.name, weights, size, threads) for s in subjects]
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
@@ -272,7 +291,7 @@ def samples_for(subject: Subject, data: str, task: str, limit: int | None, seed:
 def _remedy(subject: Subject, classes: int) -> str:
     """What gives a model the classes of the data: another file, or for a network other weights."""
     if is_model_file(subject.name):
-        return "export it with --labels"
+        return "give its names in their order: --labels FILE"
     return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
 
 

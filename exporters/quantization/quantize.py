@@ -22,7 +22,7 @@ from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization import placement, qdq
 from exporters.quantization.calibration import Calibration, observe
 from runtimes import plugins
-from runtimes.base import BadInput, Tensors, Track, silent
+from runtimes.base import BadInput, Tensors, Track, counted, silent
 
 MIN_OPSET = 13
 """DequantizeLinear has a channel axis from opset 13 on."""
@@ -46,6 +46,15 @@ class QuantRecipe:
     forms: tuple[str, ...] = ("hardswish",)
     target: str = ""
     weight_forms: tuple[tuple[str, str], ...] = ()
+    available: int | None = None
+    """How many images `data` holds, where not all were used."""
+
+    @property
+    def calibrated_on(self) -> str:
+        """`128 of 300 images (--limit) of photos`."""
+        if self.available is None:
+            return f"{counted(self.images, 'image')} of {self.data}"
+        return f"{self.images:,} of {counted(self.available, 'image')} (--limit) of {self.data}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,87 @@
+"""What `quantize` knows of a model: from its metadata, from the user's words, else assumed, and then said.
+
+    metadata  ->  --labels, --preprocess  ->  identity, which travels with the result
+    neither   ->  a guess, and a line that says so
+
+Test: tests/test_said.py.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from edgecnn import doubts
+from edgecnn.choosing.choose import Decision
+from edgecnn.data.labels import read_labels
+from edgecnn.data.material import Material
+from edgecnn.evaluation.chance import chance_warning
+from edgecnn.networks.assumed import Assumed, sentence
+from edgecnn.tasks import detection
+from exporters.artifact import Identity
+from runtimes.preprocess import FLOAT32, Preprocess
+
+
+def identified(
+    model: onnx.ModelProto, identity: Identity | None, name: str, labels: str | os.PathLike[str] | None
+) -> Identity | None:
+    """`identity` with the class names in the file `labels`, where that is given."""
+    if labels is None:
+        return identity
+    known = identity or Identity(name, task_of(None, model))
+    return replace(known, labels=read_labels(Path(labels), classes_in(model)))
+
+
+def preparing(identity: Identity | None, name: str, model: onnx.ModelProto, preprocess: Preprocess | None) -> Identity:
+    """`identity` of a model whose pixels are prepared as the user says: that travels with it."""
+    return replace(identity or Identity(name, task_of(None, model)), preprocess=preprocess)
+
+
+def prepared(identity: Identity | None, material: Material) -> Preprocess | None:
+    """How pixels become the input, where it is known or was used."""
+    if identity is not None and identity.preprocess is not None:
+        return identity.preprocess
+    return None if material.as_is and material.guessed else material.preprocess
+
+
+def of_material(name: str, material: Material, input: str) -> str:
+    """What was assumed of the pixels of the model `name`; empty where they were told, or not used."""
+    ready, used = material.preprocess, not material.as_is or input != FLOAT32
+    if ready is None or not (material.guessed and used):
+        return ""
+    return sentence(name, (ready.channels, *ready.size), ready, Assumed(pixels=True))
+
+
+def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
+    """The line that says that the float graph of `name` is no better than chance; empty where it is."""
+    value = decision.candidates[0].accuracy
+    return chance_warning(f"{name}: float", decision.metric, value, material.judged, classes)
+
+
+def classes_in(model: onnx.ModelProto) -> int | None:
+    """How many scores the first output of `model` holds for an image; None where that is open."""
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    return dims[1].dim_value or None if len(dims) == 2 else None
+
+
+def heard_of(
+    name: str, material: Material, input: str, identity: Identity | None, decision: Decision, classes: int | None
+) -> tuple[str, ...]:
+    """What a user should hear beside the result: pixels and order of classes that nobody told, answers by chance."""
+    counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
+    chance = judged_by_chance(name, decision, material, classes)
+    return doubts.told(of_material(name, material, input), counted, chance)
+
+
+def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:
+    """The task that the model says it is for; else detection or classification by its outputs, or `other`."""
+    if identity is not None:
+        return identity.task
+    names = [value.name for value in model.graph.output]
+    if set(detection.OUTPUTS) <= set(names):
+        return "detection"
+    shape = model.graph.output[0].type.tensor_type.shape.dim
+    return "classification" if len(names) == 1 and len(shape) == 2 else "other"

@@ -1,0 +1,120 @@
+"""Models side by side, each with what the user says of its pixels and classes, else with what another has on record.
+
+    --preprocess, --labels   every side
+    a bundle, or metadata    the side itself, and a side that says nothing: one network, one way to prepare its pixels
+
+Test: tests/test_sides_told.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from edgecnn import doubts
+from edgecnn.data.labels import read_labels
+from edgecnn.data.picture_size import common_size
+from edgecnn.data.pixels import read_preprocess
+from edgecnn.data.samples import Feeds, Samples
+from edgecnn.networks.assumed import NOTHING, Assumed, sentence
+from edgecnn.runners import Subject
+from runtimes.base import BadInput
+from runtimes.preprocess import FLOAT32, Preprocess
+
+
+class Told(Protocol):
+    """What is asked of a model, opened for `evaluate`, `check` or `diff`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def preprocess(self) -> Preprocess | None: ...
+    @property
+    def carried(self) -> Preprocess | None: ...
+    @property
+    def assumed(self) -> Assumed: ...
+
+
+S = TypeVar("S", bound=Any)
+
+
+def with_pixels(sides: Sequence[S], preprocess: str | None) -> list[S]:
+    """`sides` that prepare pixels as `preprocess` says; None: as they do, or as one does that knows.
+
+    Raises `BadInput` for a side that takes no pictures, or normalizes pixels itself.
+    """
+    if preprocess is not None:
+        return [_saying(side, preprocess) for side in sides]
+    donor = next((s.preprocess for s in sides if _knows(s)), None)
+    return [_like(side, donor) if donor is not None and side.assumed.pixels else side for side in sides]
+
+
+def _knows(side: Told) -> bool:
+    """Pixels that a foreign model takes as they are say nothing of what it does with them."""
+    recorded = side.preprocess is not None and (side.carried is not None or side.preprocess.input == FLOAT32)
+    return recorded and not side.assumed.pixels
+
+
+def _saying(side: S, preprocess: str) -> S:
+    own = side.preprocess
+    if own is None:
+        raise BadInput(f"--preprocess {preprocess}: {side.name} takes no pictures of known size; leave it out")
+    if own.input != FLOAT32:
+        raise BadInput(f"--preprocess {preprocess}: {side.name} takes uint8 pixels and normalizes them; leave it out")
+    found = read_preprocess(preprocess, (own.channels, *own.size))
+    said: S = replace(side, preprocess=found, assumed=replace(side.assumed, pixels=False))
+    return said
+
+
+def _like(side: S, donor: Preprocess) -> S:
+    """`side`, whose preprocessing is a guess, with that of the `donor` where it takes as many channels."""
+    own = side.preprocess
+    assert own is not None
+    if own.channels != donor.channels:
+        return side
+    floats = replace(donor, input=FLOAT32)
+    fitted = floats if floats.size == own.size else floats.at(own.size)
+    said: S = replace(side, preprocess=fitted, assumed=replace(side.assumed, pixels=False))
+    return said
+
+
+def size_of(sides: Sequence[Subject]) -> str | None:
+    """`C,H,W` for a network that does not say its size, from another side that does; None where nothing is to be told.
+
+    >>> size_of([])
+    """
+    lost = [side for side in sides if side.assumed.size and side.preprocess is not None]
+    known = [s.preprocess for s in sides if s.preprocess is not None and not s.assumed.size]
+    if not lost or not known or lost[0].preprocess == known[0]:
+        return None
+    return ",".join(map(str, (known[0].channels, *known[0].size)))
+
+
+def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence[int | None]) -> list[Subject]:
+    """`sides` with the class names in the file `labels`; None: with their own, or those of another with as many
+    `classes`. Raises `BadInput` for a file that does not fit.
+    """
+    if labels is not None:
+        return [replace(s, labels=read_labels(labels, n)) for s, n in zip(sides, classes, strict=True)]
+    donor = next(((s.labels, n) for s, n in zip(sides, classes, strict=True) if s.labels), ((), None))
+    return [
+        replace(s, labels=donor[0]) if not s.labels and n == len(donor[0]) else s
+        for s, n in zip(sides, classes, strict=True)
+    ]
+
+
+def heard(side: Told, seen: object, data: str | None) -> str:
+    """The line about what was assumed of `side`, fed with `seen`: samples, feeds of samples, or none of these."""
+    samples = seen.samples if isinstance(seen, Feeds) else seen
+    pictures = isinstance(samples, Samples) and not samples.as_is
+    assumed = side.assumed if pictures else replace(side.assumed, pixels=False)
+    if assumed == NOTHING or side.preprocess is None:
+        return ""
+    shape = (side.preprocess.channels, *side.preprocess.size)
+    return sentence(side.name, shape, side.preprocess, assumed, common_size([data]) if assumed.size else None)
+
+
+def all_heard(sides: Sequence[Told], seen: object, data: str | None) -> tuple[str, ...]:
+    return doubts.told(*(heard(side, seen, data) for side in sides))

@@ -1,0 +1,123 @@
+"""What `quantize` is told of a model from elsewhere, what it says of labels that it cannot use, and of its images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecnn.choosing.quantizing import quantize
+from edgecnn.cli import main
+from exporters.artifact import read_identity
+from exporters.load import load_model
+from runtimes.base import BadInput
+from runtimes.preprocess import Preprocess
+from small_nets import conv_net, save
+
+RNG = np.random.default_rng(0)
+QUICK = {"max_drop": 1.0, "search_budget": 0}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save(conv_net(), tmp_path / "net.onnx")
+
+
+@pytest.fixture
+def pixels(tmp_path: Path) -> str:
+    np.savez(tmp_path / "u8.npz", x=RNG.integers(0, 256, (40, 8, 8, 3), np.uint8), y=np.arange(40) % 10)
+    return str(tmp_path / "u8.npz")
+
+
+@pytest.fixture
+def floats(tmp_path: Path) -> str:
+    np.savez(tmp_path / "f.npz", x=RNG.standard_normal((40, 3, 8, 8), np.float32), y=np.arange(40) % 10)
+    return str(tmp_path / "f.npz")
+
+
+def pixels_line(report: object) -> str:
+    return next(note for note in report.notes if note.startswith("pixels: "))  # type: ignore[attr-defined]
+
+
+def test_what_the_user_says_travels_with_the_result(model: Path, pixels: str, tmp_path: Path) -> None:
+    (tmp_path / "how.json").write_text('{"mean": [0.3], "std": [0.2]}')
+    (tmp_path / "names.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+    report = quantize(
+        model,
+        tmp_path / "q.onnx",
+        pixels,
+        preprocess=str(tmp_path / "how.json"),
+        labels=tmp_path / "names.txt",
+        **QUICK,
+    )  # type: ignore[arg-type]
+    identity = read_identity(load_model(tmp_path / "q.onnx"))
+    assert identity is not None
+    assert identity.labels[:2] == ("class 0", "class 1")
+    assert identity.preprocess == Preprocess((8, 8), mean=(0.3,), std=(0.2,)) == report.preprocess
+    assert pixels_line(report) == "pixels: RGB, stretched to 8x8, (x/255 - 0.3) / 0.2"
+    assert report.warnings == ()
+
+
+def test_a_guess_is_told_where_it_was_used(model: Path, pixels: str, floats: str, tmp_path: Path) -> None:
+    used = quantize(model, tmp_path / "q.onnx", pixels, **QUICK)  # type: ignore[arg-type]
+    assert used.warnings[0].startswith(f"{model}: does not say its preprocessing: ImageNet's mean and deviation are")
+    assert pixels_line(used).endswith("(assumed)")
+    as_is = quantize(model, tmp_path / "f.onnx", floats, **QUICK)  # type: ignore[arg-type]
+    assert as_is.warnings == ()
+    assert pixels_line(as_is) == "pixels: the arrays given are fed as they are"
+    assert as_is.to_dict()["preprocess"] is None
+    inside = quantize(model, tmp_path / "u.onnx", floats, input="uint8", **QUICK)  # type: ignore[arg-type]
+    assert inside.warnings[0].startswith(f"{model}: does not say its preprocessing")  # it is in the graph now
+
+
+def test_floats_for_a_model_that_knows_its_pixels(model: Path, floats: str, tmp_path: Path) -> None:
+    quantize(model, tmp_path / "q.onnx", floats, preprocess="unit", input_shape="3,8,8", **QUICK)  # type: ignore[arg-type]
+    known = load_model(model)
+    known.metadata_props.extend(p for p in load_model(tmp_path / "q.onnx").metadata_props if "identity" in p.key)
+    report = quantize(save(known, tmp_path / "k.onnx"), tmp_path / "r.onnx", floats, **QUICK)  # type: ignore[arg-type]
+    assert pixels_line(report) == "pixels: RGB, stretched to 8x8, x/255; the arrays given are fed as they are"
+    assert report.warnings == ()
+
+
+def test_labels_that_cannot_be_used_are_not_asked_for(model: Path, pixels: str, tmp_path: Path) -> None:
+    two = load_model(model)
+    two.graph.output.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["N", 8]))
+    place = save(two, tmp_path / "two.onnx")
+    report = quantize(place, tmp_path / "q.onnx", pixels, data=pixels, max_drop=0.0, search_budget=0, allow_slower=True)
+    words = "whose labels cannot be used (the model has 2 outputs, top-1 needs one)"
+    assert words in report.judged_on
+    assert "without labels" not in report.judged_on
+    assert "labelled --data" not in report.verdict
+    assert "larger --max-drop" in report.verdict
+
+
+def test_the_limit_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = RNG.standard_normal((40, 3, 8, 8), np.float32) * 3.0 ** (np.arange(40) % 8)[:, None, None, None]
+    np.save(tmp_path / "c.npy", images)
+    arguments = ["quantize", str(model), "-o", str(tmp_path / "q.onnx"), "--calib", str(tmp_path / "c.npy"),
+                 "--search-budget", "0", "--max-drop", "1", "--force"]  # fmt: skip
+    assert main([*arguments, "--limit", "2"]) == 0
+    out = capsys.readouterr().out
+    assert f"calibrated on 2 of 40 images (--limit) of {tmp_path / 'c.npy'}" in out
+    assert "more images would move the scales; --limit 40 takes all that there are" in out
+    assert main([*arguments, "--json", "--limit", "2"]) == 0
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    assert (recipe["images"], recipe["available"]) == (2, 40)
+    assert main(arguments) == 0
+    assert f"calibrated on 40 images of {tmp_path / 'c.npy'}" in capsys.readouterr().out
+    assert main(["quantize", "--help"]) == 0
+    assert "default: 128" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [("float16", "export it in float32, and quantize that"), ("uint8", "--input uint8 makes a uint8 input")],
+)
+def test_what_cannot_be_calibrated_says_what_to_do(dtype: str, advice: str, pixels: str, tmp_path: Path) -> None:
+    text = f'<ir_version: 9, opset_import: ["" : 20]> g ({dtype}[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) '
+    made = onnx.parser.parse_model(text + "{ y = Cast <to = 1> (x) }")
+    with pytest.raises(BadInput, match=advice):
+        quantize(save(made, tmp_path / "m.onnx"), tmp_path / "q.onnx", pixels)
