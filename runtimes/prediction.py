@@ -16,7 +16,7 @@ from typing import Any
 
 from runtimes import bundle as bundles
 from runtimes.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
-from runtimes.base import BadInput, Tensors, counted
+from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import Bundle
 from runtimes.matching import is_detections
 from runtimes.model_file import is_bundle, whereabouts
@@ -29,6 +29,8 @@ class RunReport:
     bundle: str
     provider: str
     predictions: tuple[AnyPrediction, ...]
+    warnings: tuple[str, ...] = ()
+    """What a user should hear beside the answers."""
 
     @property
     def verdict(self) -> str:
@@ -36,7 +38,8 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         predictions = [prediction.to_dict() for prediction in self.predictions]
-        return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions}
+        return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions,
+                "warnings": list(self.warnings)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,37 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunRepor
     if how.require_all:
         feeds = {fed: given[0].ready()[None]}
         whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
-    found = [answer(bundle, image, session({fed: image.ready()[None]}), how.top, how.min_score) for image in given]
+    found, odd = list[AnyPrediction](), ""
+    for image in given:
+        ready = image.ready()
+        odd = odd or strange(image, ready)
+        found.append(answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score))
     if files:
         from runtimes.pictures import save_all
 
         found = save_all(found, (image.pixels() for image in given), files, bundle.labels)
-    return RunReport(name, session.provider, tuple(found))
+    return RunReport(name, session.provider, tuple(found), (odd,) if odd else ())
+
+
+FAR = 8
+"""So many times the range of what pixels become, on either side: noise does not reach it, floats of 0..255 do."""
+
+
+def strange(image: Shown, ready: Array) -> str:
+    """The line for an array whose numbers are not what the preprocessing of its bundle makes of pixels; else empty.
+
+    0..1 becomes -2.1 to 2.6 by ImageNet's statistics, of width 4.7: what is beyond -40 and 40 was not normalized.
+    """
+    if image.original is not None or image.preprocess is None or ready.dtype.kind != "f":
+        return ""
+    (least, most), low, high = image.preprocess.bounds, float(ready.min()), float(ready.max())
+    room = FAR * (most - least)
+    if least - room <= low and high <= most + room:
+        return ""
+    return (
+        f"{image.name}: holds {low:.4g} to {high:.4g}, pixels become {least:.2g} to {most:.2g} in this bundle; "
+        "give uint8 pixels, which are made ready, or normalize these"
+    )
 
 
 def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:

@@ -90,6 +90,14 @@ class Preprocess:
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
         return np.ascontiguousarray((values.transpose(2, 0, 1) - mean) / std)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest number that any pixel becomes."""
+        if self.input != FLOAT32:
+            return 0.0, 255.0
+        mean, std = np.broadcast_arrays(np.asarray(self.mean, float), np.asarray(self.std, float))
+        return float((-mean / std).min()), float(((1 - mean) / std).max())
+
     def arranged(self, pixels: Array) -> Array:
         """`pixels` uint8 (H, W, C) with their axes as the network wants them."""
         return np.ascontiguousarray(pixels if self.input == UINT8_NHWC else pixels.transpose(2, 0, 1))

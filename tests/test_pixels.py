@@ -63,3 +63,23 @@ def test_what_cannot_be_used(text: str, shape: tuple[int, int, int], complaint: 
 def test_words_tell_every_setting_apart() -> None:
     settings = [IMAGENET, replace(IMAGENET, resize=None), replace(IMAGENET, mean=(0.5,)), replace(IMAGENET, std=(0.5,))]
     assert len({in_words(p) for p in [*settings, None]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "tells"),
+    [
+        ('{"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}', "mean 123.675", "mean becomes 0.485 "),
+        ('{"mean": [0.5], "std": [127.5]}', "std 127.5", "std becomes 0.5 "),
+        ('{"std": [255]}', "std 255", "std becomes 1 "),
+        ('{"mean": [-103.9], "std": [0.0039]}', "mean -103.9", "mean becomes -0.4075 "),
+    ],
+)
+def test_numbers_of_0_to_255_are_refused(text: str, name: str, tells: str, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(BadInput, match=f"p.json: {name} is of pixels in 0..255; .* divide both by 255, {tells}"):
+        read_preprocess(str(tmp_path / "p.json"), (3, 32, 32))
+
+
+def test_unusual_numbers_are_not(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"mean": [0.4, 1.0, -1.5], "std": [0.0039215686, 4.0, 1.0]}')
+    assert read_preprocess(str(tmp_path / "p.json"), (3, 8, 8)).std[1] == 4.0

@@ -137,7 +137,9 @@ def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
     path = tmp_path / "plain.edge"
     pack(path, NET, {**ABOUT, "preprocess": None}, [images], [open_session(NET)({"x": images})["y"]], 0.0)
     picture(tmp_path / "a.png")
-    with pytest.raises(BadInput, match=r"a\.png: is a picture, but .*plain\.edge takes none; give float arrays"):
+    with pytest.raises(
+        BadInput, match=r"a\.png: is a picture; .*plain\.edge takes \[N, 3, 8, 8\], no pictures; give float arrays"
+    ):
         run(path, tmp_path / "a.png")
 
 
@@ -464,3 +466,34 @@ def test_require_all_refuses_a_bundle_that_leaves_the_provider(
     assert run(bundle, [tmp_path / "a.png"], provider="cuda:use_tf32=1").provider == "cuda:use_tf32=1"
     with pytest.raises(CheckFailed, match="nodes ran on cpu, not on cuda"):
         run(bundle, [tmp_path / "a.png"], provider="cuda", require_all=True)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "odd"),
+    [(2.0, -1.0, False), (255.0, 0.0, True), (16.0, 1.5, True), (16.0, 0.5, False), (-40.0, 0.0, True)],
+)
+def test_floats_that_no_pixel_becomes_are_told(bundle: Path, scale: float, shift: float, odd: bool) -> None:
+    """Pixels become -1 to 1 here: 8 times that width on either side is -17 to 17."""
+    ramp = np.linspace(0, 1, 192, dtype=np.float32).reshape(3, 8, 8) * scale + shift
+    found = run(bundle, np.stack([ramp, ramp])).warnings
+    assert len(found) == odd
+    if scale == 255.0:
+        assert found[0].startswith(
+            "array 0[0]: holds 0 to 255, pixels become -1 to 1 in this bundle; give uint8 pixels"
+        )
+
+
+def test_pixels_and_noise_are_not_doubted(bundle: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    noise = np.random.default_rng(0).standard_normal((200, 3, 8, 8)).astype(np.float32)
+    assert run(bundle, [tmp_path / "a.png", np.full((8, 8, 3), 255, np.uint8), noise]).warnings == ()
+
+
+def test_the_warning_is_on_stderr_and_in_the_document(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "f.npy", np.full((3, 8, 8), 200.0, np.float32))
+    assert main(["run", str(bundle), str(tmp_path / "f.npy"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = json.loads(out)["warnings"]
+    assert err == f"warning: {line}\n"

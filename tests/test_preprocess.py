@@ -202,3 +202,12 @@ def test_the_defaults_only_scale_to_0_and_1() -> None:
 def test_no_dictionary_is_refused(values: object) -> None:
     with pytest.raises(BadInput, match="at least `size`"):
         Preprocess.from_dict(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, {"std": (0.5,)}]
+)
+def test_the_bounds_are_what_black_and_white_pixels_become(settings: dict[str, tuple[float, ...]]) -> None:
+    made = Preprocess((4, 4), **settings)
+    every = [made(np.full((4, 4, 3), grey, np.uint8)) for grey in range(256)]
+    assert made.bounds == pytest.approx((min(v.min() for v in every), max(v.max() for v in every)), abs=1e-6)

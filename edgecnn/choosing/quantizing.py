@@ -115,9 +115,10 @@ def quantize(
         save_model(chosen, path, force=force)
     if beside is not None and result.portable is not None:
         save_model(labelled(result.portable.model, identity, done), beside, force=force)
-    heard = heard_of(os.fspath(model), material, input, identity, result.decision, classes_in(original))
+    carried = input != FLOAT32 or path.suffix == SUFFIX
+    heard = heard_of(os.fspath(model), material, carried, identity, result.decision, classes_in(original))
     return QuantizeReport(
-        path, result.decision, result.quantized, prepared(identity, material), material.judged_on, result,
+        path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         beside if result.portable is not None else None, warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 

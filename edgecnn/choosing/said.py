@@ -22,7 +22,7 @@ from edgecnn.evaluation.chance import chance_warning
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
-from runtimes.preprocess import FLOAT32, Preprocess
+from runtimes.preprocess import Preprocess
 
 
 def identified(
@@ -40,16 +40,16 @@ def preparing(identity: Identity | None, name: str, model: onnx.ModelProto, prep
     return replace(identity or Identity(name, task_of(None, model)), preprocess=preprocess)
 
 
-def prepared(identity: Identity | None, material: Material) -> Preprocess | None:
+def prepared(identity: Identity | None, material: Material, carried: bool) -> Preprocess | None:
     """How pixels become the input, where it is known or was used."""
     if identity is not None and identity.preprocess is not None:
         return identity.preprocess
-    return None if material.as_is and material.guessed else material.preprocess
+    return None if material.as_is and material.guessed and not carried else material.preprocess
 
 
-def of_material(name: str, material: Material, input: str) -> str:
-    """What was assumed of the pixels of the model `name`; empty where they were told, or not used."""
-    ready, used = material.preprocess, not material.as_is or input != FLOAT32
+def of_material(name: str, material: Material, carried: bool) -> str:
+    """What was assumed of the pixels of the model `name`; empty where they were told, or neither used nor `carried`."""
+    ready, used = material.preprocess, carried or not material.as_is
     if ready is None or not (material.guessed and used):
         return ""
     return sentence(name, (ready.channels, *ready.size), ready, Assumed(pixels=True))
@@ -68,12 +68,15 @@ def classes_in(model: onnx.ModelProto) -> int | None:
 
 
 def heard_of(
-    name: str, material: Material, input: str, identity: Identity | None, decision: Decision, classes: int | None
+    name: str, material: Material, carried: bool, identity: Identity | None, decision: Decision, classes: int | None
 ) -> tuple[str, ...]:
-    """What a user should hear beside the result: pixels and order of classes that nobody told, answers by chance."""
+    """What a user should hear beside the result: pixels and order of classes that nobody told, answers by chance.
+
+    `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do.
+    """
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
     chance = judged_by_chance(name, decision, material, classes)
-    return doubts.told(of_material(name, material, input), counted, chance)
+    return doubts.told(of_material(name, material, carried), counted, chance)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:

@@ -4,7 +4,7 @@
     signed       x / 127.5 - 1                                            F.json   {"mean": [..], "std": [..]}
 
 Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
-used is always shown, and can always be said. Test: tests/test_pixels.py.
+used is always shown, and can always be said: docs/preprocess.md. Test: tests/test_pixels.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
 
 NAMES = ("imagenet", "signed", "unit")
 LIMIT_BYTES = 1 << 16
+LARGEST = 5.0
+"""Of a mean or deviation; pixels / 255 have none above 1, pixels of any picture that is not black have larger ones."""
 
 
 def read_preprocess(text: str, shape: Shape) -> Preprocess:
@@ -59,10 +61,22 @@ def _from_file(path: Path, plain: Preprocess) -> Preprocess:
         found = Preprocess.from_dict({**plain.to_dict(), **values})
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
+    refuse_pixel_units(found, str(path))
     if (found.size, found.channels) != (plain.size, plain.channels):
         have, want = (f"{p.channels}x{p.size[0]}x{p.size[1]}" for p in (found, plain))
         raise BadInput(f"{path}: makes {have}, the network takes {want}; give --input-shape, or leave size out")
     return replace(found, size=plain.size)
+
+
+def refuse_pixel_units(preprocess: Preprocess, subject: str) -> None:
+    """Raise `BadInput` where mean or deviation are plainly of pixels 0..255: they are taken of pixels / 255 here."""
+    for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
+        most = max(values, key=abs)
+        if abs(most) > LARGEST:
+            raise BadInput(
+                f"{subject}: {name} {most:g} is of pixels in 0..255; mean and std are of pixels / 255 here: divide "
+                f"both by 255, {name} becomes {most / 255:.4g} (docs/preprocess.md)"
+            )
 
 
 def in_words(preprocess: Preprocess | None) -> str:

@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import edgecnn.tasks
+from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.detection.heads import liven
@@ -134,6 +135,8 @@ def _own(place: str, name: str) -> Blueprint:
     task = callables.attribute(found, "task")
     if isinstance(preprocess, Mapping):
         preprocess = Preprocess.from_dict(preprocess)
+    if isinstance(preprocess, Preprocess):
+        refuse_pixel_units(preprocess, f"{where}.preprocess")
     return Blueprint(
         name,
         lambda **kwargs: callables.call(found, where, **kwargs),
