@@ -114,7 +114,9 @@ def test_a_limit_decides_the_exit_code(
     limits: list[str], code: int, said: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """80 % and 0 % are right: 80 points are lost, whatever the interval reaches to."""
-    good, tie = by_brightness(tmp_path / "a.onnx"), by_brightness(tmp_path / "b.onnx", -1.0)
+    names = ("moon", "sun")
+    good = by_brightness(tmp_path / "a.onnx", labels=names)
+    tie = by_brightness(tmp_path / "b.onnx", -1.0, names)
     command = ["evaluate", str(good), str(tie), "--data", str(photos), *limits]
     assert main([*command, "--json"]) == code
     out, err = capsys.readouterr()
