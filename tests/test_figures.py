@@ -135,7 +135,7 @@ def test_shapes_that_are_misspelled(spec: str) -> None:
 
 
 def test_networks_that_take_no_pictures_and_pictures_too_small() -> None:
-    with pytest.raises(BadInput, match="shapes: images do not fit samples of shape"):
+    with pytest.raises(BadInput, match=r"shapes: this network takes \[N, 5, 8, 8\], no pictures"):
         load_data("shapes", (5, 8, 8))
     with pytest.raises(BadInput, match=r"shapes: is drawn from 8x8 on; this network eats \[4, 4\]"):
         load_data("shapes", unit_range(4, 4))

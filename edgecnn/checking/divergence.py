@@ -70,7 +70,9 @@ class DiffReport:
             return CheckFailed(f"{self.candidate}: {self.sentence}")
         ran = self.kernels
         if ran is not None and ran.lose and ran.runs_db < self.least_db:
-            return CheckFailed(f"{self.candidate}: limit {db(self.least_db)}; {ran.words}")
+            return CheckFailed(
+                f"{self.candidate}: {db(ran.runs_db)} as it runs, the limit is {db(self.least_db)}: {ran.cause}"
+            )
         return None
 
     @property

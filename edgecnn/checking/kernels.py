@@ -89,6 +89,13 @@ class Kernels:
             f"gives {self.exact_db:.1f} dB (quantize again with a smaller --max-drop)"
         )
 
+    @property
+    def cause(self) -> str:
+        """The same in short, for a line that must not be cut."""
+        if not self.saturate:
+            return "the kernels that were chosen for it make the difference"
+        return f"sums are cut off at 16 bits on this CPU{f', most in {self.layers[0]}' if self.layers else ''}"
+
     def to_dict(self) -> dict[str, Any]:
         numbers = {"as_filed_db": self.as_filed_db, "runs_db": self.runs_db, "exact_db": self.exact_db}
         limited = {k: None if v is None else json_number(v, JSON_SNR_LIMIT) for k, v in numbers.items()}
