@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from edgecnn import doubts, halving, proof, stages
-from edgecnn.choosing.contest import SEARCH_SECONDS, Contest
+from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.quantizing import (
@@ -26,9 +26,9 @@ from edgecnn.choosing.quantizing import (
     check_input,
     checked_target,
     contest_stage,
-    labelled,
     portable_path,
     recipe_for,
+    saved_beside,
     shipped,
     taking,
 )
@@ -42,7 +42,7 @@ from edgecnn.networks.sources import Network, resolve
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
 from exporters import artifact
-from exporters.artifact import Identity, Stage
+from exporters.artifact import Identity
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
@@ -187,16 +187,6 @@ def build(
     heard = doubts.told(*heard, judged_by_chance(network.source, decision, material, trained_classes(network)))
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, warnings=heard)
-
-
-def saved_beside(
-    beside: Path | None, result: Contest, identity: Identity, done: tuple[Stage, ...], force: bool
-) -> Path | None:
-    """Where the graph for other runtimes was written; None where there is none."""
-    if beside is None or result.portable is None:
-        return None
-    save_model(labelled(result.portable.model, identity, done), beside, force=force)
-    return beside
 
 
 def trained_classes(network: Network) -> int | None:

@@ -156,6 +156,16 @@ class Graph:
                 nodes.extend(new)
         self.set_nodes(nodes)
 
+    def swap(self, node: onnx.NodeProto, reader: onnx.NodeProto, hint: str) -> None:
+        """Put `reader`, which alone reads `node`, in front of it; both keep their names, `hint` is the name between."""
+        first, second = copy_node(reader), copy_node(node)
+        first.input[0] = node.input[0]
+        first.output[0] = self.fresh(hint)
+        second.input[0] = first.output[0]
+        second.output[0] = reader.output[0]
+        self.forget(node.output[0])
+        self.replace([node, reader], [first, second])
+
     def set_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Replace the node list by `nodes` (in this order) and index again."""
         kept = [copy_node(node) for node in nodes]

@@ -80,7 +80,7 @@ class Kernels:
             return ""
         lost = f"as it runs, with ONNX Runtime's optimizer, it gives {self.runs_db:.1f} dB, not {self.as_filed_db:.1f}"
         if not self.saturate:
-            return f"{lost}: the kernels that were chosen for it make the difference"
+            return f"{lost}: {self.cause}"
         near = [c for c in self.layers if c.snr_db <= self.layers[0].snr_db + NEAR_DB]
         more = f" and {counted(len(near) - NAMED, 'more layer')}" if len(near) > NAMED else ""
         where = f", most in {', '.join(map(str, near[:NAMED]))}{more}" if near else ""

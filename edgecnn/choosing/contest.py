@@ -85,7 +85,7 @@ def compete(
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
     field = _field(float_model, apart, keeper, search_seconds, portable, track)
     decision = decided(field.entries, keeper, track)
-    plain = field.made.get(PORTABLE) if portable else None
+    plain = field.made.get(PORTABLE)
     judged_as = PORTABLE if PORTABLE in field.entries else field.name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None

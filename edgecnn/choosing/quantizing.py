@@ -109,17 +109,18 @@ def quantize(
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
     if path.suffix == SUFFIX:
         known = identity or Identity(Path(model).stem, task, (), material.preprocess)
-        as_taken = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+        as_taken = material
+        if input != FLOAT32:
+            as_taken = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
         pack_given(path, chosen, (original, Path(model).name), known, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)
-    if beside is not None and result.portable is not None:
-        save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    beside = saved_beside(beside, result, identity, done, force)
     carried = input != FLOAT32 or path.suffix == SUFFIX
     heard = heard_of(os.fspath(model), material, carried, identity, result.decision, classes_in(original))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
-        beside if result.portable is not None else None, warnings=heard, pixels=material.pixels,
+        beside, warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 
 
@@ -158,6 +159,16 @@ def taking(identity: Identity, name: str) -> Identity:
     """`identity` of a model that takes `name`: the deployed pixels follow the model's input."""
     assert identity.preprocess is not None
     return replace(identity, preprocess=replace(identity.preprocess, input=name))
+
+
+def saved_beside(
+    beside: Path | None, result: Contest, identity: Identity | None, done: tuple[Stage, ...], force: bool
+) -> Path | None:
+    """Where the graph for other runtimes was written; None where there is none."""
+    if beside is None or result.portable is None:
+        return None
+    save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    return beside
 
 
 def portable_path(output: Path) -> Path:

@@ -18,6 +18,7 @@ import onnx
 from edgecnn import doubts
 from edgecnn.choosing.choose import FLOAT, INT8
 from edgecnn.choosing.judge import Judge, Judgement, Trial
+from edgecnn.choosing.said import classes_in
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
 from edgecnn.evaluation.chance import chance_warning
@@ -114,9 +115,7 @@ def aimed(
     if identity is not None:
         artifact.write_identity(written, identity)
     save_model(written, output, force=force)
-    classes = float_model.graph.output[0].type.tensor_type.shape.dim
-    count = classes[1].dim_value if len(classes) == 2 else None
-    heard = chance_warning(f"{output}: float", trial.metric, judge.value, material.judged, count)
+    heard = chance_warning(f"{output}: float", trial.metric, judge.value, material.judged, classes_in(float_model))
     return TargetReport(
         output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess,
         doubts.told(heard),

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.graph import Graph, attributes, copy_node, is_standard, label
+from exporters.graph import Graph, attributes, is_standard, label
 from runtimes.base import Array
 
 POOLS = ("AveragePool", "GlobalAveragePool")
@@ -43,7 +43,7 @@ def run(model: onnx.ModelProto) -> PassResult:
         if reason:
             kept.append(Kept(label(pool), reason))
         else:
-            _swap(graph, conv, pool)
+            graph.swap(conv, pool, f"{conv.input[0]}.pooled")
             changes.append(Change(label(pool), f"in front of {label(conv)}", _bound(pool, weight)))
     return PassResult(graph.model, tuple(changes), tuple(kept))
 
@@ -69,17 +69,6 @@ def _counts_zeros(of: dict[str, Any]) -> bool:
     """Whether some window may average zeros of a padding, or positions that `ceil_mode` adds behind the end."""
     padded = any(of.get("pads", ())) or of.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
     return bool(of.get("count_include_pad", 0)) and bool(padded or of.get("ceil_mode", 0))
-
-
-def _swap(graph: Graph, conv: onnx.NodeProto, pool: onnx.NodeProto) -> None:
-    """Both keep their names and metadata."""
-    first, second = copy_node(pool), copy_node(conv)
-    first.input[0] = conv.input[0]
-    first.output[0] = graph.fresh(f"{conv.input[0]}.pooled")
-    second.input[0] = first.output[0]
-    second.output[0] = pool.output[0]
-    graph.forget(conv.output[0])
-    graph.replace([conv, pool], [first, second])
 
 
 def _bound(pool: onnx.NodeProto, weight: Array) -> float:

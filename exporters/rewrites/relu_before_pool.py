@@ -13,7 +13,7 @@ from __future__ import annotations
 import onnx
 
 from exporters.base import Change, Kept, PassResult
-from exporters.graph import Graph, attributes, copy_node, label
+from exporters.graph import Graph, attributes, label
 from exporters.searching.blocks import activation_behind, nodes_of
 
 RISING = ("Relu", "Clip")
@@ -34,7 +34,7 @@ def run(model: onnx.ModelProto) -> PassResult:
         if reason:
             kept.append(Kept(label(after), reason))
         else:
-            _swap(graph, pool, after)
+            graph.swap(pool, after, f"{after.output[0]}.before")
             changes.append(Change(label(after), f"in front of {label(pool)}"))
     return PassResult(graph.model, tuple(changes), tuple(kept))
 
@@ -45,13 +45,3 @@ def _why_not(graph: Graph, pool: onnx.NodeProto) -> str:
     if graph.only_consumer(pool.input[0]) is None:
         return f"what the pool reads {graph.why_not_only(pool.input[0])}"
     return "the pool may have windows of padding alone" if attributes(pool).get("ceil_mode", 0) else ""
-
-
-def _swap(graph: Graph, pool: onnx.NodeProto, after: onnx.NodeProto) -> None:
-    first, second = copy_node(after), copy_node(pool)
-    first.input[0] = pool.input[0]
-    first.output[0] = graph.fresh(f"{after.output[0]}.before")
-    second.input[0] = first.output[0]
-    second.output[0] = after.output[0]
-    graph.forget(pool.output[0])
-    graph.replace([pool, after], [first, second])
