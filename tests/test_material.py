@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for, part, with_model_labels
 from edgecnn.data.samples import Samples
 from exporters.artifact import Identity
@@ -17,6 +18,7 @@ from runtimes.base import BadInput
 from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
+RNG = np.random.default_rng(7)
 GREY = Identity("net", labels=tuple("0123456789"), preprocess=Preprocess(size=(8, 8), channels=1))
 
 
@@ -38,10 +40,23 @@ def test_digits_calibrate_on_the_train_part_and_are_judged_on_the_test_part() ->
     assert material.calibration_feeds[0]["x"].shape == (1, 1, 8, 8)
 
 
-def test_without_data_the_calibration_images_judge_unlabelled() -> None:
-    material = material_for(classifier(), GREY, "digits", None, 16, 0)
-    assert material.judged.ids == material.calibration.ids
-    assert material.judged.labels is None
+def test_without_data_images_that_did_not_calibrate_judge_unlabelled(tmp_path: Path) -> None:
+    alone = material_for(classifier(), GREY, "digits", None, 16, 0)
+    assert len(alone.judged) == 16
+    assert alone.judged.labels is None
+    assert set(alone.judged.ids) < set(material_for(classifier(), GREY, "digits", "digits", 16, 0).judged.ids)
+    np.save(tmp_path / "x.npy", RNG.standard_normal((40, 1, 8, 8), np.float32))
+    array = str(tmp_path / "x.npy")
+    for limit, left in ((16, 16), (30, 10)):
+        cut = material_for(classifier(), GREY, array, None, limit, 3)
+        assert cut.calibration.ids == load_data(array, GREY.preprocess, limit=limit, seed=3).ids  # type: ignore[arg-type]
+        assert (len(set(cut.calibration.ids)), len(set(cut.judged.ids))) == (limit, left)
+        assert not set(cut.calibration.ids) & set(cut.judged.ids)
+        assert cut.judged_on.startswith(f"{left} images without labels that did not calibrate: ")
+    for limit in (40, 64):
+        assert material_for(classifier(), GREY, array, None, limit, 3).judged.ids == tuple(
+            f"{array}[{i}]" for i in range(40)
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,5 +151,5 @@ def test_a_shape_that_is_not_the_models_is_bad_input(shape: str) -> None:
 def test_it_says_what_the_verdict_stands_on() -> None:
     labelled = material_for(classifier(), GREY, "digits", "digits", 16, 0)
     assert labelled.judged_on == f"{len(labelled.judged)} labelled images of digits"
-    alone = material_for(classifier(), GREY, "digits", None, 16, 0)
+    alone = material_for(classifier(), GREY, "random:4", None, 16, 0)
     assert alone.judged_on == "the same images without labels: answers are compared with the float graph's"

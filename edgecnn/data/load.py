@@ -55,6 +55,7 @@ def load_data(
     preprocess: Ready,
     *,
     limit: int | None = None,
+    skip: int = 0,
     split: str = "all",
     seed: int = 0,
     task: str = "classification",
@@ -62,18 +63,18 @@ def load_data(
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
     `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
-    drawn with `seed` from all (a folder's first images would all be of its first class), in their order. `task` says
-    what `shapes` draws: one figure, or several with masks and boxes.
+    drawn with `seed` from all (a folder's first images would all be of its first class), in their order; `skip` leaves
+    out the first that are drawn. `task` says what `shapes` draws: one figure, or several with masks and boxes.
     """
     if split not in SPLITS:
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: must be at least 1")
     samples = _load(str(spec), preprocess, split, seed, task)
-    if limit is None or limit >= len(samples):
+    if skip == 0 and (limit is None or limit >= len(samples)):
         return samples
-    drawn = samples.subset(np.sort(np.random.default_rng(seed).permutation(len(samples))[:limit]))
-    return replace(drawn, of=len(samples))
+    order = np.random.default_rng(seed).permutation(len(samples))[skip:]
+    return replace(samples.subset(np.sort(order[:limit])), of=len(samples))
 
 
 def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:

@@ -1,7 +1,8 @@
 """The images of one run: those that set the int8 ranges, and those on which the result is judged.
 
     calibration   the train part of a set that has one, at most `limit` images, labels not used
-    judged        --data: the test part of it, labelled where it can be; without it the calibration images, unlabelled
+    judged        --data: the test part of it, labelled where it can be; without it as many images of the same set
+                  that did not calibrate, unlabelled; where none are left, those that did
 
 Both go through the preprocessing that the model carries, which is also the one it is deployed with.
 Test: tests/test_material.py.
@@ -73,9 +74,10 @@ class Material:
         if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
             return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
         same = self.judged.ids == self.calibration.ids
-        images = "the same images" if same else counted(len(self.judged), "image")
         what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"
-        return f"{images} {what}: answers are compared with the float graph's"
+        images = f"the same images {what}" if same else f"{counted(len(self.judged), 'image')} {what}"
+        other = self.judged.name == self.calibration.name and not same
+        return f"{images}{' that did not calibrate' if other else ''}: answers are compared with the float graph's"
 
 
 def material_for(
@@ -103,12 +105,24 @@ def material_for(
     calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed, task=task)
     unused = ""
     if data is None:
-        judged = replace(calibration, labels=None, masks=None, targets=None)
+        judged = (held_out(calib, ready, calibration, limit, seed, task) or calibration).without_answers()
     else:
         judged = load_data(data, ready, split=part("test", data, calib), seed=seed, task=task)
         unused = labels_unused(judged, session)
         judged = with_model_labels(judged, labels, session)
     return Material(session.inputs[0].name, ready, calibration, judged, guessed, unused)
+
+
+def held_out(spec: str, ready: Ready, calibration: Samples, limit: int, seed: int, task: str) -> Samples | None:
+    """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
+
+    Ranges and biases fit the images that set them, so that these flatter int8.
+    """
+    if part("test", spec, None) == "test":
+        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task)
+    if calibration.of is None:
+        return None
+    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task)
 
 
 def said(ready: Ready, preprocess: str) -> Preprocess:
