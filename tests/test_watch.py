@@ -162,12 +162,14 @@ def test_a_crash_is_one_line(place: str, words: list[str], fatal: Path, tmp_path
 
 
 # ----------------------------------------------------------------------------------------- the fork, without a network
+WATCHED = "import os, sys, signal, time\nfrom runtimes.watch import watched\n"
+WATCHED_ENV = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+
+
 def watched_process(work: str) -> subprocess.CompletedProcess[str]:
-    script = f"import os, sys, signal, time\nfrom runtimes.watch import watched\n{work}"
     return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
-    )  # fmt: skip
+        [sys.executable, "-c", f"{WATCHED}{work}"], capture_output=True, text=True, timeout=60, env=WATCHED_ENV
+    )
 
 
 def test_exit_code_and_output_come_once() -> None:
@@ -205,6 +207,19 @@ def test_python_code_has_time_to_clean_up(first: str, then: str) -> None:
     )
     done = watched_process(script)
     assert (done.stdout, done.stderr) == ("clean\n130\n", "")
+
+
+@linux
+def test_nobody_works_on_when_the_watcher_was_killed() -> None:
+    script = "def work():\n    print(os.getpid(), flush=True); time.sleep(60)\nwatched('x', work)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{WATCHED}{script}"], stdout=subprocess.PIPE, text=True, env=WATCHED_ENV
+    ) as watcher:
+        assert watcher.stdout is not None
+        assert int(watcher.stdout.readline()) != watcher.pid
+        watcher.kill()
+        rest, _ = watcher.communicate(timeout=20)  # it ends where nobody holds the pipe any more
+    assert rest == ""
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
