@@ -60,7 +60,7 @@ def covered(kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
     return tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
 
 
-def slide(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> torch.Tensor:
+def slide(layer: nn.modules.conv._ConvNd, x: torch.Tensor, weight: torch.Tensor, mode: Mode) -> torch.Tensor:
     """`x` (N, C, sizes...) correlated with `weight` (O, C/groups, kernel...) as `layer` says, padded by `mode`."""
     conv: Callable[..., torch.Tensor] = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
     reach = covered(layer.kernel_size, layer.dilation)
@@ -73,58 +73,32 @@ def slide(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: torch.Tensor, weight: tor
     return conv(x, weight, layer.bias, layer.stride, amount, layer.dilation, layer.groups)
 
 
-class Conv1d(nn.Conv1d):
+class _Slides(nn.modules.conv._ConvNd):
+    """What they share: in front of one of torch's own in the order of bases."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Mode = "same",
+        **rest: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, **rest)
+        self.mode = checked(padding)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return slide(self, x, self.weight, self.mode)
+
+
+class Conv1d(_Slides, nn.Conv1d):
     """`nn.Conv1d` but for `padding`: valid, same, same_lower or full. `rest`: dilation, groups, bias."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Mode = "same",
-        **rest: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, **rest)
-        self.mode = checked(padding)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return slide(self, x, self.weight, self.mode)
-
-
-class Conv2d(nn.Conv2d):
+class Conv2d(_Slides, nn.Conv2d):
     """`nn.Conv2d` but for `padding`: valid, same, same_lower or full. `rest`: dilation, groups, bias."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Mode = "same",
-        **rest: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, **rest)
-        self.mode = checked(padding)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return slide(self, x, self.weight, self.mode)
-
-
-class Conv3d(nn.Conv3d):
+class Conv3d(_Slides, nn.Conv3d):
     """`nn.Conv3d` but for `padding`: valid, same, same_lower or full. `rest`: dilation, groups, bias."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Mode = "same",
-        **rest: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, **rest)
-        self.mode = checked(padding)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return slide(self, x, self.weight, self.mode)
