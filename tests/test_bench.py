@@ -29,8 +29,8 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-NAMES = ("latency", "int8", "zoo", "averages", "memory")
-latency, int8, zoo, averages, memory = (load(ROOT / "bench" / f"{name}.py") for name in NAMES)
+NAMES = ("latency", "int8", "zoo", "averages", "memory", "forms")
+latency, int8, zoo, averages, memory, forms = (load(ROOT / "bench" / f"{name}.py") for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ latency, int8, zoo, averages, memory = (load(ROOT / "bench" / f"{name}.py") for 
         ("docs/zoo.md", zoo.tables()),
         ("docs/rewrites.md", averages.table()),
         ("docs/calibration.md", memory.tables()),
+        ("docs/targets.md", forms.tables()),
     ],
 )
 def test_the_pages_show_the_committed_results(page: str, made: str) -> None:

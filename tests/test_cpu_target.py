@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 
 from exporters.quantization.affine import SEVEN_BITS, activation_grid, weight_grid
-from exporters.targets.cpu_target import TARGETS, check_target, predict, snr_db
+from exporters.targets.cpu_target import TARGETS, check_target, finer, predict, snr_db
 from exporters.targets.saturation import saturating_dot
 from runtimes.base import BadInput
 from small_nets import model
@@ -91,7 +93,7 @@ def test_gaussian_weights_on_dark_images_are_left_alone() -> None:
     assert risk.choice == "s8"
 
 
-def test_where_seven_bits_cost_too_much_the_weights_become_unsigned() -> None:
+def test_where_seven_bits_cost_much_unsigned_weights_are_finer() -> None:
     """One pair of large weights on bright channels, all else small: 7 bits hit the small ones, saturation the sums."""
     rng = np.random.default_rng(5)
     w = (rng.normal(size=(8, 8, 3, 3)) * 0.05).astype(np.float32)
@@ -102,7 +104,35 @@ def test_where_seven_bits_cost_too_much_the_weights_become_unsigned() -> None:
     risk = risk_of_first(w, x)
     assert risk.loss_db > 3
     assert risk.exact_db - risk.seven_bits_db > 3
-    assert risk.choice == "u8"
+    assert risk.choice == "s7", "it costs no time"
+    (fine,) = finer([risk])
+    assert fine == replace(risk, choice="u8")
+    assert (risk.lost_db, fine.lost_db) == (risk.exact_db - risk.seven_bits_db, 0.0)
+    mild = replace(risk, seven_bits_db=risk.exact_db - 2)
+    assert finer([mild, replace(mild, choice="s8")]) == (mild, replace(fine, seven_bits_db=mild.seven_bits_db))
+
+
+@pytest.mark.parametrize(("images", "form"), [(2, "s7"), (8, "s7"), (9, "s8")])
+def test_a_few_rows_say_little(images: int, form: str) -> None:
+    """One image is one row of a fully connected layer: what saturates on the next one was never seen."""
+    w = np.full((4, 64), 0.1, np.float32)
+    w[:, :2] = 1.0
+    net = model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (float[N,64] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }""",
+        w=w,
+    )
+    x = np.full((images, 64), 0.4, np.float32)
+    (risk,) = predict(net, {"y"}, {"x": activation_grid(0.0, 1.0)}, {"x": activation_grid(0.0, 1.0).quantize(x)})
+    assert risk.loss_db == pytest.approx(0.0, abs=1e-5)
+    assert risk.risky_pairs == pytest.approx(1 / 32)
+    assert (risk.choice, risk.few_rows) == (form, form == "s7")
+    (safe,) = predict(
+        model("""<ir_version: 9, opset_import: ["" : 18]>
+        g (float[N,2] x) => (float[N,1] y) { y = Gemm <transB = 1> (x, w) }""", w=np.array([[1.0, -1.0]], np.float32)),
+        {"y"}, {"x": activation_grid(0.0, 1.0)}, {"x": activation_grid(0.0, 1.0).quantize(x[:, :2])},
+    )  # fmt: skip
+    assert safe.choice == "s8", "weights of two signs never saturate"
 
 
 def test_depthwise_layers_are_not_asked_and_groups_are() -> None:

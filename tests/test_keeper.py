@@ -16,7 +16,7 @@ from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.contest import Contest, compete
 from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import Keeper
-from edgecnn.choosing.names import EXACT, PLAIN, SATURATED, meanings
+from edgecnn.choosing.names import EXACT, PLAIN, meanings
 from edgecnn.cli import main
 from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material
@@ -59,7 +59,7 @@ def test_here_the_forms_are_measured() -> None:
     work = keeper_for(this_cpu())
     recipe = work.aim(work.model, work.recipe)
     aimed = work.aims[recipe.weight_forms]
-    assert [name for name, _ in recipe.weight_forms] == ["Conv_a"]
+    assert recipe.weight_forms == (("Conv_a", "s7"), ("Gemm_y", "s7"))
     assert aimed.measured_db is not None
     assert aimed.measured_db[1] > aimed.measured_db[0] + 3
     assert "measured: SQNR" in aimed.words
@@ -79,7 +79,7 @@ def test_elsewhere_the_forms_are_predicted(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Keeper, "_measured", lambda *_: pytest.fail("nothing can be measured"))
     work = keeper_for("avx2")
     recipe = work.aim(work.model, work.recipe)
-    assert [name for name, _ in recipe.weight_forms] == ["Conv_a"]
+    assert recipe.weight_forms == (("Conv_a", "s7"), ("Gemm_y", "s7"))
     assert work.aims[recipe.weight_forms].measured_db is None
     assert "predicted, not measured" in work.aims[recipe.weight_forms].words
 
@@ -160,20 +160,27 @@ def test_layers_with_unsigned_weights_race_in_float_too(monkeypatch: pytest.Monk
 
 
 @only_where_sums_saturate
-def test_what_saturates_may_win_where_it_holds_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the graph as the search raced it: signed weights on 8 bits everywhere."""
-    winner_is(SATURATED, monkeypatch)
-    result = run(this_cpu(), max_drop=1.0)
-    kinds = {c.name: c for c in result.decision.candidates}
-    assert kinds[SATURATED].snr_db is not None
-    assert kinds["int8"].snr_db is not None
-    assert kinds[SATURATED].snr_db < kinds["int8"].snr_db - 3
-    assert result.quantized.recipe.weight_forms == ()
-    assert not result.aimed.changed, "the report is of the graph that is shipped"
-    assert result.aimed.given_up == result.aimed.to_dict()["given_up"] == 1
-    assert "saturate, within the budget; 1 layer could be exact; measured: SQNR " in result.aimed.words
-    assert "on a few calibration images (the SNR of the race is on all that were judged)" in result.aimed.words
-    assert int8_weights(result.quantized.model) == 3
+@pytest.mark.parametrize("fast_holds", [True, False])
+def test_the_exact_forms_are_taken_where_the_fast_ones_miss_the_budget(
+    fast_holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = weight_forms.look
+    monkeypatch.setattr(
+        weight_forms,
+        "look",
+        lambda work: tuple(replace(r, choice="s7", seven_bits_db=r.exact_db - 6) for r in real(work)),
+    )
+    work = keeper_for(this_cpu())
+    monkeypatch.setattr(work, "drop", lambda work: 0.0 if fast_holds or forms_of(work.recipe) == {"u8"} else 0.5)
+    kept = work.within_budget(work.workshop(equalize=False), Design())
+    assert forms_of(kept.work.recipe) == ({"s7"} if fast_holds else {"u8"})
+    assert bool(kept.aimed.slow) != fast_holds
+    assert kept.aimed.measured_db is not None
+    assert not kept.returned
+
+
+def forms_of(recipe: QuantRecipe) -> set[str]:
+    return {form for _, form in recipe.weight_forms}
 
 
 def test_the_graph_that_won_is_the_one_that_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,11 +258,10 @@ def test_insisting_on_int8_where_none_holds_the_budget_is_exit_1(
 
 
 def test_names_are_explained_beside_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("float", PLAIN, "int8", SATURATED)
+    names = ("float", PLAIN, "int8", EXACT)
     found = tuple(Candidate(name, 1000, 1.0, kind="float" if name == "float" else "int8") for name in names)
     candidates(Page(sys.stdout), Decision("int8", "chose int8", found, None, 1))
     shown = " ".join(capsys.readouterr().out.split())
     (sentence,) = meanings(names)
     assert sentence in shown
-    assert "exceed 16 bits on this CPU and are cut off" in sentence
-    assert "a smaller --max-drop asks for the exact one" in sentence
+    assert "only with slow, unsigned weights are in float" in sentence

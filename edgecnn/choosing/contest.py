@@ -24,7 +24,7 @@ from edgecnn.choosing.choose import FLOAT, INT8, MIXED, Decision, Entry
 from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import Aimed, Keeper, Kept
 from edgecnn.choosing.layer_choices import LayerChoice, explained, layer_choices
-from edgecnn.choosing.names import AGAIN, EXACT, PLAIN, PORTABLE, SATURATED
+from edgecnn.choosing.names import AGAIN, EXACT, PLAIN, PORTABLE
 from edgecnn.data.material import Material
 from exporters.accuracy._work import start
 from exporters.quantization.improve import Effect
@@ -91,7 +91,6 @@ def compete(
         plain = None
     quantized = field.made.get(decision.winner, field.made[field.name])
     aimed = keeper.aims.get(quantized.recipe.weight_forms, field.aimed)
-    aimed = field.aimed.taken_back if decision.winner == SATURATED else aimed
     return Contest(decision, quantized, field.found, field.layers, tuple(keeper.effects), field.seconds, aimed, plain)
 
 
@@ -138,8 +137,8 @@ def _field(
     kind = MIXED if kept.work.recipe.exclude != recipe.exclude else INT8
     name = kind if kind not in entries else AGAIN
     entries[name] = Entry(quantized.model, kind)
-    others = other_weights(kept, keeper, layers, reasons)
-    entries |= {key: Entry(made.model, MIXED if key == EXACT else kind) for key, made in others.items()}
+    others = without_slow(kept, keeper, layers, reasons)
+    entries |= {key: Entry(made.model, MIXED) for key, made in others.items()}
     made = {name: quantized, **others} | ({} if plain is None else {PORTABLE: plain})
     return _Field(entries, made, name, kept.aimed, found, seconds, layers)
 
@@ -173,22 +172,14 @@ def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Q
     return keeper.within_budget(shop, Design()).work.quantized()
 
 
-def other_weights(
+def without_slow(
     kept: Kept, keeper: Keeper, layers: Sequence[LayerChoice], reasons: Mapping[str, str]
 ) -> dict[str, Quantized]:
-    """Where weights were changed because sums saturate: the graph as the search raced it, and one in between.
-
-    The first is faster and may hold the budget all the same; in the second, layers that had to take unsigned weights,
-    which are slow, are in float.
-    """
-    if not keeper.here or not kept.aimed.changed:
+    """Where layers had to take unsigned weights, which are slow: the graph in which they are in float."""
+    if not keeper.here or not kept.aimed.slow:
         return {}
-    signed = replace(kept.work, recipe=replace(kept.work.recipe, weight_forms=()))
-    found = {SATURATED: explained(signed.quantized(), layers, reasons)}
-    if nodes := kept.aimed.slow:
-        why = dict.fromkeys(nodes, "signed weights saturate here, and float was raced against unsigned ones")
-        found[EXACT] = explained(keeper.floated(kept.work, nodes).quantized(), layers, {**reasons, **why})
-    return found
+    why = dict.fromkeys(kept.aimed.slow, "signed weights saturate here, and float was raced against unsigned ones")
+    return {EXACT: explained(keeper.floated(kept.work, kept.aimed.slow).quantized(), layers, {**reasons, **why})}
 
 
 def compared(shop: Workshop, plain: Quantized | None, keeper: Keeper) -> dict[str, Entry]:

@@ -1,7 +1,8 @@
 """Bring an integer graph within the accuracy budget, as cheaply as it can be done, on the CPU at which it is aimed.
 
     design -> forms of weights that the CPU computes rightly -> biases corrected       within the budget? done
-           -> equalized -> better rounding, last layer in float -> layers back to float, the sensitive ones first
+           -> the exact forms, which are slower -> equalized -> better rounding, last layer in float
+           -> layers back to float, the sensitive ones first
 
 Each step is taken only where the one before it did not suffice. Where the CPU is not the one at hand, answers are those
 of a twin that computes what it does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
@@ -27,8 +28,8 @@ from exporters.quantization.sensitivity import Sensitivity, excluding, fewest, r
 from exporters.searching.search import Design
 from exporters.searching.workshop import Workshop
 from exporters.targets import weight_forms
-from exporters.targets.cpu_target import SATURATING, LayerRisk, this_cpu
-from runtimes.base import Track, counted
+from exporters.targets.cpu_target import SATURATING, LayerRisk, finer, this_cpu
+from runtimes.base import Track
 from runtimes.parity import compare
 from runtimes.session import Session, open_session
 
@@ -49,15 +50,13 @@ class Aimed:
     """What the CPU `target` makes of the integer graph. `here`: it is the CPU at hand.
 
     `layers`: those in which sums of two products may saturate, with the form of weights that was chosen; `measured_db`:
-    SQNR (before, after) of the whole graph on a few calibration images, where it could be measured here. `given_up`:
-    how many layers would have other weights, had the graph without these not won.
+    SQNR (before, after) of the whole graph on a few calibration images, where it could be measured here.
     """
 
     target: str
     here: bool
     layers: tuple[LayerRisk, ...] = ()
     measured_db: tuple[float, float] | None = None
-    given_up: int = 0
 
     @property
     def changed(self) -> tuple[LayerRisk, ...]:
@@ -66,13 +65,7 @@ class Aimed:
     @property
     def slow(self) -> tuple[str, ...]:
         """Layers whose weights had to become unsigned, which may be slower than float."""
-        return tuple(risk.node for risk in self.changed if risk.choice == "u8")
-
-    @property
-    def taken_back(self) -> Aimed:
-        """The same of the graph with its weights as they were."""
-        plain = tuple(replace(layer, choice="s8") for layer in self.layers)
-        return replace(self, layers=plain, given_up=len(self.changed))
+        return tuple(risk.node for risk in self.changed if risk.choice == "u8" and not risk.few_rows)
 
     @property
     def words(self) -> str:
@@ -83,9 +76,6 @@ class Aimed:
         end = "predicted, not measured"
         if self.measured_db is not None:
             end = "measured: SQNR {:.1f} dB before, {:.1f} dB with them".format(*self.measured_db) + MEASURED_ON
-        if self.given_up:
-            layers = counted(self.given_up, "layer")
-            return f"{name}: sums of two 8-bit products saturate, within the budget; {layers} could be exact; {end}"
         if not self.changed:
             tried = "" if self.measured_db is None else f"; other forms of weights did not help; {end}"
             return f"{name}: sums of two 8-bit products may saturate, no layer needs other weights{tried}"
@@ -96,8 +86,7 @@ class Aimed:
     def to_dict(self) -> dict[str, Any]:
         layers = [layer.to_dict() for layer in self.layers]
         measured = self.measured_db and [round(value, 3) for value in self.measured_db]
-        found = {"name": self.target, "this_cpu": self.here, "measured_db": measured, "layers": layers}
-        return {**found, "given_up": self.given_up}
+        return {"name": self.target, "this_cpu": self.here, "measured_db": measured, "layers": layers}
 
 
 @dataclass(frozen=True)
@@ -148,40 +137,50 @@ class Keeper:
 
     def within_budget(self, shop: Workshop, design: Design) -> Kept:
         """The cheapest form of `design` that holds the budget; when none does, the one that came nearest."""
-        work = self.made(shop, design, FAST if self.seconds else ())
+        fast = FAST if self.seconds else ()
+        work, fine = self.made(shop, design, fast), False
         best = (self.drop(work), work)
+        if best[0] > self.trial.max_drop and self.could_be_finer(work):
+            best = self.better(best, self.made(shop, design, fast, fine=True))
+            fine = best[1] is not work
         if best[0] > self.trial.max_drop and not self.equalized:
             shop = self.workshop(equalize=True)
-            best = self.better(best, self.made(shop, design, FAST))
+            best = self.better(best, self.made(shop, design, FAST, fine))
         if best[0] > self.trial.max_drop:
             passes = SLOW if importlib.util.find_spec("torch") else tuple(p for p in SLOW if p != NEEDS_TORCH)
-            best = self.better(best, self.made(shop, design, passes))
+            best = self.better(best, self.made(shop, design, passes, fine))
         kept = Kept(best[1], self.aims[best[1].recipe.weight_forms])
         return kept if best[0] <= self.trial.max_drop else self.with_layers_in_float(kept)
+
+    def could_be_finer(self, work: Work) -> bool:
+        """Whether some layers of `work` would be exact with weights that are slower."""
+        risks = self.aims[work.recipe.weight_forms].layers
+        return finer(risks) != risks
 
     def better(self, best: tuple[float, Work], work: Work) -> tuple[float, Work]:
         """(drop, work) with the smaller drop; the first at a draw."""
         drop = self.drop(work)
         return (drop, work) if drop < best[0] else best
 
-    def made(self, shop: Workshop, design: Design, passes: Sequence[str]) -> Work:
-        """`design` calibrated on all images, with those of `passes` that measurably help."""
+    def made(self, shop: Workshop, design: Design, passes: Sequence[str], fine: bool = False) -> Work:
+        """`design` calibrated on all images, with those of `passes` that measurably help; `fine` as of `aim`."""
         source = shop.source(design.rewrites)
-        recipe = self.aim(source, shop.recipe_of(design))
+        recipe = self.aim(source, shop.recipe_of(design), fine)
         if not passes or len(self.images) < 2:
             slow = excluding(recipe, self.aims[recipe.weight_forms].slow)
             return start(source, recipe, self.images, also=(slow,), track=self.track)
         return self._improved(source, recipe, passes)
 
-    def aim(self, source: onnx.ModelProto, recipe: QuantRecipe) -> QuantRecipe:
-        """`recipe` with the weights of each layer in the form that its CPU computes best.
+    def aim(self, source: onnx.ModelProto, recipe: QuantRecipe, fine: bool = False) -> QuantRecipe:
+        """`recipe` with the weights of each layer in the form that its CPU computes best, at no cost in time.
 
-        On the CPU at hand the forms must help, on images that did not set the ranges; elsewhere they are predicted.
+        `fine`: exact forms, which cost time, where the fast ones lose much. On the CPU at hand the forms must help, on
+        images that did not set the ranges; elsewhere they are predicted.
         """
         aimed = Aimed(recipe.target, self.here)
         if recipe.target in SATURATING:
             work = start(source, recipe, self.images[: weight_forms.IMAGES])
-            risks = weight_forms.look(work)
+            risks = finer(weight_forms.look(work)) if fine else weight_forms.look(work)
             adapted = weight_forms.adapt(work, risks)
             measured = self._measured(work, adapted) if self.here and adapted.recipe != work.recipe else None
             if measured and measured[1] < measured[0]:

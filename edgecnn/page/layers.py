@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from edgecnn.page.facts import FLOAT, Facts, Layer, items, real, text, whole
+from edgecnn.page.facts import FLOAT, Facts, Layer, items, real, text
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
 from edgecnn.words import decibel
 from runtimes.base import counted
@@ -94,8 +94,6 @@ def saturating(facts: Facts) -> Html | None:
         told += " other weights; the race tells the SNR on all images that were judged."
     changed = sum(text(r.get("choice")) != "s8" for r in risks)
     taken = f"{changed} of them have other weights in the integer graph." if changed else "None has other weights."
-    if whole(facts.target.get("given_up")):
-        taken = "None has other weights: the graph that saturates won the race within the budget."
     note = tag("p", f"On {name}, sums of two 8-bit products are cut off at 16 bits. {taken}{told}", class_="note")
     shown = table("SQNR of each layer, and what it is predicted to lose", RISKS, rows[:MOST_ROWS])
     return tag("div", tag("h3", f"{counted(len(risks), 'layer')} that may saturate"), note, shown)
