@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from exporters.quantization.affine import SEVEN_BITS, activation_grid, weight_grid
-from exporters.targets.cpu_target import TARGETS, check_target, finer, predict, snr_db
+from exporters.targets.cpu_target import TARGETS, LayerRisk, check_target, finer, predict, snr_db
 from exporters.targets.saturation import saturating_dot
-from runtimes.base import BadInput
+from runtimes.base import Array, BadInput
 from small_nets import model
 
 NET = """
@@ -112,27 +112,33 @@ def test_where_seven_bits_cost_much_unsigned_weights_are_finer() -> None:
     assert finer([mild, replace(mild, choice="s8")]) == (mild, replace(fine, seven_bits_db=mild.seven_bits_db))
 
 
+ROWS = {
+    "Gemm": "g (float[N,64] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }",
+    "Conv": "g (float[N,64,1,1] x) => (float[N,4,1,1] y) { y = Conv (x, w) }",
+}
+
+
+def risk_of_rows(kind: str, w: Array, images: int) -> LayerRisk:
+    """Of a layer that sees one row of 64 an image, all 0.4 of 1."""
+    pixels = (1, 1) if kind == "Conv" else ()
+    net = model(f'<ir_version: 9, opset_import: ["" : 18]> {ROWS[kind]}', w=w.reshape(*w.shape, *pixels))
+    grid = activation_grid(0.0, 1.0)
+    (risk,) = predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(np.full((images, 64, *pixels), 0.4, np.float32))})
+    return risk
+
+
 @pytest.mark.parametrize(("images", "form"), [(2, "s7"), (8, "s7"), (9, "s8")])
-def test_a_few_rows_say_little(images: int, form: str) -> None:
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_few_rows_say_little(kind: str, images: int, form: str) -> None:
     """One image is one row of a fully connected layer: what saturates on the next one was never seen."""
     w = np.full((4, 64), 0.1, np.float32)
     w[:, :2] = 1.0
-    net = model(
-        """<ir_version: 9, opset_import: ["" : 18]>
-        g (float[N,64] x) => (float[N,4] y) { y = Gemm <transB = 1> (x, w) }""",
-        w=w,
-    )
-    x = np.full((images, 64), 0.4, np.float32)
-    (risk,) = predict(net, {"y"}, {"x": activation_grid(0.0, 1.0)}, {"x": activation_grid(0.0, 1.0).quantize(x)})
+    risk = risk_of_rows(kind, w, images)
     assert risk.loss_db == pytest.approx(0.0, abs=1e-5)
     assert risk.risky_pairs == pytest.approx(1 / 32)
     assert (risk.choice, risk.few_rows) == (form, form == "s7")
-    (safe,) = predict(
-        model("""<ir_version: 9, opset_import: ["" : 18]>
-        g (float[N,2] x) => (float[N,1] y) { y = Gemm <transB = 1> (x, w) }""", w=np.array([[1.0, -1.0]], np.float32)),
-        {"y"}, {"x": activation_grid(0.0, 1.0)}, {"x": activation_grid(0.0, 1.0).quantize(x[:, :2])},
-    )  # fmt: skip
-    assert safe.choice == "s8", "weights of two signs never saturate"
+    w[:, 1::2] *= -1
+    assert risk_of_rows(kind, w, images).choice == "s8", "weights of two signs never saturate"
 
 
 def test_depthwise_layers_are_not_asked_and_groups_are() -> None:

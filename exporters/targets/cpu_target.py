@@ -61,7 +61,7 @@ class LayerRisk:
     seven_bits_db: float
     choice: str
     few_rows: bool = False
-    """Its time goes into reading the weights: a fully connected layer."""
+    """Its time goes into reading the weights: a fully connected layer, or a convolution on one pixel."""
 
     @property
     def loss_db(self) -> float:
@@ -152,7 +152,7 @@ def _layer(
     blocks = [_layer_rows(node, w, part, grid, largest, rng) for w, part in _groups(node, weight, x)]
     exact, saturated, seven = (snr_db([(sums[0], sums[i]) for sums, _ in blocks]) for i in (1, 2, 3))
     risky = float(np.mean([share for _, share in blocks]))
-    few = node.op_type != "Conv" and x.size <= FEW_ROWS * x.shape[-1]
+    few = x.size <= FEW_ROWS * x.shape[1 if node.op_type == "Conv" else -1]
     form = ("s7" if risky else "s8") if few else choose(exact, saturated, seven)
     return LayerRisk(label(node), risky, exact, saturated, seven, form, few)
 
