@@ -217,8 +217,8 @@ def named(network: Network, calib: str, data: str | None) -> tuple[Network, tupl
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
     """
-    shown = load_data(data, network.ready) if data is not None else None
-    calibration = load_data(calib, network.ready)
+    shown = load_data(data, network.ready, task=network.task) if data is not None else None
+    calibration = load_data(calib, network.ready, task=network.task)
     heard = doubts.of_input(network, calib, data)
     if shown is None:
         return network, doubts.told(heard, doubts.of_no_names(network, calibration))
@@ -231,7 +231,7 @@ def named_by(network: Network, data: Samples) -> Network:
 
     Folders of classes are numbered in the order of their names, as torchvision's ImageFolder does in training.
     """
-    if network.labels or data.labels is None or len(data.class_names) != network.classes:
+    if network.labels or len(data.class_names) != network.classes:
         return network
     return replace(network, labels=data.class_names)
 

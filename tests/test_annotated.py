@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +35,6 @@ def masked(tmp_path: Path) -> Path:
         (root / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(root / "masks" / f"{i}.png")
     (root / "labels.txt").write_text("ground\nleft\nright\n")
-    return root
-
-
-def coco(root: Path, **changes: Any) -> Path:
-    """Five images 64x32; image 1 has an ant in its left half and a crowd of cats, the others a cat in the middle."""
-    for i in range(5):
-        picture(root / "images" / f"{i}.png")
-    middle = [{"id": 10 + i, "image_id": i, "category_id": 7, "bbox": [24, 8, 16, 16]} for i in range(5) if i != 1]
-    document = {
-        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(5)],
-        "categories": [{"id": 9, "name": "ant"}, {"id": 7, "name": "cat"}],
-        "annotations": [
-            *middle,
-            {"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 32, 32]},
-            {"id": 2, "image_id": 1, "category_id": 7, "bbox": [40.5, 4, 8, 8], "iscrowd": 1},
-        ],
-        **changes,
-    }
-    (root / "annotations.json").write_text(json.dumps(document))
     return root
 
 
@@ -136,26 +116,6 @@ def test_a_folder_of_masks_without_images(masked: Path) -> None:
         load_data(masked, READY)
 
 
-# ---------------------------------------------------------------------------------------------------------------- boxes
-def test_boxes_move_with_their_images(tmp_path: Path) -> None:
-    samples = load_data(coco(tmp_path / "photos"), READY)
-    assert samples.class_names == ("cat", "ant")  # in the order of their ids
-    assert samples.targets[0].boxes.tolist() == [[6, 4, 10, 12]]
-    ant, crowd = samples.targets[1].boxes
-    assert ant.tolist() == [0, 0, 8, 16]
-    assert crowd.tolist() == [10.125, 2, 12.125, 6]
-    assert samples.targets[1].labels.tolist() == [1, 0]
-    assert samples.targets[1].crowd.tolist() == [False, True]
-
-
-def test_boxes_that_the_crop_takes_away(tmp_path: Path) -> None:
-    samples = load_data(coco(tmp_path / "photos"), CROP)  # 32 x 16, of which the middle 16 x 16 is kept
-    assert samples.targets[0].boxes.tolist() == [[4, 4, 12, 12]]
-    assert samples.targets[1].boxes.tolist() == [[0, 0, 8, 16], [12.25, 2, 16, 6]]
-    moved = [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 17, 32]}]
-    assert load_data(coco(tmp_path / "photos", annotations=moved), CROP).targets[1].boxes.tolist() == []
-
-
 def test_the_camera_may_have_been_turned(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     image = Image.fromarray(np.zeros((32, 64, 3), np.uint8))
@@ -164,57 +124,6 @@ def test_the_camera_may_have_been_turned(tmp_path: Path) -> None:
         exif[0x0112] = value
         image.save(path, exif=exif)
         assert image_size(path) == size == read_image(path).shape[:2]
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        (
-            {"annotations": [{"id": 1, "image_id": 99, "category_id": 7, "bbox": [0, 0, 1, 1]}]},
-            "annotation 1 names no image",
-        ),
-        (
-            {"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]},
-            "annotation 1 names no image",
-        ),
-        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, -1, 1]}]}, "annotation 1 names no"),
-        (
-            {"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 1]}]},
-            "annotation 1 names no image",
-        ),
-        (
-            {"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 1, float("nan")]}]},
-            "annotation 1 names",
-        ),
-        ({"annotations": []}, "has no list of annotations with an id each"),
-        ({"categories": {}}, "has no list of categories with an id each; it must be in COCO's format"),
-        ({"images": [{"file_name": "0.png"}]}, "has no list of images with an id each"),
-        (
-            {"images": [{"id": 1, "file_name": "0.png"}, {"id": 1, "file_name": "1.png"}]},
-            "two of its images have the same id",
-        ),
-        (
-            {"images": [{"id": 1, "file_name": "nine.png"}]},
-            r"images/nine.png: no such image, but .* names it; put it there",
-        ),
-        (
-            {"images": [{"id": 1, "file_name": "../secret.png"}]},
-            r"names the image '../secret.png'; names are relative to",
-        ),
-        ({"images": [{"id": 1, "file_name": "/etc/passwd"}]}, r"names the image '/etc/passwd'; names are relative to"),
-    ],
-)
-def test_annotations_that_cannot_be_used(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=match):
-        load_data(coco(tmp_path / "photos", **changes), READY)
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", "\x00", '{"images": 3}'])
-def test_annotations_that_are_no_coco(text: str, tmp_path: Path) -> None:
-    coco(tmp_path / "photos")
-    (tmp_path / "photos" / "annotations.json").write_text(text)
-    with pytest.raises(BadInput, match=r"annotations.json: (is not JSON|is a list|has no list)"):
-        load_data(tmp_path / "photos", READY)
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
@@ -262,12 +171,3 @@ def test_arrays_that_do_not_fit(arrays: dict[str, Any], match: str, tmp_path: Pa
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 16, 16, 3), np.uint8), **arrays)
     with pytest.raises(BadInput, match=match):
         load_data(tmp_path / "a.npz", READY)
-
-
-# ------------------------------------------------------------------------------------------------------------- learning
-@pytest.mark.slow
-def test_a_detector_is_trained_on_own_boxes(tmp_path: Path) -> None:
-    from edgecnn.training.train import train
-
-    report = train("ssd_tiny", str(coco(tmp_path / "photos")), tmp_path / "w.safetensors", epochs=2)
-    assert (report.classes, report.train_images, report.test_images) == (2, 4, 1)

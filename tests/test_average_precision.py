@@ -47,7 +47,7 @@ def by_pycocotools(found: list[Found], wanted: list[Target], folder: Path) -> An
 
     truth, answers = [], []
     for i, (answer, target) in enumerate(zip(found, wanted, strict=True)):
-        for box, label, crowd in zip(*target, strict=True):
+        for box, label, crowd in zip(*target[:3], strict=True):
             x1, y1, x2, y2 = map(float, box)
             truth.append({"id": len(truth) + 1, "image_id": i, "category_id": int(label), "iscrowd": int(crowd),
                           "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})  # fmt: skip
@@ -145,3 +145,43 @@ def test_without_pycocotools_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", no_pycocotools)
     with pytest.raises(Unavailable, match="pycocotools: is not installed, mAP needs it; run `pip install pycocotools`"):
         average_precision(*made(), CLASSES)
+
+
+def overlap(a: Array, b: Array) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    both = float(np.prod(np.maximum(high - low, 0)))
+    return both / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - both)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_difficult_objects_count_as_if_neither_they_nor_what_finds_them_were_there(seed: int) -> None:
+    """Objects far from all others are difficult; found three times, once of them by a box of IoU under 1/2."""
+    found, wanted = made(seed=seed)
+    with_them, answers = [], []
+    for i, (answer, target) in enumerate(zip(found, wanted, strict=True)):
+        hard = np.array([[200, 200, 220, 220], [300, 200, 340, 240]], np.float32)[: i % 3]
+        labels = np.arange(len(hard))
+        flags = np.append(np.zeros(len(target.labels), bool), np.ones(len(hard), bool))
+        boxes_, labels_ = np.vstack([target.boxes, hard]), np.append(target.labels, labels)
+        with_them.append(Target.of(boxes_, labels_, difficult=flags))
+        twice = np.vstack([hard, hard])
+        answers.append(Found(np.vstack([answer.boxes, twice]), np.append(answer.scores, np.full(len(twice), 0.95)),
+                             np.append(answer.labels, np.append(labels, labels))))  # fmt: skip
+    ours, without = average_precision(answers, with_them, CLASSES), average_precision(found, wanted, CLASSES)
+    assert np.array_equal(ours.at, without.at, equal_nan=True)
+    ones = np.ones(len(found), int)
+    assert weighted_mean(ours.matches, ones) == pytest.approx(ours.mean)
+
+
+def test_a_small_box_in_a_difficult_object_is_wrong_and_in_a_crowd_is_not() -> None:
+    true = np.array([[0, 0, 10, 10], [50, 50, 90, 90]], np.float32)
+    small = Found(np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32), np.array([0.5, 0.9]), np.array([0, 0]))
+    second = np.array([False, True])
+    assert overlap(small.boxes[1], true[1]) < 0.1
+    crowd = average_precision([small], [Target.of(true, np.zeros(2, int), crowd=second)], 1)
+    difficult = average_precision([small], [Target.of(true, np.zeros(2, int), difficult=second)], 1)
+    assert (crowd.mean, difficult.mean) == (pytest.approx(1.0), pytest.approx(0.5))
+    missed = Found(small.boxes[:1], small.scores[:1], small.labels[:1])
+    assert average_precision([missed], [Target.of(true, np.zeros(2, int), difficult=second)], 1).mean == pytest.approx(
+        1.0
+    )

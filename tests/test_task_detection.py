@@ -111,7 +111,7 @@ def test_boxes_with_nan_are_no_answers() -> None:
 
 def test_what_does_not_fit() -> None:
     targets = drawn(2)
-    with pytest.raises(BadInput, match="made: has no boxes; give annotations"):
+    with pytest.raises(BadInput, match="made: has no boxes; give a folder as COCO"):
         task.score(saying(near(targets, 0)), made(targets).without_answers(), "x")
     with pytest.raises(BadInput, match=r"outputs: boxes \[3, 5\], scores \[3\].*; detection needs \(M, 4\)"):
         task.score(

@@ -154,7 +154,7 @@ def test_early_stopping_holds_a_part_of_the_training_images_back(tmp_path: Path)
 @pytest.mark.parametrize(
     ("source", "data", "match"),
     [
-        ("ssd_tiny", "digits", r"digits: has no classes to learn for detection; give annotations.json \(COCO\) beside"),
+        ("ssd_tiny", "digits", r"digits: has no classes to learn for detection; give a folder as COCO, PASCAL VOC"),
         ("Segmenter", "digits", "digits: has no classes to learn for segmentation; give images/ and masks/"),
         (
             "Untaught",

@@ -1,20 +1,20 @@
-"""Masks and boxes of the user's own images: folders by two conventions, and arrays.
+"""Masks and boxes of the user's own images: what all layouts share, the folder of masks, and arrays.
 
-    photos/images/a.jpg                    photos/images/a.jpg
-    photos/masks/a.png   class indices     photos/annotations.json          COCO: images, annotations, categories
-    photos/labels.txt    optional names
+    photos/images/a.jpg        images/a.jpg as the network sees it        Preprocess
+    photos/masks/a.png         the class of each of its pixels            Geometry.mask_to_input
+    photos/labels.txt          optional names
 
-A mask is a grey or palette PNG as large as its image; 255 counts for nothing. Either may stand below train/ and val/
-(or test/). In an .npz beside `x`: `masks` (N, H, W), or `boxes` (M, 4) as x1, y1, x2, y2 in pixels of x with
+A mask is a grey or palette PNG as large as its image; 255 counts for nothing. The folder may stand below train/ and
+val/ (or test/). In an .npz beside `x`: `masks` (N, H, W), or `boxes` (M, 4) as x1, y1, x2, y2 in pixels of x with
 `box_labels` (M,) and `box_image` (M,). Everything is moved with its image by the preprocessing (runtimes/geometry.py).
-COCO: https://cocodataset.org/#format-data. Test: tests/test_annotated.py.
+Other folders: coco.py, voc.py, yolo.py; which one it is: layouts.py. Test: tests/test_annotated.py.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,39 @@ from edgecnn.data.images import image_size, read_image, read_mask
 from edgecnn.data.labels import read_labels
 from edgecnn.data.samples import IGNORE, OnDemand, Samples, Target
 from runtimes.base import Array, BadInput
-from runtimes.files import check_input_file
 from runtimes.geometry import Geometry
 from runtimes.preprocess import Preprocess
 
-IMAGES, MASKS, ANNOTATIONS = "images", "masks", "annotations.json"
+IMAGES, MASKS = "images", "masks"
 NAMES = ("labels.txt", "labels.json")
-JSON_LIMIT_BYTES = 1 << 30
 TOO_SMALL = 1.0
 """Pixels: a box of which the crop leaves less on a side is no longer asked for."""
+Reader = Callable[[Preprocess], Samples]
+Parts = Mapping[str, Reader]
+"""`train` and `test` of a folder that has both parts, else `all`; each is read when it is asked for."""
 
 
-def is_annotated(root: Path) -> bool:
-    return (root / ANNOTATIONS).is_file() or ((root / IMAGES).is_dir() and (root / MASKS).is_dir())
+def parts(root: Path, task: str) -> Parts | None:
+    """The folder of masks drawn above, or None."""
+    return folders(root, lambda place: partial(_masked, place) if _is_masked(place) else None)
 
 
-def annotated_parts(root: Path) -> tuple[Path, Path] | None:
-    """The train and the test (or val, valid) folder below `root`, where both are annotated."""
-    test = next((root / name for name in TEST if is_annotated(root / name)), None)
-    return (root / TRAIN[0], test) if test is not None and is_annotated(root / TRAIN[0]) else None
+def _is_masked(root: Path) -> bool:
+    return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
+
+
+def folders(root: Path, reader: Callable[[Path], Reader | None]) -> Parts | None:
+    """What `reader` finds in `root` itself, or both in its train and in its test (or val, valid) folder."""
+    whole, train = reader(root), reader(root / TRAIN[0])
+    test = next((found for name in TEST if (found := reader(root / name)) is not None), None)
+    if whole is not None:
+        return {"all": whole}
+    return {"train": train, "test": test} if train is not None and test is not None else None
+
+
+def names_in(places: Sequence[Path], files: Sequence[str] = NAMES) -> tuple[str, ...]:
+    """The class names in the first of `files` that one of `places` holds; empty where there is none."""
+    return next((read_labels(place / name) for place in places for name in files if (place / name).is_file()), ())
 
 
 def joined(name: str, first: Samples, second: Samples) -> Samples:
@@ -65,35 +79,35 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     return Samples(name, ids, load, None, first.class_names, both("masks"), both("targets"))
 
 
-def annotated(root: Path, preprocess: Preprocess) -> Samples:
-    """The images below `root`, one of the two folders drawn above, with masks or boxes; raises `BadInput`."""
-    return _coco(root, preprocess) if (root / ANNOTATIONS).is_file() else _masked(root, preprocess)
-
-
 # ---------------------------------------------------------------------------------------------------------------- masks
 def _masked(root: Path, preprocess: Preprocess) -> Samples:
     files = list_images(root / IMAGES)
     if not files:
         raise BadInput(f"{root / IMAGES}: holds no images; put them there, and their masks into {root / MASKS}")
-    pairs = [(file, (root / MASKS / file.relative_to(root / IMAGES)).with_suffix(".png")) for file in files]
-    missing = next((mask for _, mask in pairs if not mask.is_file()), None)
+    masks = [(root / MASKS / file.relative_to(root / IMAGES)).with_suffix(".png") for file in files]
+    return masked(str(root), files, masks, preprocess, names_in((root, root.parent)))
+
+
+def masked(
+    name: str, files: Sequence[Path], masks: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]
+) -> Samples:
+    """Pictures with a file of class indices each; raises `BadInput` where one is missing, and later where it is bad."""
+    missing = next((mask for mask in masks if not mask.is_file()), None)
     if missing is not None:
         raise BadInput(f"{missing}: no such mask; save the class of every pixel there, as a grey or palette PNG")
-    names = next(
-        (read_labels(place / name) for place in (root, root.parent) for name in NAMES if (place / name).is_file()), ()
-    )
 
     def mask_of(i: int) -> Array:
-        image, mask = pairs[i][0], read_mask(pairs[i][1])
-        if mask.shape != image_size(image):
-            have, want = (f"{w}x{h}" for h, w in (mask.shape, image_size(image)))
-            raise BadInput(f"{pairs[i][1]}: is {have}, its image {want}; save it as large as the image")
-        return checked_mask(Geometry.of(preprocess, image_size(image)).mask_to_input(mask), names, str(pairs[i][1]))
+        size, mask = image_size(files[i]), read_mask(masks[i])
+        if mask.shape != size:
+            have, want = (f"{w}x{h}" for h, w in (mask.shape, size))
+            raise BadInput(f"{masks[i]}: is {have}, its image {want}; save it as large as the image")
+        return checked_mask(Geometry.of(preprocess, size).mask_to_input(mask), names, str(masks[i]))
 
-    return Samples(
-        str(root), tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), None, names,
-        masks=OnDemand(len(files), mask_of),
-    )  # fmt: skip
+    return replace(pictures(name, files, preprocess, names), masks=OnDemand(len(files), mask_of))
+
+
+def pictures(name: str, files: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]) -> Samples:
+    return Samples(name, tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), None, names)
 
 
 def checked_mask(mask: Array, names: Sequence[str], subject: str) -> Array:
@@ -105,85 +119,39 @@ def checked_mask(mask: Array, names: Sequence[str], subject: str) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes
-def _coco(root: Path, preprocess: Preprocess) -> Samples:
-    path = root / ANNOTATIONS
-    document = _read_json(path)
-    categories = sorted(_entries(document, "categories", path), key=lambda c: c["id"])
-    place = {c["id"]: i for i, c in enumerate(categories)}
-    images = _entries(document, "images", path)
-    files = [_file_of(root, str(image.get("file_name", "")), path) for image in images]
-    boxes: dict[Any, list[tuple[Any, int, bool]]] = {image["id"]: [] for image in images}
-    for entry in _entries(document, "annotations", path):
-        owner, kind, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
-        if owner not in boxes or kind not in place or not _is_box(box):
-            raise BadInput(
-                f"{path}: annotation {str(entry['id'])[:20]} names no image, category and box [x, y, w, h]; mend it"
-            )
-        boxes[owner].append((box, place[kind], bool(entry.get("iscrowd", 0))))
+def boxed(
+    name: str,
+    files: Sequence[Path],
+    objects: Callable[[int, tuple[int, int]], Target],
+    preprocess: Preprocess,
+    names: tuple[str, ...],
+) -> Samples:
+    """Pictures with boxes: `objects(i, (H, W))` are those of picture i in its own pixels."""
 
     def target_of(i: int) -> Target:
-        found = boxes[images[i]["id"]]
-        corners = np.array([[x, y, x + w, y + h] for (x, y, w, h), _, _ in found], np.float64).reshape(-1, 4)
-        geometry = Geometry.of(preprocess, image_size(files[i]))
-        return moved(geometry, corners, np.array([k for _, k, _ in found]), np.array([c for _, _, c in found]))
+        size = image_size(files[i])
+        return moved(Geometry.of(preprocess, size), objects(i, size))
 
-    names = tuple(str(c.get("name", c["id"])) for c in categories)
-    return Samples(
-        str(root), tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), None, names,
-        targets=OnDemand(len(files), target_of),
-    )  # fmt: skip
+    return replace(pictures(name, files, preprocess, names), targets=OnDemand(len(files), target_of))
 
 
-def moved(geometry: Geometry, corners: Array, labels: Array, crowd: Array | None = None) -> Target:
+def moved(geometry: Geometry, target: Target) -> Target:
     """Boxes of the image as boxes of the input; those that the crop took away are left out."""
-    boxes = geometry.boxes_to_input(corners)
-    kept = (boxes[:, 2:] - boxes[:, :2] >= TOO_SMALL).all(axis=1)
-    return Target.of(boxes[kept], labels[kept], None if crowd is None else crowd[kept])
+    boxes = geometry.boxes_to_input(target.boxes)
+    kept = np.all(boxes[:, 2:] - boxes[:, :2] >= TOO_SMALL, axis=1)
+    return target._replace(boxes=boxes).only(np.asarray(kept))
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(check_input_file(path, JSON_LIMIT_BYTES).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: is not JSON ({str(error)[:80]}); save it again") from error
-    if not isinstance(document, dict):
-        kind = type(document).__name__
-        raise BadInput(f"{path}: is a {kind}, not COCO's object of images, annotations, categories; mend it")
-    return document
-
-
-def _entries(document: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
-    """The list `key`, each of whose entries has an `id` of its own."""
-    found = document.get(key)
-    good = isinstance(found, list) and all(isinstance(e, dict) and isinstance(e.get("id"), int | str) for e in found)
-    if not good or not found:
-        raise BadInput(f"{path}: has no list of {key} with an id each; it must be in COCO's format")
-    if len({str(entry["id"]) for entry in found}) < len(found):
-        raise BadInput(f"{path}: two of its {key} have the same id; mend it")
-    return list(found)
-
-
-def _file_of(root: Path, name: str, path: Path) -> Path:
-    """The image called `name`, in images/ or beside the annotations; never outside of the folder."""
-    parts = Path(name).parts
-    if not name or Path(name).is_absolute() or ".." in parts:
-        raise BadInput(f"{path}: names the image {name[:80]!r}; names are relative to {root / IMAGES}")
-    for file in (root / IMAGES / name, root / name):
-        if file.is_file():
-            return file
-    raise BadInput(f"{root / IMAGES / name}: no such image, but {path} names it; put it there")
-
-
-def _is_box(box: Any) -> bool:
-    good = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) and math.isfinite(v) for v in box)
-    return good and min(box[2:]) >= 0
+def inside(folder: Path, name: str, subject: Path | str) -> Path:
+    """`folder / name`, where that lies in `folder`; raises `BadInput` about `subject`, the file that says so."""
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise BadInput(f"{subject}: names the image {name[:80]!r}; names are relative to {folder}")
+    return folder / name
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
 def with_arrays(samples: Samples, arrays: Mapping[str, Array], geometry: Geometry, path: Path) -> Samples:
     """`samples` of an .npz with the masks or boxes that it holds besides; raises `BadInput` when they do not fit."""
-    from dataclasses import replace
-
     if "masks" in arrays:
         samples = replace(samples, masks=_mask_array(arrays["masks"], len(samples), geometry, path))
     if "boxes" in arrays:
@@ -216,4 +184,4 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
             f"{path}: boxes (M, 4), box_labels (M,) and box_image (M,), whole numbers with the image's place in x, are "
             "needed; save them together"
         )
-    return OnDemand(count, lambda i: moved(geometry, boxes[image == i].astype(np.float64), labels[image == i]))
+    return OnDemand(count, lambda i: moved(geometry, Target.of(boxes[image == i], labels[image == i])))

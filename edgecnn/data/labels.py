@@ -1,6 +1,6 @@
-"""Names of the classes from a file: a JSON list, a JSON object "0" to "n-1", or a text with one name a line.
+"""Names of the classes from a file: a JSON list, a JSON object "0" to "n-1", a text with one name a line, a data.yaml.
 
-    ["cat", "dog"]        {"0": "cat", "1": "dog"}        cat<newline>dog
+    ["cat", "dog"]        {"0": "cat", "1": "dog"}        cat<newline>dog        names: [cat, dog]
 
 A name is what a device shows for a class: short, printable text, and as many as the network has answers.
 Test: tests/test_labels.py.
@@ -9,9 +9,11 @@ Test: tests/test_labels.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgecnn.data.yaml_names import names_of
 from runtimes.base import BadInput, counted
 from runtimes.files import check_input_file
 
@@ -24,7 +26,7 @@ def read_labels(path: Path | str, classes: int | None = None) -> tuple[str, ...]
     path = check_input_file(Path(path), LIMIT_BYTES)
     try:
         text = path.read_bytes().decode("utf-8-sig")  # editors on Windows put a byte order mark in front
-        names = _from_json(text) if path.suffix == ".json" else text.splitlines()
+        names = READERS.get(path.suffix, str.splitlines)(text)
     except (OSError, ValueError, RecursionError) as error:
         cause = (str(error) or type(error).__name__).partition("\n")[0][:80]
         raise BadInput(f"{path}: is no list of names ({cause}); write a JSON list or one name a line") from error
@@ -45,6 +47,9 @@ def _from_json(text: str) -> list[Any]:
     if not isinstance(found, list):
         raise ValueError(f"a {type(found).__name__} instead of a list")
     return found
+
+
+READERS: dict[str, Callable[[str], list[Any]]] = {".json": _from_json, ".yaml": names_of, ".yml": names_of}
 
 
 def _refuse(constant: str) -> Any:

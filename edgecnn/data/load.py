@@ -4,7 +4,7 @@
     photos/                     every image below, decoded on demand                  none
     photos/CLASS/...            the same                                              the subfolder's place in the order
     photos/train/, photos/val/  (or test/) either of the above, split as they are
-    photos/images/, masks/ ...  masks or boxes of every image (annotated.py)              none
+    photos/images/, masks/ ...  masks or boxes of every image (layouts.py)                none
     x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
                                 float (N, C, H, W) goes to the network as it is
     x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`
@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecnn.data.annotated import annotated, annotated_parts, is_annotated, joined, with_arrays
+from edgecnn.data import layouts
+from edgecnn.data.annotated import with_arrays
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.images import read_image
@@ -82,12 +83,14 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Sam
         return _random(spec, preprocess, seed)
     path = Path(spec)
     drawn = spec == "shapes" or spec.startswith("shapes:")
-    if spec == "digits" or drawn or path.is_dir():
+    if spec == "digits" or drawn or path.is_dir() or layouts.parts_of(path, task) is not None:
         if not isinstance(preprocess, Preprocess):
             raise BadInput(f"{spec}: {no_pictures(preprocess)}; give float arrays as .npy")
         if drawn:
             return split_off(load_shapes(spec, preprocess, task), split)
-        return split_off(_digits(preprocess), split) if spec == "digits" else _folder(path, preprocess, split)
+        if spec == "digits":
+            return split_off(_digits(preprocess), split)
+        return layouts.load(path, preprocess, split, task) or _folder(path, preprocess, split)
     if path.suffix == ".npz":
         return split_off(_npz(path, preprocess), split)
     if path.suffix == ".npy":
@@ -140,12 +143,6 @@ def _noise(rng: np.random.Generator, ready: Ready) -> Array:
 
 
 def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
-    if is_annotated(root):
-        return split_off(annotated(root, preprocess), split)
-    parts = annotated_parts(root)
-    if parts is not None:
-        train, test = (annotated(part, preprocess) for part in parts)
-        return {"train": train, "test": test}.get(split) or joined(str(root), train, test)
     found = scan(root, split)
     files = found.files
     samples = Samples(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnx
 
+from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
@@ -156,7 +157,7 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
 def part(wanted: str, spec: str, other: str | None) -> str:
     """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
     built_in = spec == "digits" or spec.partition(":")[0] == "shapes"
-    parted = built_in or spec == other or (Path(spec) / "train").is_dir()
+    parted = built_in or spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
     return wanted if parted and not spec.startswith("random") else "all"
 
 

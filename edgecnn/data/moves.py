@@ -52,7 +52,7 @@ def shift_target(target: Target, down: int, right: int, size: tuple[int, int]) -
     moved = target.boxes - np.array([right, down, right, down], np.float32)
     cut = np.clip(moved, 0, np.array([width, height, width, height], np.float32))
     kept = area(cut) >= MIN_LEFT * area(target.boxes)
-    return Target(cut[kept], target.labels[kept], target.crowd[kept])
+    return target._replace(boxes=cut).only(kept)
 
 
 def flip_target(target: Target, width: int) -> Target:

@@ -2,7 +2,7 @@
 
     labels     int64 (N,)                          one class an image           classification
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
-    targets[i] Target(boxes, labels, crowd)        the objects of an image      detection
+    targets[i] Target(boxes, labels, ...)          the objects of an image      detection
 
 Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
 them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
@@ -31,19 +31,26 @@ T = TypeVar("T")
 
 
 class Target(NamedTuple):
-    """The objects of one image: `boxes` float32 (n, 4) as x1, y1, x2, y2 in its pixels, `labels` int64 (n,), and
-    `crowd` bool (n,): regions of many objects, in which a detection is neither right nor wrong.
+    """The objects of one image: `boxes` float32 (n, 4) as x1, y1, x2, y2 in its pixels, `labels` int64 (n,).
+
+    A detection is neither right nor wrong in a `crowd`, bool (n,), a region of many objects, and on an object that is
+    `difficult`, bool (n,), which need not be found. Crowds are not trained on, difficult objects are.
     """
 
     boxes: Array
     labels: Array
     crowd: Array
+    difficult: Array
 
     @classmethod
-    def of(cls, boxes: Array, labels: Array, crowd: Array | None = None) -> Target:
+    def of(cls, boxes: Array, labels: Array, crowd: Array | None = None, difficult: Array | None = None) -> Target:
         count = len(labels)
-        crowd = np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool)
-        return cls(np.asarray(boxes, np.float32).reshape(count, 4), np.asarray(labels, np.int64), crowd)
+        marked = (np.zeros(count, bool) if marks is None else np.asarray(marks, bool) for marks in (crowd, difficult))
+        return cls(np.asarray(boxes, np.float32).reshape(count, 4), np.asarray(labels, np.int64), *marked)
+
+    def only(self, kept: Array) -> Target:
+        """The objects for which `kept`, bool (n,), is True."""
+        return Target(*(values[kept] for values in self))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@
     AP = mean over r in 0, 0.01 .. 1 of max { p(k) : r(k) >= r }                        mAP = mean over classes and t
 
 t is 0.5 (mAP@0.5), or each of 0.5, 0.55 .. 0.95 (mAP@[.5:.95]). At most 100 boxes an image count, as in COCO.
-Source: Lin et al. 2014; `cocoeval.py` of pycocotools, which only this file imports.
+What lies in a crowd (IoU: common area / area of the detection) is neither right nor wrong. The same holds for what lies
+on an object that PASCAL VOC calls difficult (IoU as of any other), however often it is found.
+Source: Lin et al. 2014; `cocoeval.py` of pycocotools, which only this file imports; VOC's devkit, `VOCevaldet.m`.
 Test: tests/test_average_precision.py.
 """
 
@@ -79,8 +81,17 @@ def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int) ->
         from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
     except ImportError as error:
         raise Unavailable("pycocotools: is not installed, mAP needs it; run `pip install pycocotools`") from error
+
+    class Evaluator(COCOeval):  # type: ignore[misc]
+        def computeIoU(self, image: int, label: int) -> Any:
+            """The overlaps; from here on difficult objects are ignored and may be found more than once, as crowds."""
+            overlaps = super().computeIoU(image, label)
+            for entry in self._gts[image, label]:
+                entry["iscrowd"] = entry["ignore"] = entry["iscrowd"] or entry["difficult"]
+            return overlaps
+
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its own progress there
-        evaluator = COCOeval(_truth(wanted, classes), _answers(found, classes), "bbox")
+        evaluator = Evaluator(_truth(wanted, classes), _answers(found, classes), "bbox")
         evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluator.params.maxDets = [MOST_BOXES]
         evaluator.params.recThrs, evaluator.params.iouThrs = RECALLS, THRESHOLDS
@@ -91,9 +102,9 @@ def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int) ->
 
 def _truth(wanted: Sequence[Target], classes: int) -> Any:
     rows = [
-        (i, box, label, {"iscrowd": int(crowd)})
+        (i, box, label, {"iscrowd": int(crowd), "difficult": int(difficult)})
         for i, target in enumerate(wanted)
-        for box, label, crowd in zip(*target, strict=True)
+        for box, label, crowd, difficult in zip(*target, strict=True)
     ]
     return _coco(rows, len(wanted), classes)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 METRIC = "mAP@[.5:.95]"
 RATE = 0.1
 OUTPUTS = ("boxes", "scores", "labels", "image")
-WANTED = "give annotations.json (COCO) beside images/, or x, boxes, box_labels and box_image in an .npz"
+WANTED = "give a folder as COCO, PASCAL VOC or YOLO have it, or x, boxes, box_labels and box_image in an .npz"
 TRAINABLE = ("ssd300_vgg16", "ssd_tiny", "ssdlite_mobilenet_v2")
 """The zoo's detectors that bring a loss; the others wait for weights from elsewhere."""
 SURE, UNSURE = 0.3, 0.2
@@ -43,10 +43,10 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     """mAP of `runner` on `samples` with boxes; `details`: `map50`, and `ap` by class (None: no true box)."""
     if samples.targets is None:
         raise BadInput(f"{samples.name}: has no boxes; {WANTED}")
+    wanted = list(samples.targets)  # first, so that a damaged file is told before minutes of work
     found: list[Found] = []
     for feed in track(samples.feeds(input_name, batch), "evaluating"):
         found += detect(runner, feed)
-    wanted = list(samples.targets)
     classes = classes_of(samples, wanted, found)
     precision = average_precision(found, wanted, classes)
     if np.isnan(precision.at).all():

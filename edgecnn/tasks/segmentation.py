@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 METRIC = "mIoU"
 RATE = 1.0
 OUTPUTS = ("logits",)
-WANTED = "give images/ and masks/ with PNGs of class indices, or x and masks in an .npz"
+WANTED = "give images/ and masks/ with PNGs of class indices, a folder as PASCAL VOC has it, or x and masks in an .npz"
 
 
 def has_answers(samples: Samples) -> bool:
