@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.networks.assumed import NOTHING, Assumed
-from edgecnn.networks.spec import preprocess_for
+from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner
 from runtimes.matching import NAMES as DETECTIONS
 from runtimes.matching import Edges
 from runtimes.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
+from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.session import Session, TensorInfo, open_session
 from runtimes.shapes import ShapeText, first_shape, parse_shape
 
@@ -206,26 +206,24 @@ def probe_shapes(
 
 
 def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
-    """The usual preprocessing of one image input (N, 1 or 3, H, W) about which nothing is known; else None.
-
-    An input of uint8, also (N, H, W, 1 or 3), gets the pixels as they are.
+    """The usual preprocessing of one image input about which nothing is known, (N, 1 or 3, H, W) or (N, H, W, 1 or 3);
+    else None. An input of uint8 gets the pixels as they are.
     """
     shape = inputs[0].shape[1:] if len(inputs) == 1 else ()
     sizes = tuple(size for size in shape if isinstance(size, int))
     if len(shape) != 3 or len(sizes) != 3:
         return None
-    if inputs[0].dtype == "uint8" and sizes[0] not in (1, 3) and sizes[2] in (1, 3):
+    layout = layout_of(sizes)
+    if inputs[0].dtype == "uint8" and layout == "NHWC":
         return Preprocess((sizes[0], sizes[1]), sizes[2], input=UINT8_NHWC)
-    if sizes[0] not in (1, 3):
-        return None
-    if inputs[0].dtype == "uint8":
+    if inputs[0].dtype == "uint8" and layout:
         return Preprocess((sizes[1], sizes[2]), sizes[0], input=UINT8)
-    return preprocess_for((sizes[0], sizes[1], sizes[2]))
+    return preprocess_of((sizes[0], sizes[1], sizes[2])) if layout else None
 
 
 def is_guess(preprocess: Preprocess | None) -> bool:
     """Whether a preprocessing that nobody named changes numbers: uint8 pixels go in as they are."""
-    return preprocess is not None and preprocess.input == FLOAT32
+    return preprocess is not None and preprocess.floating
 
 
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None) -> Subject:

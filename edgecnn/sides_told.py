@@ -21,7 +21,7 @@ from edgecnn.data.samples import Feeds, Samples
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject
 from runtimes.base import BadInput
-from runtimes.preprocess import FLOAT32, Preprocess
+from runtimes.preprocess import Preprocess
 
 
 class Told(Protocol):
@@ -53,7 +53,7 @@ def with_pixels(sides: Sequence[S], preprocess: str | None) -> list[S]:
 
 def _knows(side: Told) -> bool:
     """Pixels that a foreign model takes as they are say nothing of what it does with them."""
-    recorded = side.preprocess is not None and (side.carried is not None or side.preprocess.input == FLOAT32)
+    recorded = side.preprocess is not None and (side.carried is not None or side.preprocess.floating)
     return recorded and not side.assumed.pixels
 
 
@@ -61,9 +61,9 @@ def _saying(side: S, preprocess: str) -> S:
     own = side.preprocess
     if own is None:
         raise BadInput(f"--preprocess {preprocess}: {side.name} takes no pictures of known size; leave it out")
-    if own.input != FLOAT32:
+    if not own.floating:
         raise BadInput(f"--preprocess {preprocess}: {side.name} takes uint8 pixels and normalizes them; leave it out")
-    found = read_preprocess(preprocess, (own.channels, *own.size))
+    found = read_preprocess(preprocess, (own.channels, *own.size), own.input)
     said: S = replace(side, preprocess=found, assumed=replace(side.assumed, pixels=False))
     return said
 
@@ -74,7 +74,7 @@ def _like(side: S, donor: Preprocess) -> S:
     assert own is not None
     if own.channels != donor.channels:
         return side
-    floats = replace(donor, input=FLOAT32)
+    floats = replace(donor, input=own.input)
     fitted = floats if floats.size == own.size else floats.at(own.size)
     said: S = replace(side, preprocess=fitted, assumed=replace(side.assumed, pixels=False))
     return said

@@ -148,9 +148,11 @@ def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
 def at_size(bundle: Bundle, input_shape: str) -> Bundle:
     """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
     sizes, preprocess = fitting(input_shape, bundle.session().inputs[0]), bundle.preprocess
-    if preprocess is None or len(sizes) != 3 or sizes[0] != preprocess.channels:
+    last = preprocess is not None and preprocess.channels_last
+    channels, size = (sizes[-1], sizes[:-1]) if last else (sizes[0], sizes[1:])
+    if preprocess is None or len(size) != 2 or channels != preprocess.channels:
         raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
-    ready = preprocess.at((sizes[1], sizes[2]))
+    ready = preprocess.at((size[0], size[1]))
     return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
 
 

@@ -2,7 +2,8 @@
 
     uint8 image -> channels -> resize (antialiased bilinear) -> centre crop -> (image / 255 - mean) / std -> (C, H, W)
 
-A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same.
+A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same. A network from
+TensorFlow takes (H, W, C), channels last.
 
 The resize is Pillow's BILINEAR in numpy, so that a device needs no Pillow: for a scale s = in/out, output x is the mean
 of the inputs around its centre (x + 1/2) s, weighted by the triangle max(0, 1 - |d| / max(s, 1)), in 22-bit fixed
@@ -14,7 +15,7 @@ Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`. 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -26,9 +27,11 @@ from runtimes.base import Array, BadInput
 MAX_SIDE = 16384
 CROP_FROM_SIDE = 128
 """From this size up an image is resized to 8/7 of it and cropped, as for ImageNet; a smaller one is stretched."""
-FLOAT32, UINT8, UINT8_NHWC = "float32", "uint8", "uint8-nhwc"
-INPUTS = (FLOAT32, UINT8, UINT8_NHWC)
-"""What a network is given: normalized (C, H, W); pixels (C, H, W); pixels (H, W, C)."""
+FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC = "float32", "float32-nhwc", "uint8", "uint8-nhwc"
+INPUTS = (FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC)
+"""What a network is given: normalized (C, H, W) or (H, W, C); pixels (C, H, W) or (H, W, C)."""
+CHANNELS = (1, 3)
+"""Of pictures: grey, and red, green, blue."""
 PRECISION_BITS = 22
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
@@ -52,7 +55,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
             raise BadInput(f"preprocess: size {self.size!r}; two whole numbers from 1 to {MAX_SIDE} are needed")
-        if not _is_int(self.channels) or self.channels not in (1, 3):
+        if not _is_int(self.channels) or self.channels not in CHANNELS:
             raise BadInput(f"preprocess: channels {self.channels!r}; 1 and 3 are known")
         if self.resize is not None and not (_is_int(self.resize) and max(self.size) <= self.resize <= MAX_SIDE):
             raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
@@ -67,7 +70,10 @@ class Preprocess:
     def __call__(self, image: Array) -> Array:
         """What the network is given of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
         pixels = self.pixels(image)
-        return self.normalized(pixels) if self.input == FLOAT32 else self.arranged(pixels)
+        if not self.floating:
+            return self.arranged(pixels)
+        ready = self.normalized(pixels)
+        return np.ascontiguousarray(ready.transpose(1, 2, 0)) if self.channels_last else ready
 
     def at(self, size: tuple[int, int]) -> Preprocess:
         """The same for another `size` (H, W); a centre is cut out where it was, if `size` is a large square."""
@@ -78,11 +84,20 @@ class Preprocess:
     def shape(self) -> tuple[int, int, int]:
         """Shape of what the network is given of one image."""
         height, width = self.size
-        return (height, width, self.channels) if self.input == UINT8_NHWC else (self.channels, height, width)
+        return (height, width, self.channels) if self.channels_last else (self.channels, height, width)
+
+    @property
+    def floating(self) -> bool:
+        """Whether the network is given normalized numbers, not pixels."""
+        return self.input in (FLOAT32, FLOAT32_NHWC)
+
+    @property
+    def channels_last(self) -> bool:
+        return self.input in (FLOAT32_NHWC, UINT8_NHWC)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32 if self.input == FLOAT32 else np.uint8)
+        return np.dtype(np.float32 if self.floating else np.uint8)
 
     def normalized(self, pixels: Array) -> Array:
         """float32 (C, H, W) of `pixels` uint8 (H, W, C)."""
@@ -93,14 +108,14 @@ class Preprocess:
     @property
     def bounds(self) -> tuple[float, float]:
         """The least and the largest number that any pixel becomes."""
-        if self.input != FLOAT32:
+        if not self.floating:
             return 0.0, 255.0
         mean, std = np.broadcast_arrays(np.asarray(self.mean, float), np.asarray(self.std, float))
         return float((-mean / std).min()), float(((1 - mean) / std).max())
 
     def arranged(self, pixels: Array) -> Array:
         """`pixels` uint8 (H, W, C) with their axes as the network wants them."""
-        return np.ascontiguousarray(pixels if self.input == UINT8_NHWC else pixels.transpose(2, 0, 1))
+        return np.ascontiguousarray(pixels if self.channels_last else pixels.transpose(2, 0, 1))
 
     def pixels(self, image: Array) -> Array:
         """The image as the network sees it, uint8 (H, W, C), before normalization."""
@@ -110,10 +125,10 @@ class Preprocess:
         return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
 
     def floats(self, given: Array) -> Array:
-        """float32 (C, H, W) of `given`, what the network is given of an image: normalized, if it is not yet."""
-        if self.input == FLOAT32:
+        """`given`, what the network is given of an image: pixels normalized, float32 (C, H, W), floats as they are."""
+        if self.floating:
             return given
-        return self.normalized(given if self.input == UINT8_NHWC else given.transpose(1, 2, 0))
+        return self.normalized(given if self.channels_last else given.transpose(1, 2, 0))
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -135,6 +150,24 @@ class Preprocess:
                 raise BadInput(f"preprocess: {name} {values[name]!r}; a list is needed")
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**settings)
+
+
+def layout_of(sizes: Sequence[object]) -> str:
+    """How a network that takes samples of `sizes` lays out pictures: by where the size of their channels stands.
+
+    Empty for what is no picture; where both ends could be channels, channels first is assumed (`is_ambiguous`).
+
+    >>> layout_of((3, 224, 224)), layout_of((224, "w", 3)), layout_of((3, 224, 3)), layout_of((64, 7, 7))
+    ('NCHW', 'NHWC', 'NCHW', '')
+    """
+    if len(sizes) != 3 or not {sizes[0], sizes[2]} & set(CHANNELS):
+        return ""
+    return "NCHW" if sizes[0] in CHANNELS else "NHWC"
+
+
+def is_ambiguous(sizes: Sequence[object]) -> bool:
+    """Whether either end of `sizes` could be the channels of pictures."""
+    return len(sizes) == 3 and sizes[0] in CHANNELS and sizes[2] in CHANNELS and sizes[1] not in CHANNELS
 
 
 def to_channels(image: Array, channels: int) -> Array:

@@ -1,7 +1,7 @@
 """What a user feeds to a network: pictures and arrays, each image made ready for it, and its own pixels kept.
 
     picture, uint8 (H, W[, 3])          --the bundle's preprocessing-->  what the network is given
-    float (C, H, W) or (N, C, H, W)     taken as it is
+    float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
 
 A `.npy` or `.npz` file is the array in it, under the name `x` or `images`. Test: tests/test_shown.py.
 """
@@ -19,7 +19,7 @@ from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
 from runtimes.geometry import Geometry
 from runtimes.images import SUFFIXES, read_image
-from runtimes.preprocess import Preprocess
+from runtimes.preprocess import Preprocess, layout_of
 
 Ready = Preprocess | tuple[int, ...]
 """How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
@@ -39,7 +39,7 @@ class Shown:
 
     def geometry(self) -> Geometry:
         if self.original is None or self.preprocess is None:
-            height, width = self.ready().shape[-2:]
+            height, width = self._planes().shape[-2:]
             return Geometry.same((height, width))
         height, width = self.original().shape[:2]
         return Geometry.of(self.preprocess, (height, width))
@@ -48,10 +48,15 @@ class Shown:
         """Of an image that came ready for the network, its values stretched to what can be seen."""
         if self.original is not None:
             return self.original()
-        values = self.ready()
+        values = self._planes()
         low, high = float(values.min()), float(values.max())
         grey = np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
         return grey.transpose(1, 2, 0)[:, :, : 3 if len(grey) >= 3 else 1]
+
+    def _planes(self) -> Array:
+        """What the network is given, (C, H, W)."""
+        values = self.ready()
+        return values.transpose(2, 0, 1) if self.preprocess is not None and self.preprocess.channels_last else values
 
 
 def takes(path: Path) -> bool:
@@ -130,12 +135,12 @@ def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
     """Why pictures are not made into samples of `shape`.
 
     >>> no_pictures((32, 32, 3)), no_pictures((7,))
-    ('this network takes floats with channels last, [N, 32, 32, 3], pictures are made channels first', \
+    ('this network takes floats with channels last, [N, 32, 32, 3], and does not say how pictures become these', \
 'this network takes [N, 7], no pictures')
     """
     sizes = f"[{', '.join(map(str, ('N', *shape)))}]"
-    if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3):
-        return f"{network} takes floats with channels last, {sizes}, pictures are made channels first"
+    if layout_of(shape) == "NHWC":
+        return f"{network} takes floats with channels last, {sizes}, and does not say how pictures become these"
     return f"{network} takes {sizes}, no pictures"
 
 

@@ -151,7 +151,10 @@ def test_annotations_that_cannot_be_used(break_it: Any, match: str, root: Path) 
         ),
         (lambda r: (r / "ImageSets/Main/train.txt").write_text("\n"), "Main/train.txt: names no picture; write one"),
         (lambda r: (r / "ImageSets/Main/train.txt").write_bytes(b"\xff\xff"), "Main/train.txt: is no text"),
-        (lambda r: (r / "labels.txt").write_text("ant\ncat\n"), r"2008_000004.xml: bee: unknown class; known: ant, cat"),
+        (
+            lambda r: (r / "labels.txt").write_text("ant\ncat\n"),
+            r"2008_000004.xml: bee: unknown class; known: ant, cat",
+        ),
         (lambda r: picture(r / "JPEGImages/2008_000001.jpg", 32, 63), "is of a picture of 64x32, its picture is 63x32"),
     ],
 )

@@ -19,7 +19,6 @@ from exporters.artifact import Identity, Stage
 from exporters.pack import pack
 from runtimes.base import Tensors
 from runtimes.manifest import GIVEN_MODEL
-from runtimes.preprocess import FLOAT32
 from runtimes.session import open_session
 
 
@@ -48,6 +47,6 @@ def pack_given(
 def _floats(identity: Identity, feed: Tensors, name: str) -> Tensors:
     """What the given model takes for `feed`, one image as the chosen graph takes it."""
     (value,) = feed.values()
-    if identity.preprocess is None or identity.preprocess.input == FLOAT32:
+    if identity.preprocess is None or identity.preprocess.floating:
         return {name: value}
     return {name: identity.preprocess.floats(value[0])[None]}

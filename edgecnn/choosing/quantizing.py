@@ -40,7 +40,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
-from runtimes.preprocess import FLOAT32, INPUTS, Preprocess
+from runtimes.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
 
 DEFAULT_LIMIT = 128
 """Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
@@ -124,6 +124,10 @@ def quantize(
     )  # fmt: skip
 
 
+MADE = (FLOAT32, UINT8, UINT8_NHWC)
+"""What a quantized model can be made to take."""
+
+
 def float_file(path: Path, input_shape: str | None, seed: int) -> tuple[onnx.ModelProto, Identity | None]:
     """The float model in `path`, which was seen to run, and what it says of itself; raises `BadInput`."""
     refuse_bundle(path)
@@ -147,10 +151,12 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
 
     Pixels of any size are not proven yet: a bundle's second size is held to the module in floats.
     """
-    if name not in INPUTS:
-        raise BadInput(f"--input {plugins.unknown(name, INPUTS, 'input')}")
+    if name not in MADE:
+        raise BadInput(f"--input {plugins.unknown(name, MADE, 'input')}")
     if name != FLOAT32 and preprocess is None:
         raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
+    if name != FLOAT32 and preprocess is not None and preprocess.floating and preprocess.channels_last:
+        raise BadInput(f"--input {name}: is made for models with channels first, this one has them last; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
 
@@ -237,7 +243,7 @@ def shipped(
 
 def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:
     """`model` with the stages that led to it, what is known of its input and answers, and the input that this says."""
-    if identity is not None and identity.preprocess is not None and identity.preprocess.input != FLOAT32:
+    if identity is not None and identity.preprocess is not None and not identity.preprocess.floating:
         model = with_pixel_input(model, identity.preprocess)
     model = artifact.write_stages(model, done)
     if identity is not None:

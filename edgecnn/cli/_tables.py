@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 MOST_ROWS = 20
+LAYOUTS = {"NCHW": "channels first, NCHW", "NHWC": "channels last, NHWC"}
 
 
 def stages(page: Page, steps: Iterable[Stage]) -> None:
@@ -232,6 +233,8 @@ def _product(formula: str, weights: int) -> str:
 
 
 def _facts(found: Inspection) -> Iterable[tuple[str, object]]:
+    if found.layout:
+        yield "pictures", LAYOUTS[found.layout]
     yield "parameters", found.params
     yield "MACs", "unknown: a shape is open, give --input-shape" if found.macs is None else found.macs
     memory = found.activation_bytes

@@ -18,6 +18,7 @@ from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
 from runtimes.feeds import TensorInfo
 from runtimes.model_file import is_model_file
+from runtimes.preprocess import layout_of
 from runtimes.shapes import ShapeText, parse_shapes
 
 RANDOM_BATCHES = 8
@@ -39,7 +40,9 @@ def make_feeds(
 
         preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
         if preprocess is None or len(inputs) != 1:
-            raise BadInput(f"{subjects[0].name}: images fit a model with one input (N, 1 or 3, H, W); leave out --data")
+            raise BadInput(
+                f"{subjects[0].name}: images fit a model with one input that takes pictures; leave out --data"
+            )
         samples = load_data(data, preprocess, limit=limit, seed=seed)
         return samples.feeds(inputs[0].name, batch), samples.name
     require_common(subjects)
@@ -138,7 +141,8 @@ def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tenso
     for name, shape in tight.items():
         given = like[name].shape
         wanted[0][name] = tuple(ANOTHER_BATCH if i == 0 and _open(shape[0]) else d for i, d in enumerate(given))
-        wanted[1][name] = tuple(_another(d) if i > 1 and _open(shape[i]) else d for i, d in enumerate(given))
+        space = (1, 2) if layout_of(shape[1:]) == "NHWC" else range(2, len(given))
+        wanted[1][name] = tuple(_another(d) if i in space and _open(shape[i]) else d for i, d in enumerate(given))
     fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
     same = {name: value.shape for name, value in like.items()}
     return [seeded_feeds(subjects, fitted, 1, seed, sizes) for sizes in wanted if sizes != same]

@@ -20,7 +20,7 @@ from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
-from edgecnn.networks.spec import preprocess_for
+from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors, counted
@@ -128,6 +128,8 @@ def held_out(spec: str, ready: Ready, calibration: Samples, limit: int, seed: in
 
 def said(ready: Ready, preprocess: str) -> Preprocess:
     """How `preprocess` makes images of the size that is wanted; raises `BadInput` where no picture is."""
+    if isinstance(ready, Preprocess):
+        return read_preprocess(preprocess, (ready.channels, *ready.size), ready.input)
     shape = sample_shape(ready)
     if len(shape) != 3:
         raise BadInput(f"--preprocess {preprocess}: the model takes samples of shape {list(shape)}; leave it out")
@@ -151,7 +153,7 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
     sizes = fitting(input_shape, session.inputs[0])
     if len(sizes) != 3:
         return sizes
-    return preprocess_for((sizes[0], sizes[1], sizes[2]), known) or sizes
+    return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
 
 
 def part(wanted: str, spec: str, other: str | None) -> str:

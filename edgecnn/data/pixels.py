@@ -17,7 +17,7 @@ from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
+from runtimes.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 
 NAMES = ("imagenet", "signed", "unit")
 LIMIT_BYTES = 1 << 16
@@ -25,25 +25,26 @@ LARGEST = 5.0
 """Of a mean or deviation; pixels / 255 have none above 1, pixels of any picture that is not black have larger ones."""
 
 
-def read_preprocess(text: str, shape: Shape) -> Preprocess:
-    """The preprocessing that `text` names (or the JSON file that it is) for images of `shape` (C, H, W).
+def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preprocess:
+    """The preprocessing that `text` names (or the JSON file that it is) for images of `shape` (C, H, W), given to the
+    network as `layout` says: one of `runtimes.preprocess.INPUTS`.
 
     Raises `BadInput` for unknown names, damaged files, settings that do not fit, and networks that take no pictures.
     """
     channels, height, width = shape
-    if channels not in (1, 3):
+    if channels not in CHANNELS:
         raise BadInput(f"--preprocess {text}: the network takes {channels} channels; pictures have 1 or 3")
-    plain = Preprocess(size=(height, width), channels=channels)
+    plain = Preprocess(size=(height, width), channels=channels, input=layout)
     if text == "unit":
         return plain
     if text == "signed":
-        return unit_range(height, width, channels)
+        return replace(unit_range(height, width, channels), input=layout)
     if text == "imagenet":
         if channels != IMAGENET.channels:
             raise BadInput(
                 f"--preprocess imagenet: is for RGB, the network takes {channels} channel; use unit or signed"
             )
-        return preprocess_for(shape, IMAGENET) or plain
+        return replace(preprocess_for(shape, IMAGENET) or plain, input=layout)
     if not text.endswith(".json"):
         known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
         raise BadInput(f"--preprocess {known}, or give a .json file")
@@ -57,6 +58,7 @@ def _from_file(path: Path, plain: Preprocess) -> Preprocess:
         raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
     if not isinstance(values, dict):
         raise BadInput(f'{path}: is not an object; write for example {{"mean": [0.5], "std": [0.5]}}')
+    plain = _laid_out(plain, values.get("input", plain.input), path)
     try:
         found = Preprocess.from_dict({**plain.to_dict(), **values})
     except BadInput as error:
@@ -66,6 +68,17 @@ def _from_file(path: Path, plain: Preprocess) -> Preprocess:
         have, want = (f"{p.channels}x{p.size[0]}x{p.size[1]}" for p in (found, plain))
         raise BadInput(f"{path}: makes {have}, the network takes {want}; give --input-shape, or leave size out")
     return replace(found, size=plain.size)
+
+
+def _laid_out(plain: Preprocess, layout: object, path: Path) -> Preprocess:
+    """`plain` for a network whose floats are laid out otherwise than its shape was read; `BadInput` where it cannot."""
+    if layout not in (FLOAT32, FLOAT32_NHWC) or not plain.floating:
+        return plain
+    last, sizes = layout == FLOAT32_NHWC, plain.shape
+    channels, size = (sizes[2], sizes[:2]) if last else (sizes[0], sizes[1:])
+    if channels not in CHANNELS:
+        raise BadInput(f"{path}: input {layout!r}; the network takes {list(sizes)}, {plain.input}: leave input out")
+    return replace(plain, size=size, channels=channels, input=str(layout))
 
 
 def refuse_pixel_units(preprocess: Preprocess, subject: str) -> None:
@@ -98,5 +111,9 @@ def in_words(preprocess: Preprocess | None) -> str:
         fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
     plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
-    where = {UINT8: " inside, from uint8 (C, H, W)", UINT8_NHWC: " inside, from uint8 (H, W, C)"}
+    where = {
+        FLOAT32_NHWC: ", channels last",
+        UINT8: " inside, from uint8 (C, H, W)",
+        UINT8_NHWC: " inside, from uint8 (H, W, C)",
+    }
     return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{where.get(preprocess.input, '')}"

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgecnn.data.textures import texture, textures
 from runtimes.base import Array
-from runtimes.preprocess import UINT8_NHWC, Preprocess
+from runtimes.preprocess import Preprocess, layout_of
 from runtimes.session import TensorInfo, random_feeds
 
 Range = tuple[float, float]
@@ -81,12 +81,12 @@ def _pictures(ready: Preprocess, like: Array, rng: np.random.Generator) -> Array
     """Pictures of the shape of `like`; None where the preprocessing makes no such thing."""
     if not _fits(ready, like):
         return None
-    height, width = like.shape[1:3] if ready.input == UINT8_NHWC else like.shape[2:]
+    height, width = like.shape[1:3] if ready.channels_last else like.shape[2:]
     return textures(replace(ready, size=(height, width), resize=None), len(like), rng)
 
 
 def _fits(ready: Preprocess, value: Array) -> bool:
-    channels = 3 if ready.input == UINT8_NHWC else 1
+    channels = 3 if ready.channels_last else 1
     return value.ndim == 4 and value.shape[channels] == ready.channels and value.dtype == ready.dtype
 
 
@@ -96,8 +96,10 @@ def _within(noise: Array, bounds: Range, rng: np.random.Generator) -> Array:
     if noise.dtype.kind != "f":
         return noise
     if noise.ndim == 4:
-        count, channels, height, width = noise.shape
-        pixels = np.stack([texture(height, width, channels, rng) for _ in range(count)]).transpose(0, 3, 1, 2)
+        planes = noise.transpose(0, 3, 1, 2) if layout_of(noise.shape[1:]) == "NHWC" else noise
+        count, channels, height, width = planes.shape
+        pixels = np.stack([texture(height, width, channels, rng) for _ in range(count)])
+        pixels = pixels if planes is not noise else pixels.transpose(0, 3, 1, 2)
         spread: Array = low + (high - low) * (pixels / 255.0)
         return spread.astype(noise.dtype)
     drawn: Array = np.asarray(rng.uniform(low, high, noise.shape))

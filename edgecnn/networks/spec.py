@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layout_of
 from runtimes.shapes import parse_shape
 
 if TYPE_CHECKING:
@@ -92,8 +92,20 @@ def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess |
     None where the channels are not those of a picture (grey or RGB): such a network is fed with ready arrays.
     """
     channels, height, width = shape
-    if channels not in (1, 3):
+    if channels not in CHANNELS:
         return None
     if like is None or like.channels != channels:
         like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
     return like.at((height, width))
+
+
+def preprocess_of(sizes: tuple[int, int, int], like: Preprocess | None = None) -> Preprocess | None:
+    """The same for a model that takes samples of `sizes`, (C, H, W) or (H, W, C): laid out as in `like`, else as
+    `layout_of` reads it. Without `like`, channels last are taken for TensorFlow's, whose pixels are -1 to 1.
+    """
+    last = like.channels_last if like is not None else layout_of(sizes) == "NHWC"
+    if not last:
+        return preprocess_for(sizes, like)
+    height, width, channels = sizes
+    made = preprocess_for((channels, height, width), like or unit_range(height, width, channels))
+    return replace(made, input=FLOAT32_NHWC) if made is not None and made.floating else made

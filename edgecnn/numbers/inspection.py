@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.numbers.layer_table import Table
 from runtimes.base import counted
 from runtimes.feeds import TensorInfo
+from runtimes.preprocess import layout_of
 
 if TYPE_CHECKING:
     from exporters.artifact import Stage
@@ -55,9 +56,15 @@ class Inspection:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def layout(self) -> str:
+        """NCHW or NHWC, where the first input takes pictures by its shape; else empty."""
+        return layout_of(self.inputs[0].shape[1:]) if self.inputs and len(self.inputs[0].shape) == 4 else ""
+
+    @property
     def verdict(self) -> str:
         macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
         return f"{self.model}: {counted(self.params, 'parameter')}, {macs} MACs (one multiply-add each) for one input."
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "table": self.table.to_dict(), "stages": [stage.to_dict() for stage in self.stages]}
+        found = {**asdict(self), "layout": self.layout or None, "table": self.table.to_dict()}
+        return {**found, "stages": [stage.to_dict() for stage in self.stages]}

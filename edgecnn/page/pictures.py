@@ -18,7 +18,7 @@ from edgecnn.page.html import Html, tag
 from runtimes.answers import Box
 from runtimes.base import Array
 from runtimes.pictures import colours, rgb
-from runtimes.preprocess import UINT8_NHWC, Preprocess
+from runtimes.preprocess import Preprocess
 
 MOST_SIDE, SMALL_SIDE = 320, 96
 """Larger pictures are scaled down; those up to the second are kept to the pixel."""
@@ -34,14 +34,13 @@ def pixels_of(given: Array, preprocess: Preprocess | None) -> Array | None:
         return None
     if preprocess is None:
         return _stretched(given)
-    if given.dtype == np.uint8:
-        shown = given if preprocess.input == UINT8_NHWC else given.transpose(1, 2, 0)
-        return shown if shown.shape[2] in (1, 3) else None
-    if given.shape[0] != preprocess.channels:
+    shown = given if preprocess.channels_last else given.transpose(1, 2, 0)
+    if shown.shape[2] != preprocess.channels:
         return None
-    mean, std = (np.asarray(v, np.float64)[:, None, None] for v in (preprocess.mean, preprocess.std))
-    values = np.nan_to_num(255 * (given.astype(np.float64) * std + mean))
-    return np.asarray(np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    if given.dtype == np.uint8:
+        return shown
+    values = np.nan_to_num(255 * (shown.astype(np.float64) * np.array(preprocess.std) + np.array(preprocess.mean)))
+    return np.asarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
 def _stretched(given: Array) -> Array | None:

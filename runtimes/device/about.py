@@ -50,7 +50,8 @@ def _pictures(preprocess: Preprocess | None) -> str:
     if preprocess is None:
         return ", arrays that are ready"
     kind = "grey" if preprocess.channels == 1 else "colour"
-    return f", {kind} pictures of {preprocess.size[0]} x {preprocess.size[1]}"
+    last = ", channels last" if preprocess.channels_last else ""
+    return f", {kind} pictures of {preprocess.size[0]} x {preprocess.size[1]}{last}"
 
 
 def _labels(labels: tuple[str, ...]) -> str:
