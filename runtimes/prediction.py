@@ -1,6 +1,7 @@
 """Use a bundle: what it answers for images that are ready, as classes, a mask, or boxes.
 
     Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
+      `-- cannot be read: told with the others' answers, or raised where it is the only one
 
 What the outputs mean is told by the bundle's task (runtimes/answers.py). `edgecnn run` and `python NAME.edge run` are
 this, and differ in what they take for images. Test: tests/test_predict.py.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,37 @@ from runtimes.shown import Ready, Shown
 
 
 @dataclass(frozen=True)
+class Unread:
+    """An input without an answer, and why: `error` is one line that begins with its file."""
+
+    input: str
+    error: str
+
+
+@dataclass(frozen=True)
 class RunReport:
     bundle: str
     provider: str
     predictions: tuple[AnyPrediction, ...]
     warnings: tuple[str, ...] = ()
     """What a user should hear beside the answers."""
+    unread: tuple[Unread, ...] = ()
+    """The inputs that have no answer; the others have theirs."""
+
+    @property
+    def failures(self) -> tuple[BadInput, ...]:
+        """What the command line says and exits with: one for each input that could not be read."""
+        return tuple(BadInput(one.error) for one in self.unread)
 
     @property
     def verdict(self) -> str:
-        return f"{counted(len(self.predictions), 'image')} through {self.bundle} on {self.provider}."
+        lost = f"; {len(self.unread)} could not be read" if self.unread else ""
+        return f"{counted(len(self.predictions), 'image')} through {self.bundle} on {self.provider}{lost}."
 
     def to_dict(self) -> dict[str, Any]:
         predictions = [prediction.to_dict() for prediction in self.predictions]
         return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions,
-                "warnings": list(self.warnings)}  # fmt: skip
+                "failed": [asdict(one) for one in self.unread], "warnings": list(self.warnings)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,24 +77,31 @@ class How:
 def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunReport:
     """What `bundle`, which the user calls `name`, answers for every image `given`.
 
-    Raises `BadInput`, `Unavailable`, `CheckFailed`.
+    Raises `BadInput` where none of them can be read, `Unavailable`, `CheckFailed`.
     """
     files = _files(bundle, given, how.save, how.force)
     session = bundle.session(how.provider, how.threads)
     fed = session.inputs[0].name
-    if how.require_all:
-        feeds = {fed: given[0].ready()[None]}
-        whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
-    found, odd = list[AnyPrediction](), ""
-    for image in given:
-        ready = image.ready()
+    found, answered, lost, odd = list[AnyPrediction](), list[int](), list[Unread](), ""
+    for i, image in enumerate(given):
+        try:
+            ready = image.ready()
+        except BadInput as error:
+            lost.append(Unread(image.name, str(error)))
+            continue
+        if how.require_all and not found:
+            whereabouts(bundle.path, {fed: ready[None]}, how.provider, how.threads).require_all(name)
         odd = odd or strange(image, ready)
         found.append(answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score))
+        answered.append(i)
+    if lost and not found:
+        raise BadInput(lost[0].error)
     if files:
         from runtimes.pictures import save_all
 
-        found = save_all(found, (image.pixels() for image in given), files, bundle.labels)
-    return RunReport(name, session.provider, tuple(found), (odd,) if odd else ())
+        pixels = (given[i].pixels() for i in answered)
+        found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
+    return RunReport(name, session.provider, tuple(found), (odd,) if odd else (), tuple(lost))
 
 
 FAR = 8

@@ -497,3 +497,82 @@ def test_the_warning_is_on_stderr_and_in_the_document(
     out, err = capsys.readouterr()
     (line,) = json.loads(out)["warnings"]
     assert err == f"warning: {line}\n"
+
+
+# --------------------------------------------------------------------------------------------------- some that are bad
+def spoiled(folder: Path) -> Path:
+    """Five pictures, of which 1 and 3 are damaged."""
+    for i in range(5):
+        picture(folder / f"{i}.png", seed=i)
+    (folder / "1.png").write_bytes(b"no picture")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    return folder
+
+
+def test_a_damaged_picture_does_not_cost_the_answers_of_the_others(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    folder = spoiled(tmp_path / "photos")
+    alone = {i: run(bundle, folder / f"{i}.png").predictions[0].score for i in (0, 2, 4)}
+    assert main(["run", str(bundle), str(folder), "--json"]) == 2
+    said = capsys.readouterr()
+    document, lines = json.loads(said.out), said.err.splitlines()
+    assert {p["input"]: p["score"] for p in document["predictions"]} == {
+        str(folder / f"{i}.png"): score for i, score in alone.items()
+    }
+    assert [one["input"] for one in document["failed"]] == [str(folder / "1.png"), str(folder / "3.png")]
+    assert lines == [f"error: {one['error']}" for one in document["failed"]]
+    assert all(re.match(r"error: .*/photos/[13].png: is not an image or is damaged", line) for line in lines)
+    assert main(["run", str(bundle), *(str(folder / f"{i}.png") for i in (0, 1))]) == 2
+    said = capsys.readouterr()
+    assert "1 image through" in said.out
+    assert "; 1 could not be read." in said.out
+    assert said.err.count("\n") == 1
+
+
+def test_the_only_picture_is_bad_input_and_nothing_is_printed(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    folder = spoiled(tmp_path / "photos")
+    for names in (["1.png"], ["1.png", "3.png"]):
+        assert main(["run", str(bundle), *(str(folder / name) for name in names), "--json"]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert "1.png: is not an image or is damaged" in said.err
+
+
+def test_all_that_could_be_read_is_no_failure(bundle: Path) -> None:
+    report = run(bundle, np.zeros((2, 3, 8, 8), np.float32))
+    assert (report.failures, report.to_dict()["failed"]) == ((), [])
+
+
+def test_a_row_of_nan_is_told_beside_the_others(bundle: Path) -> None:
+    values = np.zeros((3, 3, 8, 8), np.float32)
+    values[1, 0, 0, 0] = np.nan
+    report = run(bundle, values)
+    assert [p.input for p in report.predictions] == ["array 0[0]", "array 0[2]"]
+    assert [str(error) for error in report.failures] == ["array 0[1]: holds NaN or infinity; mend or remove it"]
+
+
+def test_pictures_are_saved_of_those_that_could_be_read(tmp_path: Path) -> None:
+    quarters(tmp_path / "a.png")
+    quarters(tmp_path / "c.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    report = run(seg_bundle(tmp_path / "s.edge"), [tmp_path / f"{n}.png" for n in "abc"], save=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mask.png")) == ["a.mask.png", "c.mask.png"]
+    assert report.predictions[1].files == tuple(str(tmp_path / "out" / f"c.{k}.png") for k in ("mask", "overlay"))
+    assert len(report.unread) == 1
+
+
+def test_a_list_of_pictures_answers_in_their_own_pixels(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    quarters(tmp_path / "images" / "a.png")
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4]}]}  # fmt: skip
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    bundle = det_bundle(tmp_path / "d.edge")
+    listed, alone = (run(bundle, tmp_path / name) for name in ("annotations.json", "images/a.png"))
+    assert [b.box for b in listed.predictions[0].boxes] == [b.box for b in alone.predictions[0].boxes]

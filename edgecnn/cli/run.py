@@ -44,5 +44,6 @@ def command(
     report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
                      min_score=min_score, input_shape=input_shape, save=save, force=force)  # fmt: skip
     return Result(
-        report.to_dict(), lambda page: tables.predicted(page, report), report.verdict, warnings=report.warnings
-    )
+        report.to_dict(), lambda page: tables.predicted(page, report), report.verdict, None, report.warnings,
+        report.failures,
+    )  # fmt: skip

@@ -26,6 +26,8 @@ from runtimes.preprocess import Preprocess
 from runtimes.shown import Shown, of_array, of_file, takes
 from runtimes.verification import VerifyReport
 
+LISTS = (".json", ".txt")
+"""Files that name pictures (edgecnn/data/layouts.py)."""
 Source = str | os.PathLike[str] | Array
 """A file, or images that are in memory already."""
 
@@ -47,8 +49,9 @@ def run(
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
     input; boxes score `min_score` or more. A bundle of open size sees images as `input_shape` says, else as it was
-    built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. Raises `BadInput`,
-    `Unavailable`, `CheckFailed`.
+    built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. An input that cannot be
+    read is in the report's `unread`, beside the answers of the others; `BadInput` is raised where there are no others.
+    Raises `BadInput`, `Unavailable`, `CheckFailed`.
     """
     opened = opened_to_run(Path(bundle), input_shape)
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
@@ -74,7 +77,7 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
     if takes(path):
         return of_file(path, ready, str(bundle.path))
     samples = load_data(str(path), ready, task=bundle.task)
-    originals = isinstance(ready, Preprocess) and path.is_dir()
+    originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
     return [
         Shown(
             samples.ids[i],

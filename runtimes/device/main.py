@@ -109,7 +109,9 @@ def _predict(bundle: str, given: Namespace) -> Result:
         given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force
     )  # fmt: skip
     report = run(opened, images, how, bundle)
-    return Result(report.to_dict(), lambda page: predicted(page, report), report.verdict, warnings=report.warnings)
+    return Result(
+        report.to_dict(), lambda page: predicted(page, report), report.verdict, None, report.warnings, report.failures
+    )
 
 
 def _verify(bundle: str, given: Namespace) -> Result:

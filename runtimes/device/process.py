@@ -37,7 +37,7 @@ class Terminated(BaseException):
 class Result:
     """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after.
 
-    `warnings` go to stderr, a line each.
+    `warnings` go to stderr, a line each; so do `failures`, of which the last is raised.
     """
 
     document: Mapping[str, Any]
@@ -45,6 +45,7 @@ class Result:
     verdict: str
     failure: EdgeError | None = None
     warnings: Sequence[str] = ()
+    failures: Sequence[EdgeError] = ()
 
 
 def run(work: Callable[[], int], explain: Explain, own: bool) -> int:
@@ -93,15 +94,17 @@ def show(result: Result, as_json: bool, page: Callable[[TextIO], Page], again: s
         drawn.verdict(result.verdict)
         drawn.again(again)
     sys.stdout.flush()
-    if result.failure is not None:
-        raise result.failure
+    failed = [*result.failures, *([result.failure] if result.failure is not None else [])]
+    warn([str(error) for error in failed[:-1]], "error")
+    if failed:
+        raise failed[-1]
 
 
-def warn(lines: Sequence[str]) -> None:
+def warn(lines: Sequence[str], kind: str = "warning") -> None:
     """Each of `lines` on stderr, which may be closed."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         for line in lines:
-            print(f"warning: {one_line(line)}", file=sys.stderr)
+            print(f"{kind}: {one_line(line)}", file=sys.stderr)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
