@@ -2,6 +2,7 @@
 
     input not told      what was assumed of size and pixels                          (networks/assumed.py)
     names of folders    classes are in alphabetical order, which training may not have used
+    floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
 Test: tests/test_assumed.py, tests/test_road.py.
@@ -12,8 +13,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
+from runtimes.preprocess import Preprocess
+from runtimes.shown import beyond_pixels
+
+MOST_READ = 32
+"""Samples that are looked at, spread over all."""
 
 if TYPE_CHECKING:
     from edgecnn.networks.sources import Network
@@ -46,6 +54,16 @@ def of_no_names(network: Network, calibration: Samples) -> str:
     if not Path(calibration.name).is_dir():
         return ""
     return f"classes have no names: folders of --calib ({calibration.name}) name none; --labels FILE does"
+
+
+def of_range(samples: Samples, preprocess: Preprocess | None, guessed: bool = False) -> str:
+    """That the floats in `samples` are far from what `preprocess` makes of pixels; empty where they are not."""
+    if not samples.as_is or preprocess is None:
+        return ""
+    picked = sorted({round(i) for i in np.linspace(0, len(samples) - 1, MOST_READ)})
+    ends = [(float(value.min()), float(value.max())) for value in (samples[i] for i in picked)]
+    where = "by the preprocessing that is assumed" if guessed else "by the model's preprocessing"
+    return beyond_pixels(samples.name, min(e[0] for e in ends), max(e[1] for e in ends), preprocess, where)
 
 
 def _shown(names: tuple[str, ...]) -> str:

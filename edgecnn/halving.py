@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.data.feeding import make_feeds
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
+from edgecnn.sides_told import all_heard, with_pixels
 from runtimes import provider_options
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
 from runtimes.latency import ClockName, Ratio, race
@@ -83,6 +84,8 @@ class HalfReport:
     halved: Halved
     data: str
     size_bytes: int
+    warnings: tuple[str, ...] = ()
+    """What a user should hear beside the result (edgecnn/doubts.py)."""
 
     @property
     def verdict(self) -> str:
@@ -91,7 +94,8 @@ class HalfReport:
         return f"{self.output}: {self.halved.verdict}."
 
     def to_dict(self) -> dict[str, Any]:
-        return {"output": str(self.output), **self.halved.to_dict(), "data": self.data, "size_bytes": self.size_bytes}
+        about = {"data": self.data, "size_bytes": self.size_bytes, "warnings": list(self.warnings)}
+        return {"output": str(self.output), **self.halved.to_dict(), **about}
 
 
 def half(
@@ -102,6 +106,7 @@ def half(
     limit: int | None = None,
     exclude: Sequence[str] = (),
     input_shape: ShapeText | None = None,
+    preprocess: str | None = None,
     provider: str = "cpu",
     allow_slower: bool = False,
     threads: int = 1,
@@ -111,17 +116,21 @@ def half(
 ) -> HalfReport:
     """Write the float32 `.onnx` file `model` in float16 to `output`, inputs and outputs still float32.
 
-    `calib` (or seeded random inputs) shows which nodes must stay float32. Raises `CheckFailed` when the result is not
-    faster on `provider` (without `allow_slower`) or not near enough, `Unavailable` where `provider` cannot run.
+    `calib` (or seeded random inputs) shows which nodes must stay float32. `preprocess` says how pixels become its
+    input, and travels with it. Raises `CheckFailed` when the result is not faster on `provider` (without
+    `allow_slower`) or not near enough, `Unavailable` where `provider` cannot run.
     """
-    from exporters.artifact import read_stages, write_stages
+    from edgecnn.choosing.said import preparing
+    from exporters.artifact import read_identity, read_stages, write_identity, write_stages
     from exporters.load import load_model, save_model
     from exporters.quantization.quantize import check_patterns
 
     asked = provider_options.require(provider)
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
-    subject = open_subject(os.fspath(model), None, input_shape, threads)
+    (subject,) = with_pixels([open_subject(os.fspath(model), None, input_shape, threads)], preprocess)
+    if preprocess is not None:
+        subject = replace(subject, carried=subject.preprocess)
     original = load_model(model)
     check_patterns(original, exclude)
     feeds, words = make_feeds([subject], calib, limit or IMAGES, seed, input_shape, 1)
@@ -131,9 +140,13 @@ def half(
         allow_slower, exclude, os.fspath(model), track,
     )  # fmt: skip
     result = halved.half.model
-    done = read_stages(original)
-    save_model(write_stages(result, (*done, stage_of(halved))) if halved.speedup else result, path, force=force)
-    return HalfReport(path, halved, words, path.stat().st_size)
+    if halved.speedup:
+        result = write_stages(result, (*read_stages(original), stage_of(halved)))
+    if preprocess is not None:
+        known = read_identity(original, os.fspath(model))
+        write_identity(result, preparing(known, path.stem, original, subject.preprocess))
+    save_model(result, path, force=force)
+    return HalfReport(path, halved, words, path.stat().st_size, all_heard([subject], feeds, calib))
 
 
 def halve(

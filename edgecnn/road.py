@@ -219,11 +219,13 @@ def named(network: Network, calib: str, data: str | None) -> tuple[Network, tupl
     """
     shown = load_data(data, network.ready, task=network.task) if data is not None else None
     calibration = load_data(calib, network.ready, task=network.task)
-    heard = doubts.of_input(network, calib, data)
+    seen = [calibration] if shown is None else [calibration, shown]
+    odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
+    heard = (doubts.of_input(network, calib, data), *odd)
     if shown is None:
-        return network, doubts.told(heard, doubts.of_no_names(network, calibration))
+        return network, doubts.told(*heard, doubts.of_no_names(network, calibration))
     after = named_by(network, shown)
-    return after, doubts.told(heard, doubts.of_names(shown) if after is not network else "")
+    return after, doubts.told(*heard, doubts.of_names(shown) if after is not network else "")
 
 
 def named_by(network: Network, data: Samples) -> Network:

@@ -117,4 +117,6 @@ def heard(side: Told, seen: object, data: str | None) -> str:
 
 
 def all_heard(sides: Sequence[Told], seen: object, data: str | None) -> tuple[str, ...]:
-    return doubts.told(*(heard(side, seen, data) for side in sides))
+    samples = seen.samples if isinstance(seen, Feeds) else seen
+    odd = [doubts.of_range(samples, s.preprocess, s.assumed.pixels) for s in sides if isinstance(samples, Samples)]
+    return doubts.told(*(heard(side, seen, data) for side in sides), *odd)

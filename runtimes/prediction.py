@@ -22,7 +22,7 @@ from runtimes.bundle import Bundle
 from runtimes.matching import is_detections
 from runtimes.model_file import is_bundle, whereabouts
 from runtimes.shapes import fitting
-from runtimes.shown import Ready, Shown
+from runtimes.shown import Ready, Shown, beyond_pixels
 
 
 @dataclass(frozen=True)
@@ -104,25 +104,11 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunRepor
     return RunReport(name, session.provider, tuple(found), (odd,) if odd else (), tuple(lost))
 
 
-FAR = 8
-"""So many times the range of what pixels become, on either side: noise does not reach it, floats of 0..255 do."""
-
-
 def strange(image: Shown, ready: Array) -> str:
-    """The line for an array whose numbers are not what the preprocessing of its bundle makes of pixels; else empty.
-
-    0..1 becomes -2.1 to 2.6 by ImageNet's statistics, of width 4.7: what is beyond -40 and 40 was not normalized.
-    """
+    """The line for an array whose numbers are not what the preprocessing of its bundle makes of pixels; else empty."""
     if image.original is not None or image.preprocess is None or ready.dtype.kind != "f":
         return ""
-    (least, most), low, high = image.preprocess.bounds, float(ready.min()), float(ready.max())
-    room = FAR * (most - least)
-    if least - room <= low and high <= most + room:
-        return ""
-    return (
-        f"{image.name}: holds {low:.4g} to {high:.4g}, pixels become {least:.2g} to {most:.2g} in this bundle; "
-        "give uint8 pixels, which are made ready, or normalize these"
-    )
+    return beyond_pixels(image.name, float(ready.min()), float(ready.max()), image.preprocess, "in this bundle")
 
 
 def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:

@@ -111,7 +111,7 @@ class Preprocess:
         if not self.floating:
             return 0.0, 255.0
         mean, std = np.broadcast_arrays(np.asarray(self.mean, float), np.asarray(self.std, float))
-        return float((-mean / std).min()), float(((1 - mean) / std).max())
+        return float(((0 - mean) / std).min()), float(((1 - mean) / std).max())
 
     def arranged(self, pixels: Array) -> Array:
         """`pixels` uint8 (H, W, C) with their axes as the network wants them."""

@@ -25,6 +25,8 @@ Ready = Preprocess | tuple[int, ...]
 """How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
 IMAGES = ("x", "images")
 """Names of the images in an `.npz`; the first that is there counts."""
+FAR = 8
+"""So many times the range of what pixels become, on either side: noise does not reach it, floats of 0..255 do."""
 ARRAYS = (".npy", ".npz")
 
 
@@ -154,6 +156,21 @@ def finite(value: Array, name: str) -> Array:
     if not np.isfinite(value).all():
         raise BadInput(f"{name}: holds NaN or infinity; mend or remove it")
     return value
+
+
+def beyond_pixels(name: str, low: float, high: float, preprocess: Preprocess, where: str) -> str:
+    """The line for floats from `low` to `high` that are far from what `preprocess` makes of pixels; else empty.
+
+    0..1 becomes -2.1 to 2.6 by ImageNet's statistics, of width 4.7: what is beyond -40 and 40 was not normalized.
+    """
+    least, most = preprocess.bounds
+    room = FAR * (most - least)
+    if least - room <= low and high <= most + room:
+        return ""
+    return (
+        f"{name}: holds {low:.4g} to {high:.4g}, pixels become {least:.2g} to {most:.2g} {where}; "
+        "give uint8 pixels, which are made ready, or normalize these"
+    )
 
 
 def _float32(value: Array) -> Array:

@@ -76,7 +76,9 @@ def heard_of(
     """
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
     chance = judged_by_chance(name, decision, material, classes)
-    return doubts.told(of_material(name, material, carried), counted, chance)
+    seen = (material.calibration, material.judged)
+    odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
+    return doubts.told(of_material(name, material, carried), *odd, counted, chance)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:

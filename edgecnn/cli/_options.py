@@ -76,7 +76,7 @@ limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at
 calib_limit = option("--limit", type=click.IntRange(min=1), default=128, group="Data",
                      help="Calibrate on at most this many images.")  # fmt: skip
 calib = option("--calib", required=True, metavar="DATA", group="Data",
-               help="Images that show typical activations: a folder, .npz, .npy, `digits`, or `random`.")  # fmt: skip
+               help="Images that show typical activations: a folder or a picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
 data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")
 calibrator = option(
     "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."

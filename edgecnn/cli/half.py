@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @option("--exclude", multiple=True, metavar="GLOB", group="Precision", help="Nodes that stay float32; repeatable.")
 @option("--allow-slower", is_flag=True, group="Precision", help="Write it even where it is not faster here.")
 @options.input_shapes
+@options.preprocess
 @options.provider
 @options.race_threads
 @options.seed
@@ -41,6 +42,7 @@ def command(
     exclude: tuple[str, ...],
     allow_slower: bool,
     input_shape: tuple[str, ...],
+    preprocess: str | None,
     provider: str,
     threads: int,
     seed: int,
@@ -54,9 +56,9 @@ def command(
 
     check_model_output(output, force, model)
     report = api.half(model, output, calib=calib, limit=limit, exclude=exclude, input_shape=input_shape,
-                      provider=provider, allow_slower=allow_slower, threads=threads, seed=seed, force=force,
-                      track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict)
+                      preprocess=preprocess, provider=provider, allow_slower=allow_slower, threads=threads, seed=seed,
+                      force=force, track=options.track())  # fmt: skip
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, warnings=report.warnings)
 
 
 def _draw(page: Page, report: HalfReport) -> None:

@@ -4,6 +4,7 @@
     photos/                     every image below, decoded on demand                  none
     photos/CLASS/...            the same                                              the subfolder's place in the order
     photos/train/, photos/val/  (or test/) either of the above, split as they are
+    photo.jpg                   one image                                             none
     photos/images/, masks/ ...  masks or boxes of every image (layouts.py)                none
     x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
                                 float (N, C, H, W) goes to the network as it is
@@ -28,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.data import layouts
-from edgecnn.data.annotated import with_arrays
+from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.images import read_image
@@ -37,6 +38,7 @@ from runtimes import plugins
 from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput, counted
 from runtimes.geometry import Geometry
+from runtimes.images import SUFFIXES
 from runtimes.preprocess import Preprocess
 from runtimes.shown import images_in, no_pictures, reader, sample_shape
 
@@ -83,13 +85,16 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Sam
         return _random(spec, preprocess, seed)
     path = Path(spec)
     drawn = spec == "shapes" or spec.startswith("shapes:")
-    if spec == "digits" or drawn or path.is_dir() or layouts.parts_of(path, task) is not None:
+    single = path.suffix.lower() in SUFFIXES and path.is_file()
+    if spec == "digits" or drawn or single or path.is_dir() or layouts.parts_of(path, task) is not None:
         if not isinstance(preprocess, Preprocess):
             raise BadInput(f"{spec}: {no_pictures(preprocess)}; give float arrays as .npy")
         if drawn:
             return split_off(load_shapes(spec, preprocess, task), split)
         if spec == "digits":
             return split_off(_digits(preprocess), split)
+        if single:
+            return split_off(pictures(str(path), [path], preprocess, ()), split)
         return layouts.load(path, preprocess, split, task) or _folder(path, preprocess, split)
     if path.suffix == ".npz":
         return split_off(_npz(path, preprocess), split)
@@ -107,7 +112,7 @@ def _meant(path: Path) -> str:
     known = {name: name for name in BUILT_IN}
     with contextlib.suppress(OSError, ValueError):
         for other in path.parent.iterdir():
-            if other.is_dir() or other.suffix in ARRAYS:
+            if other.is_dir() or other.suffix.lower() in (*ARRAYS, *SUFFIXES):
                 known[other.name] = f"{other}{os.sep}" if other.is_dir() else str(other)
     near = difflib.get_close_matches(path.name, known, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(known[name] for name in near)}? Else " if near else ""

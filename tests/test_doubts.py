@@ -1,0 +1,124 @@
+"""Floats that were never normalized are told, by every command that feeds them; and what else is fed as one picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_folders import picture
+from edgecnn import api, doubts
+from edgecnn.cli import main
+from edgecnn.data.load import from_array, load_data
+from edgecnn.networks.spec import IMAGENET, unit_range
+from exporters.artifact import read_identity
+from exporters.load import load_model
+from runtimes.base import BadInput
+from runtimes.preprocess import FLOAT32_NHWC, Preprocess
+from small_nets import conv_net, save
+
+READY = unit_range(8, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, floats of 0..255, and the same normalized."""
+    place = tmp_path_factory.mktemp("doubts")
+    save(conv_net(), place / "net.onnx")
+    rng = np.random.default_rng(0)
+    values, labels = rng.integers(0, 256, (12, 3, 8, 8)).astype(np.float32), rng.integers(0, 10, 12)
+    np.savez(place / "pixels.npz", x=values, y=labels)
+    np.savez(place / "ready.npz", x=values / 127.5 - 1, y=labels)
+    return place
+
+
+COMMANDS = {
+    "evaluate": ["evaluate", "{model}", "--data", "{data}", "--task", "classification"],
+    "check": ["check", "{model}", "{model}", "--data", "{data}", "--snr-db", "90"],
+    "diff": ["diff", "{model}", "{model}", "--data", "{data}"],
+    "quantize": ["quantize", "{model}", "-o", "{out}", "--calib", "{data}", "--search-budget", "0", "--max-drop", "1",
+                 "--allow-slower"],
+    "half": ["half", "{model}", "-o", "{out}", "--calib", "{data}", "--allow-slower"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("how", [None, "unit"])
+def test_floats_of_pixels_are_told(
+    how: str | None, command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data, odd in (("pixels.npz", True), ("ready.npz", False)):
+        places = {"model": str(folder / "net.onnx"), "data": str(folder / data), "out": str(tmp_path / f"{data}.onnx")}
+        words = [word.format(**places) for word in COMMANDS[command]]
+        assert main([*words, *(["--preprocess", how] if how else []), "--json"]) == 0
+        said = capsys.readouterr()
+        about = "0 to 1 by the model's preprocessing" if how else "-2.1 to 2.6 by the preprocessing that is assumed"
+        line = f"warning: {folder / data}: holds 0 to 255, pixels become {about}; give uint8 pixels"
+        assert (line in said.err) is odd
+        assert any("holds 0 to 255" in one for one in json.loads(said.out)["warnings"]) is odd
+
+
+def test_one_far_sample_is_enough_and_pixels_and_noise_are_not_doubted() -> None:
+    values = np.zeros((100, 3, 8, 8), np.float32)
+    values[99] = 255
+    assert doubts.of_range(from_array("a", values, READY), READY) != ""
+    assert doubts.of_range(from_array("a", values[:99], READY), READY) == ""
+    assert doubts.of_range(from_array("a", values, READY), None) == ""
+    assert doubts.of_range(from_array("a", np.full((2, 8, 8, 3), 255, np.uint8), READY), READY) == ""
+    assert doubts.of_range(load_data("random", READY), READY) == ""
+    caffe = Preprocess((8, 8), std=(1 / 255,))
+    assert doubts.of_range(from_array("a", values, caffe), caffe) == ""
+
+
+def test_build_tells_it_too(folder: Path) -> None:
+    from edgecnn.networks.sources import resolve
+    from edgecnn.road import named
+
+    network = resolve("lenet5", None, None)
+    np.save(folder / "grey.npy", np.full((2, *network.input_shape), 255, np.float32))
+    assert any("holds 255 to 255" in line for line in named(network, str(folder / "grey.npy"), None)[1])
+
+
+# --------------------------------------------------------------------------------------------------------- one picture
+def test_a_picture_is_data_of_one_image(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "photo.JPG")
+    samples = load_data(tmp_path / "photo.JPG", READY)
+    assert (len(samples), samples.labels, samples.as_is) == (1, None, False)
+    assert samples[0].shape == (3, 8, 8)
+    out = tmp_path / "int8.onnx"
+    report = api.quantize(
+        folder / "net.onnx", out, str(tmp_path / "photo.JPG"), search_budget=0, allow_slower=True, max_drop=1
+    )
+    assert out.exists()
+    assert any("does not say its preprocessing" in line for line in report.warnings)
+
+
+def test_a_picture_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"photo.png: is not an image or is damaged"):
+        load_data(tmp_path / "photo.png", READY)[0]
+    with pytest.raises(BadInput, match=r"photo.pngg: unknown data; did you mean .*/photo.png\?"):
+        load_data(tmp_path / "photo.pngg", READY)
+    with pytest.raises(BadInput, match=r"takes \[N, 7\], no pictures"):
+        load_data(tmp_path / "photo.png", (7,))
+
+
+# ---------------------------------------------------------------------------------------------------------------- half
+def test_half_prepares_pictures_as_it_is_told(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "photos" / "a.png")
+    out = tmp_path / "half.onnx"
+    report = api.half(
+        folder / "net.onnx", out, calib=str(tmp_path / "photos"), preprocess="imagenet", allow_slower=True
+    )
+    assert report.warnings == ()
+    known = read_identity(load_model(out))
+    assert known is not None
+    assert known.preprocess == Preprocess((8, 8), mean=IMAGENET.mean, std=IMAGENET.std)
+    assert known.preprocess.input != FLOAT32_NHWC
+    plain = api.half(folder / "net.onnx", tmp_path / "b.onnx", calib=str(tmp_path / "photos"), allow_slower=True)
+    assert any("does not say its preprocessing" in line for line in plain.warnings)
+    assert read_identity(load_model(tmp_path / "b.onnx")) is None
+    made = api.half(folder / "net.onnx", tmp_path / "c.onnx", preprocess="unit", allow_slower=True)
+    assert made.data.startswith("made pictures")
