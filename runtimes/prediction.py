@@ -17,7 +17,7 @@ from typing import Any
 
 from runtimes import bundle as bundles
 from runtimes.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
-from runtimes.base import Array, BadInput, Tensors, counted
+from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
 from runtimes.bundle import Bundle
 from runtimes.matching import is_detections
 from runtimes.model_file import is_bundle, whereabouts
@@ -74,7 +74,7 @@ class How:
     force: bool = False
 
 
-def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunReport:
+def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str, track: Track = silent) -> RunReport:
     """What `bundle`, which the user calls `name`, answers for every image `given`.
 
     Raises `BadInput` where none of them can be read, `Unavailable`, `CheckFailed`.
@@ -83,7 +83,7 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str) -> RunRepor
     session = bundle.session(how.provider, how.threads)
     fed = session.inputs[0].name
     found, answered, lost, odd = list[AnyPrediction](), list[int](), list[Unread](), ""
-    for i, image in enumerate(given):
+    for i, image in enumerate(track(given, "answering")):
         try:
             ready = image.ready()
         except BadInput as error:

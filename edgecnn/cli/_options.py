@@ -76,7 +76,7 @@ limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at
 calib_limit = option("--limit", type=click.IntRange(min=1), default=128, group="Data",
                      help="Calibrate on at most this many images.")  # fmt: skip
 calib = option("--calib", required=True, metavar="DATA", group="Data",
-               help="Images that show typical activations: a folder or a picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
+               help="Images of typical activations: folder, picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
 data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")
 calibrator = option(
     "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."
@@ -99,11 +99,15 @@ allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help
 
 
 def track() -> Track:
-    """Progress bars on stderr where that is a terminal, else nothing."""
+    """Progress on stderr: bars where that is a terminal, else a line now and then."""
     from runtimes.base import silent
 
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None:
         return silent
+    if not sys.stderr.isatty():
+        from edgecnn.cli._progress import Lines
+
+        return Lines(sys.stderr)
     from edgecnn.report import Bars
 
     return Bars(sys.stderr)

@@ -42,7 +42,8 @@ def command(
     from edgecnn import api
 
     report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
-                     min_score=min_score, input_shape=input_shape, save=save, force=force)  # fmt: skip
+                     min_score=min_score, input_shape=input_shape, save=save, force=force,
+                     track=options.track())  # fmt: skip
     return Result(
         report.to_dict(), lambda page: tables.predicted(page, report), report.verdict, None, report.warnings,
         report.failures,

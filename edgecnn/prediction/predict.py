@@ -18,7 +18,7 @@ import numpy as np
 from edgecnn.data.load import load_data
 from exporters.device_code import device_code, hashes
 from runtimes import prediction, verification
-from runtimes.base import Array
+from runtimes.base import Array, Track, silent
 from runtimes.bundle import Bundle
 from runtimes.images import read_image
 from runtimes.prediction import RunReport, opened_to_run, ready_of
@@ -44,6 +44,7 @@ def run(
     input_shape: str | None = None,
     save: str | os.PathLike[str] | None = None,
     force: bool = False,
+    track: Track = silent,
 ) -> RunReport:
     """What `bundle` answers for every image in `inputs`, files or arrays: its `top` classes, a mask, or boxes.
 
@@ -57,7 +58,7 @@ def run(
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
     given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
     how = prediction.How(provider, threads, require_all, top, min_score, save, force)
-    return prediction.run(opened, given, how, os.fspath(bundle))
+    return prediction.run(opened, given, how, os.fspath(bundle), track)
 
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
