@@ -14,8 +14,10 @@ from onnx import helper
 from data_folders import picture
 from edgecnn import api
 from edgecnn.cli import main
+from edgecnn.data.feeding import other_sizes
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.seeded import seeded_feeds
+from edgecnn.data.textures import texture
 from edgecnn.networks.spec import IMAGENET, preprocess_of, unit_range
 from edgecnn.page.pictures import pixels_of
 from edgecnn.runners import image_preprocess
@@ -175,6 +177,9 @@ def test_the_whole_way_of_a_bundle(
     assert main(["report", bundles[1], "-o", str(tmp_path / "page.html")]) == 0
     assert "made 16 x 16 pixels" in (tmp_path / "page.html").read_text()
     assert main(["evaluate", *bundles, "--data", photos]) == 0
+    beside = api.evaluate(models[1], bundles[1], data=photos)  # what the file does not say, the bundle does
+    assert not any("does not say" in line for line in beside.warnings)
+    assert beside.models[0][1].value == api.evaluate(models[0], data=photos, preprocess="imagenet").models[0][1].value
 
 
 def test_metadata_carries_it(models: tuple[str, str], photos: str, tmp_path: Path) -> None:
@@ -236,5 +241,17 @@ def test_seeded_pictures_have_the_layout() -> None:
     for value in (pictures, within):
         assert value.shape == (2, 16, 24, 3)
         assert -1 <= value.min() < value.max() <= 1
-        same = np.corrcoef(value[..., 0].ravel(), value[..., 1].ravel())[0, 1]
-        assert same > 0.3  # daylight: channels have much in common, and they are the last axis
+    rng = np.random.default_rng(0)
+    pixels = np.stack([texture(16, 24, 3, rng) for _ in range(2)])
+    assert np.allclose(within, 2 * (pixels / 255) - 1, atol=1e-6)
+
+
+def test_other_sizes_are_of_height_and_width() -> None:
+    info = (TensorInfo("x", "float32", ("N", "H", "W", 3)),)
+
+    class Side:
+        inputs, ranges, carried = info, dict[str, tuple[float, float]](), None
+        name, preprocess = "net", None
+
+    made = other_sizes([Side()], {"x": np.zeros((1, 24, 16, 3), np.float32)}, 0)
+    assert [feed["x"].shape for feed in made] == [(3, 24, 16, 3), (1, 31, 21, 3)]
