@@ -46,14 +46,15 @@ import torch
 from edgecnn.data.textures import textures
 from edgecnn.networks import zoo
 from exporters.fp16.half_probe import convert
-from runtimes import machine, provider_options
+from runtimes import machine
 from runtimes.base import Tensors, Unavailable
-from runtimes.binding import METHOD
+from runtimes.comparing.precision import LIMITS, coarse_limit_db
+from runtimes.execution import provider_options
+from runtimes.execution.binding import METHOD
+from runtimes.execution.residence import residence
 from runtimes.files import write_atomic
 from runtimes.latency import measure, race
 from runtimes.parity import compare, json_number
-from runtimes.precision import LIMITS, coarse_limit_db
-from runtimes.residence import residence
 from runtimes.session import open_session
 
 RESULTS = Path(__file__).parent / "results" / "cuda.jsonl"

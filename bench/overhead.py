@@ -22,8 +22,8 @@ import onnx.parser
 from runtimes import machine
 from runtimes.files import write_atomic
 from runtimes.latency import Call, race
-from runtimes.ratios import interval
 from runtimes.session import open_session
+from runtimes.timing.ratios import interval
 
 RESULTS = Path(__file__).parent / "results" / "overhead.jsonl"
 LIMIT_US = 5.0

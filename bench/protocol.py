@@ -32,10 +32,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtimes import machine, noise
+from runtimes import machine
 from runtimes.files import write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.session import open_session
+from runtimes.timing import noise
 
 RESULTS = Path(__file__).parent / "results" / "protocol.jsonl"
 CHANNELS, SIZE = 16, 16

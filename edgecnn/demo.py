@@ -26,10 +26,10 @@ from edgecnn.outcomes import BuildReport
 from edgecnn.prediction import predict
 from edgecnn.training.train import TrainReport, train
 from exporters.artifact import Stage
-from runtimes.answers import Prediction
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.files import check_output, replace_whole
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.answers import Prediction
 
 NETWORK = "resnet8_w32"
 SHOWN = 5

@@ -17,8 +17,8 @@ import numpy as np
 
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
-from runtimes.preprocess import Preprocess
-from runtimes.shown import beyond_pixels
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import beyond_pixels
 
 MOST_READ = 32
 """Samples that are looked at, spread over all."""

@@ -5,7 +5,7 @@
 float16 is for GPUs: ONNX Runtime's CPU provider computes it in float32, so that it can only lose there. What does not
 win the race on the provider asked for is refused, unless the user allows it, say for a GPU elsewhere.
 
-The limit is that of float16, less for a network that amplifies its own rounding (runtimes/precision.py).
+The limit is that of float16, less for a network that amplifies its own rounding (runtimes/comparing/precision.py).
 Test: tests/test_halving.py.
 """
 
@@ -22,13 +22,13 @@ from edgecnn.data.feeding import make_feeds
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.sides_told import all_heard, with_pixels
-from runtimes import provider_options
 from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
+from runtimes.comparing.precision import LIMITS, coarse_limit_db
+from runtimes.execution import provider_options
+from runtimes.execution.shapes import ShapeText
 from runtimes.latency import ClockName, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
-from runtimes.precision import LIMITS, coarse_limit_db
 from runtimes.session import Session, open_session
-from runtimes.shapes import ShapeText
 
 if TYPE_CHECKING:
     import onnx

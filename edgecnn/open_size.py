@@ -20,9 +20,9 @@ from edgecnn.data.textures import textures
 from edgecnn.networks.sources import Network
 from exporters.torch_export import evaluating, first_line
 from runtimes.base import BadInput, Runner, Tensors, one_line
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import sample_shape
 from runtimes.parity import compare
-from runtimes.preprocess import Preprocess
-from runtimes.shown import sample_shape
 
 STEP = 32
 """What most networks that halve their maps need a size to be a multiple of."""

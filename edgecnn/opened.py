@@ -1,6 +1,6 @@
 """Open what a user names, an .onnx file or a bundle: as a session, as bytes for ONNX Runtime, as an ONNX model.
 
-What a device needs of it is runtimes/model_file.py.
+What a device needs of it is runtimes/execution/model_file.py.
 Nothing here imports torch, and onnx only where a model itself is asked for. Test: tests/test_opened.py.
 """
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from runtimes import bundle
 from runtimes.base import BadInput
+from runtimes.execution.model_file import is_bundle
 from runtimes.files import check_input_file, check_output
-from runtimes.model_file import is_bundle
 
 if TYPE_CHECKING:
     import onnx

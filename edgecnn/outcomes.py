@@ -17,9 +17,9 @@ from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe
 from runtimes.base import CheckFailed
 from runtimes.bundle import SUFFIX
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.latency import Ratio
 from runtimes.parity import JSON_SNR_LIMIT, json_number
-from runtimes.preprocess import Preprocess
 
 SEEDED = "The weights are random (no --weights): sizes and times are real, answers are not."
 

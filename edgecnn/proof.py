@@ -19,9 +19,10 @@ from edgecnn.choosing.contest import Contest
 from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
 from exporters.artifact import Identity, Stage
 from exporters.pack import Golden
-from runtimes import machine, matching
+from runtimes import machine
 from runtimes.base import Array, CheckFailed, Runner, Tensors
-from runtimes.feeds import TensorInfo
+from runtimes.comparing import matching
+from runtimes.execution.feeds import TensorInfo
 from runtimes.parity import compare
 from runtimes.session import Session
 

@@ -46,11 +46,11 @@ from exporters.artifact import Identity
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
-from runtimes import provider_options
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
+from runtimes.execution import provider_options
 from runtimes.files import check_output
-from runtimes.preprocess import FLOAT32
+from runtimes.imaging.preprocess import FLOAT32
 from runtimes.session import open_session
 
 StrPath = str | os.PathLike[str]

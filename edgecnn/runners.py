@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner
-from runtimes.matching import NAMES as DETECTIONS
-from runtimes.matching import Edges
-from runtimes.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
+from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.comparing.matching import Edges
+from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
+from runtimes.execution.shapes import ShapeText, first_shape, parse_shape
+from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.session import Session, TensorInfo, open_session
-from runtimes.shapes import ShapeText, first_shape, parse_shape
 
 if TYPE_CHECKING:
     import onnx

@@ -21,7 +21,7 @@ from edgecnn.data.samples import Feeds, Samples
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 
 class Told(Protocol):

@@ -22,9 +22,9 @@ from exporters.base import Change, Kept, PassResult
 from exporters.graph import free_inputs, opset
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
+from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
-from runtimes.shapes import ShapeText, parse_shapes
 
 if TYPE_CHECKING:
     import onnx

@@ -32,10 +32,10 @@ from exporters.artifact import Stage
 from exporters.suppression import edges_of
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
-from runtimes.matching import NAMES as DETECTIONS
-from runtimes.matching import Edges
+from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.comparing.matching import Edges
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.parity import ParityReport, compare
-from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
 INPUT_NAME = "input"

@@ -19,8 +19,8 @@ import onnx
 
 from exporters.graph import get_meta, op_counts, set_meta
 from runtimes.base import BadInput
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, json_number
-from runtimes.preprocess import Preprocess
 
 STAGES_KEY = "edgecnn.stages"
 RECIPE_KEY = "edgecnn.recipe"

@@ -24,11 +24,11 @@ import onnx
 
 from exporters.device_code import device_code
 from exporters.load import save_model
-from runtimes import golden
 from runtimes.base import Array, CheckFailed
 from runtimes.bundle import FORMAT, GOLDEN, GOLDEN_SIZE, MANIFEST, MODEL, OTHER_SIZE, open_bundle, verify
 from runtimes.files import replace_whole
-from runtimes.golden import golden_bytes
+from runtimes.proof import golden
+from runtimes.proof.golden import golden_bytes
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip file can hold."""
@@ -38,7 +38,7 @@ TEXT = (".py", ".json")
 @dataclass(frozen=True)
 class Golden:
     """Inputs (n, ...), the original network's `outputs` for them, and how far the model was `measured` here to be from
-    those: `runtimes.golden` says in which measure.
+    those: `runtimes.proof.golden` says in which measure.
     """
 
     inputs: Sequence[Array]

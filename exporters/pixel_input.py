@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from exporters.graph import Graph
 from runtimes.base import Array, BadInput, CheckFailed
-from runtimes.preprocess import UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import UINT8_NHWC, Preprocess
 from runtimes.session import open_session
 
 TO_NCHW = (0, 3, 1, 2)

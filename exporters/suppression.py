@@ -2,7 +2,7 @@
 
     NonMaxSuppression (boxes, scores, most, iou_threshold, score_threshold)  ->  Edges(iou, score)
 
-A box that lies on such an edge is kept by one rounding and dropped by another: see `runtimes/matching.py`.
+A box that lies on such an edge is kept by one rounding and dropped by another: see `runtimes/comparing/matching.py`.
 Test: tests/test_suppression.py.
 """
 
@@ -16,7 +16,7 @@ from onnx import numpy_helper
 
 from exporters.graph import constant_value, is_standard
 from runtimes.base import Array
-from runtimes.matching import Edges
+from runtimes.comparing.matching import Edges
 
 IOU, SCORE = 3, 4
 """Places among the inputs of `NonMaxSuppression`."""

@@ -20,11 +20,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runtimes import golden, machine
-from runtimes.archive import Archive, Changed, read_npz
+from runtimes import machine
 from runtimes.base import Array, BadInput
-from runtimes.golden import GoldenCheck, golden_bytes
-from runtimes.manifest import (
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof import golden
+from runtimes.proof.archive import Archive, Changed, read_npz
+from runtimes.proof.golden import GoldenCheck, golden_bytes
+from runtimes.proof.manifest import (
     FLOAT_MODEL,
     FORMAT,
     GOLDEN,
@@ -38,7 +40,6 @@ from runtimes.manifest import (
     SUFFIX,
     parse_manifest,
 )
-from runtimes.preprocess import Preprocess
 from runtimes.session import Session, open_session
 
 __all__ = [

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtimes import provider_options
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.execution import provider_options
+from runtimes.execution.watch import temporary_prefix
 from runtimes.session import Model, Session, open_session
-from runtimes.watch import temporary_prefix
 
 _SUFFIX = "_kernel_time"
 _GRAPH = "graph.onnx"

@@ -3,7 +3,7 @@
     round 1: a c b    round 2: b c a    round 3: c a b    round 4: b a c ...    shuffled, and the same backwards
 
 Two blocks timed one after the other differ by 12-17 % on the same model, because the machine drifts; the ratio of runs
-that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time (runtimes/ratios.py: ratio, interval, verdict).
+that stand next to each other differs by 1.5 %, and by 0.5 % in CPU time (runtimes/timing/ratios.py: ratio, interval).
 A percentile is reported only when at least 10 samples lie beyond it: p90 needs 100 samples, p99 needs 1,000 (the median
 stands for itself). Test: tests/test_latency.py.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
-from runtimes.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself, verdict
+from runtimes.timing.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval, itself, verdict
 
 __all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race", "verdict"]
 
@@ -72,7 +72,7 @@ class LatencyReport:
 
     @property
     def p50_interval_ms(self) -> tuple[float, float]:
-        """95 % interval of the median: neighbours are drawn together (runtimes/ratios.py)."""
+        """95 % interval of the median: neighbours are drawn together (runtimes/timing/ratios.py)."""
         return interval(self.samples_ms, 50)
 
     def interval_ms(self, what: str) -> tuple[float, float, float] | None:

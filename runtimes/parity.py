@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import listed, matching, plugins
+from runtimes import plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.comparing import listed, matching
 
 NEAR_TIE = 1e-4
 """Two detections whose scores differ by less than float32 noise may change places at the end of a list."""

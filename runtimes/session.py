@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtimes import machine, provider_options
+from runtimes import machine
 from runtimes.base import Array, BadInput, Tensors, Unavailable, one_line
-from runtimes.binding import Binding, Graphs
-from runtimes.feeds import TensorInfo, complaint, random_feeds
+from runtimes.execution import provider_options
+from runtimes.execution.binding import Binding, Graphs
+from runtimes.execution.feeds import TensorInfo, complaint, random_feeds
 from runtimes.files import check_input_file
 
 __all__ = ["Model", "Session", "TensorInfo", "complaint", "open_session", "random_feeds"]
@@ -132,7 +133,7 @@ def open_session(
 ) -> Session:
     """Load `model` on `provider` with `threads` intra-op threads (None: as many as this process may use).
 
-    `provider` may carry options: `cuda:use_tf32=1` (runtimes/provider_options.py).
+    `provider` may carry options: `cuda:use_tf32=1` (runtimes/execution/provider_options.py).
 
     `external` holds the contents of external-data files by the names the model uses; a model that comes as bytes can
     read no other file. `subject` names the model in messages (None: its path, or "model"). `optimize` False runs the

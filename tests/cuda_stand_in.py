@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnxruntime as ort
 import pytest
 
-from runtimes import binding
+from runtimes.execution import binding
 from runtimes.providers import cuda
 
 

@@ -13,7 +13,7 @@ from edgecnn.data.images import image_size, read_image, read_mask
 from edgecnn.data.load import load_data
 from edgecnn.networks.spec import unit_range
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 READY = unit_range(16, 16)
 CROP = Preprocess((16, 16), resize=16)

@@ -74,7 +74,8 @@ def test_the_device_needs_only_numpy_and_onnxruntime(path: Path) -> None:
 
 def test_the_device_loads_pillow_only_to_use_it() -> None:
     """`images` and `pictures` may import it in a function: a device may be without."""
-    script = "import sys, runtimes.images, runtimes.pictures, runtimes.shown; assert 'PIL' not in sys.modules"
+    names = ", ".join(f"runtimes.imaging.{name}" for name in ("images", "pictures", "shown"))
+    script = f"import sys, {names}; assert 'PIL' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
 
 
@@ -189,7 +190,7 @@ def test_pieces_are_small() -> None:
 
 def test_only_the_command_line_prints() -> None:
     """The library returns records. A child process talks to its parent over stdout, and says so by its name."""
-    talkers = {"runtimes/fresh.py", "exporters/isolation/probe.py", "edgecnn/models/__main__.py"}
+    talkers = {"runtimes/execution/fresh.py", "exporters/isolation/probe.py", "edgecnn/models/__main__.py"}
     command_lines = ("edgecnn/cli/", "runtimes/device/")
     for path, name in zip(FILES, NAMES, strict=True):
         tree = ast.parse(path.read_text("utf-8"))

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtimes.archive import Archive, read_npy, read_npz, safe_name
 from runtimes.base import BadInput
+from runtimes.proof.archive import Archive, read_npy, read_npz, safe_name
 
 GB = 2**30
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes import arrays
-from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
+from runtimes.imaging import arrays
+from runtimes.imaging.arrays import read_npy, read_npz
 
 DATA = np.random.default_rng(0).standard_normal((4, 3, 5)).astype(np.float32)
 

@@ -12,7 +12,7 @@ from exporters import artifact
 from exporters.artifact import Identity, Stage
 from exporters.graph import get_meta, set_meta
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 TEXT = '<ir_version: 10, opset_import: ["": 20]> g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }'
 

@@ -11,8 +11,8 @@ import pytest
 
 from edgecnn.latency.baseline import read
 from runtimes.base import BadInput
-from runtimes.bench_report import BenchReport, Combination
 from runtimes.device.process import plain
+from runtimes.timing.bench_report import BenchReport, Combination
 from test_benchmark import fixed
 
 

@@ -25,13 +25,13 @@ from edgecnn.latency.fresh_process import ROOT
 from edgecnn.latency.job import Job
 from edgecnn.report import Page
 from runtimes.base import BadInput, EdgeError, Unavailable
-from runtimes.bench_report import BenchReport, Heat, ModelBench, Outcome
 from runtimes.census import Kernel
 from runtimes.device.tables import benched
-from runtimes.fresh import TIMEOUT_S, Probe, peak_bytes
+from runtimes.execution.fresh import TIMEOUT_S, Probe, peak_bytes
 from runtimes.latency import LatencyReport, Race
 from runtimes.machine import describe
-from runtimes.noise import Noise
+from runtimes.timing.bench_report import BenchReport, Heat, ModelBench, Outcome
+from runtimes.timing.noise import Noise
 from small_nets import conv_net, model, save
 from test_pack import heavy
 from test_sandbox import alive
@@ -87,7 +87,7 @@ def test_peak_memory_is_the_models_and_not_the_callers(tmp_path: Path) -> None:
 
 
 def test_peak_memory_is_resident_memory() -> None:
-    """Against the kernel's other count of the same thing, which can only be larger (see runtimes/fresh.py)."""
+    """Against the kernel's other count of the same thing, which can only be larger (runtimes/execution/fresh.py)."""
     resource = pytest.importorskip("resource", reason="Windows has no getrusage, and no peak is measured there")
     unit = 1 if sys.platform == "darwin" else 1024
     assert 2e7 < peak_bytes() <= 1.01 * unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,9 +9,9 @@ from onnx import parser
 
 import cuda_stand_in
 from cuda_stand_in import require_gpu
-from runtimes import binding
 from runtimes.base import BadInput
-from runtimes.binding import Binding, Graphs, device_times
+from runtimes.execution import binding
+from runtimes.execution.binding import Binding, Graphs, device_times
 from runtimes.session import open_session
 from small_nets import conv_net
 

@@ -19,7 +19,7 @@ from onnx import numpy_helper, parser
 from runtimes import bundle as module
 from runtimes.base import BadInput
 from runtimes.bundle import FORMAT, GOLDEN, MANIFEST, MODEL, MODEL_DATA, golden_bytes, open_bundle, verify
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 Members = dict[str, bytes]
 PREPROCESS = Preprocess((2, 2), 1, None, (0.5,), (0.25,))

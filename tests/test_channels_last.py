@@ -23,10 +23,10 @@ from edgecnn.page.pictures import pixels_of
 from edgecnn.runners import image_preprocess
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
-from runtimes.feeds import TensorInfo
-from runtimes.images import read_image
-from runtimes.preprocess import FLOAT32_NHWC, UINT8_NHWC, Preprocess, is_ambiguous, layout_of
-from runtimes.shown import of_array, of_file
+from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.images import read_image
+from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8_NHWC, Preprocess, is_ambiguous, layout_of
+from runtimes.imaging.shown import of_array, of_file
 from small_nets import conv_net, save
 
 SIZE = 16

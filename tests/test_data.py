@@ -18,7 +18,7 @@ from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.networks.spec import unit_range
 from runtimes.base import Array, BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 RGB = unit_range(16, 16)
 GREY = unit_range(32, 32, channels=1)

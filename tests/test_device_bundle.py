@@ -26,13 +26,13 @@ from edgecnn.cli._click import group
 from edgecnn.latency import benchmark
 from exporters.device_code import device_code
 from exporters.pack import pack
-from runtimes import verification
 from runtimes.bundle import FLOAT_MODEL, GOLDEN, MANIFEST, MODEL, golden_bytes, open_bundle
 from runtimes.device import bench
 from runtimes.device.arguments import USES, parser
 from runtimes.device.main import main
-from runtimes.fresh import TIMEOUT_S
-from runtimes.model_file import built_size
+from runtimes.execution.fresh import TIMEOUT_S
+from runtimes.execution.model_file import built_size
+from runtimes.proof import verification
 from runtimes.session import open_session
 from small_nets import conv_net, save
 from test_benchmark import endless
@@ -338,7 +338,7 @@ def test_the_snippet_of_the_documentation_runs(tmp_path: Path) -> None:
     seg_bundle(tmp_path / "net.edge")
     script = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n{block}\nprint(answer.__code__.co_filename)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    lines = ["red 100.0%", "red 100.0%", str(Path("net.edge", "runtimes", "prediction.py"))]
+    lines = ["red 100.0%", "red 100.0%", str(Path("net.edge", "runtimes", "proof", "prediction.py"))]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 

@@ -19,8 +19,8 @@ from edgecnn.choosing.judge import Judgement, Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
 from runtimes.base import BadInput, Unavailable
+from runtimes.execution.provider_options import parse
 from runtimes.latency import LatencyReport, Race
-from runtimes.provider_options import parse
 from runtimes.providers import cuda
 from small_nets import conv_net
 

@@ -16,7 +16,7 @@ from edgecnn.networks.spec import IMAGENET, unit_range
 from exporters.artifact import read_identity
 from exporters.load import load_model
 from runtimes.base import BadInput
-from runtimes.preprocess import FLOAT32_NHWC, Preprocess
+from runtimes.imaging.preprocess import FLOAT32_NHWC, Preprocess
 from small_nets import conv_net, save
 
 READY = unit_range(8, 8)

@@ -29,10 +29,10 @@ from edgecnn.prediction import predict
 from exported import normal, run_torch, seeded
 from exporters import artifact
 from exporters.load import load_model
-from runtimes.answers import MaskPrediction
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors
 from runtimes.bundle import GOLDEN_SIZE, open_bundle
-from runtimes.feeds import TensorInfo
+from runtimes.execution.feeds import TensorInfo
+from runtimes.proof.answers import MaskPrediction
 from runtimes.session import open_session
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.networks.spec import IMAGENET
-from runtimes.geometry import UNSEEN, Geometry, nearest
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.geometry import UNSEEN, Geometry, nearest
+from runtimes.imaging.preprocess import Preprocess
 
 WAYS = [Preprocess((64, 48)), Preprocess((64, 64), resize=80), Preprocess((32, 32), resize=32), IMAGENET]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtimes.golden import DISAGREEMENT, MAX_ABS, is_entry, limit_of, measure_of
-from runtimes.matching import NAMES
+from runtimes.comparing.matching import NAMES
+from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, is_entry, limit_of, measure_of
 
 
 def test_boxes_are_known_by_the_names_of_the_outputs() -> None:

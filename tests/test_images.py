@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtimes import images
 from runtimes.base import Array, BadInput, Unavailable
-from runtimes.images import read_image
+from runtimes.imaging import images
+from runtimes.imaging.images import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 

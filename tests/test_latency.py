@@ -8,7 +8,7 @@ import pytest
 
 from runtimes.base import BadInput, Inconclusive
 from runtimes.latency import LatencyReport, Race, Watch, measure, race
-from runtimes.ratios import MIN_ROUNDS
+from runtimes.timing.ratios import MIN_ROUNDS
 
 
 class Clock:

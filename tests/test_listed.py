@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtimes import listed
+from runtimes.comparing import listed
 from runtimes.parity import compare
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.base import Array
-from runtimes.matching import NAMES, Matching, align, disagreement, iou, is_detections, pad, unpad
+from runtimes.comparing.matching import NAMES, Matching, align, disagreement, iou, is_detections, pad, unpad
 from runtimes.parity import compare
 
 MARGIN = 1e-3

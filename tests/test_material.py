@@ -15,7 +15,7 @@ from edgecnn.data.samples import Samples
 from exporters.artifact import Identity
 from graphs import parse
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
 
 RNG = np.random.default_rng(7)

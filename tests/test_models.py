@@ -14,7 +14,7 @@ from edgecnn.models.resnet import Bottleneck
 from edgecnn.networks import zoo
 from runtimes import plugins
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 ROWS = zoo.list_models()
 NAMES = [row.name for row in ROWS]

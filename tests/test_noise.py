@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes import noise
-from runtimes.noise import Counters, Noise, between, look
+from runtimes.timing import noise
+from runtimes.timing.noise import Counters, Noise, between, look
 
 STAT = "cpu  1000 200 300 5000 50 10 20 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\nintr 5\n"
 CPU = "sys/devices/system/cpu/cpu{n}/"

@@ -9,7 +9,7 @@ import pytest
 from edgecnn.cli import main
 from edgecnn.opened import check_model_output, read_model
 from runtimes.base import BadInput
-from runtimes.model_file import is_bundle, is_model_file, model_of, open_any
+from runtimes.execution.model_file import is_bundle, is_model_file, model_of, open_any
 from small_nets import conv_net, save
 
 

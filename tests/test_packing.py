@@ -18,7 +18,7 @@ from edgecnn.cli import main
 from edgecnn.page.facts import Facts
 from pass_examples import build, draw
 from runtimes.bundle import open_bundle
-from runtimes.manifest import GIVEN_MODEL, MODEL
+from runtimes.proof.manifest import GIVEN_MODEL, MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = """ g (float[N,3,16,16] x) => (float[N,10] y) {

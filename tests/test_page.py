@@ -23,7 +23,7 @@ from edgecnn.cli import main
 from edgecnn.page import facts, pictures
 from edgecnn.page.html import VOID, escaped, number, table
 from exporters.pack import pack
-from runtimes.preprocess import INPUTS, Preprocess
+from runtimes.imaging.preprocess import INPUTS, Preprocess
 from runtimes.session import open_session
 from small_nets import model
 from test_predict import ABOUT, NET, bundle, det_bundle, repacked, seg_bundle

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtimes.answers import Box, BoxesPrediction
 from runtimes.base import BadInput
-from runtimes.pictures import check_folder, colour_of, colours, files_for, rgb, save_boxes
+from runtimes.imaging.pictures import check_folder, colour_of, colours, files_for, rgb, save_boxes
+from runtimes.proof.answers import Box, BoxesPrediction
 
 LABELS = ("circle", "square", "triangle", "a long name")
 

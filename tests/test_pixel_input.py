@@ -18,7 +18,7 @@ from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import parse
 from runtimes.base import BadInput, CheckFailed
 from runtimes.bundle import open_bundle
-from runtimes.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
 from runtimes.session import open_session
 from small_nets import conv_net
 

@@ -12,7 +12,7 @@ import torch
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.networks.spec import IMAGENET
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgecnn.plots import latency
-from runtimes.bench_report import BenchReport
+from runtimes.timing.bench_report import BenchReport
 from test_benchmark import fixed
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from runtimes.comparing.precision import LIMITS, limit_of, precision_of
 from runtimes.parity import OutputParity, ParityReport
-from runtimes.precision import LIMITS, limit_of, precision_of
 
 
 def tf32(x: np.ndarray) -> np.ndarray:

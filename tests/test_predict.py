@@ -18,11 +18,11 @@ import cuda_stand_in
 from edgecnn.cli import main
 from edgecnn.prediction.predict import run, verify
 from exporters.pack import pack
-from runtimes.answers import best, probabilities
 from runtimes.base import BadInput, CheckFailed
 from runtimes.bundle import open_bundle
-from runtimes.pictures import colour_of
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.pictures import colour_of
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.answers import best, probabilities
 from runtimes.session import open_session
 from small_nets import conv_net, model, save
 

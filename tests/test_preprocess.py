@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess, centre_crop, resize_bilinear, shorter_side, to_channels
+from runtimes.imaging.preprocess import Preprocess, centre_crop, resize_bilinear, shorter_side, to_channels
 
 sides = st.integers(1, 70)
 IMAGENET = Preprocess((224, 224), 3, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -11,7 +11,7 @@ import pytest
 
 from edgecnn.data.pixels import NAMES, in_words, read_preprocess
 from edgecnn.networks.sources import resolve
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 PAGE = (Path(__file__).parent.parent / "docs/preprocess.md").read_text("utf-8")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runtimes import provider_options
 from runtimes.base import BadInput, Unavailable
-from runtimes.provider_options import parse
+from runtimes.execution import provider_options
+from runtimes.execution.provider_options import parse
 from runtimes.providers import cuda
 
 

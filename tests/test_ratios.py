@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from runtimes import ratios
 from runtimes.base import Array, Inconclusive
-from runtimes.ratios import Ratio, block_length, compare, interval, itself, verdict
+from runtimes.timing import ratios
+from runtimes.timing.ratios import Ratio, block_length, compare, interval, itself, verdict
 
 ONES = (1.0,) * 50
 

@@ -16,7 +16,7 @@ from edgecnn.models.rcnn import RCNN, FastRCNN, grid, with_context
 from edgecnn.models.rfcn import RFCN
 from edgecnn.networks import zoo
 from exporters.torch_export import export_module
-from runtimes.matching import align
+from runtimes.comparing.matching import align
 from runtimes.session import open_session
 
 SIZE = (64, 96)

@@ -9,7 +9,7 @@ from onnx import parser
 from cuda_stand_in import require_gpu
 from runtimes.base import CheckFailed
 from runtimes.census import NodeRun, profile
-from runtimes.residence import residence, sorted_out
+from runtimes.execution.residence import residence, sorted_out
 from small_nets import conv_net
 
 

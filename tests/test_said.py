@@ -14,7 +14,7 @@ from edgecnn.cli import main
 from exporters.artifact import read_identity
 from exporters.load import load_model
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from small_nets import conv_net, save
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from edgecnn.latency.job import Job
 from edgecnn.latency.same_shapes import same_shapes
 from edgecnn.profiling.profile import profile
 from runtimes.base import BadInput
-from runtimes.feeds import TensorInfo
+from runtimes.execution.feeds import TensorInfo
 from small_nets import conv_net, model, save
 
 OPEN = """<ir_version: 9, opset_import: ["" : 20]>

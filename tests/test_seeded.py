@@ -14,7 +14,7 @@ from edgecnn.runners import open_subject
 from exporters.artifact import Identity, write_identity
 from exporters.quantization.input_range import input_ranges
 from exporters.quantization.quantize import QuantRecipe, quantize_model
-from runtimes.preprocess import UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess
 from runtimes.session import TensorInfo, random_feeds
 from small_nets import conv_net, model, save
 

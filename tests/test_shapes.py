@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.base import BadInput
-from runtimes.shapes import first_shape, parse_shape, parse_shapes
+from runtimes.execution.shapes import first_shape, parse_shape, parse_shapes
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from runtimes.base import BadInput
-from runtimes.preprocess import Preprocess
-from runtimes.shown import of_array, of_file, takes
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import of_array, of_file, takes
 
 READY = Preprocess((8, 8), 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)

@@ -13,7 +13,7 @@ import pytest
 from edgecnn.cli import main
 from exporters.suppression import edges_of
 from runtimes.base import Array
-from runtimes.matching import Edges, Matching, align
+from runtimes.comparing.matching import Edges, Matching, align
 
 DETECTOR = """<ir_version: 9, opset_import: ["" : 18]>
 g (float[1, 3, 8, 8] input) => (float[M, 4] boxes, float[M] scores, int64[M] labels, int64[M] image)

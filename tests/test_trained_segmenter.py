@@ -21,9 +21,9 @@ from edgecnn.networks.sources import resolve
 from edgecnn.outcomes import BuildReport
 from edgecnn.prediction import predict
 from exporters.quantization.quantize import QuantRecipe, quantize_model
-from runtimes.answers import MaskPrediction
 from runtimes.base import Runner
 from runtimes.bundle import open_bundle
+from runtimes.proof.answers import MaskPrediction
 from runtimes.session import open_session
 
 WEIGHTS = Path(__file__).parent / "fixtures" / "unet_w8_shapes.safetensors"

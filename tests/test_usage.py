@@ -24,7 +24,7 @@ from edgecnn.latency import benchmark
 from exporters.pack import pack
 from runtimes.device import bench
 from runtimes.device.main import main as device_main
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
 from small_nets import model
 from test_device_bundle import ABSENT, cls_bundle

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import watch
 from runtimes.base import BadInput
 from runtimes.bundle import MODEL
+from runtimes.execution import watch
 from small_nets import model
 from test_device_bundle import CHILD, changed, cls_bundle, entry, picture
 
@@ -162,7 +162,7 @@ def test_a_crash_is_one_line(place: str, words: list[str], fatal: Path, tmp_path
 
 
 # ----------------------------------------------------------------------------------------- the fork, without a network
-WATCHED = "import os, sys, signal, time\nfrom runtimes.watch import watched\n"
+WATCHED = "import os, sys, signal, time\nfrom runtimes.execution.watch import watched\n"
 WATCHED_ENV = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 
 

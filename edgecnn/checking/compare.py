@@ -7,7 +7,7 @@ Without a limit every output must be as near as the reference's own float noise 
 where a side is int8, which only tells working from broken: judge that with `--data` and `--top1`. Without data, sizes
 that both models leave open are tried, too. Detections and lists of indices are paired first, wherever they stand. With
 a `--provider` the candidate runs there and the reference on the CPU; the limit is then that of its arithmetic
-(runtimes/precision.py).
+(runtimes/comparing/precision.py).
 Test: tests/test_compare.py.
 """
 
@@ -25,13 +25,13 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.feeding import common_shape, make_feeds, other_sizes, own_names
 from edgecnn.runners import Subject, open_subject
 from edgecnn.sides_told import all_heard, with_pixels
-from runtimes import provider_options
 from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
-from runtimes.model_file import is_model_file, whereabouts
+from runtimes.comparing.precision import limit_of
+from runtimes.execution import provider_options
+from runtimes.execution.model_file import is_model_file, whereabouts
+from runtimes.execution.residence import Residence
+from runtimes.execution.shapes import ShapeText
 from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
-from runtimes.precision import limit_of
-from runtimes.residence import Residence
-from runtimes.shapes import ShapeText
 
 Limits = float | str | Sequence[str | float]
 DEQUANTIZED = "int8 computed dequantized, in float"

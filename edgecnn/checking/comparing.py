@@ -17,7 +17,7 @@ from exporters.layerwise.correspond import Pair, correspond, correspond_calls, f
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from runtimes.base import BadInput, Tensors
-from runtimes.shapes import ShapeText
+from runtimes.execution.shapes import ShapeText
 
 
 def compare_sides(

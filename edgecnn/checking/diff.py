@@ -33,8 +33,8 @@ from edgecnn.data.feeding import common_shape
 from edgecnn.memory import memory_goes_back
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
-from runtimes.model_file import is_model_file
-from runtimes.shapes import ShapeText
+from runtimes.execution.model_file import is_model_file
+from runtimes.execution.shapes import ShapeText
 
 INT8_HIGH_DB = 45.0
 """What eight bits leave of a first layer; more is not needed to call it healthy."""

@@ -19,9 +19,9 @@ from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node
 from runtimes.base import Array, Runner, Tensors
-from runtimes.preprocess import Preprocess
+from runtimes.execution.shapes import ShapeText, first_shape
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import TensorInfo
-from runtimes.shapes import ShapeText, first_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -93,7 +93,7 @@ def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, 
 
     A graph that does not run to its end is still opened: that may be what is to be found out.
     """
-    from runtimes.model_file import is_model_file
+    from runtimes.execution.model_file import is_model_file
 
     if not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
@@ -106,7 +106,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     from edgecnn.opened import lenient_model
     from edgecnn.runners import image_preprocess, is_guess, probe_shapes
     from exporters.artifact import read_identity
-    from runtimes.model_file import is_bundle
+    from runtimes.execution.model_file import is_bundle
 
     model = lenient_model(path)
     identity = read_identity(model, str(path))

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgecnn.runners import Subject
 from runtimes.base import Array, BadInput, Runner, Tensors
-from runtimes.matching import Edges
+from runtimes.comparing.matching import Edges
 from runtimes.parity import ParityReport, compare
 
 MARGIN_DB = 15.0

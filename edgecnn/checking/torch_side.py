@@ -26,7 +26,7 @@ from edgecnn.networks.sources import Network, resolve
 from exporters.layerwise.correspond import Call
 from exporters.torch_export import evaluating
 from runtimes.base import Array, Runner, Tensors
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import TensorInfo
 
 Seen = Callable[[str, torch.Tensor], torch.Tensor | None]

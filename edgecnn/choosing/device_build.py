@@ -28,10 +28,10 @@ from exporters.fp16.half import Half
 from exporters.fp16.half_probe import convert
 from exporters.pack import pack
 from runtimes.base import BadInput, Track
+from runtimes.execution.provider_options import Asked
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.latency import Ratio
 from runtimes.parity import compare
-from runtimes.preprocess import Preprocess
-from runtimes.provider_options import Asked
 from runtimes.session import open_session
 
 IMAGES = 8

@@ -18,10 +18,10 @@ import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement, Trial
 from runtimes.base import BadInput, Tensors, Unavailable
+from runtimes.comparing.precision import LIMITS, coarse_limit_db, precision_of
+from runtimes.execution.provider_options import Asked
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
-from runtimes.precision import LIMITS, coarse_limit_db, precision_of
-from runtimes.provider_options import Asked
 from runtimes.session import Session, open_session
 
 FLOAT, HALF = "float", "fp16"

@@ -18,7 +18,7 @@ from edgecnn.data.material import Material
 from exporters.artifact import Identity, Stage
 from exporters.pack import pack
 from runtimes.base import Tensors
-from runtimes.manifest import GIVEN_MODEL
+from runtimes.proof.manifest import GIVEN_MODEL
 from runtimes.session import open_session
 
 

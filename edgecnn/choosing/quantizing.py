@@ -40,7 +40,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.files import check_output
-from runtimes.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import FLOAT32, UINT8, UINT8_NHWC, Preprocess
 
 DEFAULT_LIMIT = 128
 """Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""

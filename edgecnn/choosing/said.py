@@ -22,7 +22,7 @@ from edgecnn.evaluation.chance import chance_warning
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 
 def identified(

@@ -29,8 +29,8 @@ from exporters.load import save_model
 from exporters.quantization.quantize import Quantized, QuantRecipe
 from exporters.targets.targets_int8 import Int8Target
 from runtimes.base import CheckFailed, Track
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.parity import JSON_SNR_LIMIT, json_number
-from runtimes.preprocess import Preprocess
 from runtimes.session import open_session
 
 

@@ -20,7 +20,7 @@ from edgecnn import cli
 from edgecnn.cli._errors import explain
 from edgecnn.cli._result import Result, show
 from runtimes.device.process import carried_out, outcome
-from runtimes.watch import watched
+from runtimes.execution.watch import watched
 
 SECTIONS = ("Start here", "The whole road", "One step of it", "Measure and prove", "Use a bundle")
 """Order of the help's sections; a command names its own."""
@@ -51,7 +51,7 @@ def _note_json(context: click.Context, parameter: click.Parameter, value: bool) 
 class Command(click.Command):
     """A command whose callback returns a `Result`; everything else that is printed meanwhile goes to stderr.
 
-    `opens` names the parameter with a model that is opened in the command's own process (runtimes/watch.py).
+    `opens` names the parameter with a model that is opened in the command's own process (runtimes/execution/watch.py).
     """
 
     def __init__(self, *args: Any, section: str, example: str, opens: str = "", **attributes: Any) -> None:

@@ -64,7 +64,7 @@ def command(
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
-    from runtimes import provider_options
+    from runtimes.execution import provider_options
     from runtimes.files import check_output
 
     check_output(output, force)

@@ -52,7 +52,7 @@ def command(
 ) -> Result:
     """Export a PyTorch network to ONNX and prove that it still gives the same outputs."""
     from edgecnn.opened import check_model_output
-    from runtimes import provider_options
+    from runtimes.execution import provider_options
 
     check_model_output(output, force)
     provider_options.require(provider)  # before torch is imported, which takes seconds

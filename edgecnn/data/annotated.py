@@ -6,7 +6,8 @@
 
 A mask is a grey or palette PNG as large as its image; 255 counts for nothing. The folder may stand below train/ and
 val/ (or test/). In an .npz beside `x`: `masks` (N, H, W), or `boxes` (M, 4) as x1, y1, x2, y2 in pixels of x with
-`box_labels` (M,) and `box_image` (M,). Everything is moved with its image by the preprocessing (runtimes/geometry.py).
+`box_labels` (M,) and `box_image` (M,). Everything is moved with its image by the preprocessing
+(runtimes/imaging/geometry.py).
 Other folders: coco.py, voc.py, yolo.py; which one it is: layouts.py. Test: tests/test_annotated.py.
 """
 
@@ -25,8 +26,8 @@ from edgecnn.data.images import image_size, read_image, read_mask
 from edgecnn.data.labels import read_labels
 from edgecnn.data.samples import IGNORE, OnDemand, Samples, Target
 from runtimes.base import Array, BadInput
-from runtimes.geometry import Geometry
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.geometry import Geometry
+from runtimes.imaging.preprocess import Preprocess
 
 IMAGES, MASKS = "images", "masks"
 NAMES = ("labels.txt", "labels.json")

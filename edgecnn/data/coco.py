@@ -27,7 +27,7 @@ from edgecnn.data.folders import TEST, TRAIN
 from edgecnn.data.samples import Samples, Target
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 ALONE = ("annotations.json", "_annotations.coco.json")
 """A document beside its pictures."""

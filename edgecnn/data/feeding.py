@@ -16,10 +16,10 @@ from typing import Protocol
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
-from runtimes.feeds import TensorInfo
-from runtimes.model_file import is_model_file
-from runtimes.preprocess import layout_of
-from runtimes.shapes import ShapeText, parse_shapes
+from runtimes.execution.feeds import TensorInfo
+from runtimes.execution.model_file import is_model_file
+from runtimes.execution.shapes import ShapeText, parse_shapes
+from runtimes.imaging.preprocess import layout_of
 
 RANDOM_BATCHES = 8
 ANOTHER_BATCH = 3

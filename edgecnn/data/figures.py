@@ -20,7 +20,7 @@ import numpy as np
 
 from edgecnn.data.samples import OnDemand, Samples, Target
 from runtimes.base import Array, BadInput
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 CLASSES = ("circle", "square", "triangle")
 BACKGROUND = "background"

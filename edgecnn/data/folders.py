@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.images import SUFFIXES
+from runtimes.imaging.images import SUFFIXES
 
 TRAIN, TEST = ("train",), ("test", "val", "valid")
 

@@ -1,4 +1,7 @@
-"""Masks in image files, and sizes from a file's head; pictures are runtimes/images.py. Test: tests/test_images.py."""
+"""Masks in image files, and sizes from a file's head; pictures are runtimes/imaging/images.py.
+
+Test: tests/test_images.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.images import decoded, read_image
+from runtimes.imaging.images import decoded, read_image
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgecnn.data import annotated, coco, voc, yolo
 from edgecnn.data.annotated import Parts, joined
 from edgecnn.data.samples import Samples, split_off
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 LAYOUTS = (annotated.parts, coco.parts, voc.parts, yolo.parts)
 LISTS = (coco.file_parts, voc.file_parts)

@@ -35,12 +35,12 @@ from edgecnn.data.folders import scan
 from edgecnn.data.images import read_image
 from edgecnn.data.samples import Ready, Samples, split_off
 from runtimes import plugins
-from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput, counted
-from runtimes.geometry import Geometry
-from runtimes.images import SUFFIXES
-from runtimes.preprocess import Preprocess
-from runtimes.shown import images_in, no_pictures, reader, sample_shape
+from runtimes.imaging.arrays import read_npy, read_npz
+from runtimes.imaging.geometry import Geometry
+from runtimes.imaging.images import SUFFIXES
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 BUILT_IN = ("digits", "shapes", "random")

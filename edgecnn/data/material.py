@@ -24,10 +24,10 @@ from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors, counted
-from runtimes.preprocess import Preprocess
+from runtimes.execution.shapes import fitting
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, open_session
-from runtimes.shapes import fitting
-from runtimes.shown import sample_shape
 
 
 @dataclass(frozen=True)

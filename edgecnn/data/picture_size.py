@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgecnn.data.folders import list_images
-from runtimes.arrays import read_npy, read_npz
 from runtimes.base import EdgeError
-from runtimes.images import has_pillow, picture_size
-from runtimes.shown import images_in
+from runtimes.imaging.arrays import read_npy, read_npz
+from runtimes.imaging.images import has_pillow, picture_size
+from runtimes.imaging.shown import images_in
 
 MOST = 200
 """Headers that are read, spread over all pictures: it is for a hint."""

@@ -17,7 +17,7 @@ from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 
 NAMES = ("imagenet", "signed", "unit")
 LIMIT_BYTES = 1 << 16
@@ -27,7 +27,7 @@ LARGEST = 5.0
 
 def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preprocess:
     """The preprocessing that `text` names (or the JSON file that it is) for images of `shape` (C, H, W), given to the
-    network as `layout` says: one of `runtimes.preprocess.INPUTS`.
+    network as `layout` says: one of `runtimes.imaging.preprocess.INPUTS`.
 
     Raises `BadInput` for unknown names, damaged files, settings that do not fit, and networks that take no pictures.
     """

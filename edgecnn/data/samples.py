@@ -20,8 +20,8 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
-from runtimes.shown import Ready as Ready
-from runtimes.shown import finite
+from runtimes.imaging.shown import Ready as Ready
+from runtimes.imaging.shown import finite
 
 TEST_SHARE, SPLIT_SEED = 0.2, 0
 HELD_SHARE, HELD_SEED = 0.1, 1

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgecnn.data.textures import texture, textures
 from runtimes.base import Array
-from runtimes.preprocess import Preprocess, layout_of
+from runtimes.imaging.preprocess import Preprocess, layout_of
 from runtimes.session import TensorInfo, random_feeds
 
 Range = tuple[float, float]

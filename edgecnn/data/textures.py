@@ -14,7 +14,7 @@ import numpy as np
 
 from edgecnn.data.samples import Ready
 from runtimes.base import Array
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 SHARED = 0.8
 """Weight of what the channels have in common; in photographs it is about this much."""

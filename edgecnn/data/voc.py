@@ -30,7 +30,7 @@ from edgecnn.data.samples import Samples, Target
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 IMAGES, BOXES, MASKS, LISTS = "JPEGImages", "Annotations", "SegmentationClass", "ImageSets"
 SUFFIX = {BOXES: ".xml", MASKS: ".png"}

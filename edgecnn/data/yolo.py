@@ -24,7 +24,7 @@ from edgecnn.data.folders import TEST, TRAIN, list_images
 from edgecnn.data.samples import Samples, Target
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 LABELS, SUFFIX = "labels", ".txt"
 NAME_FILES, YAML = ("classes.txt", *NAMES), (".yaml", ".yml")

@@ -29,9 +29,9 @@ from edgecnn.runners import Subject, open_subject
 from edgecnn.sides_told import all_heard, size_of, with_labels, with_pixels
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
-from runtimes.model_file import is_model_file
+from runtimes.execution.model_file import is_model_file
+from runtimes.execution.shapes import ShapeText
 from runtimes.session import TensorInfo
-from runtimes.shapes import ShapeText
 
 BATCH = 32
 

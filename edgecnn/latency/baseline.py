@@ -21,9 +21,9 @@ from typing import Any
 
 from edgecnn.latency.gates import side
 from runtimes.base import BadInput
-from runtimes.bench_report import Combination, Heat, Outcome
 from runtimes.files import check_input_file
 from runtimes.machine import Machine
+from runtimes.timing.bench_report import Combination, Heat, Outcome
 
 TOLERANCE = 0.05
 MOST_BYTES = 2**28

@@ -3,7 +3,7 @@
     for each provider, batch and number of threads:
         each model alone, in fresh processes    load, first run, peak memory      (fresh_process.py, median of three)
         all models together, interleaved        latency, ratios, verdicts         (runtimes/latency.py, ratios.py)
-        around it                               what disturbed it                 (runtimes/noise.py)
+        around it                               what disturbed it                 (runtimes/timing/noise.py)
         each model once with profiling          the kernels that really ran       (runtimes/census.py)
     then gates and the baseline                                                   (gates.py, baseline.py)
 
@@ -26,14 +26,14 @@ from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_threads
 from edgecnn.latency.same_shapes import same_shapes
 from runtimes.base import BadInput, Track, silent
-from runtimes.bench_report import BenchReport, Combination, Heat
+from runtimes.execution.fresh import PROBES, Probe, middle
+from runtimes.execution.model_file import built_size
+from runtimes.execution.provider_options import require, several
+from runtimes.execution.shapes import ShapeText
 from runtimes.files import check_output, write_atomic
-from runtimes.fresh import PROBES, Probe, middle
 from runtimes.machine import default_threads, describe
-from runtimes.model_file import built_size
-from runtimes.provider_options import require, several
-from runtimes.racer import Timing, distinct, heat
-from runtimes.shapes import ShapeText
+from runtimes.timing.bench_report import BenchReport, Combination, Heat
+from runtimes.timing.racer import Timing, distinct, heat
 
 Name = str | os.PathLike[str]
 Jobs = Mapping[str, Job]

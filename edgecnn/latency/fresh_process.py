@@ -2,8 +2,8 @@
 
     parent ──one line of JSON──> child: open, run once ──one line of JSON──> parent
 
-Both sides are in runtimes/fresh.py; here is what is edgecnn's: torch's networks, and where the child finds its code.
-Test: tests/test_benchmark.py.
+Both sides are in runtimes/execution/fresh.py; here is what is edgecnn's: torch's networks, and where the child finds
+its code. Test: tests/test_benchmark.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import wanted
-from runtimes.feeds import TensorInfo
-from runtimes.fresh import Probe, ask, measured, reply
+from runtimes.execution.feeds import TensorInfo
+from runtimes.execution.fresh import Probe, ask, measured, reply
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where this package lies, for a child that would not find it."""

@@ -17,8 +17,8 @@ from pathlib import PurePath
 
 from runtimes import plugins
 from runtimes.base import BadInput, counted
-from runtimes.bench_report import Heat, Outcome, State
-from runtimes.ratios import MIN_ROUNDS
+from runtimes.timing.bench_report import Heat, Outcome, State
+from runtimes.timing.ratios import MIN_ROUNDS
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _RATIO = re.compile(rf"\s*(.+?)\s*>=\s*{_NUMBER}\s*x\s+(.+?)\s*")

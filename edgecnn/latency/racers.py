@@ -18,9 +18,9 @@ from pathlib import Path
 
 from edgecnn.latency.job import TORCH_KINDS, Job
 from runtimes.base import BadInput
-from runtimes.model_file import is_bundle, is_model_file, open_any
-from runtimes.racer import OnnxRacer, Racer
+from runtimes.execution.model_file import is_bundle, is_model_file, open_any
 from runtimes.session import TensorInfo
+from runtimes.timing.racer import OnnxRacer, Racer
 
 
 def kind_of(model: str) -> tuple[str, str]:

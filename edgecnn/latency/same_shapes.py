@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from edgecnn.latency.job import TORCH_KINDS, Job
 from runtimes.base import BadInput
-from runtimes.feeds import TensorInfo
-from runtimes.shapes import parse_shapes
+from runtimes.execution.feeds import TensorInfo
+from runtimes.execution.shapes import parse_shapes
 
 Sizes = tuple[int | None, ...]
 """None is open."""

@@ -20,12 +20,12 @@ import torch.utils._pytree as pytree
 from edgecnn.latency.job import Job
 from edgecnn.networks.callables import quiet
 from edgecnn.networks.sources import Network, resolve
-from runtimes import provider_options
 from runtimes.base import BadInput, EdgeError, Unavailable, one_line
 from runtimes.census import Kernel
+from runtimes.execution import provider_options
+from runtimes.execution.shapes import first_shape
 from runtimes.latency import Call
 from runtimes.session import TensorInfo, random_feeds
-from runtimes.shapes import first_shape
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda"}
 """Our providers and torch's devices."""

@@ -27,7 +27,7 @@ from edgecnn.detection.proposals import PROPOSALS, RegionProposals, boxes_of_cla
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
 from edgecnn.networks.spec import IMAGENET, ModelSpec
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 BLOCKS, WIDTH = (3, 4, 23, 3), 64
 STRIDE = 16

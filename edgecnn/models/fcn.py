@@ -34,7 +34,7 @@ from edgecnn.models.resnet import Blocks, Bottleneck, ResNet
 from edgecnn.models.vgg import VGG16, Stages, features
 from edgecnn.models.vgg import init as vgg_init
 from edgecnn.networks.spec import IMAGENET, ModelSpec
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 BORDER = 100
 """Zeros around the image: fc6 sees 7x7 maps at stride 32, so the smallest image still gives it one."""

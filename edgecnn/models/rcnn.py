@@ -33,7 +33,7 @@ from edgecnn.models.alexnet import AlexNet
 from edgecnn.models.vgg import VGG16, features
 from edgecnn.models.vgg import init as vgg_init
 from edgecnn.networks.spec import IMAGENET, ModelSpec
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 SHARES = (1.0, 0.5, 0.3)
 RATIOS = (0.5, 1.0, 2.0)

@@ -34,7 +34,7 @@ from edgecnn.detection.loss import Targets, multibox_loss
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.models.vgg import VGG16, features
 from edgecnn.networks.spec import ModelSpec, unit_range
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 Raw = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """logits (N, P, 1 + classes), code (N, P, 4), default boxes (P, 4) in pixels of the input."""

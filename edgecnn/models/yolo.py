@@ -30,7 +30,7 @@ from edgecnn.detection.boxes import LARGEST_LOG, clip, to_corners
 from edgecnn.detection.heads import Heads
 from edgecnn.detection.select import Detections, Selection, select
 from edgecnn.networks.spec import ModelSpec
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 HOW = Selection(low=0.05, iou=0.45, candidates=100, keep=100)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtimes.preprocess import Preprocess, is_ambiguous
+from runtimes.imaging.preprocess import Preprocess, is_ambiguous
 
 Size = tuple[int, int]
 

@@ -20,7 +20,7 @@ from edgecnn.networks.callables import quiet
 from edgecnn.networks.spec import IMAGENET, Blueprint
 from runtimes import plugins
 from runtimes.base import BadInput, Unavailable
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 DEFAULT_CFG: dict[str, Any] = {
     "input_size": (3, 224, 224),

@@ -40,9 +40,9 @@ from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
 from runtimes import plugins
 from runtimes.base import BadInput
-from runtimes.matching import NAMES as DETECTIONS
-from runtimes.matching import is_detections
-from runtimes.preprocess import Preprocess
+from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.comparing.matching import is_detections
+from runtimes.imaging.preprocess import Preprocess
 
 SEED = 0
 OTHER_TASK = "other"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtimes.base import BadInput
-from runtimes.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layout_of
-from runtimes.shapes import parse_shape
+from runtimes.execution.shapes import parse_shape
+from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layout_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -28,7 +28,7 @@ from torch import nn
 from edgecnn.networks.spec import Shape
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 State = dict[str, torch.Tensor]
 

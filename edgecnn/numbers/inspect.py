@@ -15,9 +15,9 @@ from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import parts
 from edgecnn.opened import read_model
 from runtimes.base import BadInput
-from runtimes.model_file import is_model_file
+from runtimes.execution.model_file import is_model_file
+from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.session import TensorInfo
-from runtimes.shapes import ShapeText, parse_shapes
 
 if TYPE_CHECKING:
     import onnx

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgecnn.numbers.layer_table import Table
 from runtimes.base import counted
-from runtimes.feeds import TensorInfo
-from runtimes.preprocess import layout_of
+from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.preprocess import layout_of
 
 if TYPE_CHECKING:
     from exporters.artifact import Stage

@@ -24,8 +24,8 @@ from edgecnn.numbers.layer_table import Part, layer_table
 from edgecnn.numbers.torch_table import part_of
 from exporters.torch_export import evaluating, module_runner
 from runtimes.base import Array, Runner
+from runtimes.execution.shapes import ShapeText, first_shape
 from runtimes.session import TensorInfo
-from runtimes.shapes import ShapeText, first_shape
 
 
 def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, own_names: Sequence[str] = ()) -> Runner:

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from runtimes.bundle import Bundle
-from runtimes.manifest import PYTORCH_MODULE
 from runtimes.parity import JSON_SNR_LIMIT
+from runtimes.proof.manifest import PYTORCH_MODULE
 
 FLOAT = "float"
 METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP"}

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from edgecnn.page.html import Html, tag
-from runtimes.answers import Box
 from runtimes.base import Array
-from runtimes.pictures import colours, rgb
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.pictures import colours, rgb
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.answers import Box
 
 MOST_SIDE, SMALL_SIDE = 320, 96
 """Larger pictures are scaled down; those up to the second are kept to the pixel."""

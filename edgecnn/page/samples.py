@@ -16,14 +16,16 @@ from edgecnn.page import pictures
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Content, Html, Section, number, table, tag
 from edgecnn.page.race import share
-from runtimes import golden, machine, matching
-from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
+from runtimes import machine
 from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
-from runtimes.pictures import under_mask
-from runtimes.prediction import answer
+from runtimes.comparing import matching
+from runtimes.imaging.pictures import under_mask
+from runtimes.imaging.shown import Shown
+from runtimes.proof import golden
+from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
+from runtimes.proof.prediction import answer
 from runtimes.session import Session
-from runtimes.shown import Shown
 from runtimes.words import number as words
 
 TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3

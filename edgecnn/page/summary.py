@@ -15,7 +15,7 @@ from edgecnn.words import size
 from runtimes.base import counted
 
 if TYPE_CHECKING:
-    from runtimes.verification import VerifyReport
+    from runtimes.proof.verification import VerifyReport
 
 RANDOM = "random"
 

@@ -26,8 +26,8 @@ from edgecnn.page.usage import usage
 from edgecnn.prediction import predict
 from runtimes.base import BadInput, CheckFailed
 from runtimes.files import check_output, write_atomic
-from runtimes.prediction import open_bundle
-from runtimes.verification import VerifyReport
+from runtimes.proof.prediction import open_bundle
+from runtimes.proof.verification import VerifyReport
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """A browser that knows it loads nothing for this page and runs no script in it, whatever the bundle says."""

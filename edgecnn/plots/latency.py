@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.plots._canvas import COLOURS, check_plot, figure, literal, save
-from runtimes.bench_report import BenchReport, Heat
 from runtimes.latency import LatencyReport
+from runtimes.timing.bench_report import BenchReport, Heat
 from runtimes.words import number
 
 __all__ = ["check_plot", "draw"]

@@ -3,7 +3,7 @@
     image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  classes, a mask, or boxes
 
 A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. The work is done by
-what a device does it with: runtimes/prediction.py, runtimes/verification.py. Test: tests/test_predict.py.
+what a device does it with: runtimes/proof/prediction.py, runtimes/proof/verification.py. Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 
 from edgecnn.data.load import load_data
 from exporters.device_code import device_code, hashes
-from runtimes import prediction, verification
 from runtimes.base import Array, Track, silent
 from runtimes.bundle import Bundle
-from runtimes.images import read_image
-from runtimes.prediction import RunReport, opened_to_run, ready_of
-from runtimes.preprocess import Preprocess
-from runtimes.shown import Shown, of_array, of_file, takes
-from runtimes.verification import VerifyReport
+from runtimes.imaging.images import read_image
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.shown import Shown, of_array, of_file, takes
+from runtimes.proof import prediction, verification
+from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
+from runtimes.proof.verification import VerifyReport
 
 LISTS = (".json", ".txt")
 """Files that name pictures (edgecnn/data/layouts.py)."""

@@ -38,13 +38,13 @@ from exporters.layerwise.peaks import Peaks, measure_peaks
 from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.census import Tracer, tracing
+from runtimes.execution.model_file import external_of, is_bundle
+from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
-from runtimes.model_file import external_of, is_bundle
-from runtimes.racer import distinct
 from runtimes.session import Session, open_session
-from runtimes.shapes import ShapeText, parse_shapes
+from runtimes.timing.racer import distinct
 
 ITERATIONS, SECONDS = 50, 6.0
 """Without a number of iterations: as many pairs of runs as fit the time, at most so many."""

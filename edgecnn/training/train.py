@@ -41,7 +41,7 @@ from edgecnn.training.learning import Learner, Recipe, reproducible, runner_of, 
 from edgecnn.training.qat import fine_tune
 from runtimes import plugins
 from runtimes.base import BadInput, Track, counted, silent
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 WARM_UP = 64
 """Images from which quantization-aware training takes its first ranges."""

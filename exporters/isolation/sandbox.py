@@ -27,7 +27,7 @@ from typing import Any
 
 from runtimes import base
 from runtimes.base import BadInput, EdgeError
-from runtimes.watch import die_with
+from runtimes.execution.watch import die_with
 
 MEMORY_MB = 3072
 """Address space of a child: four times what importing the largest of our tools takes."""

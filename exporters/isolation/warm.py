@@ -23,7 +23,7 @@ from pathlib import Path
 
 from exporters.isolation import sandbox
 from exporters.isolation.sandbox import ChildFailed
-from runtimes.watch import die_with
+from runtimes.execution.watch import die_with
 
 START_S = 60.0
 """For the first answer of a keeper, which imports everything."""

@@ -1,6 +1,6 @@
 """What a bundle says of itself, in a few lines: network, task, input, answers, chosen graph, the race that chose it.
 
-A manifest is believed in what `runtimes/manifest.py` checks; all else is shown where it is text. Test:
+A manifest is believed in what `runtimes/proof/manifest.py` checks; all else is shown where it is text. Test:
 tests/test_device_bundle.py.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
-from runtimes.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess
 
 MOST_LABELS = 10
 LONGEST = 200

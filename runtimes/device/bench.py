@@ -1,7 +1,7 @@
 """`python NAME.edge bench`: the bundle alone, or raced against its float graph and against models that are named.
 
     each model alone, in fresh processes    load, first run, peak memory       (this bundle started again as a child)
-    all models together, interleaved        latency, ratios, noise, kernels    (runtimes/racer.py)
+    all models together, interleaved        latency, ratios, noise, kernels    (runtimes/timing/racer.py)
 
 Test: tests/test_device_bundle.py.
 """
@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runtimes.bench_report import BenchReport
 from runtimes.bundle import FLOAT_MODEL, MODEL, open_bundle
-from runtimes.fresh import PROBES, Probe, ask, measured, middle
+from runtimes.execution.fresh import PROBES, Probe, ask, measured, middle
+from runtimes.execution.model_file import built_size
+from runtimes.execution.provider_options import require
 from runtimes.machine import default_threads, describe
-from runtimes.model_file import built_size
-from runtimes.provider_options import require
-from runtimes.racer import OnnxRacer, Timing, distinct, heat
+from runtimes.timing.bench_report import BenchReport
+from runtimes.timing.racer import OnnxRacer, Timing, distinct, heat
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from runtimes.device import process
 from runtimes.device.arguments import USES, parser
 from runtimes.device.page import PlainPage
 from runtimes.device.process import Result
-from runtimes.watch import watched
+from runtimes.execution.watch import watched
 
 HELP, VERSION, PROBE = ("-h", "--help"), ("--version",), "_probe"
 NEEDED = ("numpy", "onnxruntime")
@@ -89,7 +89,7 @@ def _import(*names: str) -> None:
 def _about(bundle: str, program: str, only_version: bool) -> None:
     _import("numpy")
     from runtimes.device.about import described, made
-    from runtimes.prediction import open_bundle
+    from runtimes.proof.prediction import open_bundle
 
     opened, page = open_bundle(Path(bundle)), PlainPage(sys.stdout)
     if only_version:
@@ -100,8 +100,8 @@ def _about(bundle: str, program: str, only_version: bool) -> None:
 
 def _predict(bundle: str, given: Namespace) -> Result:
     from runtimes.device.tables import predicted
-    from runtimes.prediction import How, opened_to_run, ready_of, run
-    from runtimes.shown import of_file
+    from runtimes.imaging.shown import of_file
+    from runtimes.proof.prediction import How, opened_to_run, ready_of, run
 
     opened = opened_to_run(Path(bundle), given.input_shape)
     images = [image for file in given.inputs for image in of_file(Path(file), ready_of(opened), bundle)]
@@ -116,7 +116,7 @@ def _predict(bundle: str, given: Namespace) -> Result:
 
 def _verify(bundle: str, given: Namespace) -> Result:
     from runtimes.device.tables import verified
-    from runtimes.verification import verify
+    from runtimes.proof.verification import verify
 
     report = verify(bundle, given.provider, given.threads, own_code=None)
     return Result(report.to_dict(), lambda page: verified(page, report), report.verdict, report.failure)
@@ -133,6 +133,6 @@ def _bench(bundle: str, given: Namespace) -> Result:
 def _probe() -> None:
     """The side of the child that `bench` asks about one model."""
     from runtimes.device.bench import probed
-    from runtimes.fresh import reply
+    from runtimes.execution.fresh import reply
 
     reply(probed)

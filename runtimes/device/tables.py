@@ -9,12 +9,12 @@ from runtimes.base import counted
 from runtimes.words import number
 
 if TYPE_CHECKING:
-    from runtimes.bench_report import BenchReport, Heat, ModelBench
     from runtimes.device.page import Page
     from runtimes.machine import Machine
-    from runtimes.prediction import RunReport
-    from runtimes.ratios import Ratio
-    from runtimes.verification import VerifyReport
+    from runtimes.proof.prediction import RunReport
+    from runtimes.proof.verification import VerifyReport
+    from runtimes.timing.bench_report import BenchReport, Heat, ModelBench
+    from runtimes.timing.ratios import Ratio
 
 MACHINE_WIDE = ("cpu", "isa", "cores", "threads", "memory_mb", "os", "onnxruntime")
 HEADINGS = {

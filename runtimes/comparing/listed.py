@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtimes import matching
 from runtimes.base import Array, Tensors
+from runtimes.comparing import matching
 
 WORDS = {"boxes": ("box",), "scores": ("score", "conf"), "labels": ("label", "class", "cls"), "num": ("num", "count")}
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import matching
 from runtimes.base import Array, Tensors
+from runtimes.comparing import matching
 from runtimes.parity import difference, json_number
 from runtimes.session import Session
 

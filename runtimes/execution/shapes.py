@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from runtimes import plugins
 from runtimes.base import BadInput
-from runtimes.feeds import TensorInfo
+from runtimes.execution.feeds import TensorInfo
 
 ShapeText = str | Sequence[str]
 """One shape, or several (one an input)."""

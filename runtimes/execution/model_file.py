@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from runtimes import bundle
 from runtimes.base import BadInput, Tensors
 from runtimes.files import check_input_file
-from runtimes.images import SUFFIXES as PICTURE_SUFFIXES
+from runtimes.imaging.images import SUFFIXES as PICTURE_SUFFIXES
 from runtimes.session import MAX_MODEL_BYTES, Session, open_session
 
 if TYPE_CHECKING:
-    from runtimes.residence import Residence
+    from runtimes.execution.residence import Residence
 
 ZIP_MAGIC = b"PK\x03\x04"
 MODEL_SUFFIXES = (".onnx", bundle.SUFFIX)
@@ -79,8 +79,8 @@ def built_size(path: Path, batch: int) -> tuple[str, ...]:
 
 def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
     """Where the nodes of the model in `path` run on `provider`: on it, or away from it."""
+    from runtimes.execution.residence import residence
     from runtimes.machine import default_threads
-    from runtimes.residence import residence
 
     threads = default_threads() if threads is None else threads
     return residence(model_of(path), feeds, provider, threads, external=external_of(path))

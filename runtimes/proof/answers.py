@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.base import Array, BadInput, Tensors
-from runtimes.geometry import UNSEEN, Geometry
+from runtimes.imaging.geometry import UNSEEN, Geometry
 
 
 @dataclass(frozen=True)

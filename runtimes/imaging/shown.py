@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes.arrays import read_npy, read_npz
 from runtimes.base import Array, BadInput
-from runtimes.geometry import Geometry
-from runtimes.images import SUFFIXES, read_image
-from runtimes.preprocess import Preprocess, layout_of
+from runtimes.imaging.arrays import read_npy, read_npz
+from runtimes.imaging.geometry import Geometry
+from runtimes.imaging.images import SUFFIXES, read_image
+from runtimes.imaging.preprocess import Preprocess, layout_of
 
 Ready = Preprocess | tuple[int, ...]
 """How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""

@@ -3,8 +3,8 @@
     Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
       `-- cannot be read: told with the others' answers, or raised where it is the only one
 
-What the outputs mean is told by the bundle's task (runtimes/answers.py). `edgecnn run` and `python NAME.edge run` are
-this, and differ in what they take for images. Test: tests/test_predict.py.
+What the outputs mean is told by the bundle's task (runtimes/proof/answers.py). `edgecnn run` and `python NAME.edge run`
+are this, and differ in what they take for images. Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from runtimes import bundle as bundles
-from runtimes.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
 from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
 from runtimes.bundle import Bundle
-from runtimes.matching import is_detections
-from runtimes.model_file import is_bundle, whereabouts
-from runtimes.shapes import fitting
-from runtimes.shown import Ready, Shown, beyond_pixels
+from runtimes.comparing.matching import is_detections
+from runtimes.execution.model_file import is_bundle, whereabouts
+from runtimes.execution.shapes import fitting
+from runtimes.imaging.shown import Ready, Shown, beyond_pixels
+from runtimes.proof.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str, track: Trac
     if lost and not found:
         raise BadInput(lost[0].error)
     if files:
-        from runtimes.pictures import save_all
+        from runtimes.imaging.pictures import save_all
 
         pixels = (given[i].pixels() for i in answered)
         found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
@@ -133,7 +133,7 @@ def _files(
         raise BadInput(
             f"--save {os.fspath(save)}: {bundle.path} answers with classes, which are no pictures; leave it out"
         )
-    from runtimes.pictures import check_folder, files_for
+    from runtimes.imaging.pictures import check_folder, files_for
 
     files = files_for(Path(save), [image.name for image in given], bundle.task)
     check_folder(Path(save), files, force)

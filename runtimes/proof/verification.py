@@ -18,8 +18,8 @@ from typing import Any, Literal
 from runtimes import bundle as bundles
 from runtimes.base import CheckFailed, counted
 from runtimes.bundle import Changed
-from runtimes.golden import MAX_ABS, GoldenCheck, worst_of
-from runtimes.prediction import open_bundle
+from runtimes.proof.golden import MAX_ABS, GoldenCheck, worst_of
+from runtimes.proof.prediction import open_bundle
 
 Whose = Literal["own", "other", "itself"]
 OWN: Whose = "own"

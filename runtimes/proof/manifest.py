@@ -15,9 +15,9 @@ import json
 import re
 from typing import Any
 
-from runtimes.archive import safe_name
 from runtimes.base import BadInput
-from runtimes.golden import is_entry
+from runtimes.proof.archive import safe_name
+from runtimes.proof.golden import is_entry
 
 FORMAT = 1
 SUFFIX = ".edge"

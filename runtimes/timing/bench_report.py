@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runtimes.base import CheckFailed, EdgeError, Inconclusive, counted
 from runtimes.census import Kernel, kernels_dict
-from runtimes.fresh import Probe
+from runtimes.execution.fresh import Probe
 from runtimes.latency import LatencyReport, Race, Ratio
 from runtimes.machine import Machine
-from runtimes.noise import Noise
-from runtimes.ratios import SAME_WITHIN
+from runtimes.timing.noise import Noise
+from runtimes.timing.ratios import SAME_WITHIN
 from runtimes.words import number
 
 if TYPE_CHECKING:

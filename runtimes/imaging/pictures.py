@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 from runtimes.base import Array, BadInput, Unavailable
 from runtimes.files import check_output, replace_whole
-from runtimes.images import has_pillow
+from runtimes.imaging.images import has_pillow
+from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes.archive import npy_header
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
+from runtimes.proof.archive import npy_header
 
 FILE_LIMIT_BYTES = 64 << 30
 NPZ_LIMIT_BYTES = 1 << 30

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtimes.base import Array
-from runtimes.preprocess import Preprocess, shorter_side
+from runtimes.imaging.preprocess import Preprocess, shorter_side
 
 UNSEEN = 255
 """In a mask of the original image: pixels that the centre crop kept from the network."""

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtimes.base import BadInput, EdgeError, Unavailable
-from runtimes.watch import die_with
+from runtimes.execution.watch import die_with
 
 TIMEOUT_S = {"ONNX Runtime": 120, "PyTorch": 600}
 """For loading and one run; torch.compile alone may take minutes."""

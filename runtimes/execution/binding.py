@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import provider_options
 from runtimes.base import Array, Tensors
+from runtimes.execution import provider_options
 from runtimes.latency import LatencyReport, measure
 
 NO_GRAPH = "-1"

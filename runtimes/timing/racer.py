@@ -1,7 +1,7 @@
 """A model in a race: how it is fed, what a race times of it, and a race of several, with what disturbed it.
 
     model file ──OnnxRacer──> ready: one run, from arrays in this process's memory to an answer there
-    racers ──heat──> latency (runtimes/latency.py), noise (runtimes/noise.py), kernels (runtimes/census.py)
+    racers ──heat──> latency (runtimes/latency.py), noise (runtimes/timing/noise.py), kernels (runtimes/census.py)
 
 Test: tests/test_racers.py, tests/test_benchmark.py.
 """
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runtimes import noise
 from runtimes.base import Track, silent
-from runtimes.bench_report import Heat, ModelBench
 from runtimes.bundle import MODEL
 from runtimes.census import Kernel, census
-from runtimes.fresh import Probe
+from runtimes.execution.fresh import Probe
+from runtimes.execution.model_file import external_of, model_of, open_any
+from runtimes.execution.shapes import parse_shapes
 from runtimes.latency import Call, race
-from runtimes.model_file import external_of, model_of, open_any
 from runtimes.session import Session
-from runtimes.shapes import parse_shapes
+from runtimes.timing import noise
+from runtimes.timing.bench_report import Heat, ModelBench
 
 ITERATIONS, SECONDS_PER_MODEL = 1000, 10.0
 """Without a number of iterations: as many as fit the time, at most so many."""

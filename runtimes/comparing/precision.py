@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from runtimes import provider_options
+from runtimes.execution import provider_options
 from runtimes.parity import ParityReport
 
 MIN_IMAGES = 100

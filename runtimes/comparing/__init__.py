@@ -1,0 +1,1 @@
+"""What parity needs to know: which rows of two lists belong together, and how near is near enough."""
