@@ -53,7 +53,7 @@ def snippet(facts: Facts) -> str:
     own = ["import sys", "", "import numpy as np", "", f"sys.path.insert(0, {facts.file!r})"]
     answers = facts.bundle.task in TASKS
     imported = ["bundle import open_bundle"]
-    imported += ["prediction import answer, ready_of", "shown import of_array"] if answers else []
+    imported += ["imaging.shown import of_array", "proof.prediction import answer, ready_of"] if answers else []
     body = [
         *(own if facts.bundle.code else ["import numpy as np", ""]),
         *(f"from runtimes.{what}" for what in imported),
