@@ -2,7 +2,7 @@
 
     compute     Conv, Gemm, MatMul with constant weights        a grid of their own behind them, perhaps a ReLU inside
     followers   Add, Mul, Concat, pools, Sigmoid ...            integer when what they read is
-    carriers    MaxPool, Reshape, Resize ...                    move integers, or cut them off (Relu, Clip): same grid
+    carriers    MaxPool, Reshape, Resize to the nearest ...     move integers, or cut them off (Relu, Clip): same grid
 
 Source: ONNX Runtime, `docs/OperatorKernels.md` and its QDQ selectors. Test: tests/test_placement.py.
 """
@@ -99,8 +99,11 @@ def carried_outputs(node: onnx.NodeProto) -> list[str]:
 
 def why_not_carried(graph: Graph, node: onnx.NodeProto) -> str:
     """Why values of `node` may leave the range of its input, or be on no grid; empty for any other node."""
-    if node.op_type == "Resize" and attributes(node).get("mode", b"nearest") == b"cubic":
+    mode = attributes(node).get("mode", b"nearest") if node.op_type == "Resize" else b"nearest"
+    if mode == b"cubic":
         return "cubic interpolation leaves the range of its input, and has no int8 kernel"
+    if mode != b"nearest":
+        return "between pixels the int8 kernel cuts off where it should round, and is slower than the float one"
     if node.op_type == "Pad" and attributes(node).get("mode", b"constant") == b"constant":
         value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
         if "pads" in attributes(node) or value is None or value.any():  # opset 10 and older have attributes

@@ -6,8 +6,8 @@
 2. A ReLU or Clip that alone reads an int8 node belongs to it: the grid's lower end does its work.
 3. *Followers* (Add, Mul, Concat, pools, Sigmoid ...) are int8 when all that they read has a grid, or when some of it
    has and their output needs one anyway; they never start an island of their own.
-4. *Carriers* (MaxPool, Reshape, Resize, a Concat of copies ...) only move values: their output shares their input's
-   grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
+4. *Carriers* (MaxPool, Reshape, nearest Resize, a Concat of copies ...) only move values: their output shares their
+   input's grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
 5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
    their precision.
 6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
