@@ -7,6 +7,7 @@ which order stands in `ORDER`, and `exporters.searching.rewriting` applies a cho
 """
 
 ORDER = (
+    "max_of_prelu",
     "relu_before_pool",
     "concat_of_parts",
     "depthwise_average",
