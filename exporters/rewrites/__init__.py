@@ -11,6 +11,7 @@ ORDER = (
     "relu_before_pool",
     "concat_of_parts",
     "depthwise_average",
+    "depthwise_batchnorm",
     "pad_depthwise",
     "merge_add",
     "transposed_conv",
