@@ -116,6 +116,12 @@ def test_an_interpolation_belongs_in_float(mode: str, words: str) -> None:
     assert words in found_in(one, Graph(parser.parse_model(text)))["island"].remedy
 
 
+@pytest.mark.parametrize(("op", "rewrite"), [("PRelu", "max_of_prelu"), ("BatchNormalization", "depthwise_batchnorm")])
+def test_what_a_rewrite_takes_away_is_told(op: str, rewrite: str) -> None:
+    assert f"(rewrite {rewrite})" in remedies.island_remedy("island", [piece(op, 2, origin="n")], NOTHING)
+    assert (ROOT / f"exporters/rewrites/{rewrite}.py").is_file()
+
+
 def test_two_scales_that_meet_are_no_boundary() -> None:
     one = measured(
         [

@@ -24,7 +24,12 @@ from exporters.targets.cpu_target import SATURATING, this_cpu
 AGAIN, SEARCH = "`edgecnn quantize`", "`edgecnn quantize --search-budget 60`"
 """Of the float model that the int8 one was made from."""
 NEAR_PEAK, FAST_ENOUGH = 0.6, 0.5
-REWRITTEN = {"ConvTranspose": "transposed_conv", "Resize": "nearest_resize"}
+REWRITTEN = {
+    "ConvTranspose": "transposed_conv",
+    "Resize": "nearest_resize",
+    "PRelu": "max_of_prelu",
+    "BatchNormalization": "depthwise_batchnorm",
+}
 """Operators that a rewrite of docs/rewrites.md takes away before quantizing."""
 
 Cause = tuple[str, str]
