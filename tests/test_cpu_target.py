@@ -9,9 +9,12 @@ import onnx
 import pytest
 
 from exporters.quantization.affine import SEVEN_BITS, activation_grid, weight_grid
-from exporters.targets.cpu_target import TARGETS, LayerRisk, check_target, finer, predict, snr_db
+from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.targets.cpu_target import SATURATING, TARGETS, LayerRisk, check_target, finer, predict, snr_db, this_cpu
 from exporters.targets.saturation import saturating_dot
+from exporters.targets.weight_forms import exact
 from runtimes.base import Array, BadInput
+from runtimes.session import open_session
 from small_nets import model
 
 NET = """
@@ -150,6 +153,36 @@ def test_depthwise_layers_are_not_asked_and_groups_are() -> None:
     integers = {name: grids[name].quantize(value) for name, value in seen.items()}
     names = [risk.node for risk in predict(net, {"c", "d", "g", "y"}, grids, integers)]
     assert names == ["Conv_c", "Conv_g", "Gemm_y"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "group", "kernel", "saturates"),
+    [
+        (1, 8, 1, (3, 3), True),  # a grey image: neighbours are taps
+        (1, 8, 1, (9,), True),  # sound
+        (1, 8, 1, (1, 1), False),  # one product a sum
+        (1, 1, 1, (3, 3), False),  # one filter for one channel
+        (4, 4, 4, (5, 5), False),  # one filter for each channel
+        (4, 8, 4, (3, 3), True),  # two filters for each
+        (4, 4, 2, (1, 1), True),
+    ],
+)
+def test_one_channel_pairs_its_taps(
+    channels: int, filters: int, group: int, kernel: tuple[int, ...], saturates: bool
+) -> None:
+    """Oracle on a CPU that saturates: the kernels, against those for unsigned weights, which are exact."""
+    sizes = [10] * len(kernel)
+    axes = ",".join(f"S{i}" for i in range(len(sizes)))
+    head = f"g (float[1,{channels},{','.join(map(str, sizes))}] x) => (float[N,C,{axes}] y)"
+    weight = np.random.default_rng(0).normal(1, 0.1, (filters, channels // group, *kernel)).astype(np.float32)
+    net = model(f'<ir_version: 9, opset_import: ["": 18]> {head} {{ y = Conv <group = {group}> (x, w) }}', w=weight)
+    x = np.random.default_rng(1).uniform(0.8, 1, (1, channels, *sizes)).astype(np.float32)
+    grid = activation_grid(0.0, float(x.max()))
+    assert any(risk.loss_db > 10 for risk in predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(x)})) == saturates
+    if this_cpu() in SATURATING:
+        int8 = quantize_model(net, [{"x": x}], QuantRecipe()).model
+        got, want = (open_session(graph)({"x": x})["y"] for graph in (int8, exact(int8)))
+        assert (np.abs(got - want).max() > 0.1 * want.max()) == saturates
 
 
 def test_what_carries_integers_beside_a_layer_has_no_weights() -> None:

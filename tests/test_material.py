@@ -129,6 +129,15 @@ def test_a_model_that_cannot_be_fed_is_bad_input(text: str) -> None:
         material_for(model, replace(GREY, preprocess=None), "random", None, 8, 0)
 
 
+def test_what_to_do_with_more_inputs_or_a_batch_of_several() -> None:
+    two = parse("g (float[N,3] x, float[N,3] z) => (float[N,3] y) { y = Add(x, z) }")
+    with pytest.raises(BadInput, match="export the part behind each input by itself"):
+        material_for(two, None, "random", None, 8, 0)
+    four = parse("g (float[4,2,16] x) => (float[4,4,14] y) { y = Conv(x, w) }", w=(4, 2, 3))
+    with pytest.raises(BadInput, match=r"takes 4 images at a time, .*export it with a batch of 1, or an open one"):
+        material_for(four, None, "random", None, 8, 0, "4,2,16")
+
+
 def open_sized() -> onnx.ModelProto:
     return parse("g (float[N,3,H,W] x) => (float[N,4,A,B] y) { y = Conv(x, w) }", w=(4, 3, 3, 3))
 

@@ -225,13 +225,22 @@ def test_indices_of_a_pool_have_no_grid() -> None:
     assert "i" not in plan(parse(text, w=(4, 3, 3, 3))).grids
 
 
-def test_cubic_interpolation_stays_float() -> None:
-    text = """g (float[N,3,8,8] x) => (float[N,4,12,12] y) <float[4] s = {1.0,1.0,2.0,2.0}> {
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("cubic", "cubic interpolation leaves the range of its input, and has no int8 kernel"),
+        ("linear", "between pixels the int8 kernel cuts off where it should round, and is slower than the float one"),
+    ],
+)
+def test_interpolation_stays_float_between_two_grids(mode: str, reason: str) -> None:
+    text = f"""g (float[N,3,8,8] x) => (float[N,5,12,12] y) <float[4] s = {{1.0,1.0,2.0,2.0}}> {{
         a = Conv(x, w)
-        y = Resize <mode = "cubic"> (a, , s)
-    }"""
-    reason = "cubic interpolation leaves the range of its input, and has no int8 kernel"
-    assert plan(parse(text, w=(4, 3, 3, 3))).float_nodes == (("y", reason),)
+        b = Resize <mode = "{mode}"> (a, , s)
+        y = Conv(b, v)
+    }}"""
+    p = plan(parse(text, w=(4, 3, 3, 3), v=(5, 4, 1, 1)))
+    assert p.float_nodes == (("b", reason),)
+    assert p.observed == ["a", "b", "x", "y"]
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ MORE_CARRIERS = {
     "Relu": "n = Sigmoid(a) p = Relu(a)",
     "Clip": "n = Sigmoid(a) p = Clip(a, low, high)",
     "copies": "p = Concat <axis = 1> (a, a)",
-    "Upsample": 'p = Resize <mode: string = "linear"> (a, , two)',
+    "Upsample": 'p = Resize <mode: string = "nearest", nearest_mode: string = "floor"> (a, , two)',
     "reflection": 'p = Pad <mode: string = "reflect"> (a, frame)',
     "replication": 'p = Pad <mode: string = "edge"> (a, frame)',
     "zeros": "p = Pad (a, frame, zero)",

@@ -101,6 +101,27 @@ def test_two_islands_are_two_and_a_longer_one_is_one() -> None:
     assert [(spot.time_us, spot.where) for spot in islands] == [(112, ("tan",)), (15, ("cos", "sin"))]
 
 
+@pytest.mark.parametrize(("mode", "words"), [("linear", "right as it is"), ("nearest", "rewrite nearest_resize")])
+def test_an_interpolation_belongs_in_float(mode: str, words: str) -> None:
+    text = f"""<ir_version: 9, opset_import: ["" : 18]> g (float[1,4,8,8] x) => (float[1,4,16,16] y)
+    <float[4] s = {{1.0,1.0,2.0,2.0}}> {{ [up] y = Resize <mode = "{mode}"> (x, , s) }}"""
+    one = measured(
+        [
+            piece("DequantizeLinear", 1, reads="q0", makes="f0"),
+            piece("Resize", 2, origin="up", reads="f0", makes="f1"),
+            piece("QuantizeLinear", 1, reads="f1", makes="q1", made="uint8"),
+            piece("QLinearConv", 100, origin="conv", reads="q1", makes="q2", made="uint8", macs=10**6),
+        ]
+    )
+    assert words in found_in(one, Graph(parser.parse_model(text)))["island"].remedy
+
+
+@pytest.mark.parametrize(("op", "rewrite"), [("PRelu", "max_of_prelu"), ("BatchNormalization", "depthwise_batchnorm")])
+def test_what_a_rewrite_takes_away_is_told(op: str, rewrite: str) -> None:
+    assert f"(rewrite {rewrite})" in remedies.island_remedy("island", [piece(op, 2, origin="n")], NOTHING)
+    assert (ROOT / f"exporters/rewrites/{rewrite}.py").is_file()
+
+
 def test_two_scales_that_meet_are_no_boundary() -> None:
     one = measured(
         [

@@ -96,6 +96,7 @@ def material_for(
     Raises `BadInput` when they do not fit together.
     """
     session = open_session(model)
+    one_at_a_time(session)
     known = identity.preprocess if identity else None
     ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
     guessed = known is None and isinstance(ready, Preprocess)
@@ -124,6 +125,16 @@ def held_out(spec: str, ready: Ready, calibration: Samples, limit: int, seed: in
     if calibration.of is None:
         return None
     return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task)
+
+
+def one_at_a_time(session: Session) -> None:
+    """Raise `BadInput` for a model whose batch is fixed at several images."""
+    batch = session.inputs[0].shape[0] if session.inputs and session.inputs[0].shape else None
+    if isinstance(batch, int) and batch > 1:
+        raise BadInput(
+            f"model: takes {batch} images at a time, and no other number; calibration and race give it one: "
+            "export it with a batch of 1, or an open one"
+        )
 
 
 def said(ready: Ready, preprocess: str) -> Preprocess:
@@ -187,6 +198,8 @@ def _way_out(session: Session) -> str:
         return "quantize the model that it was made from, with float32 input; --input uint8 makes a uint8 input"
     if dtypes == ["float16"]:
         return "export it in float32, and quantize that"
+    if len(dtypes) > 1:
+        return "export the part behind each input by itself, and quantize that; `simplify` and `fold` take all inputs"
     return "give --input-shape where the size is open"
 
 

@@ -24,7 +24,12 @@ from exporters.targets.cpu_target import SATURATING, this_cpu
 AGAIN, SEARCH = "`edgecnn quantize`", "`edgecnn quantize --search-budget 60`"
 """Of the float model that the int8 one was made from."""
 NEAR_PEAK, FAST_ENOUGH = 0.6, 0.5
-REWRITTEN = {"ConvTranspose": "transposed_conv", "Resize": "nearest_resize"}
+REWRITTEN = {
+    "ConvTranspose": "transposed_conv",
+    "Resize": "nearest_resize",
+    "PRelu": "max_of_prelu",
+    "BatchNormalization": "depthwise_batchnorm",
+}
 """Operators that a rewrite of docs/rewrites.md takes away before quantizing."""
 
 Cause = tuple[str, str]
@@ -38,6 +43,8 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     if kind == "requantize":
         return f"two scales meet (a Concat, or a node that was left out); {AGAIN} gives both one scale where it can"
     ops = [piece.op for piece in ranked]
+    if all(_interpolates(piece, file) for piece in ranked):
+        return "interpolation is faster here and rounds, which the int8 kernel of Resize does not: right as it is"
     for op in ops:
         if op in REWRITTEN:
             return f"{op} has no fast int8 kernel; {AGAIN} takes it away (rewrite {REWRITTEN[op]})"
@@ -54,6 +61,12 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     if worst not in ACTIVATIONS:
         return f"{worst} works on floats only: right for boxes and scores at the end, dear between int8 layers"
     return f"{worst} has no int8 kernel here: train with ReLU or HardSwish instead, or let {AGAIN} race float regions"
+
+
+def _interpolates(piece: Piece, file: Graph) -> bool:
+    """Whether `piece` is a Resize that makes values between those of its pixels."""
+    node = next((node for node in file.proto.node if label(node) == piece.ran.origin), None)
+    return node is not None and piece.op == "Resize" and attributes(node).get("mode", b"nearest") != b"nearest"
 
 
 def layout_remedy(integer: bool, blamed: Sequence[str]) -> str:

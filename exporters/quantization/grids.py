@@ -4,6 +4,7 @@
     joined      one grid for all that a Concat brings together     [min low, max high]
     hard        what HardSwish reads, [-3, high]                   scale 3 / z, zero point z = floor(255 3 / (high + 3))
     gate        what HardSigmoid makes                             the same integers on scale 3 / z / 6, zero point 0
+    maximum     x of max(x, s x), s <= 1                           one grid for x, s x and the maximum
 
 On the hard grid the integer q stands for x = (q - z) 3 / z, so that x + 3 = q 3 / z: clip(x + 3, 0, 6) / 6 is the same
 tensor, cut off at q = 2 z and read with another scale. HardSwish is then a product of two readings, HardSigmoid none.
@@ -31,8 +32,11 @@ HARD_HIGH = 0.1
 def grids_of(plan: Plan, ranges: Ranges) -> dict[str, Grid]:
     """Tensor name -> grid, for all tensors of `plan.grids`."""
     own = {root: activation_grid(*ranges[root]) for root in plan.observed}
+    for root in set(plan.maxima.values()):
+        met = [ranges[root], *(ranges[name] for name, at in plan.maxima.items() if at == root)]
+        own[root] = activation_grid(min(low for low, _ in met), max(high for _, high in met))
     for group in plan.joined:
-        own |= join(group, ranges, frozenset(plan.hard_inputs | set(plan.gates)))
+        own |= join(group, ranges, frozenset(plan.hard_inputs | set(plan.gates) | set(plan.maxima.values())))
     for root in plan.hard_inputs:
         own[root] = hard_grid(3.0 if root in plan.gates.values() else ranges[root][1])
     for gate, source in plan.gates.items():

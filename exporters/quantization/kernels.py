@@ -2,7 +2,8 @@
 
     compute     Conv, Gemm, MatMul with constant weights        a grid of their own behind them, perhaps a ReLU inside
     followers   Add, Mul, Concat, pools, Sigmoid ...            integer when what they read is
-    carriers    MaxPool, Reshape, Resize ...                    move integers, or cut them off (Relu, Clip): same grid
+    carriers    MaxPool, Reshape, Resize to the nearest ...     move integers, or cut them off (Relu, Clip): same grid
+    maxima      Max(x, s x) with s <= 1, a leaky ReLU           the larger of two integers of one grid
 
 Source: ONNX Runtime, `docs/OperatorKernels.md` and its QDQ selectors. Test: tests/test_placement.py.
 """
@@ -86,8 +87,27 @@ def cut(graph: Graph, node: onnx.NodeProto) -> tuple[float, float] | None:
     return (ends[0], ends[1]) if ends[0] <= ends[1] else None
 
 
+def larger_of(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
+    """(x, s x) where `node` is the Max of these two, s constant and at most 1, and alone reads s x; else None.
+
+    It is never less than x: integers of both on one grid that reaches as far as it does are enough.
+    """
+    if not is_standard(node, "Max") or len(node.input) != 2:
+        return None
+    for x, product in (tuple(node.input), tuple(node.input)[::-1]):
+        maker = graph.producer.get(product)
+        if maker is not None and is_standard(maker, "Mul") and graph.only_consumer(product) is node:
+            factors = [graph.constant(name) for name in maker.input if name != x]
+            if len(factors) == 1 and factors[0] is not None and (factors[0] <= 1).all():
+                return x, product
+    return None
+
+
 def moving_inputs(graph: Graph, node: onnx.NodeProto) -> list[str]:
     """Inputs of a follower or carrier that hold activations: the first of a carrier, all of an Add, Mul or Concat."""
+    larger = larger_of(graph, node)
+    if larger is not None:
+        return list(larger)
     names = list(node.input[:1]) if node.op_type not in ("Add", "Mul", "Concat") else list(node.input)
     return names if any(graph.constant(name) is None for name in names) else []
 
@@ -99,8 +119,11 @@ def carried_outputs(node: onnx.NodeProto) -> list[str]:
 
 def why_not_carried(graph: Graph, node: onnx.NodeProto) -> str:
     """Why values of `node` may leave the range of its input, or be on no grid; empty for any other node."""
-    if node.op_type == "Resize" and attributes(node).get("mode", b"nearest") == b"cubic":
+    mode = attributes(node).get("mode", b"nearest") if node.op_type == "Resize" else b"nearest"
+    if mode == b"cubic":
         return "cubic interpolation leaves the range of its input, and has no int8 kernel"
+    if mode != b"nearest":
+        return "between pixels the int8 kernel cuts off where it should round, and is slower than the float one"
     if node.op_type == "Pad" and attributes(node).get("mode", b"constant") == b"constant":
         value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
         if "pads" in attributes(node) or value is None or value.any():  # opset 10 and older have attributes

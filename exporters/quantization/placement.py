@@ -6,8 +6,9 @@
 2. A ReLU or Clip that alone reads an int8 node belongs to it: the grid's lower end does its work.
 3. *Followers* (Add, Mul, Concat, pools, Sigmoid ...) are int8 when all that they read has a grid, or when some of it
    has and their output needs one anyway; they never start an island of their own.
-4. *Carriers* (MaxPool, Reshape, Resize, a Concat of copies ...) only move values: their output shares their input's
-   grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
+4. *Carriers* (MaxPool, Reshape, nearest Resize, a Concat of copies ...) only move values: their output shares their
+   input's grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
+   Of max(x, s x), s <= 1, all three have the grid of x, which reaches as far as the maximum does.
 5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
    their precision.
 6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
@@ -41,6 +42,7 @@ from exporters.quantization.kernels import (
     is_float_node,
     is_float_tensor,
     is_plain_hard,
+    larger_of,
     moving_inputs,
     why_not_carried,
     why_not_compute,
@@ -59,7 +61,8 @@ class Plan:
 
     `grids` maps a tensor to the tensor whose range it uses (itself, or the source of a chain of carriers). `joined`:
     sets of those that a Concat brings together. `hard_inputs`: tensors that a HardSwish or HardSigmoid reads; `gates`:
-    HardSigmoid's output -> its input, whose integers it reads on another grid.
+    HardSigmoid's output -> its input, whose integers it reads on another grid. `maxima`: what max(x, s x) makes -> the
+    tensor whose grid must reach as far.
     """
 
     int8: frozenset[str]
@@ -69,11 +72,12 @@ class Plan:
     joined: tuple[frozenset[str], ...] = ()
     hard_inputs: frozenset[str] = frozenset()
     gates: Mapping[str, str] = field(default_factory=dict)
+    maxima: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def observed(self) -> list[str]:
         """Tensors to calibrate, each once."""
-        return sorted(set(self.grids.values()) - set(self.gates))
+        return sorted({*self.grids.values(), *self.maxima} - set(self.gates))
 
 
 def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = ()) -> Plan:
@@ -104,6 +108,7 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[st
         state.joined() if "one_scale" in forms else (),
         frozenset(state.hard_inputs),
         state.gates,
+        {name: roots[name] for name in sorted(state.maxima)},
     )
 
 
@@ -118,6 +123,7 @@ class _State:
     float_nodes: list[tuple[str, str]] = field(default_factory=list)
     hard_inputs: set[str] = field(default_factory=set)
     gates: dict[str, str] = field(default_factory=dict)
+    maxima: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.refused |= dict.fromkeys(tail_of(self.graph, COMPUTE), REASON)
@@ -168,6 +174,9 @@ class _State:
             self.root.update(dict.fromkeys(carried_outputs(node), moved[0]))  # also when a reader gave it one before
         else:
             self.give_grid(self.outlet(node))
+        if node.op_type == "Max":
+            self.root[moved[1]] = moved[0]
+            self.maxima.add(node.output[0])
         if node.op_type in HARD:
             self.hard_inputs.add(node.input[0])
         if node.op_type == "HardSigmoid":
@@ -181,6 +190,9 @@ class _State:
             if source not in self.root or self.maker(source) not in self.int8:
                 return False
             return self.cuts(node) if node.op_type in CUTTERS else self.hard(node)
+        larger = larger_of(self.graph, node)
+        if larger is not None:
+            return larger[0] in self.root and larger[1] in self.int8
         if node.op_type not in FOLLOWERS + CARRIERS or why_not_carried(self.graph, node):
             return False
         moved = moving_inputs(self.graph, node)
@@ -190,7 +202,7 @@ class _State:
         """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one."""
         roots = {self.root_of(name) if name in self.root else "" for name in node.input}
         copies = node.op_type == "Concat" and len(roots) == 1 and "" not in roots
-        return node.op_type in CARRIERS + CUTTERS or copies
+        return node.op_type in CARRIERS + CUTTERS or copies or larger_of(self.graph, node) is not None
 
     def cuts(self, node: onnx.NodeProto) -> bool:
         """A ReLU or Clip with constant ends that does not belong to the node in front of it."""

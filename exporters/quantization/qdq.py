@@ -100,7 +100,7 @@ class _Writer:
     def carries(self, node: onnx.NodeProto) -> bool:
         """Carriers, and a Concat whose parts have the grid of the whole: it copies integers."""
         if node.op_type != "Concat":
-            return node.op_type in CARRIERS + CUTTERS
+            return node.op_type in (*CARRIERS, *CUTTERS, "Max")
         grids = [self.grids.get(name) for name in (*node.input, *node.output)]
         return grids[0] is not None and all(g == grids[0] for g in grids)
 

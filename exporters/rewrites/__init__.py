@@ -7,9 +7,11 @@ which order stands in `ORDER`, and `exporters.searching.rewriting` applies a cho
 """
 
 ORDER = (
+    "max_of_prelu",
     "relu_before_pool",
     "concat_of_parts",
     "depthwise_average",
+    "depthwise_batchnorm",
     "pad_depthwise",
     "merge_add",
     "transposed_conv",

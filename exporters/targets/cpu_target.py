@@ -141,8 +141,8 @@ def predict(
 
 
 def _pairs_up(node: onnx.NodeProto, weight: Array) -> bool:
-    """Depthwise kernels widen to 16 bits; a single channel has no partner."""
-    return node.op_type != "Conv" or weight.shape[1] > 1
+    """Kernels with one filter for each channel widen to 16 bits. A single channel's partner is its next tap."""
+    return node.op_type != "Conv" or weight.shape[1] > 1 or len(weight) != attributes(node).get("group", 1)
 
 
 def _layer(

@@ -8,7 +8,8 @@ trained weights one pair in hundreds is, and yet it moved a ResNet-50 from 74.8 
 Weights on 7 bits (|w| <= 64) cannot saturate: 255 (64 + 64) = 32640; they cost a bit of every weight instead.
 
 Weights are stored for the instruction in the order (kernel row, kernel column, channel): a pair is two neighbouring
-channels of one tap. Depthwise kernels widen to 16 bits first and are exact.
+channels of one tap, or two neighbouring taps where there is one channel (grey images, sound). Depthwise kernels with
+one filter for each channel widen to 16 bits first and are exact; with two they are not.
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 2, VPMADDUBSW.
 Test: tests/test_saturation.py.
 """
