@@ -4,7 +4,8 @@
 
 NaN and Inf, on either side, are counted and never pass: not even when both sides have them in the same place. A wrong
 shape or a missing output never passes either. Detections (boxes, scores, labels, image) are compared with their
-counterparts, wherever these stand in the list; one without a counterpart is compared with zeros.
+counterparts, wherever these stand in the list; one without a counterpart is compared with zeros. An output of several
+kinds of numbers (boxes beside scores) is also told kind by kind (runtimes/comparing/kinds.py).
 SNR as in ONNX Runtime's quantization debugging (`compute_signal_to_quantization_noice_ratio`).
 Test: tests/test_parity.py, tests/test_matching.py.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.comparing import listed, matching
+from runtimes.comparing.kinds import Kind, KindSums
 
 NEAR_TIE = 1e-4
 """Two detections whose scores differ by less than float32 noise may change places at the end of a list."""
@@ -37,7 +39,8 @@ class OutputParity:
     """One output over all batches. `snr_db` is inf when equal and -inf when `nonfinite` or not `shape_ok`.
 
     `top1` is None unless the output has rank 2 and at least 2 columns; `nonfinite` counts values that are NaN or Inf
-    on either side; `same` is the share of equal values of an output of integers, None for one of floats.
+    on either side; `same` is the share of equal values of an output of integers, None for one of floats. `kinds`: of
+    the numbers in it, where they are of more than one.
     """
 
     name: str
@@ -49,13 +52,26 @@ class OutputParity:
     mean_abs: float = field(default=math.nan, compare=False)
     cosine: float = field(default=math.nan, compare=False)
     same: float | None = field(default=None, compare=False)
+    kinds: tuple[Kind, ...] = field(default=(), compare=False)
+
+    @property
+    def worst_kind(self) -> Kind | None:
+        """The kind that is farthest from the reference, where there are several."""
+        return min(self.kinds, key=lambda kind: snr_db(kind.signal, kind.noise), default=None)
+
+    @property
+    def worst_db(self) -> float:
+        """SNR of the worst kind, and of the whole where it is one."""
+        worst = self.worst_kind
+        return self.snr_db if worst is None else min(self.snr_db, snr_db(worst.signal, worst.noise))
 
     @property
     def comparable(self) -> bool:
         return self.shape_ok and self.nonfinite == 0
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        kinds = [{**k.to_dict(), "snr_db": json_number(snr_db(k.signal, k.noise), JSON_SNR_LIMIT)} for k in self.kinds]
+        return ({"kinds": kinds} if kinds else {}) | {
             "name": self.name,
             "max_abs": json_number(self.max_abs),
             "snr_db": json_number(self.snr_db, JSON_SNR_LIMIT),
@@ -85,6 +101,15 @@ class ParityReport:
     @property
     def snr_db(self) -> float:
         return min(out.snr_db for out in self.outputs)
+
+    @property
+    def worst(self) -> OutputParity:
+        """The output whose worst kind of numbers is farthest from the reference's."""
+        return min(self.outputs, key=lambda out: out.worst_db)
+
+    @property
+    def worst_db(self) -> float:
+        return self.worst.worst_db
 
     @property
     def top1(self) -> float | None:
@@ -197,6 +222,7 @@ class _Sums:
         self.rows = self.agree = self.nonfinite = self.count = self.equal = 0
         self.integers = True
         self.shape_ok = True
+        self.kinds = KindSums()
 
     def add(self, name: str, ref: Array | None, cand: Array | None) -> None:
         for value in (ref, cand):
@@ -207,7 +233,9 @@ class _Sums:
             return
         self.nonfinite += int(np.count_nonzero(~(np.isfinite(ref) & np.isfinite(cand))))
         if not self.nonfinite:
-            self._add_values(ref, cand, difference(ref, cand))
+            apart = difference(ref, cand)
+            self._add_values(ref, cand, apart)
+            self.kinds.add(ref, apart)
         if self.classes and ref.ndim == 2 and ref.shape[1] >= 2:
             self.rows += len(ref)
             self.agree += int(np.count_nonzero(ref.argmax(1) == cand.argmax(1)))
@@ -232,7 +260,7 @@ class _Sums:
         mean = self.total / self.count if self.count else 0.0
         same = self.equal / self.count if self.count and self.integers else None
         snr = snr_db(self.signal, self.noise)
-        return OutputParity(name, self.max_abs, snr, top1, 0, True, mean, self._cosine(), same)
+        return OutputParity(name, self.max_abs, snr, top1, 0, True, mean, self._cosine(), same, self.kinds.kinds())
 
     def _cosine(self) -> float:
         """Of the angle between the two, as vectors; NaN where one of them is zero or does not fit a float64."""

@@ -1,6 +1,7 @@
 """What an integer graph costs in accuracy, against the float graph, on labelled images or without labels.
 
     drop  =  metric lost on labelled images, else share of changed answers, else noise power 10^(-SNR/10)
+             in the kind of numbers (boxes, scores) that has most of it
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
 the true share p solves P(X <= k; n, p) = 0.05. Source: Clopper and Pearson 1934, "The use of confidence or fiducial
@@ -162,7 +163,7 @@ class Judge:
         if lost is None and self.trial.task != "classification":
             high = None  # pixels and boxes of one image are not independent answers
         words = self._words(parity, agreed, lost, drop)
-        return Judgement(parity.snr_db, agreed.share if agreed else None, accuracy, drop, high, words)
+        return Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, words)
 
     def _score(self, session: Session) -> Score:
         batch = 32 if free_batch(session) else 1
@@ -185,7 +186,13 @@ class Judge:
             return f"loses {100 * drop:.1f} points of {self.trial.metric}"
         if agreed is not None:
             return f"changes {ANSWERS.get(self.trial.task, 'the answer on')} {100 * drop:.1f} % of {_of(self.trial)}"
-        return f"has {parity.snr_db:.1f} dB SNR, {100 * drop:.1f} % noise,"
+        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {100 * drop:.1f} % noise,"
+
+
+def _where(parity: ParityReport) -> str:
+    """Which numbers of an output that holds several kinds are meant."""
+    kind = parity.worst.worst_kind
+    return "" if kind is None else f" in {kind.words} of {parity.worst.name}"
 
 
 ANSWERS = {"segmentation": "the class of", "detection": "boxes,"}
@@ -205,7 +212,7 @@ def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | N
     if agreed is not None:
         changed = 1.0 - agreed.share
         return changed, upper_bound(round(changed * agreed.images), agreed.images)
-    return float(min(1.0, 10.0 ** (-parity.snr_db / 10.0))), None
+    return float(min(1.0, 10.0 ** (-parity.worst_db / 10.0))), None
 
 
 def upper_bound(changed: int, images: int, confidence: float = CONFIDENCE) -> float:

@@ -205,7 +205,7 @@ class Keeper:
     def _score(self) -> Score:
         """SQNR (dB) of an integer graph's answers on the target, against the float network's, on held-out images."""
         held = split(self.images)[1]
-        return lambda quantized: compare(self.judge.base, self.session(quantized.model), held).snr_db
+        return lambda quantized: compare(self.judge.base, self.session(quantized.model), held).worst_db
 
     @property
     def elsewhere(self) -> bool:

@@ -154,5 +154,7 @@ class Lazy(Sequence[Tensors]):
 
 
 def sqnr_against(reference: Runner, held: Sequence[Tensors], threads: int | None = None) -> Score:
-    """SQNR in dB of a quantized graph's outputs against the `reference`'s on `held`; the worst output counts."""
-    return lambda quantized: compare(reference, open_session(quantized.model, threads=threads), held).snr_db
+    """SQNR in dB of a quantized graph's outputs against the `reference`'s on `held`; the worst output, and the worst
+    kind of numbers in it, count.
+    """
+    return lambda quantized: compare(reference, open_session(quantized.model, threads=threads), held).worst_db

@@ -61,7 +61,7 @@ def excluding(recipe: QuantRecipe, names: Sequence[str]) -> QuantRecipe:
 
 def _snr(work: Work, recipe: QuantRecipe, reference: Runner, images: Sequence[Tensors], threads: int | None) -> float:
     quantized = on_ranges(work.model, recipe, work.calibration.ranges)
-    return compare(reference, open_session(quantized.model, threads=threads), images).snr_db
+    return compare(reference, open_session(quantized.model, threads=threads), images).worst_db
 
 
 def fewest(count: int, holds: Callable[[int], bool]) -> int | None:
