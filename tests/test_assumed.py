@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgecnn.data.picture_size import common_size
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.networks.sources import resolve
 from edgecnn.road import told
+from runtimes.base import BadInput
+from runtimes.imaging.preprocess import Preprocess
 
 NET = """
 from torch import nn
@@ -48,12 +51,38 @@ def photos(tmp_path: Path) -> Path:
         ("input_shape = (1, 32, 32)", 1, "does not say its preprocessing: x/127.5 - 1 is assumed; --preprocess says"),
         ("input_shape = (3, 9, 9); preprocess = dict(size=[9, 9], mean=[.3], std=[.2])", 3, ""),
         ("input_shape = (3, 9, 9); preprocess = dict(size=[8, 8], mean=[.3], std=[.2])", 3, ""),
+        ("input_shape = (1, 9, 9); preprocess = dict(size=[9, 9], mean=[.3], std=[.2])", 1, ""),
+        ("preprocess = dict(size=[9, 9], mean=[.3], std=[.2])", 1, ""),
     ],
 )  # fmt: skip
 def test_what_a_network_does_not_say_is_said(tmp_path: Path, attributes: str, channels: int, expected: str) -> None:
     where = source(tmp_path, attributes, channels)
     line = resolve(where).assumption()
     assert line.startswith(f"{where}: {expected}") if expected else line == ""
+
+
+@pytest.mark.parametrize("attributes", ["input_shape = (1, 9, 12)", "pass"])
+def test_what_a_grey_network_says_of_its_pixels_is_used(tmp_path: Path, attributes: str) -> None:
+    """`channels` left out is the network's: x/255, not what is assumed where nothing is said."""
+    said = "preprocess = dict(size=[9, 12], mean=[0.0], std=[1.0])"
+    network = resolve(source(tmp_path, f"{attributes}; {said}", 1))
+    assert network.input_shape == (1, 9, 12)
+    assert network.preprocess == Preprocess(size=(9, 12), channels=1, mean=(0.0,), std=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "size=[9, 9], mean=[.1, .2, .3], std=[1]",
+            "mean (0.1, 0.2, 0.3); 1 or 1 finite numbers are needed; the",
+        ),
+        ("size=[9, 9], channels=3, mean=[0], std=[1]", "is for 3 channels, the network takes 1; mend one"),
+    ],
+)
+def test_what_it_says_of_other_pixels_is_refused(tmp_path: Path, said: str, cause: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(f"Net.preprocess: {cause}")):
+        resolve(source(tmp_path, f"preprocess = dict({said})", 1))
 
 
 def test_what_the_user_says_is_not_assumed(tmp_path: Path) -> None:

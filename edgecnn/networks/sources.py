@@ -39,10 +39,10 @@ from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
 from runtimes import plugins
-from runtimes.base import BadInput
+from runtimes.base import BadInput, counted
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import is_detections
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.preprocess import CHANNELS, Preprocess
 
 SEED = 0
 OTHER_TASK = "other"
@@ -133,6 +133,7 @@ def _own(place: str, name: str) -> Blueprint:
     labels = callables.attribute(found, "labels") or ()
     preprocess = callables.attribute(found, "preprocess")
     task = callables.attribute(found, "task")
+    open_channels = isinstance(preprocess, Mapping) and "channels" not in preprocess
     if isinstance(preprocess, Mapping):
         preprocess = Preprocess.from_dict(preprocess)
     if isinstance(preprocess, Preprocess):
@@ -145,6 +146,7 @@ def _own(place: str, name: str) -> Blueprint:
         preprocess if isinstance(preprocess, Preprocess) else None,
         task if task in plugins.names(edgecnn.tasks) else "classification",
         labels=tuple(str(label) for label in labels),
+        any_channels=open_channels,
         ours=False,
     )
 
@@ -190,13 +192,32 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
     """Fill in what is left open: what the user says, else the weights, else the source, else the first convolution."""
     known = trained or plan
     told = shape or known.input_shape
+    if told is None and known.preprocess is not None:
+        told = (first_channels(module), *known.preprocess.size)
     shape = told or (first_channels(module), 224, 224)
-    preprocess = known.preprocess
+    said = known.preprocess
+    if known is plan and said is not None and said.channels != shape[0]:
+        said = of_channels(plan, said, shape[0])
+    preprocess = said
     if preprocess is None or (preprocess.channels, *preprocess.size) != shape:
         preprocess = preprocess_for(shape, preprocess)
-    unsaid = preprocess is not None and (known.preprocess is None or known.preprocess.channels != preprocess.channels)
+    unsaid = preprocess is not None and (said is None or said.channels != preprocess.channels)
     assumed = Assumed(told is None, unsaid)
     return Network(plan.name, module, shape, preprocess, plan.task, known.labels, assumed=assumed)
+
+
+def of_channels(plan: Blueprint, said: Preprocess, channels: int) -> Preprocess:
+    """What `plan` says of pixels for a network of so many channels; raises `BadInput` where its own says of others."""
+    if plan.any_channels and channels in CHANNELS:
+        try:
+            return replace(said, channels=channels)
+        except BadInput as error:
+            raise BadInput(f"{plan.name}.{error}; the network takes {counted(channels, 'channel')}") from error
+    if plan.ours or channels not in CHANNELS:
+        return said
+    raise BadInput(
+        f"{plan.name}.preprocess: is for {counted(said.channels, 'channel')}, the network takes {channels}; mend one"
+    )
 
 
 def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:

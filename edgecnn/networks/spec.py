@@ -67,6 +67,8 @@ class Blueprint:
     task: str = "classification"
     labels: tuple[str, ...] = ()
     epochs: int = 10
+    any_channels: bool = False
+    """`preprocess` does not say for how many channels it is: the network does."""
     ours: bool = True
     """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
 
