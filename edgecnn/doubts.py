@@ -2,6 +2,7 @@
 
     input not told      what was assumed of size and pixels                          (networks/assumed.py)
     names of folders    classes are in alphabetical order, which training may not have used
+    task not told       maps are classes where the data has masks, else numbers
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
@@ -17,9 +18,10 @@ import numpy as np
 
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
 
+SEGMENTATION = "segmentation"
 MOST_READ = 32
 """Samples that are looked at, spread over all."""
 
@@ -44,6 +46,18 @@ def of_names(samples: Samples, verb: str = "named after") -> str:
     return (
         f"classes are {verb} the folders of {samples.name}, in alphabetical order "
         f"({_shown(samples.class_names)}); --labels FILE says otherwise"
+    )
+
+
+def of_task(network: Network) -> str:
+    """That nobody said what the maps with which `network` answers are."""
+    if network.maps is None or (network.maps in CHANNELS and network.task != SEGMENTATION):
+        return ""  # a picture of its own, most likely
+    maps = f"{network.source}: does not say its task and answers with maps of {network.maps} channels"
+    if network.task == SEGMENTATION:
+        return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
+    return (
+        f'{maps}: they are compared as numbers, and `run` cannot show them; `task = "segmentation"` makes them classes'
     )
 
 

@@ -104,7 +104,7 @@ def export(
         model, done = halved.half.model, (*done, halving.stage_of(halved))
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
-    heard = doubts.told(doubts.of_input(network))
+    heard = doubts.told(doubts.of_input(network), doubts.of_task(network))
     return ExportReport(path, done, network.seeded, network.preprocess, heard)
 
 
@@ -221,11 +221,21 @@ def named(network: Network, calib: str, data: str | None) -> tuple[Network, tupl
     calibration = load_data(calib, network.ready, task=network.task)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
-    heard = (doubts.of_input(network, calib, data), *odd)
+    network, tasked = with_task(network, shown)
+    heard = (doubts.of_input(network, calib, data), *odd, tasked)
     if shown is None:
         return network, doubts.told(*heard, doubts.of_no_names(network, calibration))
     after = named_by(network, shown)
     return after, doubts.told(*heard, doubts.of_names(shown) if after is not network else "")
+
+
+def with_task(network: Network, data: Samples | None) -> tuple[Network, str]:
+    """(`network` as a segmenter where it says no task, answers with maps, and `data` has masks; the line about it)."""
+    if network.maps is None:
+        return network, ""
+    if data is not None and data.masks is not None:
+        network = replace(network, task=doubts.SEGMENTATION, classes=network.maps)
+    return network, doubts.of_task(network)
 
 
 def named_by(network: Network, data: Samples) -> Network:

@@ -166,7 +166,7 @@ def test_a_budget_that_cannot_hold_keeps_float() -> None:
     data = samples(4, labelled=False)
     decision = decide(entries(model, data), Trial(data, "x", max_drop=0.0, allow_slower=True, rounds=8))
     assert decision.chosen == "float"
-    assert "budget 0.0 %" in decision.verdict
+    assert "budget 0 %" in decision.verdict
 
 
 def test_without_an_int8_graph_float_stays() -> None:

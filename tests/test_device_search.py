@@ -140,7 +140,7 @@ def test_the_real_judge_holds_the_budget(monkeypatch: pytest.MonkeyPatch) -> Non
     cuda_stand_in.install(monkeypatch)
     trial = Trial(samples(), "x", max_drop=-1.0)
     device = Device({FLOAT: conv_net()}, trial, trial.samples.feeds("x", 1)[0], 130.0)
-    assert "(budget -100.0 %)" in device.judge(Variant("float32", FLOAT, parse("cuda")))[1]
+    assert "(budget -100 %)" in device.judge(Variant("float32", FLOAT, parse("cuda")))[1]
 
 
 def test_what_cannot_be_opened_is_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def repacked(bundle: Path, **changes: object) -> Path:
         ({"task": "detection", "output": {"shape": ["M", 4]}}, "[1, 10], not with boxes"),
         ({"output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8], not with classes"),
         ({"output": {"shape": ["N", 1]}}, "[N, 1], not with classes"),
-        ({"task": "regression"}, "[N, 10], not with classes"),
+        ({"task": "regression"}, "[N, 10], and what these are is not known here (its task)"),
     ],
 )
 def test_outputs_that_are_not_what_the_task_says(

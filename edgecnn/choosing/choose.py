@@ -149,7 +149,7 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
 def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
     """`raced` with what it costs; refused when that is over the budget."""
     over = found.drop > trial.max_drop
-    refused = f"{raced.name} {found.words} (budget {100 * trial.max_drop:.1f} %)" if over else ""
+    refused = f"{raced.name} {found.words}" if over else ""
     return replace(
         raced, snr_db=found.snr_db, agreement=found.agreement, accuracy=found.accuracy, drop=found.drop,
         refused=refused, drop_high=found.drop_high,
@@ -188,8 +188,7 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
     if rival is None:
         return base.name, "no layer of this network can be int8: kept float"
     if rival.refused:
-        labels = "labelled --data or " if not trial.labelled and not trial.unused else ""
-        return base.name, f"{rival.refused}: kept float; {labels}a larger --max-drop may change that"
+        return base.name, f"{rival.refused}: kept float; {_ways(trial)} may change that"
     ratio = rival.speedup
     if ratio is None:
         where = f"predicted, not measured (this CPU is {this_cpu()}); race both there with `edgecnn bench`"
@@ -203,6 +202,13 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"
+
+
+def _ways(trial: Trial) -> str:
+    """What might bring int8 within the budget."""
+    data = ["labelled --data"] if not trial.labelled and not trial.unused else []
+    learned = ["`edgecnn train --qat`"] if trial.labelled else []
+    return f"{', '.join([*data, 'another --calibrator', *learned])} or a larger --max-drop"
 
 
 def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:

@@ -167,7 +167,7 @@ class Device:
         if found.snr_db is None or not found.snr_db >= least:
             return found, f"{found.snr_db or 0:.1f} dB to the CPU's float32, the limit is {least:.0f}"
         if found.drop > self.trial.max_drop:
-            return found, f"{found.words} (budget {100 * self.trial.max_drop:.1f} %)"
+            return found, found.words
         return found, ""
 
     def least_db(self, variant: Variant) -> float:

@@ -182,11 +182,22 @@ class Judge:
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
+        allowed = f"(budget {percent(self.trial.max_drop)} %)"
         if lost is not None:
-            return f"loses {100 * drop:.1f} points of {self.trial.metric}"
+            return f"loses {percent(drop)} points of {self.trial.metric} (budget {percent(self.trial.max_drop)})"
         if agreed is not None:
-            return f"changes {ANSWERS.get(self.trial.task, 'the answer on')} {100 * drop:.1f} % of {_of(self.trial)}"
-        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {100 * drop:.1f} % noise,"
+            what = ANSWERS.get(self.trial.task, "the answer on")
+            return f"changes {what} {percent(drop)} % of {_of(self.trial)} {allowed}"
+        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {percent(drop)} % noise {allowed}"
+
+
+def percent(share: float) -> str:
+    """
+    >>> percent(0.0234), percent(0.00001), percent(0.0), percent(1.0)
+    ('2.3', '0.001', '0', '100')
+    """
+    value = 100 * share
+    return f"{value:.3g}" if value < 0.1 or value >= 99.95 else f"{value:.1f}"
 
 
 def _where(parity: ParityReport) -> str:

@@ -94,7 +94,7 @@ def quantize(
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
-    task = task_of(identity, float_model)
+    task = task_of(identity, float_model, material.judged.masks is not None)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
         seed=seed, task=task, unused=material.unused,

@@ -81,12 +81,17 @@ def heard_of(
     return doubts.told(of_material(name, material, carried), *odd, counted, chance)
 
 
-def task_of(identity: Identity | None, model: onnx.ModelProto) -> str:
-    """The task that the model says it is for; else detection or classification by its outputs, or `other`."""
+def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:
+    """The task that the model says it is for; else detection or classification by its outputs, or `other`.
+
+    `masks`: the data has a mask for each picture, so that one map of its size is segmentation.
+    """
     if identity is not None:
         return identity.task
     names = [value.name for value in model.graph.output]
     if set(detection.OUTPUTS) <= set(names):
         return "detection"
     shape = model.graph.output[0].type.tensor_type.shape.dim
+    if masks and len(names) == 1 and len(shape) == 4 and shape[1].dim_value > 1:
+        return "segmentation"
     return "classification" if len(names) == 1 and len(shape) == 2 else "other"

@@ -126,5 +126,5 @@ def _choose(target: Int8Target, quantized: Quantized, judged: Judgement, trial: 
     if not quantized.int8_nodes:
         return FLOAT, "no layer of this network can be int8: kept float"
     if judged.drop > trial.max_drop:
-        return FLOAT, f"int8 {judged.words} (budget {100 * trial.max_drop:.1f} %): kept float"
+        return FLOAT, f"int8 {judged.words}: kept float"
     return INT8, f"int8 {judged.words}; {target.words}"

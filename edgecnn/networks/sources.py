@@ -68,6 +68,8 @@ class Network:
     classes: int | None = None
     assumed: Assumed = NOTHING
     source: str = ""
+    maps: int | None = None
+    """How many channels its one answer has, where that is as large as the picture and no task is said."""
 
     @property
     def ready(self) -> Ready:
@@ -95,13 +97,15 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
-    task, classes = task_of(plan, module, probe(network))
+    answer = probe(network)
+    task, classes = task_of(plan, module, answer)
     if state is None and plan.ours:
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
     called = source if isinstance(source, str) else network.name
-    return replace(network, task=task, weights=file, seeded=seeded, classes=classes, source=called)
+    maps = maps_of(answer, network.input_shape) if task == OTHER_TASK else None
+    return replace(network, task=task, weights=file, seeded=seeded, classes=classes, source=called, maps=maps)
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
@@ -231,6 +235,13 @@ def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int |
         found = getattr(module, "num_classes", None)
         return "detection", found if isinstance(found, int) else None
     return OTHER_TASK, None
+
+
+def maps_of(answer: Any, shape: Shape) -> int | None:
+    """Channels of an `answer` (N, channels, H, W) as large as the picture of `shape`; None for any other answer."""
+    if not isinstance(answer, torch.Tensor) or answer.ndim != 4 or answer.shape[2:] != shape[1:]:
+        return None
+    return int(answer.shape[1]) if answer.shape[1] > 1 else None
 
 
 def first_channels(module: nn.Module) -> int:

@@ -9,10 +9,8 @@ import shlex
 
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Html, Section, lines, tag
+from runtimes.proof.answers import TASKS
 from runtimes.words import safe
-
-TASKS = ("classification", "segmentation", "detection")
-"""Those whose outputs `run` puts into words."""
 
 
 def usage(facts: Facts) -> Section:

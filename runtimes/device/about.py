@@ -12,6 +12,7 @@ from typing import Any
 from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.answers import TASKS
 
 MOST_LABELS = 10
 LONGEST = 200
@@ -29,7 +30,7 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "task", one_line(bundle.task, LONGEST)
     yield "input", one_line(f"{_tensor(manifest['input'])}{_pictures(bundle.preprocess)}", LONGEST)
     yield "output", one_line(_tensor(manifest["output"]), LONGEST)
-    yield "answers", one_line(_labels(bundle.labels), LONGEST)
+    yield "answers", one_line(_labels(bundle.labels) if bundle.task in TASKS else "numbers, of no known task", LONGEST)
     winner = manifest.get("winner")
     yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
     if isinstance(manifest.get("verdict"), str):

@@ -89,13 +89,15 @@ def _import(*names: str) -> None:
 def _about(bundle: str, program: str, only_version: bool) -> None:
     _import("numpy")
     from runtimes.device.about import described, made
+    from runtimes.proof.answers import TASKS
     from runtimes.proof.prediction import open_bundle
 
     opened, page = open_bundle(Path(bundle)), PlainPage(sys.stdout)
     if only_version:
         return page.note(made(opened))
     page.pairs(described(opened))
-    page.go_on(f"{program} {words}" for words in ("run IMAGE...", "verify", "bench"))
+    ways = [*(["run IMAGE..."] if opened.task in TASKS else []), "verify", "bench"]
+    page.go_on(f"{program} {words}" for words in ways)
 
 
 def _predict(bundle: str, given: Namespace) -> Result:

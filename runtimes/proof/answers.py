@@ -18,6 +18,9 @@ import numpy as np
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.geometry import UNSEEN, Geometry
 
+TASKS = ("classification", "segmentation", "detection")
+"""Whose outputs have a meaning that is known here."""
+
 
 @dataclass(frozen=True)
 class Answer:

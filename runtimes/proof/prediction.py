@@ -182,10 +182,9 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) 
     }
     if not good or not fits.get(bundle.task, False):
         sizes = f"[{', '.join(map(str, shape))}]"
-        what = {"segmentation": "a mask", "detection": "boxes"}.get(bundle.task, "classes")
-        raise BadInput(
-            f"{bundle.path}: answers with {sizes}, not with {what}; use runtimes.bundle.open_bundle(...).session()"
-        )
+        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes"}
+        said = what.get(bundle.task, "and what these are is not known here (its task)")
+        raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
 
 
 def _output_shape(bundle: Bundle) -> list[object]:

@@ -1,0 +1,93 @@
+"""What a network's maps are: said by it, by the masks in the data, or told to be numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgecnn import doubts
+from edgecnn.choosing.said import task_of
+from edgecnn.networks.sources import resolve
+from edgecnn.road import named
+from small_nets import model as onnx_model
+
+NET = """
+from torch import nn
+class Net(nn.Sequential):
+    input_shape = (3, 8, 12)
+    ATTRIBUTES
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, MAPS, 3, padding=1)LAST)
+"""
+CLASSES = 5
+
+
+def source(folder: Path, attributes: str = "pass", maps: int = CLASSES, last: str = "") -> str:
+    path = folder / "nets.py"
+    path.write_text(NET.replace("ATTRIBUTES", attributes).replace("MAPS", str(maps)).replace("LAST", last))
+    return f"{path}:Net"
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> str:
+    rng = np.random.default_rng(0)
+    pictures, masks = rng.integers(0, 255, (4, 8, 12, 3)), rng.integers(0, CLASSES, (4, 8, 12))
+    np.savez(tmp_path / "masked.npz", x=pictures.astype(np.uint8), masks=masks.astype(np.uint8))
+    np.savez(tmp_path / "plain.npz", x=pictures.astype(np.uint8))
+    return str(tmp_path / "masked.npz")
+
+
+def test_masks_in_the_data_make_maps_classes(tmp_path: Path, masked: str) -> None:
+    where = source(tmp_path)
+    network, heard = named(resolve(where), masked, masked)
+    assert (network.task, network.classes) == ("segmentation", CLASSES)
+    (line,) = [line for line in heard if "task" in line]
+    assert line.startswith(
+        f"{where}: does not say its task and answers with maps of 5 channels: segmentation is assumed"
+    )
+
+
+def test_without_masks_maps_are_numbers_and_that_is_told(tmp_path: Path, masked: str) -> None:
+    plain = masked.replace("masked", "plain")
+    for data in (None, plain):
+        network, heard = named(resolve(source(tmp_path)), plain, data)
+        assert (network.task, network.classes) == ("other", None)
+        assert any("they are compared as numbers, and `run` cannot show them" in line for line in heard)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "maps", "last", "found"),
+    [
+        ("task = 'segmentation'", CLASSES, "", None),  # it says so
+        ("pass", 3, "", 3),  # a picture
+        ("pass", 1, "", None),
+        ("pass", CLASSES, ", nn.MaxPool2d(2)", None),  # not of the picture's size
+        ("pass", CLASSES, ", nn.Flatten()", None),  # scores
+    ],
+)
+def test_other_answers_are_left_alone(
+    tmp_path: Path, masked: str, attributes: str, maps: int, last: str, found: int | None
+) -> None:
+    network = resolve(source(tmp_path, attributes, maps, last))
+    assert network.maps == found
+    assert doubts.of_task(network) == ""
+
+
+@pytest.mark.parametrize(
+    ("out", "masks", "task"),
+    [
+        ("N,5,8,8", True, "segmentation"),
+        ("N,5,8,8", False, "other"),
+        ("N,1,8,8", True, "other"),
+        ("N,5", True, "classification"),
+        ("N,5,8", True, "other"),
+    ],
+)
+def test_what_an_onnx_file_is_judged_by(out: str, masks: bool, task: str) -> None:
+    made: onnx.ModelProto = onnx_model(
+        f'<ir_version: 9, opset_import: ["" : 18]> g (float[{out}] x) => (float[{out}] y) {{ y = Relu (x) }}'
+    )
+    assert task_of(None, made, masks) == task
