@@ -102,7 +102,8 @@ def test_it_promises_no_answers_that_it_cannot_give(tmp_path: Path) -> None:
     assert "answers  numbers, of no known task" in words.splitlines()
     assert f"{path} run" not in words
     assert f"{path} verify" in words
-    assert f"{path} run" in on_device(tmp_path / "net.edge").stdout
+    known = tmp_path / "net.edge"
+    assert f"{known} run" in on_device(known).stdout
 
 
 def test_its_code_comes_out_of_the_bundle(tmp_path: Path) -> None:
