@@ -4,6 +4,7 @@
     names of folders    classes are in alphabetical order, which training may not have used
     task not told       maps are classes where the data has masks, else numbers
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
+    few images          ranges are guesses
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
 Test: tests/test_assumed.py, tests/test_road.py.
@@ -18,10 +19,13 @@ import numpy as np
 
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
+from runtimes.base import counted
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
 
 SEGMENTATION = "segmentation"
+FEW, USUAL = 8, 32
+"""Images to calibrate on."""
 MOST_READ = 32
 """Samples that are looked at, spread over all."""
 
@@ -68,6 +72,14 @@ def of_no_names(network: Network, calibration: Samples) -> str:
     if not Path(calibration.name).is_dir():
         return ""
     return f"classes have no names: folders of --calib ({calibration.name}) name none; --labels FILE does"
+
+
+def of_few(calibration: Samples) -> str:
+    """That there are too few images to know the ranges by."""
+    if len(calibration) >= FEW:
+        return ""
+    found = counted(len(calibration), "image is", "images are")
+    return f"{calibration.name}: {found} few to calibrate on; give {USUAL} and more (8 instead of 128 cost 9 to 10 dB)"
 
 
 def of_range(samples: Samples, preprocess: Preprocess | None, guessed: bool = False) -> str:

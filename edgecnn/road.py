@@ -222,7 +222,7 @@ def named(network: Network, calib: str, data: str | None) -> tuple[Network, tupl
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
     network, tasked = with_task(network, shown)
-    heard = (doubts.of_input(network, calib, data), *odd, tasked)
+    heard = (doubts.of_input(network, calib, data), *odd, tasked, doubts.of_few(calibration))
     if shown is None:
         return network, doubts.told(*heard, doubts.of_no_names(network, calibration))
     after = named_by(network, shown)

@@ -81,6 +81,12 @@ def test_build_tells_it_too(folder: Path) -> None:
     assert any("holds 255 to 255" in line for line in named(network, str(folder / "grey.npy"), None)[1])
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 image is few"), (7, "7 images are few"), (8, "")])
+def test_few_images_are_told(count: int, said: str) -> None:
+    line = doubts.of_few(from_array("a.npy", np.zeros((count, 3, 8, 8), np.float32), READY))
+    assert line.startswith(f"a.npy: {said} to calibrate on; give 32 and more") if said else line == ""
+
+
 # --------------------------------------------------------------------------------------------------------- one picture
 def test_a_picture_is_data_of_one_image(folder: Path, tmp_path: Path) -> None:
     picture(tmp_path / "photo.JPG")

@@ -70,7 +70,8 @@ def classes_in(model: onnx.ModelProto) -> int | None:
 def heard_of(
     name: str, material: Material, carried: bool, identity: Identity | None, decision: Decision, classes: int | None
 ) -> tuple[str, ...]:
-    """What a user should hear beside the result: pixels and order of classes that nobody told, answers by chance.
+    """What a user should hear beside the result: pixels and order of classes that nobody told, few images, answers
+    that are chance.
 
     `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do.
     """
@@ -78,7 +79,8 @@ def heard_of(
     chance = judged_by_chance(name, decision, material, classes)
     seen = (material.calibration, material.judged)
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
-    return doubts.told(of_material(name, material, carried), *odd, counted, chance)
+    few = doubts.of_few(material.calibration)
+    return doubts.told(of_material(name, material, carried), few, *odd, counted, chance)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:
