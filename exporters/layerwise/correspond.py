@@ -5,7 +5,8 @@
     by structure   the longest common sequence of (operator, shape), where nothing else tells
 
 A layer's tensor is the one behind what may be folded into it: a Conv that a BatchNormalization follows is compared
-behind that, a quantized layer behind its DequantizeLinear. What has no counterpart is no point of comparison.
+behind that, a quantized layer behind its DequantizeLinear, and behind the ReLU that its grid stands for (see
+`activations`). What has no counterpart is no point of comparison.
 Test: tests/test_correspond.py.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import onnx
 
 from exporters.graph import is_standard
+from exporters.layerwise.activations import Activations
 from exporters.layerwise.origin import last_module, module_of
 from exporters.layerwise.partial import Parts
 from exporters.shape_inference import Shape, shape_of
@@ -66,8 +68,25 @@ def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
     left_steps, right_steps = _steps(reference), _steps(candidate)
     more = [pair for pair in more if (pair.reference in left_steps) == (pair.candidate in right_steps)]
     found |= {pair.candidate: pair for pair in more}
+    found = _activated(Activations(reference, candidate), found)
     found |= {b: Pair(a, b, "output") for a, b in outputs_of(reference, candidate) if b not in found}
     return tuple(sorted(found.values(), key=lambda pair: candidate.place.get(pair.candidate, -1)))
+
+
+def _activated(activations: Activations, pairs: Mapping[str, Pair]) -> dict[str, Pair]:
+    """`pairs`, those of which one side is behind a ReLU or Clip and the other before it moved to where they agree."""
+    moved = activations.moved((pair.reference, pair.candidate) for pair in pairs.values())
+    kept = [pair for pair in pairs.values() if (pair.reference, pair.candidate) in moved]
+    found = {}
+    for pair in kept:
+        ours, theirs = moved[pair.reference, pair.candidate]
+        found[theirs] = Pair(ours, theirs, pair.by)
+    taken = {pair.reference for pair in found.values()}
+    for pair in list(found.values()):
+        more = activations.behind(pair.reference, pair.candidate)
+        if more is not None and more[0] not in taken and more[1] not in found:
+            found[more[1]] = Pair(*more, pair.by)
+    return found
 
 
 def outputs_of(reference: Parts, candidate: Parts) -> Iterator[tuple[str, str]]:

@@ -37,15 +37,15 @@ def _ranges(model: onnx.ModelProto, tensor: str, known: dict[str, Array]) -> Ite
         if not node.input or node.input[0] != tensor:
             continue
         if node.op_type == "QuantizeLinear" and all(name in known for name in node.input[1:] if name):
-            yield _range(*(known[name] for name in node.input[1:] if name))
+            yield grid_range(*(known[name] for name in node.input[1:] if name))
         elif node.op_type in MOVES:
             yield from _ranges(model, node.output[0], known)
 
 
-def _range(scale: Array, zero: Array | None = None) -> Range:
+def grid_range(scale: Array, zero: Array | None = None) -> Range:
     """What a grid can hold; without a zero point it is uint8 around 0.
 
-    >>> low, high = _range(np.float32(0.5), np.int8(-128))
+    >>> low, high = grid_range(np.float32(0.5), np.int8(-128))
     >>> float(low), float(high)
     (0.0, 127.5)
     """

@@ -1,0 +1,83 @@
+"""A graph of integer operators, with the float tensor that each of them stands for put behind it.
+
+    QLinearConv ── q ── MaxPool          becomes          QLinearConv ── q ── DQ ── f ── Q ── q' ── MaxPool
+
+q' is q: what is rounded to a grid lies on it. So the graph gives what it gave, and f can be held against the float
+graph, or be fed in its place. An operator's grid is among its own inputs; a pool's or a Reshape's is that of what it reads.
+Source: ONNX Runtime, docs/ContribOperators.md. Test: tests/test_integer_ops.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+from onnx import helper
+
+from exporters.graph import Graph, is_standard, keep_module
+from exporters.quantization.kernels import CARRIERS, CUTTERS
+
+GRID_INPUTS = {
+    "QLinearConv": 6, "QLinearMatMul": 6, "QLinearAdd": 6, "QLinearMul": 6, "QGemm": 7, "QLinearConcat": 0,
+    "QLinearAveragePool": 3, "QLinearGlobalAveragePool": 3, "QLinearSigmoid": 3, "QLinearLeakyRelu": 3,
+    "QLinearSoftmax": 3, "QLinearReduceMean": 3,
+}  # fmt: skip
+"""Operators that make integers: which input is the scale of what they make; the next one is its zero point."""
+Grid = tuple[str, str]
+
+
+def float_op(op_type: str) -> str:
+    """The float operator that an integer one stands for.
+
+    >>> float_op("QLinearConv"), float_op("QGemm"), float_op("Conv")
+    ('Conv', 'Gemm', 'Conv')
+    """
+    return op_type.removeprefix("QLinear").removeprefix("Q") if op_type in GRID_INPUTS else op_type
+
+
+def with_floats(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` with the floats between its integer operators; `model` itself where it has none of them."""
+    if not any(node.op_type in GRID_INPUTS for node in model.graph.node):
+        return model
+    graph = Graph(model)
+    grids: dict[str, Grid] = {}
+    nodes = []
+    for node in graph.proto.node:
+        grid = _grid(node, grids)
+        nodes.append(node)
+        for name in (node.output if node.op_type == "Split" else node.output[:1]) if grid is not None else ():
+            grids[name] = grid
+            if not is_standard(node, "QuantizeLinear") and not _read_as_float(graph, name):
+                nodes += _there_and_back(graph, node, name, grid)
+    del graph.proto.node[:]
+    graph.proto.node.extend(nodes)
+    return graph.model
+
+
+def _grid(node: onnx.NodeProto, known: Mapping[str, Grid]) -> Grid | None:
+    """Names of (scale, zero point) of what `node` makes; None where it makes no integers of a known grid."""
+    first = 1 if is_standard(node, "QuantizeLinear") else GRID_INPUTS.get(node.op_type)
+    if first is not None:
+        names = node.input[first : first + 2]
+        return (names[0], names[1]) if len(names) == 2 and all(names) else None
+    return known.get(node.input[0]) if node.op_type in CARRIERS + CUTTERS and node.input else None
+
+
+def _read_as_float(graph: Graph, name: str) -> bool:
+    """Whether an edit is needless or would change the model's outputs: only DequantizeLinears read it, or the caller."""
+    return name in graph.outputs or all(is_standard(n, "DequantizeLinear") for n in graph.consumers[name])
+
+
+def _there_and_back(graph: Graph, node: onnx.NodeProto, name: str, grid: Grid) -> list[onnx.NodeProto]:
+    """The two nodes behind `name`; all that read it read what they make."""
+    real, again = graph.fresh(f"{name}_float"), graph.fresh(f"{name}_again")
+    for reader in graph.consumers[name]:
+        for i, read in enumerate(reader.input):
+            reader.input[i] = again if read == name else read
+    made = [
+        helper.make_node("DequantizeLinear", [name, *grid], [real], name=f"{node.name}_float"),
+        helper.make_node("QuantizeLinear", [real, *grid], [again], name=f"{node.name}_again"),
+    ]
+    for each in made:
+        keep_module(each, node)
+    return made
