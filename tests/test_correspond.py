@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from exporters.graph import MODULE_KEY, copy_model, get_meta
-from exporters.layerwise.correspond import Call, Pair, correspond, correspond_calls
+from exporters.layerwise.calls import Call, correspond_calls
+from exporters.layerwise.correspond import Pair, correspond
 from exporters.layerwise.partial import Parts
 from exporters.passes import fold_batchnorm
 from exporters.quantization.quantize import QuantRecipe, quantize_model

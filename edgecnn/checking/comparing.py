@@ -13,7 +13,8 @@ import numpy as np
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.feeding import make_feeds, own_names
-from exporters.layerwise.correspond import Pair, correspond, correspond_calls, fits, known_shapes
+from exporters.layerwise.calls import correspond_calls
+from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from runtimes.base import BadInput, Tensors
@@ -44,7 +45,7 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
             raise BadInput(f"{candidate.name}, {reference.name}: {error}") from error
         if graphs[1].quantized and not graphs[0].quantized:
             pairs = _of_one_shape(graphs[0].parts, graphs[1].parts, pairs)
-        by_name = {pair.candidate: pair for pair in pairs}
+        by_name = {pair.candidate: pair for pair in _alive(graphs[1].parts, pairs)}
         points = graph_points(graphs[1].parts, list(by_name))
         return points, tuple(by_name[name] for name in points.names)
     calls: list[Any] = [side.calls for side in sides if not isinstance(side, GraphSide)]  # type: ignore[attr-defined]
@@ -70,6 +71,12 @@ def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> 
         for pair in pairs
         if pair.candidate in candidate.outputs or fits(ours.get(pair.reference), theirs.get(pair.candidate))
     )
+
+
+def _alive(candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """`pairs` without tensors that no output is made from: tools leave the ends of a Clip that they removed."""
+    kept = {name for i in candidate.needed(candidate.outputs) for name in candidate.nodes[i].output}
+    return tuple(pair for pair in pairs if pair.candidate in kept or pair.candidate in candidate.outputs)
 
 
 def make_samples(

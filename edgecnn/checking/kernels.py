@@ -4,6 +4,7 @@
     as it runs         with it: QLinearConv, whose sums of two u8 x s8 products are cut off at 16 bits on some CPUs
     exact twin         as it runs, with all weights unsigned, which no CPU cuts off (exporters/targets/weight_forms)
 
+A graph whose file holds QLinearConv and its like is looked at as its exact twin (see `sides`), and runs as in the file.
 Where the second is clearly worse than the first and the third is not, saturation is the cause. Then each layer is left
 as it is in the exact twin, one at a time: how far the outputs move is what that layer costs.
 Test: tests/test_checking_kernels.py.
@@ -86,7 +87,7 @@ class Kernels:
         where = f", most in {', '.join(map(str, near[:NAMED]))}{more}" if near else ""
         return (
             f"{lost}: sums of two 8-bit products exceed 16 bits on this CPU and are cut off{where}; with exact sums it "
-            f"gives {self.exact_db:.1f} dB (quantize again with a smaller --max-drop)"
+            f"gives {self.exact_db:.1f} dB (quantize again with a smaller --max-drop, in ONNX Runtime with reduce_range)"
         )
 
     @property
@@ -115,7 +116,7 @@ def kernels(comparison: Comparison, track: Track = silent) -> Kernels | None:
 
 
 def _measured(comparison: Comparison, side: GraphSide, ours: list[str], theirs: list[str], track: Track) -> Kernels:
-    run, model = comparison.reference.open(ours), side.parts.cut_out(theirs, {})
+    run, model = comparison.reference.open(ours), (side.filed or side.parts).cut_out(theirs, {})
 
     def wanted(given: Tensors) -> Tensors:
         made = run(given)
@@ -148,12 +149,14 @@ def _runner(side: GraphSide, model: onnx.ModelProto) -> Runner:
 
 
 def _at_risk(model: onnx.ModelProto) -> Iterator[tuple[str, Layer]]:
-    """(dequantized weights, layer) of each layer whose signed weights are too large to be safe."""
+    """(name among `signed`, layer) of each layer whose signed weights are too large to be safe."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     readers = {node.input[1]: node for node in model.graph.node if node.op_type in COMPUTE and len(node.input) > 1}
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in stored and node.output[0] in readers:
-            weight = numpy_helper.to_array(stored[node.input[0]])
-            if weight.dtype == np.int8 and np.abs(weight.astype(np.int16)).max(initial=0) > SEVEN_BITS:
-                reader = readers[node.output[0]]
-                yield node.output[0], Layer(label(reader), reader.op_type, module_of(reader))
+    for node in (n for n in model.graph.node if n.op_type in weight_forms.STORED):
+        name, tensor = weight_forms.weights_name(node), stored.get(node.input[weight_forms.STORED[node.op_type][0]])
+        layer = readers.get(name) if node.op_type == "DequantizeLinear" else node
+        if tensor is None or layer is None:
+            continue
+        weight = numpy_helper.to_array(tensor)
+        if weight.dtype == np.int8 and np.abs(weight.astype(np.int16)).max(initial=0) > SEVEN_BITS:
+            yield name, Layer(label(layer), layer.op_type, module_of(layer))

@@ -52,6 +52,9 @@ class Side(Protocol):
 class GraphSide:
     """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own.
 
+    A graph of integer operators is walked as a twin that has floats between them and sums that no CPU cuts off; `filed`
+    is then the graph as it is in the file.
+
     `carried` is the preprocessing that it names itself, `ranges` what its int8 grids hold of an input.
     """
 
@@ -65,6 +68,7 @@ class GraphSide:
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     assumed: Assumed = NOTHING
+    filed: Parts | None = None
 
     def open(self, wanted: Sequence[str]) -> Runner:
         part = self.parts.open(wanted, threads=self.threads, subject=self.name)
@@ -142,8 +146,13 @@ def graph_side(
 ) -> GraphSide:
     """A side for a model in memory."""
     from edgecnn.runners import INTEGER_OPS, graph_inputs
+    from exporters.layerwise.integer_ops import with_floats
     from exporters.quantization.input_range import input_ranges
+    from exporters.targets import weight_forms
 
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     inputs, ranges = graph_inputs(model), input_ranges(model) if quantized else {}
-    return GraphSide(name, Parts(model), inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges)
+    walked = with_floats(model) if quantized else model
+    twin = Parts(model if walked is model else weight_forms.exact(walked))
+    filed = None if walked is model else Parts(model)
+    return GraphSide(name, twin, inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges, filed=filed)

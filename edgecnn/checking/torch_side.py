@@ -23,7 +23,7 @@ from torch import nn
 from edgecnn.checking.layer import Layer
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.sources import Network, resolve
-from exporters.layerwise.correspond import Call
+from exporters.layerwise.calls import Call
 from exporters.torch_export import evaluating
 from runtimes.base import Array, Runner, Tensors
 from runtimes.imaging.preprocess import Preprocess

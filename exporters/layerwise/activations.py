@@ -49,12 +49,11 @@ class Activations:
 
     def _activated(self, ours: str, theirs: str) -> str:
         """`ours`, or the output of the activation that alone reads it, where the grid before `theirs` stands for it."""
-        reader, held = self.reference.only_consumer(ours), held_by(self.candidate, theirs)
+        reader = self.reference.only_consumer(ours)
         ends = None if reader is None else cut(self.reference, reader)
-        if reader is None or ends is None or held is None:
+        if reader is None or ends is None or not stands_for(self.candidate, theirs, ends):
             return ours
-        low, high, half = *held, (held[1] - held[0]) / 255 / 2
-        return str(reader.output[0]) if ends[0] - half <= low and high <= ends[1] + half else ours
+        return str(reader.output[0])
 
 
 def is_activation(graph: Graph, name: str) -> bool:
@@ -69,6 +68,15 @@ def behind_grid(graph: Graph, name: str) -> str:
         return name
     back = graph.only_consumer(there.output[0])
     return str(back.output[0]) if back is not None and is_standard(back, "DequantizeLinear") else name
+
+
+def stands_for(graph: Graph, name: str, ends: tuple[float, float]) -> bool:
+    """Whether `name` comes from a grid that holds nothing outside of `ends`, up to half a step."""
+    held = held_by(graph, name)
+    if held is None:
+        return False
+    low, high, half = *held, (held[1] - held[0]) / 255 / 2
+    return ends[0] - half <= low and high <= ends[1] + half
 
 
 def held_by(graph: Graph, name: str) -> tuple[float, float] | None:

@@ -22,12 +22,13 @@ import onnx
 
 from exporters.graph import is_standard
 from exporters.layerwise.activations import Activations
-from exporters.layerwise.origin import last_module, module_of
+from exporters.layerwise.integer_ops import float_op
+from exporters.layerwise.origin import last_module
 from exporters.layerwise.partial import Parts
 from exporters.shape_inference import Shape, shape_of
 from runtimes.base import BadInput
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm")
 BEHIND_LINEAR = ("BatchNormalization",)
 BEHIND_ALL = ("QuantizeLinear", "DequantizeLinear", "Identity", "Dropout")
 STEPS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
@@ -163,7 +164,7 @@ def units(parts: Parts, folded: bool = True) -> list[Unit]:
             continue
         output, passed = _behind(node, readers, set(parts.outputs), folded)
         carried |= set(passed)
-        found.append(Unit(node.op_type, _module(parts, node, passed), output))
+        found.append(Unit(float_op(node.op_type), _module(parts, node, passed), output))
     return found
 
 
@@ -226,60 +227,3 @@ def by_structure(
     for block in matcher.get_matching_blocks():
         for k in range(block.size):
             yield ours[block.a + k][0], theirs[block.b + k][0]
-
-
-# ----------------------------------------------------------------------------------------------------------- modules
-@dataclass(frozen=True)
-class Call:
-    """One call of a PyTorch module: its path, the how-manieth of that module, its class and the shape it gave."""
-
-    path: str
-    index: int
-    kind: str
-    shape: tuple[int, ...]
-    leaf: bool
-
-    @property
-    def name(self) -> str:
-        """What a call is called among tensors.
-
-        >>> Call("stem.0", 1, "ReLU", (1, 8), True).name
-        'stem.0#1'
-        """
-        return f"{self.path}#{self.index}" if self.index else self.path
-
-
-def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
-    """Name of a call -> the tensor of the graph that it made, for those that have one.
-
-    A BatchNorm that the graph no longer has was folded into the module before it, whose own result is nowhere then.
-    """
-    owned: dict[str, list[str]] = {}
-    for unit in units(parts, folded=False):
-        owned.setdefault(unit.module, []).append(unit.output)
-    counts = collections.Counter(call.path for call in calls)
-    paths = {module_of(node) for node in parts.nodes} | set(owned)
-    ends = [call.name for call in calls if not call.path]
-    found: dict[str, str] = {}
-    for before, call in zip([None, *calls], calls, strict=False):
-        if not call.path:
-            continue
-        if before is not None and "BatchNorm" in call.kind and call.path not in paths and before.name in found:
-            found[call.name] = found.pop(before.name)
-            continue
-        inside = owned.get(call.path, []) if call.leaf else _within(owned, call.path, parts)
-        each, rest = divmod(len(inside), counts[call.path])
-        if each and not rest:
-            found[call.name] = inside[(call.index + 1) * each - 1]
-    found |= zip(ends, parts.outputs, strict=True) if len(ends) == len(parts.outputs) else ()
-    seen: dict[str, str] = {}
-    for name in reversed(found):  # a block's result is that of its last layer: the outermost name goes
-        seen[found[name]] = name
-    return {name: tensor for tensor, name in sorted(seen.items(), key=lambda pair: parts.place[pair[0]])}
-
-
-def _within(owned: Mapping[str, Sequence[str]], path: str, parts: Parts) -> list[str]:
-    """The last tensor that the nodes in and below module `path` made."""
-    head = f"{path}." if path else ""
-    names = [name for module, made in owned.items() if module == path or module.startswith(head) for name in made]
-    return sorted(names, key=lambda name: parts.place[name])[-1:]

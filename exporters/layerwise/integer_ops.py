@@ -3,7 +3,7 @@
     QLinearConv ── q ── MaxPool          becomes          QLinearConv ── q ── DQ ── f ── Q ── q' ── MaxPool
 
 q' is q: what is rounded to a grid lies on it. So the graph gives what it gave, and f can be held against the float
-graph, or be fed in its place. An operator's grid is among its own inputs; a pool's or a Reshape's is that of what it reads.
+graph, or be fed in its place. An operator's grid is among its own inputs; a pool's is that of what it reads.
 Source: ONNX Runtime, docs/ContribOperators.md. Test: tests/test_integer_ops.py.
 """
 
@@ -15,7 +15,8 @@ import onnx
 from onnx import helper
 
 from exporters.graph import Graph, is_standard, keep_module
-from exporters.quantization.kernels import CARRIERS, CUTTERS
+from exporters.layerwise.partial import CARRIERS as MOVES
+from exporters.quantization.kernels import CARRIERS, CUTTERS, carried_outputs
 
 GRID_INPUTS = {
     "QLinearConv": 6, "QLinearMatMul": 6, "QLinearAdd": 6, "QLinearMul": 6, "QGemm": 7, "QLinearConcat": 0,
@@ -41,14 +42,15 @@ def with_floats(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     graph = Graph(model)
     grids: dict[str, Grid] = {}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in graph.proto.node:
-        grid = _grid(node, grids)
         nodes.append(node)
-        for name in (node.output if node.op_type == "Split" else node.output[:1]) if grid is not None else ():
+        grid = _grid(node, grids)
+        for name in carried_outputs(node) if grid else []:
             grids[name] = grid
-            if not is_standard(node, "QuantizeLinear") and not _read_as_float(graph, name):
+            if node.op_type not in MOVES and not _is_final(graph, name):
                 nodes += _there_and_back(graph, node, name, grid)
+                grids[nodes[-1].output[0]] = grid
     del graph.proto.node[:]
     graph.proto.node.extend(nodes)
     return graph.model
@@ -63,8 +65,8 @@ def _grid(node: onnx.NodeProto, known: Mapping[str, Grid]) -> Grid | None:
     return known.get(node.input[0]) if node.op_type in CARRIERS + CUTTERS and node.input else None
 
 
-def _read_as_float(graph: Graph, name: str) -> bool:
-    """Whether an edit is needless or would change the model's outputs: only DequantizeLinears read it, or the caller."""
+def _is_final(graph: Graph, name: str) -> bool:
+    """Whether `name` is an output of the model, or read as float as it is."""
     return name in graph.outputs or all(is_standard(n, "DequantizeLinear") for n in graph.consumers[name])
 
 

@@ -26,6 +26,9 @@ from runtimes.base import Array
 IMAGES = 4
 """On which the layers are looked at: with 128 positions of each layer, more would not change a choice."""
 
+STORED = {"DequantizeLinear": (0, 2), "QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "QGemm": (3, 5)}
+"""Where an operator reads int8 weights and their zero point."""
+
 
 def look(work: Work, threads: int | None = None) -> tuple[LayerRisk, ...]:
     """What saturation would do to each layer of `work`, on the first of its images; empty where nothing saturates."""
@@ -57,15 +60,18 @@ def adapt(work: Work, risks: Sequence[LayerRisk]) -> Work:
 def exact(model: onnx.ModelProto, signed: Collection[str] = ()) -> onnx.ModelProto:
     """A copy of the integer graph `model` that computes on every CPU what VNNI computes: all int8 weights unsigned.
 
-    Weights whose dequantized names are in `signed` stay as they are.
+    Weights whose names (behind a DequantizeLinear: the dequantized ones) are in `signed` stay as they are.
     """
     twin = Graph(model)
     stored = dict(twin.initializers)
     made: dict[str, onnx.TensorProto] = {}
-    for node in (n for n in twin.proto.node if n.op_type == "DequantizeLinear" and n.output[0] not in signed):
-        if len(node.input) < 3 or not all(_is_int8(stored.get(node.input[i])) for i in (0, 2)):
+    for node in twin.proto.node:
+        places = STORED.get(node.op_type, ())
+        if not places or weights_name(node) in signed or len(node.input) <= places[1]:
             continue
-        for place in (0, 2):  # layers may share a zero point
+        if not all(_is_int8(stored.get(node.input[i])) for i in places) or _reads_signed(node, stored):
+            continue
+        for place in places:  # layers may share a zero point
             name = f"{node.input[place]}_unsigned"
             made[name] = made.get(name) or _unsigned(stored[node.input[place]], name)
             node.input[place] = name
@@ -73,6 +79,16 @@ def exact(model: onnx.ModelProto, signed: Collection[str] = ()) -> onnx.ModelPro
     twin.reindex()
     twin.prune()
     return twin.model
+
+
+def _reads_signed(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether an integer operator reads signed activations, for which ONNX Runtime has no kernel of unsigned weights."""
+    return node.op_type != "DequantizeLinear" and _is_int8(stored.get(node.input[2]))
+
+
+def weights_name(node: onnx.NodeProto) -> str:
+    """What the weights that `node` stores are called among those that stay `signed`."""
+    return str(node.output[0] if node.op_type == "DequantizeLinear" else node.input[STORED[node.op_type][0]])
 
 
 def _is_int8(tensor: onnx.TensorProto | None) -> bool:
