@@ -87,7 +87,7 @@ class Kernels:
         where = f", most in {', '.join(map(str, near[:NAMED]))}{more}" if near else ""
         return (
             f"{lost}: sums of two 8-bit products exceed 16 bits on this CPU and are cut off{where}; with exact sums it "
-            f"gives {self.exact_db:.1f} dB (quantize again with a smaller --max-drop, in ONNX Runtime with reduce_range)"
+            f"gives {self.exact_db:.1f} dB (quantize again with a smaller --max-drop; in ONNX Runtime, reduce_range)"
         )
 
     @property

@@ -46,7 +46,9 @@ def with_floats(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.proto.node:
         nodes.append(node)
         grid = _grid(node, grids)
-        for name in carried_outputs(node) if grid else []:
+        if grid is None:
+            continue
+        for name in carried_outputs(node):
             grids[name] = grid
             if node.op_type not in MOVES and not _is_final(graph, name):
                 nodes += _there_and_back(graph, node, name, grid)

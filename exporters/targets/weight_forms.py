@@ -82,7 +82,7 @@ def exact(model: onnx.ModelProto, signed: Collection[str] = ()) -> onnx.ModelPro
 
 
 def _reads_signed(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether an integer operator reads signed activations, for which ONNX Runtime has no kernel of unsigned weights."""
+    """Whether an integer operator reads signed activations, which ONNX Runtime takes with signed weights only."""
     return node.op_type != "DequantizeLinear" and _is_int8(stored.get(node.input[2]))
 
 
