@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnxruntime.quantization import QuantType
 
+from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.diff import find
 from edgecnn.checking.sides import graph_side
 from exporters.layerwise.integer_ops import GRID_INPUTS, with_floats
 from exporters.targets import weight_forms
@@ -70,6 +72,20 @@ def test_every_integer_that_is_read_by_another_operator_is_a_float_first() -> No
     assert {"QLinearConv", "QLinearAdd", "QLinearConcat", "QLinearSigmoid"} <= {node.op_type for node in integers}
     read = [maker[name].op_type for node in integers for name in node.input if name in maker]
     assert set(read) == {"QuantizeLinear"}
+
+
+def test_operators_of_unknown_shape_are_paired_by_the_names_of_their_nodes() -> None:
+    """ONNX infers nothing through QLinearAdd or QLinearConcat, so that shapes tell little here."""
+    sides = graph_side(block(), "float", threads=1), graph_side(quantized(block(), "QOperator"), "int8", threads=1)
+    comparison = compare_sides(*sides, images(2, seed=3))
+    by_node = {pair.reference: pair.candidate for pair in comparison.pairs if pair.by == "node"}
+    assert by_node == {name: f"{name}_quantized_float" for name in ("a", "t", "m", "s")} | {
+        "r": "c_quantized_float",
+        "k": "k_quantized_float",
+    }
+    report = find(comparison, layers=True)
+    assert report.first is None, report.verdict
+    assert min(row.alone_db for row in report.layers) > 30
 
 
 def test_graphs_without_integer_operators_are_left_alone() -> None:

@@ -1,6 +1,7 @@
 """Which tensor of one graph is which tensor of another, so that both can be compared there and nowhere else.
 
     by name        what passes keep: a folded Conv makes the BatchNorm's tensor, a quantized one the float tensor
+    by node        QLinearConv conv1_quant is Conv conv1, as ONNX Runtime's quantizer names its operators
     by module      the k-th Conv of module layer1.0.conv1, where the names are others
     by structure   the longest common sequence of (operator, shape), where nothing else tells
 
@@ -32,13 +33,14 @@ LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatM
 BEHIND_LINEAR = ("BatchNormalization",)
 BEHIND_ALL = ("QuantizeLinear", "DequantizeLinear", "Identity", "Dropout")
 STEPS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+INTEGER_NAME = "_quant"
 SAME_LINEAGE = 0.8
 """Two graphs where so many of the shared names stand for one operator are one graph, edited."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tensors that stand for one thing, and what says so: `name`, `module`, `structure` or `output`."""
+    """Two tensors that stand for one thing, and what says so: `name`, `node`, `module`, `structure` or `output`."""
 
     reference: str
     candidate: str
@@ -47,11 +49,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Unit:
-    """A layer: its operator, its module, and the tensor it is compared at."""
+    """A layer: its operator, its module, the tensor it is compared at, and its node's name."""
 
     op: str
     module: str
     output: str
+    node: str = ""
 
 
 def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
@@ -61,11 +64,12 @@ def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
     related = _related(reference, candidate, shared)
     found = {name: Pair(name, name, "name") for name in shared if related or _same(reference, candidate, name, shapes)}
     left, right = (_free_units(parts, found) for parts in (reference, candidate))
-    more = [Pair(a.output, b.output, "module") for a, b in by_module(left, right)]
+    more = [Pair(a.output, b.output, "node") for a, b in by_node(left, right)]
+    left, right = _left_over(left, more), _left_over(right, more)
+    more += [Pair(a.output, b.output, "module") for a, b in by_module(left, right)]
     if not related:
-        taken = {pair.candidate for pair in more} | {pair.reference for pair in more}
-        a, b = ([u for u in side if u.output not in taken] for side in (left, right))
-        more += [Pair(one.output, two.output, "structure") for one, two in by_structure(a, b, *shapes)]
+        left, right = _left_over(left, more), _left_over(right, more)
+        more += [Pair(a.output, b.output, "structure") for a, b in by_structure(left, right, *shapes)]
     left_steps, right_steps = _steps(reference), _steps(candidate)
     more = [pair for pair in more if (pair.reference in left_steps) == (pair.candidate in right_steps)]
     found |= {pair.candidate: pair for pair in more}
@@ -164,7 +168,7 @@ def units(parts: Parts, folded: bool = True) -> list[Unit]:
             continue
         output, passed = _behind(node, readers, set(parts.outputs), folded)
         carried |= set(passed)
-        found.append(Unit(float_op(node.op_type), _module(parts, node, passed), output))
+        found.append(Unit(float_op(node.op_type), _module(parts, node, passed), output, node.name))
     return found
 
 
@@ -198,6 +202,19 @@ def _behind(
 
 def _free_units(parts: Parts, found: Mapping[str, Pair]) -> list[Unit]:
     return [unit for unit in units(parts) if unit.output not in found]
+
+
+def _left_over(found: Sequence[Unit], pairs: Sequence[Pair]) -> list[Unit]:
+    taken = {name for pair in pairs for name in (pair.reference, pair.candidate)}
+    return [unit for unit in found if unit.output not in taken]
+
+
+def by_node(left: Sequence[Unit], right: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
+    """Units of one operator, of which the right one has the left one's node name and a suffix."""
+    known = {(f"{unit.node}{INTEGER_NAME}", unit.op): unit for unit in left if unit.node}
+    for unit in right:
+        if (unit.node, unit.op) in known:
+            yield known[unit.node, unit.op], unit
 
 
 def by_module(left: Sequence[Unit], right: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
