@@ -79,7 +79,7 @@ def test_operators_of_unknown_shape_are_paired_by_the_names_of_their_nodes() -> 
     sides = graph_side(block(), "float", threads=1), graph_side(quantized(block(), "QOperator"), "int8", threads=1)
     comparison = compare_sides(*sides, images(2, seed=3))
     by_node = {pair.reference: pair.candidate for pair in comparison.pairs if pair.by == "node"}
-    assert by_node == {name: f"{name}_quantized_float" for name in ("a", "t", "m", "s")} | {
+    assert by_node == {name: f"{name}_quantized_float" for name in ("a", "t", "m", "s", "g")} | {
         "r": "c_quantized_float",
         "k": "k_quantized_float",
     }
