@@ -151,6 +151,17 @@ def test_a_grid_stands_for_what_it_cannot_hold(end: str, scale: float, zero: np.
     assert found.get("r") == ("d" if stands else None)
 
 
+def test_a_relu_that_was_kept_is_compared_once() -> None:
+    """The grid before it stands for it, too; one tensor of the reference has one counterpart."""
+    head = '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) '
+    reference = model(head + "{ c = Neg (x) r = Relu (c) y = Abs (r) }")
+    text = "{ n = Neg (x) q = QuantizeLinear (n, s, z) d = DequantizeLinear (q, s, z) r = Relu (d) y = Abs (r) }"
+    candidate = model(head + text, s=np.asarray(0.1, np.float32), z=np.asarray(0, np.uint8))
+    reference.graph.node[0].name = candidate.graph.node[0].name = "/sum/Neg"
+    pairs = [(pair.reference, pair.candidate) for pair in correspond(Parts(reference), Parts(candidate))]
+    assert pairs == [("r", "r"), ("y", "y")]
+
+
 MODULES = {"0": "Conv2d", "1": "BatchNorm2d", "2": "ReLU6", "3": "MaxPool2d", "4": "Conv2d", "5": "ReLU", "6": "Linear"}
 CALLS = [Call(path, 0, kind, (), True) for path, kind in MODULES.items()]
 FILE = """

@@ -68,8 +68,8 @@ def _grid(node: onnx.NodeProto, known: Mapping[str, Grid]) -> Grid | None:
 
 
 def _is_final(graph: Graph, name: str) -> bool:
-    """Whether `name` is an output of the model, or read as float as it is."""
-    return name in graph.outputs or all(is_standard(n, "DequantizeLinear") for n in graph.consumers[name])
+    """Whether all that read `name` read it as float."""
+    return all(is_standard(reader, "DequantizeLinear") for reader in graph.consumers[name])
 
 
 def _there_and_back(graph: Graph, node: onnx.NodeProto, name: str, grid: Grid) -> list[onnx.NodeProto]:
