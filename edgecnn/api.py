@@ -69,7 +69,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-@functools.cache
 def __getattr__(name: str) -> Any:
     home = {**HOMES, **ERRORS}.get(name)
     if home is None:
@@ -79,6 +78,7 @@ def __getattr__(name: str) -> Any:
     return _looked_at(found, name) if name in HOMES else found
 
 
+@functools.cache  # one object a call, as pickle wants
 def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
     """`call`, which tells in one line of a `track` that cannot be walked through."""
 

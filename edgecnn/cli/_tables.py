@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgecnn.choosing.names import meanings
 from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, rounded, size
-from runtimes.base import counted
+from runtimes.base import BadInput, counted
 from runtimes.device.tables import machine_pairs
 from runtimes.words import number
 
@@ -107,9 +108,14 @@ def aimed(page: Page, report: TargetReport) -> None:
 
 
 def go_on_with_bundle(page: Page, report: QuantizeReport | DeviceBuildReport, where: str = "") -> None:
-    """`where`: options of both commands. A network that takes no pictures is shown arrays."""
-    shown = "ARRAY.npy" if report.preprocess is None else "IMAGE"
-    page.go_on((f"edgecnn verify {report.output}{where}", f"edgecnn run {report.output} {shown}{where}"))
+    """`where`: options of both. A network that takes no pictures is shown arrays, one without answers nothing."""
+    from runtimes.proof.prediction import opened_to_run
+
+    shown, ways = "ARRAY.npy" if report.preprocess is None else "IMAGE", [f"edgecnn verify {report.output}{where}"]
+    with contextlib.suppress(BadInput):
+        opened_to_run(report.output, None)
+        ways.append(f"edgecnn run {report.output} {shown}{where}")
+    page.go_on(ways)
 
 
 def built(page: Page, report: BuildReport) -> None:
