@@ -2,12 +2,14 @@
 
 A call returns a record and prints nothing, or raises one of the errors below (their tree: runtimes/base.py). Each is
 imported from its home when it is first used, so that a program that only calls `api.bench` never pays for torch.
-Test: tests/test_api.py.
+`track(items, label)` is called for every long loop and must return an iterable of the items. Test: tests/test_api.py.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,7 +74,36 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = home.split(":")
-    return getattr(importlib.import_module(module), attribute)
+    found = getattr(importlib.import_module(module), attribute)
+    return _looked_at(found, name) if name in HOMES else found
+
+
+@functools.cache  # one object a call, as pickle wants
+def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """`call`, which tells in one line of a `track` that cannot be walked through."""
+
+    @functools.wraps(call)
+    def looked_at(*args: Any, **given: Any) -> Any:
+        return call(*args, **given | ({"track": _walked(given["track"])} if "track" in given else {}))
+
+    looked_at.__module__, looked_at.__qualname__ = __name__, name  # where pickle finds it
+    return looked_at
+
+
+def _walked(track: Any) -> Any:
+    from runtimes.base import BadInput
+
+    advice = "give a function of (items, label) that returns an iterable of the items"
+    if not callable(track):
+        raise BadInput(f"track: is a {type(track).__name__}; {advice}")
+
+    def walked(items: Sequence[Any], label: str) -> Iterable[Any]:
+        found = track(items, label)
+        if not isinstance(found, Iterable):
+            raise BadInput(f"track: returned a {type(found).__name__} for {label!r}; {advice}")
+        return found
+
+    return walked
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
@@ -38,7 +39,7 @@ def told(*lines: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for line in lines if line))
 
 
-def of_input(network: Network, *specs: str | None) -> str:
+def of_input(network: Network, *specs: Spec | None) -> str:
     """What was assumed of the input of `network`; `specs` are the DATA that it will see."""
     return network.assumption(common_size(specs) if network.assumed.size else None)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.data.feeding import make_feeds
+from edgecnn.data.given import Data, maybe_given
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.sides_told import all_heard, with_pixels
@@ -102,7 +103,7 @@ def half(
     model: PathText,
     output: PathText,
     *,
-    calib: str | None = None,
+    calib: Data | None = None,
     limit: int | None = None,
     exclude: Sequence[str] = (),
     input_shape: ShapeText | None = None,
@@ -116,16 +117,16 @@ def half(
 ) -> HalfReport:
     """Write the float32 `.onnx` file `model` in float16 to `output`, inputs and outputs still float32.
 
-    `calib` (or seeded random inputs) shows which nodes must stay float32. `preprocess` says how pixels become its
-    input, and travels with it. Raises `CheckFailed` when the result is not faster on `provider` (without
-    `allow_slower`) or not near enough, `Unavailable` where `provider` cannot run.
+    `calib` (a set, a file or an array; else seeded random inputs) shows which nodes must stay float32. `preprocess`
+    says how pixels become its input, and travels with it. Raises `CheckFailed` when the result is not faster on
+    `provider` (without `allow_slower`) or not near enough, `Unavailable` where `provider` cannot run.
     """
     from edgecnn.choosing.said import preparing
     from exporters.artifact import read_identity, read_stages, write_identity, write_stages
     from exporters.load import load_model, save_model
     from exporters.quantization.quantize import check_patterns
 
-    asked = provider_options.require(provider)
+    asked, spec = provider_options.require(provider), maybe_given(calib, "calib")
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     (subject,) = with_pixels([open_subject(os.fspath(model), None, input_shape, threads)], preprocess)
@@ -133,7 +134,7 @@ def half(
         subject = replace(subject, carried=subject.preprocess)
     original = load_model(model)
     check_patterns(original, exclude)
-    feeds, words = make_feeds([subject], calib, limit or IMAGES, seed, input_shape, 1)
+    feeds, words = make_feeds([subject], spec, limit or IMAGES, seed, input_shape, 1)
     own = compare(subject.runner, open_session(original, threads=threads, optimize=False), feeds[:2]).snr_db
     halved = halve(
         original, feeds, lambda runner: compare(subject.runner, runner, feeds), own, asked.text, threads,
@@ -146,7 +147,7 @@ def half(
         known = read_identity(original, os.fspath(model))
         write_identity(result, preparing(known, path.stem, original, subject.preprocess))
     save_model(result, path, force=force)
-    return HalfReport(path, halved, words, path.stat().st_size, all_heard([subject], feeds, calib))
+    return HalfReport(path, halved, words, path.stat().st_size, all_heard([subject], feeds, spec))
 
 
 def halve(

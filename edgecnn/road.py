@@ -33,6 +33,7 @@ from edgecnn.choosing.quantizing import (
     taking,
 )
 from edgecnn.choosing.said import judged_by_chance
+from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.labels import read_labels
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
@@ -112,9 +113,9 @@ def build(
     source: str | nn.Module,
     output: StrPath,
     *,
-    calib: str,
+    calib: Data,
     weights: StrPath | None = None,
-    data: str | None = None,
+    data: Data | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
     labels: StrPath | None = None,
@@ -137,7 +138,8 @@ def build(
 ) -> BuildReport | DeviceBuildReport:
     """The whole road: SOURCE -> export, simplify, fold, quantize, check, race, choose -> the bundle `output`.
 
-    Arguments as for `export` and `quantize`; `threads` None races on one thread, where CPU time can be trusted most.
+    Arguments as for `export` and `quantize`, where `calib` and `data` may be arrays.
+    `threads` None races on one thread, where CPU time can be trusted most.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
     `runtime`: `python NAME.edge` runs by itself (docs/device.md).
     On a `provider` other than the CPU float32, TF32, float16 and the provider's settings are raced instead of int8.
@@ -145,16 +147,16 @@ def build(
     started = time.perf_counter()
     asked = provider_options.require(provider)
     refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size)
-    path = check_bundle_output(Path(output), force)
+    path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     target = checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
-    network, heard = named(network, calib, data)
+    network, heard = named(network, seen, judge)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
-    material = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed)
+    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed)
     recipe = recipe_for(material, calibrator, target)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1,
@@ -175,7 +177,7 @@ def build(
     if input != FLOAT32:
         identity = taking(identity, input)
         assert identity.preprocess is not None
-        pixels = material_for(float_model, identity, calib, data, limit or DEFAULT_LIMIT, seed).judged
+        pixels = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).judged
         real, given = stages.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
@@ -211,7 +213,7 @@ def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Ne
     return network
 
 
-def named(network: Network, calib: str, data: str | None) -> tuple[Network, tuple[str, ...]]:
+def named(network: Network, calib: Spec, data: Spec | None) -> tuple[Network, tuple[str, ...]]:
     """(`network` with the class names of labelled `data`, if it has none; what is to be heard of names and input).
 
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from edgecnn import doubts
+from edgecnn.data.given import Spec
 from edgecnn.data.labels import read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
@@ -105,7 +106,7 @@ def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence
     ]
 
 
-def heard(side: Told, seen: object, data: str | None) -> str:
+def heard(side: Told, seen: object, data: Spec | None) -> str:
     """The line about what was assumed of `side`, fed with `seen`: samples, feeds of samples, or none of these."""
     samples = seen.samples if isinstance(seen, Feeds) else seen
     pictures = isinstance(samples, Samples) and not samples.as_is
@@ -116,7 +117,7 @@ def heard(side: Told, seen: object, data: str | None) -> str:
     return sentence(side.name, shape, side.preprocess, assumed, common_size([data]) if assumed.size else None)
 
 
-def all_heard(sides: Sequence[Told], seen: object, data: str | None) -> tuple[str, ...]:
+def all_heard(sides: Sequence[Told], seen: object, data: Spec | None) -> tuple[str, ...]:
     samples = seen.samples if isinstance(seen, Feeds) else seen
     odd = [doubts.of_range(samples, s.preprocess, s.assumed.pixels) for s in sides if isinstance(samples, Samples)]
     return doubts.told(*(heard(side, seen, data) for side in sides), *odd)

@@ -43,6 +43,12 @@ def ctrl_c_arrives() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes ten seconds for what is tested, and would write a line more on stderr."""
+    monkeypatch.setattr("edgecnn.cli._progress.FIRST_SECONDS", 3600.0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def children() -> Iterator[None]:
     """One process that has imported onnxsim, and a fork of it for every child: a fresh one takes a second.

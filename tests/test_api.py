@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from edgecnn import api
 from edgecnn.cli._click import Command, group
+from exporters.pack import pack
 from runtimes import base
+from runtimes.session import open_session
+from small_nets import conv_net
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = group.list_commands(click.Context(group))
@@ -78,3 +83,35 @@ def test_importing_the_facade_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def device_bundle(folder: Path) -> Path:
+    net, images = conv_net(channels=8, size=8), np.zeros((1, 3, 8, 8), np.float32)
+    about = {
+        "name": "made", "task": "classification", "labels": [], "preprocess": None, "created_by": "edgecnn 0",
+        "chosen": "float", "input": {"name": "x", "dtype": "float32", "shape": ["N", 3, 8, 8]},
+        "output": {"name": "y", "dtype": "float32", "shape": ["N", 10]},
+    }  # fmt: skip
+    pack(folder / "net.edge", net, about, [images], [open_session(net)({"x": images})["y"]], 0.0)
+    return folder / "net.edge"
+
+
+@pytest.mark.parametrize(
+    ("track", "line"),
+    [
+        (lambda items, label: None, "^track: returned a NoneType for 'answering'; give a function of .items, label. "),
+        (None, "^track: is a NoneType; give a function"),
+    ],
+)
+def test_a_track_that_cannot_be_walked_through_is_told(track: object, line: str, tmp_path: Path) -> None:
+    bundle = device_bundle(tmp_path)
+    with pytest.raises(api.BadInput, match=line):
+        api.run(bundle, np.zeros((3, 8, 8), np.float32), track=track)  # type: ignore[arg-type]
+    seen = []
+    api.run(bundle, np.zeros((2, 3, 8, 8), np.float32), track=lambda items, label: seen.append(label) or items)
+    assert seen == ["answering"]
+
+
+def test_a_call_is_one_object_and_can_be_sent_to_a_process() -> None:
+    for name in api.HOMES:
+        assert pickle.loads(pickle.dumps(getattr(api, name))) is getattr(api, name)

@@ -51,7 +51,18 @@ def test_the_ground_floor_starts_without_numpy_and_onnxruntime() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["session", "parity", "latency", "machine", "preprocess", "bundle", "census", "archive", "providers.cuda"]
+    "module",
+    [
+        "session",
+        "parity",
+        "latency",
+        "machine",
+        "imaging.preprocess",
+        "bundle",
+        "census",
+        "proof.archive",
+        "providers.cuda",
+    ],
 )
 def test_no_module_of_the_device_imports_more_than_numpy(module: str) -> None:
     """onnxruntime comes when a session is opened; torch, onnx, PIL and click never do."""

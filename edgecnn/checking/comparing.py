@@ -13,6 +13,7 @@ import numpy as np
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.feeding import make_feeds, own_names
+from edgecnn.data.given import Spec
 from exporters.layerwise.calls import correspond_calls
 from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes
 from exporters.layerwise.partial import Parts
@@ -80,7 +81,7 @@ def _alive(candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 
 def make_samples(
-    sides: Sequence[Any], data: str | None, samples: int, seed: int, input_shape: ShapeText | None
+    sides: Sequence[Any], data: Spec | None, samples: int, seed: int, input_shape: ShapeText | None
 ) -> tuple[list[Tensors], str, Sequence[Tensors]]:
     """(feeds of one image for the first of `sides`, what they are in words, what they were drawn from)."""
     feeds, words = make_feeds(sides, data, samples, seed, input_shape, 1)

@@ -30,6 +30,7 @@ from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.data.feeding import common_shape
+from edgecnn.data.given import Data, maybe_given
 from edgecnn.memory import memory_goes_back
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
@@ -48,7 +49,7 @@ def diff(
     reference: str | os.PathLike[str],
     candidate: str | os.PathLike[str],
     *,
-    data: str | None = None,
+    data: Data | None = None,
     samples: int = 3,
     snr_db: float | None = None,
     layers: bool = False,
@@ -64,6 +65,7 @@ def diff(
 ) -> DiffReport:
     """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
 
+    `data` names a set or a file, or is an array.
     `layers` (and `plot`) look at every layer. `reproducer` is a folder to be made for that layer alone. Raises
     `BadInput` for models or data that cannot be used together.
     """
@@ -75,12 +77,13 @@ def diff(
         check_plot(plot, force)
     if reproducer is not None:
         check_folder(reproducer, force)
+    spec = maybe_given(data)
     input_shape = common_shape([str(reference), str(candidate)], input_shape)
     sides = with_pixels([open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)], preprocess)
-    feeds, words, fed = make_samples(sides, data, samples, seed, input_shape)
+    feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
     report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
-    return replace(report, warnings=all_heard(sides, fed, data))
+    return replace(report, warnings=all_heard(sides, fed, spec))
 
 
 @memory_goes_back()

@@ -22,6 +22,7 @@ from edgecnn.choosing.judge import Trial, race_seconds
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import classes_in, heard_of, identified, prepared, preparing, task_of
 from edgecnn.choosing.targeted import TargetReport, aimed
+from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
@@ -49,13 +50,13 @@ DEFAULT_LIMIT = 128
 def quantize(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    calib: str,
+    calib: Data,
     *,
     calibrator: str = "minmax",
     per_tensor: bool = False,
     exclude: Sequence[str] = (),
     max_drop: float = 0.01,
-    data: str | None = None,
+    data: Data | None = None,
     limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
     labels: str | os.PathLike[str] | None = None,
@@ -72,6 +73,7 @@ def quantize(
 ) -> QuantizeReport | TargetReport:
     """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
 
+    `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
     labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
@@ -83,12 +85,13 @@ def quantize(
     """
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
+    seen, judge = both(calib, data)
     check_calibrator(calibrator)
     aim = aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
     identity = identified(original, identity, path.stem, labels)
-    material = material_for(original, identity, calib, data, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
+    material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
@@ -111,7 +114,7 @@ def quantize(
         known = identity or Identity(Path(model).stem, task, (), material.preprocess)
         as_taken = material
         if input != FLOAT32:
-            as_taken = material_for(original, known, calib, data, limit or DEFAULT_LIMIT, seed, input_shape)
+            as_taken = material_for(original, known, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
         pack_given(path, chosen, (original, Path(model).name), known, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)

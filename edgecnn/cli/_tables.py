@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgecnn.choosing.names import meanings
 from edgecnn.numbers.layer_table import BYTES
 from edgecnn.words import decibel, rounded, size
-from runtimes.base import counted
+from runtimes.base import BadInput, counted
 from runtimes.device.tables import machine_pairs
 from runtimes.words import number
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgecnn.choosing.choose import Candidate, Decision
     from edgecnn.choosing.contest import Contest
     from edgecnn.choosing.device_build import DeviceBuildReport
@@ -99,7 +98,7 @@ def quantized(page: Page, report: QuantizeReport) -> None:
     for note in report.notes:
         page.note(note)
     if report.bundled:
-        go_on_with_bundle(page, report.output)
+        go_on_with_bundle(page, report)
 
 
 def aimed(page: Page, report: TargetReport) -> None:
@@ -108,8 +107,15 @@ def aimed(page: Page, report: TargetReport) -> None:
         page.note(note)
 
 
-def go_on_with_bundle(page: Page, output: Path) -> None:
-    page.go_on((f"edgecnn verify {output}", f"edgecnn run {output} IMAGE"))
+def go_on_with_bundle(page: Page, report: QuantizeReport | DeviceBuildReport, where: str = "") -> None:
+    """`where`: options of both. A network that takes no pictures is shown arrays, one without answers nothing."""
+    from runtimes.proof.prediction import opened_to_run
+
+    shown, ways = "ARRAY.npy" if report.preprocess is None else "IMAGE", [f"edgecnn verify {report.output}{where}"]
+    with contextlib.suppress(BadInput):
+        opened_to_run(report.output, None)
+        ways.append(f"edgecnn run {report.output} {shown}{where}")
+    page.go_on(ways)
 
 
 def built(page: Page, report: BuildReport) -> None:
@@ -120,7 +126,7 @@ def built(page: Page, report: BuildReport) -> None:
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
-    go_on_with_bundle(page, report.output)
+    go_on_with_bundle(page, report)
 
 
 def built_for_device(page: Page, report: DeviceBuildReport) -> None:
@@ -139,8 +145,7 @@ def built_for_device(page: Page, report: DeviceBuildReport) -> None:
     for note in report.notes:
         page.note(note)
     page.note(f"{report.output}: {size(report.size_bytes)} in {report.seconds:.0f} s")
-    where = f"--provider {report.provider}"
-    page.go_on((f"edgecnn verify {report.output} {where}", f"edgecnn run {report.output} IMAGE {where}"))
+    go_on_with_bundle(page, report, f" --provider {report.provider}")
 
 
 def shortened(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""What two models under comparison are fed: images, or seeded inputs in every size that both leave open.
+"""What two models under comparison are fed: images or arrays, or seeded inputs in every size that both leave open.
 
     shape of both          feeds
     3 x 32 x 32, N open    8 of the batch that was asked for, one batch of 3
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edgecnn.data.given import Spec
+from edgecnn.data.samples import Ready
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
@@ -27,7 +29,7 @@ ANOTHER_BATCH = 3
 
 def make_feeds(
     subjects: Sequence[Fed],
-    data: str | None,
+    data: Spec | None,
     limit: int | None,
     seed: int,
     input_shape: ShapeText | None,
@@ -38,12 +40,7 @@ def make_feeds(
     if data is not None:
         from edgecnn.data.load import load_data
 
-        preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
-        if preprocess is None or len(inputs) != 1:
-            raise BadInput(
-                f"{subjects[0].name}: images fit a model with one input that takes pictures; leave out --data"
-            )
-        samples = load_data(data, preprocess, limit=limit, seed=seed)
+        samples = load_data(data, _ready(subjects, input_shape, batch), limit=limit, seed=seed)
         return samples.feeds(inputs[0].name, batch), samples.name
     require_common(subjects)
     sizes = _shapes(subjects, input_shape, batch)
@@ -63,6 +60,29 @@ class Taking(Protocol):
     def name(self) -> str: ...
     @property
     def inputs(self) -> tuple[TensorInfo, ...]: ...
+
+
+def _ready(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -> Ready:
+    """How data becomes the one input of the first of `subjects`, in the size asked for or that another fixes."""
+    first, *more = subjects[0].inputs or (None,)
+    preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
+    if first is None or more:
+        return ready_shape(subjects[0].name, subjects[0].inputs)
+    if preprocess is not None:
+        return preprocess
+    shape = _shapes(subjects, input_shape, batch).get(first.name) or _tightest(subjects, 0)
+    return ready_shape(subjects[0].name, [TensorInfo(first.name, first.dtype, shape)])
+
+
+def ready_shape(name: str, inputs: Sequence[TensorInfo]) -> Ready:
+    """The shape of one sample for a model that takes no pictures; raises `BadInput` where it is open or not alone."""
+    first = inputs[0] if len(inputs) == 1 and inputs[0].dtype == "float32" else None
+    sizes = tuple(size for size in first.shape[1:] if isinstance(size, int)) if first else ()
+    if first is None or len(sizes) + 1 != len(first.shape):
+        wants = ", ".join(f"{info.name} {info.dtype} {list(info.shape)}" for info in inputs)[:150] or "nothing"
+        way = "give another model" if first is None else "give --input-shape"
+        raise BadInput(f"{name}: takes {wants}; data fits one float32 input of known size, {way}")
+    return sizes
 
 
 def own_names(reference: Taking, candidate: Taking) -> dict[str, str]:

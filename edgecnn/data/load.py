@@ -12,6 +12,7 @@
     digits                      1,797 digits, 8x8, built in                           0 to 9
     shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
     random, random:N            normal noise; only when spelled, and the name says so none
+    an array, (images, labels)  in memory (given.py), as in .npy and .npz             the second of the two
 
 Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
 they are met, by name. No torch here. Test: tests/test_data.py.
@@ -32,6 +33,7 @@ from edgecnn.data import layouts
 from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
+from edgecnn.data.given import Data, InMemory, given
 from edgecnn.data.images import read_image
 from edgecnn.data.samples import Ready, Samples, split_off
 from runtimes import plugins
@@ -54,7 +56,7 @@ LABELS = ("y", "labels")
 
 
 def load_data(
-    spec: str | Path,
+    spec: Data | InMemory,
     preprocess: Ready,
     *,
     limit: int | None = None,
@@ -73,7 +75,11 @@ def load_data(
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: must be at least 1")
-    samples = _load(str(spec), preprocess, split, seed, task)
+    data = given(spec)
+    if isinstance(data, InMemory):
+        samples = split_off(_in_memory(data, preprocess), split)
+    else:
+        samples = _load(data, preprocess, split, seed, task)
     if skip == 0 and (limit is None or limit >= len(samples)):
         return samples
     order = np.random.default_rng(seed).permutation(len(samples))[skip:]
@@ -165,11 +171,21 @@ def _npz(path: Path, preprocess: Ready) -> Samples:
         ready = images.dtype.kind == "f"
         geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
         samples = with_arrays(samples, arrays, geometry, path)
-    if labels is None:
-        return samples
+    return samples if labels is None else _labelled(samples, labels)
+
+
+def _in_memory(data: InMemory, preprocess: Ready) -> Samples:
+    samples = from_array(data.name, data.images, preprocess)
+    return samples if data.labels is None else _labelled(samples, data.labels)
+
+
+def _labelled(samples: Samples, labels: Array) -> Samples:
+    """`samples` with a class for each; raises `BadInput` for what are no classes."""
     if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
         what = f"{labels.dtype} {list(labels.shape)}"
-        raise BadInput(f"{path}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed")
+        raise BadInput(
+            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed"
+        )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
     return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnx
 
+from edgecnn.data.given import Data, InMemory, Spec, both
 from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
@@ -84,8 +85,8 @@ class Material:
 def material_for(
     model: onnx.ModelProto,
     identity: Identity | None,
-    calib: str,
-    data: str | None,
+    calib: Data | InMemory,
+    data: Data | InMemory | None,
     limit: int,
     seed: int,
     input_shape: str | None = None,
@@ -95,6 +96,7 @@ def material_for(
 
     Raises `BadInput` when they do not fit together.
     """
+    seen, judge = both(calib, data)
     session = open_session(model)
     one_at_a_time(session)
     known = identity.preprocess if identity else None
@@ -104,18 +106,18 @@ def material_for(
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task = identity.task if identity else "classification"
-    calibration = load_data(calib, ready, limit=limit, split=part("train", calib, data), seed=seed, task=task)
+    calibration = load_data(seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task)
     unused = ""
-    if data is None:
-        judged = (held_out(calib, ready, calibration, limit, seed, task) or calibration).without_answers()
+    if judge is None:
+        judged = (held_out(seen, ready, calibration, limit, seed, task) or calibration).without_answers()
     else:
-        judged = load_data(data, ready, split=part("test", data, calib), seed=seed, task=task)
+        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task)
         unused = labels_unused(judged, session)
         judged = with_model_labels(judged, labels, session)
     return Material(session.inputs[0].name, ready, calibration, judged, guessed, unused)
 
 
-def held_out(spec: str, ready: Ready, calibration: Samples, limit: int, seed: int, task: str) -> Samples | None:
+def held_out(spec: Spec, ready: Ready, calibration: Samples, limit: int, seed: int, task: str) -> Samples | None:
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
     Ranges and biases fit the images that set them, so that these flatter int8.
@@ -167,8 +169,10 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
     return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
 
 
-def part(wanted: str, spec: str, other: str | None) -> str:
+def part(wanted: str, spec: Spec, other: Spec | None) -> str:
     """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
+    if isinstance(spec, InMemory):
+        return wanted if spec == other else "all"
     built_in = spec == "digits" or spec.partition(":")[0] == "shapes"
     parted = built_in or spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
     return wanted if parted and not spec.startswith("random") else "all"

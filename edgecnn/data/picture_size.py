@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgecnn.data.folders import list_images
-from runtimes.base import EdgeError
+from edgecnn.data.given import InMemory, Spec
+from runtimes.base import Array, EdgeError
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.images import has_pillow, picture_size
 from runtimes.imaging.shown import images_in
@@ -16,23 +17,29 @@ MOST = 200
 Size = tuple[int, int]
 
 
-def common_size(specs: Iterable[str | None]) -> Size | None:
+def common_size(specs: Iterable[Spec | None]) -> Size | None:
     """(height, width) of every picture in the folders and uint8 arrays `specs`; None where they differ or are none."""
     found: set[Size] = set()
     try:
         for spec in specs:
-            found.update(_sizes(Path(spec)) if spec is not None else ())
+            found.update(_sizes(spec) if spec is not None else ())
     except EdgeError:  # whoever reads the pictures says it better
         return None
     return found.pop() if len(found) == 1 else None
 
 
-def _sizes(path: Path) -> Iterable[Size]:
+def _sizes(spec: Spec) -> Iterable[Size]:
+    if isinstance(spec, InMemory):
+        return _of(spec.images)
+    path = Path(spec)
     if path.is_dir():
         return {picture_size(file) for file in _spread(list_images(path))} if has_pillow() else set()
     if not path.is_file() or path.suffix not in (".npz", ".npy"):
         return set()
-    images = images_in(read_npz(path), path) if path.suffix == ".npz" else read_npy(path)
+    return _of(images_in(read_npz(path), path) if path.suffix == ".npz" else read_npy(path))
+
+
+def _of(images: Array) -> Iterable[Size]:
     return {(images.shape[1], images.shape[2])} if images.dtype.name == "uint8" and images.ndim > 2 else set()
 
 

@@ -21,8 +21,10 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.feeding import ready_shape
+from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
-from edgecnn.data.samples import Ready, Samples
+from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject, open_subject
@@ -159,7 +161,7 @@ def evaluate(
     model: str | os.PathLike[str],
     other: str | os.PathLike[str] | None = None,
     *,
-    data: str,
+    data: Data,
     task: str | None = None,
     weights: Path | None = None,
     labels: str | os.PathLike[str] | None = None,
@@ -175,6 +177,7 @@ def evaluate(
 ) -> EvaluateReport:
     """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
 
+    `data` names a set or a file, or is the arrays (images, labels).
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
     `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`.
@@ -184,6 +187,7 @@ def evaluate(
     names = [os.fspath(name) for name in (model, other) if name is not None]
     limits = Limits(max_drop, min_metric)
     limits.check(len(names))
+    spec = given(data)
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = opened(names, weights, input_shape, threads)
@@ -196,13 +200,13 @@ def evaluate(
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     scores, answers = [], [Answers(subject.runner) for subject in subjects]
     for subject, runner in zip(subjects, answers, strict=True):
-        samples = samples_for(subject, data, task, limit, seed)
+        samples = samples_for(subject, spec, task, limit, seed)
         scores.append(score(how, replace(subject, runner=runner), samples, batch, track))
     difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     heard = doubts.told(
-        *all_heard(subjects, samples, data),
+        *all_heard(subjects, samples, spec),
         doubts.of_names(samples, "counted by") if not all(subject.labels for subject in subjects) else "",
         *(by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True)),
     )
@@ -267,11 +271,11 @@ def task_of(subject: Subject) -> str:
     raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
 
 
-def samples_for(subject: Subject, data: str, task: str, limit: int | None, seed: int) -> Samples:
+def samples_for(subject: Subject, data: Spec, task: str, limit: int | None, seed: int) -> Samples:
     """`data` with answers, made ready for `subject`, its classes counted as the model counts them."""
     from edgecnn.data.material import part
 
-    ready = subject.preprocess or ready_shape(subject)
+    ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
     samples = load_data(data, ready, limit=limit, split=part("test", data, None), seed=seed, task=task)
     how = plugins.load(edgecnn.tasks, task, "task")
     if not how.has_answers(samples):
@@ -293,15 +297,6 @@ def _remedy(subject: Subject, classes: int) -> str:
     if is_model_file(subject.name):
         return "give its names in their order: --labels FILE"
     return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
-
-
-def ready_shape(subject: Subject) -> Ready:
-    """The shape of one sample for a model that takes no pictures; raises `BadInput` where it is open or not alone."""
-    sizes = tuple(size for size in subject.inputs[0].shape[1:] if isinstance(size, int))
-    if len(subject.inputs) != 1 or len(sizes) + 1 != len(subject.inputs[0].shape):
-        wants = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.inputs)
-        raise BadInput(f"{subject.name}: takes {wants[:150]}; one input of known size is needed, give --input-shape")
-    return sizes
 
 
 def classes_of(outputs: Sequence[TensorInfo]) -> int | None:

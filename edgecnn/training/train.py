@@ -30,6 +30,7 @@ from torch import nn
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.networks.sources import blueprint, build, describe, probe
@@ -106,7 +107,7 @@ class Lesson:
 
 def train(
     name: str,
-    data: str = "digits",
+    data: Data = "digits",
     output: Path | str = "weights.safetensors",
     *,
     epochs: int | None = None,
@@ -128,12 +129,13 @@ def train(
 ) -> TrainReport:
     """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
 
+    `data` names a set or a file, or is the arrays (images, labels).
     `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. Training starts from
     `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
     are weights to start from). `resume` goes on where the same call was interrupted. Raises `BadInput` for data
     without answers, for a network that does not answer with these classes, and for divergence.
     """
-    path = check_weights_output(Path(output), force)
+    path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
     plan = blueprint(name)
     epochs = plan.epochs if epochs is None else epochs
@@ -142,7 +144,7 @@ def train(
     start = time.perf_counter()
     task = plugins.load(edgecnn.tasks, plan.task, "task")
     with resuming.told(path, resume), reproducible(seed):
-        lesson = prepare(plan, name, data, input_shape, num_classes, recipe)
+        lesson = prepare(plan, name, spec, input_shape, num_classes, recipe)
         flip = lesson.train.mirrored if flip is None else flip
         recipe = replace(recipe, rate=rate or top_rate(lesson.module) * task.RATE, flip=flip)
         layout = torch.channels_last if plan.ours else torch.contiguous_format
@@ -162,7 +164,7 @@ def train(
     resuming.place_of(path).unlink(missing_ok=True)
     held = 0 if lesson.held is None else len(lesson.held)
     return TrainReport(
-        str(path), name, plan.task, data, about.num_classes, task.METRIC, len(losses), learner.best_epoch,
+        str(path), name, plan.task, str(spec), about.num_classes, task.METRIC, len(losses), learner.best_epoch,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
         tuple(losses), tuple(learner.scores), seed, qat, lesson.heard,
     )  # fmt: skip
@@ -210,7 +212,7 @@ def restore(learner: Learner, path: Path, settings: dict[str, Any]) -> None:
 def prepare(
     plan: Blueprint,
     name: str,
-    data: str,
+    data: Spec,
     input_shape: str | tuple[int, ...] | None,
     num_classes: int | None,
     recipe: Recipe,
@@ -229,10 +231,10 @@ def prepare(
     if not task.has_answers(parts[0]) or len(names) < (1 if plan.task == "detection" else 2):
         raise BadInput(f"{data}: has no classes to learn for {plan.task}; {task.WANTED}")
     module = build(plan, None, None if plan.classes is None else num_classes or len(names), name, recipe.seed)
-    check_answer(probe(replace(draft, module=module)), plan.task, names, name, data)
+    check_answer(probe(replace(draft, module=module)), plan.task, names, name, str(data))
     if plan.task == "detection":
         detection.require_loss(module, name)
-    about = described(plan, name, data, names, draft.input_shape, draft.preprocess, recipe.seed)
+    about = described(plan, name, str(data), names, draft.input_shape, draft.preprocess, recipe.seed)
     heard = doubts.told(doubts.of_input(replace(draft, source=name), data))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)

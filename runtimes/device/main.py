@@ -96,7 +96,8 @@ def _about(bundle: str, program: str, only_version: bool) -> None:
     if only_version:
         return page.note(made(opened))
     page.pairs(described(opened))
-    ways = [*(["run IMAGE..."] if opened.task in TASKS else []), "verify", "bench"]
+    shown = "ARRAY.npy" if opened.preprocess is None else "IMAGE..."
+    ways = [*([f"run {shown}"] if opened.task in TASKS else []), "verify", "bench"]
     page.go_on(f"{program} {words}" for words in ways)
 
 

@@ -2,6 +2,7 @@
 
     picture, uint8 (H, W[, 3])          --the bundle's preprocessing-->  what the network is given
     float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
+    float (C, L) or (N, C, L), ...      the same, for a network that takes no pictures: its input's own shape
 
 A `.npy` or `.npz` file is the array in it, under the name `x` or `images`. Test: tests/test_shown.py.
 """
@@ -85,10 +86,11 @@ def of_file(path: Path, ready: Ready, network: str) -> list[Shown]:
 
 def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
     """Every image in `array`, called `name[i]`, or `name` where it is one; raises `BadInput` when it does not fit."""
-    images = array[None] if is_single(array) else array
-    read = reader(name, images, ready)
+    single = is_single(array, ready)
+    images = array[None] if single else array
+    read = reader(name, images, ready, array.shape)
     original = (lambda i: np.asarray(images[i])) if images.dtype == np.uint8 else None
-    names = [name] if is_single(array) else [f"{name}[{i}]" for i in range(len(images))]
+    names = [name] if single else [f"{name}[{i}]" for i in range(len(images))]
     preprocess = ready if isinstance(ready, Preprocess) else None
     return [
         Shown(one, lambda i=i, one=one: finite(read(i), one), original and partial(original, i), preprocess)  # type: ignore[misc]
@@ -96,10 +98,10 @@ def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
     ]
 
 
-def is_single(array: Array) -> bool:
-    """Whether `array` is one image: float (C, H, W), uint8 (H, W) or uint8 (H, W, 3 or 4)."""
-    if array.dtype.kind == "f":
-        return array.ndim == 3
+def is_single(array: Array, ready: Ready) -> bool:
+    """Whether `array` is one sample: of as many axes as the network eats, or uint8 (H, W) or (H, W, 3 or 4)."""
+    if array.dtype.kind == "f" or not isinstance(ready, Preprocess):
+        return array.ndim == len(sample_shape(ready))
     return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
 
 
@@ -112,25 +114,28 @@ def images_in(arrays: Mapping[str, Array], path: Path) -> Array:
     return images
 
 
-def reader(name: str, images: Array, ready: Ready) -> Callable[[int], Array]:
+def reader(
+    name: str, images: Array, ready: Ready, shape_given: tuple[int, ...] | None = None
+) -> Callable[[int], Array]:
     """Index -> what the network eats, of uint8 (N, H, W) or (N, H, W, 1|3|4), or an array that it eats as it is.
 
-    Raises `BadInput` when `images` are neither.
+    Raises `BadInput` when `images` are neither. `shape_given`, where one sample may come without the batch, is the
+    shape that the user knows.
     """
     shape = sample_shape(ready)
     floats = not isinstance(ready, Preprocess) or ready.dtype == np.float32
     if floats and images.dtype.kind == "f" and images.ndim > 1 and images.shape[1:] == shape:
         return lambda i: _float32(images[i])
+    held = f"{name}: is {images.dtype} {list(images.shape if shape_given is None else shape_given)}"
     if not isinstance(ready, Preprocess):
-        wanted = f"float {['N', *shape]}".replace("'", "")
-        raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+        one = "" if shape_given is None else f"{list(shape)} or "
+        raise BadInput(f"{held}; this network needs float {one}{_batch_of(shape)}")
     if not floats and images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == shape:
         return lambda i: np.array(images[i], order="C")
     if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return lambda i: ready(np.asarray(images[i]))
-    wanted = f"float {['N', *shape]} or ".replace("'", "") if floats else ""
-    wanted += "uint8 images (N, H, W[, 3])"
-    raise BadInput(f"{name}: is {images.dtype} {list(images.shape)}; this network needs {wanted}")
+    wanted = f"float {_batch_of(shape)} or " if floats else ""
+    raise BadInput(f"{held}; this network needs {wanted}uint8 images (N, H, W[, 3])")
 
 
 def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
@@ -140,10 +145,14 @@ def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
     ('this network takes floats with channels last, [N, 32, 32, 3], and does not say how pictures become these', \
 'this network takes [N, 7], no pictures')
     """
-    sizes = f"[{', '.join(map(str, ('N', *shape)))}]"
+    sizes = _batch_of(shape)
     if layout_of(shape) == "NHWC":
         return f"{network} takes floats with channels last, {sizes}, and does not say how pictures become these"
     return f"{network} takes {sizes}, no pictures"
+
+
+def _batch_of(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, ('N', *shape)))}]"
 
 
 def sample_shape(ready: Ready) -> tuple[int, ...]:

@@ -1,0 +1,84 @@
+"""DATA as a caller gives it: a name or a file, or arrays that are in memory already, read as those of a file are.
+
+    "photos/", "digits", Path("x.npz")   ->  text, which edgecnn/data/load.py looks up
+    images                               ->  what a .npy file holds: uint8 (N, H, W[, C]), or float as the network eats
+    (images, labels)                     ->  what an .npz file holds under `x` and `y`
+
+In reports arrays are called after the argument that they were given as: `calib array`. Test: tests/test_given.py.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from runtimes.base import Array, BadInput
+
+Data = str | os.PathLike[str] | Array | tuple[Array, Array]
+"""What the calls of edgecnn/api.py take for `data` and `calib`."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Arrays that a caller gave. Two are one set when their images are one object: contents are not compared."""
+
+    name: str
+    images: Array
+    labels: Array | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InMemory) and self.images is other.images
+
+    def __hash__(self) -> int:
+        return hash(id(self.images))
+
+
+Spec = str | InMemory
+"""`Data` that was looked at."""
+
+
+def given(data: Data | InMemory, argument: str = "data") -> Spec:
+    """What was given as `argument`; raises `BadInput` in one line for anything that is no data."""
+    if isinstance(data, InMemory):
+        return data
+    if isinstance(data, str | os.PathLike):
+        return os.fspath(data)
+    name = f"{argument} array"
+    if isinstance(data, np.ndarray):
+        return InMemory(name, _numbers(data, name))
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, np.ndarray) for part in data):
+        return InMemory(name, *(_numbers(part, name) for part in data))
+    held = f" of {', '.join(type(part).__name__ for part in data[:3])}" if isinstance(data, tuple) else ""
+    raise BadInput(
+        f"{argument}: is a {type(data).__name__}{held}; give a path or name, an array, or the arrays (images, labels)"
+    )
+
+
+def maybe_given(data: Data | InMemory | None, argument: str = "data") -> Spec | None:
+    return None if data is None else given(data, argument)
+
+
+def both(calib: Data | InMemory, data: Data | InMemory | None) -> tuple[Spec, Spec | None]:
+    """`calib` and `data`. The same images as both are one set, with the labels of `data`: it is split by these."""
+    first, second = given(calib, "calib"), maybe_given(data)
+    if isinstance(first, InMemory) and isinstance(second, InMemory) and first == second:
+        first = second = replace(first, labels=first.labels if second.labels is None else second.labels)
+    return first, second
+
+
+def spelled(data: Spec | None, instead: str = "ARRAY.npy") -> str | None:
+    """`data` as one word of a command line, which has no arrays."""
+    return instead if isinstance(data, InMemory) else data
+
+
+def _numbers(array: Array, name: str) -> Array:
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"{name}: holds {str(array.dtype)[:40]}, not numbers; give float32 or uint8 images")
+    if array.size == 0:
+        raise BadInput(f"{name}: is empty, shape {list(array.shape)}; give at least one image")
+    return array
