@@ -18,6 +18,11 @@ from edgecnn.report import Bars
 from small_nets import conv_net, save
 
 
+@pytest.fixture(autouse=True)
+def no_progress_lines() -> None:
+    """They are what is tested here (tests/conftest.py keeps them away elsewhere)."""
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
