@@ -19,6 +19,7 @@ Test: tests/test_qat.py (oracles: onnx grids, torch autograd, the integer graph 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -104,6 +105,8 @@ class InputGrid:
         if not self.active:
             self.low, self.high = min(self.low, low), max(self.high, high)
             return args
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return args  # it has diverged, and the loss says so
         if layer.training:
             self.low = DECAY * self.low + (1 - DECAY) * min(low, 0.0)
             self.high = DECAY * self.high + (1 - DECAY) * max(high, 0.0)
