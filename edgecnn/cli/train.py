@@ -79,9 +79,10 @@ def command(
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
                        qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
     document = report.to_dict()
+    shown = {**document, "judged": report.judged and report.judged.words}
     return Result(
         document,
-        lambda page: page.pairs((key.replace("_", " "), value) for key, value in document.items() if _scalar(value)),
+        lambda page: page.pairs((key.replace("_", " "), value) for key, value in shown.items() if _scalar(value)),
         report.verdict,
         warnings=[line for line in report.warnings if line not in heard],
     )

@@ -2,7 +2,9 @@
 
     judged    on the images held back for early stopping, else on (up to 1,000 of) those that are trained on;
               with int8 simulated where that is what it learns
-    worse     the weights from the start are put back, and a line says so
+    worse     on images held back by anything, on those that are trained on by more than a point: a network that knows
+              them by heart loses some when they are moved about, while it gains on others
+    then      the weights from the start are put back, and a line says so
 
 The held-out test part plays no role in it: it would no longer tell how good the network is on images that nobody has
 seen. A fall there of more than a point is told, and that is all. Test: tests/test_fine_tune.py.
@@ -24,8 +26,9 @@ from edgecnn.training.learning import score_of
 
 MOST_JUDGED = 1000
 """Training images on which a network is judged, spread over all: in two passes, without gradients."""
-TOLD_FALL = 0.01
-"""Of the score on the held-out test part; less than a point is a few images."""
+LARGE_FALL = 0.01
+"""A point of the score: less is a few images."""
+TRAINING, HELD_BACK = "training images", "held-back images"
 
 R = TypeVar("R")
 
@@ -33,7 +36,7 @@ R = TypeVar("R")
 @dataclass(frozen=True)
 class Change:
     """The score `before` and `after` the training on the `images` that decide which weights stay; these are `kinds`
-    (training images, or held-back images). `int8`: judged with its rounding simulated.
+    (`TRAINING` or `HELD_BACK`). `int8`: judged with its rounding simulated.
     """
 
     before: float
@@ -44,11 +47,15 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        return not self.after >= self.before
+        return not self.after >= self.before - (LARGE_FALL if self.kinds == TRAINING else 0.0)
 
     @property
     def where(self) -> str:
         return f"{self.images} {self.kinds}{' with int8 simulated' if self.int8 else ''}"
+
+    @property
+    def words(self) -> str:
+        return f"{self.before:.2%} before, {self.after:.2%} after, on {self.where}"
 
     def warning(self, name: str, metric: str, rate: float) -> str:
         """The line for a network that became worse; empty for any other.
@@ -63,7 +70,7 @@ class Change:
 
     def warning_of_test(self, name: str, metric: str, before: float, after: float, rate: float) -> str:
         """The line for a network whose held-out score fell, which what it is judged on does not show; else empty."""
-        if self.worse or after >= before - TOLD_FALL:
+        if self.worse or after >= before - LARGE_FALL:
             return ""
         fell = f"{metric} on held-out images fell from {before:.2%} to {after:.2%}"
         return f"{name}: {fell}, though not on {self.where}, which decide; try --rate {rate / 10:g} or --patience"
@@ -78,7 +85,7 @@ def guarded(
     before = score_of(module, task, judges)
     made = fit()
     after = score_of(module, task, judges)
-    change = Change(before, after, len(judges), "training images" if held is None else "held-back images", int8)
+    change = Change(before, after, len(judges), TRAINING if held is None else HELD_BACK, int8)
     if change.worse:
         module.load_state_dict(start)
     return made, change

@@ -105,11 +105,11 @@ class InputGrid:
         if not self.active:
             self.low, self.high = min(self.low, low), max(self.high, high)
             return args
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return args  # it has diverged, and the loss says so
         if layer.training:
             self.low = DECAY * self.low + (1 - DECAY) * min(low, 0.0)
             self.high = DECAY * self.high + (1 - DECAY) * max(high, 0.0)
+        if not all(map(math.isfinite, (low, high, self.low, self.high))):
+            return args  # it has diverged, and the loss says so
         grid = activation_grid(self.low, self.high)
         on_grid = torch.fake_quantize_per_tensor_affine(x, float(grid.scale), int(grid.zero_point), 0, 255)
         return (on_grid, *args[1:])

@@ -46,7 +46,7 @@ WARM_UP = 64
 """Images from which quantization-aware training takes its first ranges."""
 
 
-FINE_RATE, FINE_SHARE = 1e-3, 5
+FINE_RATE, FINE_SHARE = 2e-4, 5
 """Peak rate with int8 simulated, where BatchNorms stand still and steady nothing; a fifth of the epochs (docs)."""
 
 
