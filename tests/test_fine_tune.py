@@ -96,6 +96,23 @@ def test_qat_keeps_a_trained_network_good_at_its_own_rate(place: Path, tmp_path:
     assert not same_weights(place / "w.pt", tmp_path / "w.safetensors")
 
 
+def test_qat_keeps_a_network_of_small_weights_whose_norms_make_it_steep(place: Path, tmp_path: Path) -> None:
+    """The same function with convolutions c times as large, and norms that divide by it: slopes grow by 1 / c."""
+    state, c = torch.load(place / "w.pt", weights_only=True), 0.15
+    for key in state:
+        if key.endswith("running_var"):
+            norm = key.removesuffix("running_var")
+            convolution = f"layers.{int(norm.split('.')[1]) - 1}.weight"
+            state[convolution] *= c
+            state[f"{norm}running_mean"] *= c
+            state[key] *= c * c
+    torch.save(state, tmp_path / "small.pt")
+    report = tuned(place, tmp_path / "w.safetensors", weights=tmp_path / "small.pt", qat=True)
+    assert report.start_score > 0.9
+    assert report.best_epoch == 1
+    assert report.warnings == ()
+
+
 @pytest.mark.parametrize("qat", [True, False])
 @pytest.mark.parametrize("patience", [None, 2])
 def test_a_rate_that_ruins_it_leaves_the_weights_as_they_came(
