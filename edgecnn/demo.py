@@ -24,7 +24,8 @@ from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.outcomes import BuildReport
 from edgecnn.prediction import predict
-from edgecnn.training.train import TrainReport, train
+from edgecnn.training.outcome import TrainReport
+from edgecnn.training.train import train
 from exporters.artifact import Stage
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.files import check_output, replace_whole

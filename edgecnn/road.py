@@ -34,12 +34,11 @@ from edgecnn.choosing.quantizing import (
 )
 from edgecnn.choosing.said import judged_by_chance
 from edgecnn.data.given import Data, Spec, both
-from edgecnn.data.labels import read_labels
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
-from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Samples
 from edgecnn.networks.sources import Network, resolve
+from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
 from exporters import artifact
@@ -201,16 +200,6 @@ def check_bundle_output(path: Path, force: bool) -> Path:
     if check_output(path, force).suffix != SUFFIX:
         raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
     return path
-
-
-def told(network: Network, labels: StrPath | None, preprocess: str | None) -> Network:
-    """`network` with what the user says: class names from a file, one for each answer, and how pixels are prepared."""
-    if labels is not None:
-        network = replace(network, labels=read_labels(Path(labels), network.classes))
-    if preprocess is not None:
-        assumed = replace(network.assumed, pixels=False)
-        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape), assumed=assumed)
-    return network
 
 
 def named(network: Network, calib: Spec, data: Spec | None) -> tuple[Network, tuple[str, ...]]:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = group.list_commands(click.Context(group))
 ONLY_SHOWN = {"inspect": {"layers"}}
 """Options that choose what is printed, not what is computed."""
-NOT_OPTIONS = {"track"}
+NOT_OPTIONS = {"track", "tell"}
 SPELLED_OUT = {("build", "threads")}
 """The call says None for what the help spells out: one thread."""
 

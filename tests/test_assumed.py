@@ -14,7 +14,7 @@ from edgecnn.cli import main
 from edgecnn.data.picture_size import common_size
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.networks.sources import resolve
-from edgecnn.road import told
+from edgecnn.networks.told import told
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from edgecnn import demo, road
 from edgecnn.cli._tables import demonstrated
 from edgecnn.report import Page
-from edgecnn.training.train import TrainReport
+from edgecnn.training.outcome import TrainReport
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle, verify
 

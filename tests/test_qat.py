@@ -205,13 +205,13 @@ def test_a_network_that_int8_breaks_learns_to_be_quantized() -> None:
 def test_train_qat_tunes_what_was_trained_and_says_so(tmp_path: Path) -> None:
     """From trained weights only the fine-tuning runs: an ordinary weights file of the same network, still as good."""
     trained = FIXTURES / "lenet5_digits.safetensors"
-    report = train("lenet5", "digits", tmp_path / "w.safetensors", epochs=5, weights=trained, qat=True)
+    report = train("lenet5", "digits", tmp_path / "w.safetensors", epochs=1, weights=trained, qat=True)
     assert (report.qat, report.epochs, len(report.losses)) == (True, 1, 1)
     before, after = resolve("lenet5", trained).module, resolve("lenet5", tmp_path / "w.safetensors").module
     assert list(before.state_dict()) == list(after.state_dict())
     assert not torch.equal(before.conv1.weight, after.conv1.weight)  # type: ignore[arg-type]
     assert report.test_score >= 0.98
-    again = train("lenet5", "digits", tmp_path / "v.safetensors", epochs=5, weights=trained, qat=True)
+    again = train("lenet5", "digits", tmp_path / "v.safetensors", epochs=1, weights=trained, qat=True)
     assert again.losses == report.losses
     assert (tmp_path / "w.safetensors").read_bytes() == (tmp_path / "v.safetensors").read_bytes()
 

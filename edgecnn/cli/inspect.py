@@ -23,4 +23,6 @@ def command(model: str, weights: Path | None, input_shape: tuple[str, ...], laye
     from edgecnn import api
 
     found = api.inspect(model, weights=weights, input_shape=input_shape)
-    return Result(found.to_dict(), lambda page: tables.inspected(page, found, layers), found.verdict)
+    return Result(
+        found.to_dict(), lambda page: tables.inspected(page, found, layers), found.verdict, warnings=found.warnings
+    )

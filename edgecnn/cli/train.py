@@ -39,6 +39,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
         help="Then fine-tune with int8 rounding simulated; with --weights do only that.")  # fmt: skip
 @options.input_shape
 @options.num_classes
+@options.preprocess
 @options.seed
 def command(
     name: str,
@@ -58,23 +59,32 @@ def command(
     qat: bool,
     input_shape: str | None,
     num_classes: int | None,
+    preprocess: str | None,
     seed: int,
 ) -> Result:
     """Train a classifier, a segmenter or a detector, seeded, and write its weights."""
     from edgecnn import api
+    from runtimes.device.process import warn
     from runtimes.files import check_output
 
     check_output(output, force)
+    heard: list[str] = []
+
+    def tell(line: str) -> None:
+        heard.append(line)
+        warn([line])
+
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
-                       input_shape=input_shape, num_classes=num_classes, weights=weights, qat=qat,
-                       resume=resume, force=force, track=options.track())  # fmt: skip
+                       input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
+                       qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
     document = report.to_dict()
+    shown = {**document, "judged": report.judged and report.judged.words}
     return Result(
         document,
-        lambda page: page.pairs((key.replace("_", " "), value) for key, value in document.items() if _scalar(value)),
+        lambda page: page.pairs((key.replace("_", " "), value) for key, value in shown.items() if _scalar(value)),
         report.verdict,
-        warnings=report.warnings,
+        warnings=[line for line in report.warnings if line not in heard],
     )
 
 

@@ -54,6 +54,7 @@ class Inspection:
     table: Table
     stages: tuple[Stage, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def layout(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import nn
 
+from edgecnn import doubts
 from edgecnn.networks.sources import resolve
 from edgecnn.networks.spec import Shape
 from edgecnn.numbers.count import count, layer_macs
@@ -45,6 +47,7 @@ def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, ow
 def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:
     """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
     network = resolve(source, weights, first_shape(input_shape))
+    size_alone = replace(network, assumed=replace(network.assumed, pixels=False))  # which no count depends on
     layers, parts, made, largest = watch(network.module, network.input_shape)
     total = count(network.module, network.input_shape)
     tensors = [*network.module.parameters(), *network.module.buffers()]
@@ -61,6 +64,7 @@ def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | N
         ops=dict(collections.Counter(layer.op for layer in layers).most_common()),
         layers=tuple(layers),
         table=layer_table((1, *network.input_shape), parts),
+        warnings=doubts.told(doubts.of_input(size_alone)),
     )
 
 

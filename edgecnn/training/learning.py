@@ -129,9 +129,7 @@ class Learner:
         self.losses.append(loss)
         if held is None:
             return
-        self.module.eval()
-        value = self.task.score(runner_of(self.module, self.task.OUTPUTS), held, "image", 64).value
-        self.module.train()
+        value = score_of(self.module, self.task, held)
         if value > max(self.scores, default=-math.inf):
             self.best = copy.deepcopy(self.module.state_dict())
         self.scores.append(value)
@@ -209,6 +207,15 @@ def keep(samples: Samples) -> Callable[[Array], Array]:
         return lambda picked: samples.subset(picked).stack()
     kept = samples.stack()
     return lambda picked: np.asarray(kept[picked])
+
+
+def score_of(module: nn.Module, task: ModuleType, samples: Samples) -> float:
+    """What `module` scores in evaluation mode; its own mode comes back."""
+    training = module.training
+    module.eval()
+    value: float = task.score(runner_of(module, task.OUTPUTS), samples, "image", 64).value
+    module.train(training)
+    return value
 
 
 def runner_of(module: nn.Module, names: tuple[str, ...]) -> Runner:

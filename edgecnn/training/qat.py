@@ -19,6 +19,7 @@ Test: tests/test_qat.py (oracles: onnx grids, torch autograd, the integer graph 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -107,6 +108,8 @@ class InputGrid:
         if layer.training:
             self.low = DECAY * self.low + (1 - DECAY) * min(low, 0.0)
             self.high = DECAY * self.high + (1 - DECAY) * max(high, 0.0)
+        if not all(map(math.isfinite, (low, high, self.low, self.high))):
+            return args  # it has diverged, and the loss says so
         grid = activation_grid(self.low, self.high)
         on_grid = torch.fake_quantize_per_tensor_affine(x, float(grid.scale), int(grid.zero_point), 0, 255)
         return (on_grid, *args[1:])

@@ -1,0 +1,21 @@
+"""A network with what the user says of it: `--labels` and `--preprocess`. Test: tests/test_assumed.py."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from edgecnn.data.labels import read_labels
+from edgecnn.data.pixels import read_preprocess
+from edgecnn.networks.sources import Network
+
+
+def told(network: Network, labels: str | os.PathLike[str] | None, preprocess: str | None) -> Network:
+    """`network` with what the user says: class names from a file, one for each answer, and how pixels are prepared."""
+    if labels is not None:
+        network = replace(network, labels=read_labels(Path(labels), network.classes))
+    if preprocess is not None:
+        assumed = replace(network.assumed, pixels=False)
+        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape), assumed=assumed)
+    return network
