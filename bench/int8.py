@@ -141,7 +141,7 @@ def without_tail(model: onnx.ModelProto) -> onnx.ModelProto:
     How long the choice of boxes takes depends on the scores, and random weights leave all of them in.
     """
     graph = Graph(copy_model(model))
-    tail = tail_of(graph, COMPUTE)
+    tail = {name for name in tail_of(graph, COMPUTE) if graph.producer[name].input}  # constants serve both
     body = [node for node in graph.proto.node if node.output and node.output[0] not in tail]
     made = {name for node in body for name in node.output}
     within = {name for node in graph.proto.node if node.output[0] in tail for name in node.output}
