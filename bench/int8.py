@@ -141,9 +141,11 @@ def without_tail(model: onnx.ModelProto) -> onnx.ModelProto:
     How long the choice of boxes takes depends on the scores, and random weights leave all of them in.
     """
     graph = Graph(copy_model(model))
-    tail = {name for name in tail_of(graph, COMPUTE) if graph.producer[name].input}  # constants serve both
+    tail = tail_of(graph, COMPUTE)
+    read = {name for node in graph.proto.node if node.output[0] not in tail for name in node.input}
+    tail -= {name for name in tail & read if not graph.producer[name].input}  # a Constant that both read
     body = [node for node in graph.proto.node if node.output and node.output[0] not in tail]
-    made = {name for node in body for name in node.output}
+    made = {name for node in body if node.input for name in node.output}
     within = {name for node in graph.proto.node if node.output[0] in tail for name in node.output}
     if not tail or any(name in within for node in body for name in node.input):
         return model

@@ -85,6 +85,22 @@ def test_a_detector_ends_with_its_last_convolutions() -> None:
     assert int8.without_tail(cut) is cut
 
 
+def test_a_constant_that_the_body_reads_stays_there() -> None:
+    net = model("""<ir_version: 9, opset_import: ["" : 18]>
+        net (float[1,4,2,2] x) => (int64[M,3] found) {
+            c = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
+            r = Resize (x, , c)
+            b = Conv (r, w)
+            p = Constant <value_ints = [1, 16, 4]> ()
+            boxes = Reshape (b, p)
+            scores = Reshape (b, q)
+            found = NonMaxSuppression (boxes, scores)
+        }""", w=np.ones((4, 4, 1, 1), np.float32), q=np.array([1, 4, 16]))  # fmt: skip
+    cut = int8.without_tail(net)
+    assert [value.name for value in cut.graph.output] == ["b"]
+    assert [node.op_type for node in cut.graph.node] == ["Constant", "Resize", "Conv"]
+
+
 def test_a_missed_target_is_named() -> None:
     machine = {"isa": ["avx2", "vnni"]}
     row = {"network": "resnet18", "chosen": "int8", "machine": machine, "ours": {"ratio": {"ratio": 2.9}}}
