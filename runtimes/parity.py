@@ -23,7 +23,7 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.comparing import listed, matching
-from runtimes.comparing.kinds import Kind, KindSums
+from runtimes.comparing.kinds import Kind, KindSums, snr_db
 
 NEAR_TIE = 1e-4
 """Two detections whose scores differ by less than float32 noise may change places at the end of a list."""
@@ -57,20 +57,19 @@ class OutputParity:
     @property
     def worst_kind(self) -> Kind | None:
         """The kind that is farthest from the reference, where there are several."""
-        return min(self.kinds, key=lambda kind: snr_db(kind.signal, kind.noise), default=None)
+        return min(self.kinds, key=lambda kind: kind.snr_db, default=None)
 
     @property
     def worst_db(self) -> float:
-        """SNR of the worst kind, and of the whole where it is one."""
-        worst = self.worst_kind
-        return self.snr_db if worst is None else min(self.snr_db, snr_db(worst.signal, worst.noise))
+        """SNR of the worst kind, which is never above that of the whole; of the whole where it is one."""
+        return min((kind.snr_db for kind in self.kinds), default=self.snr_db)
 
     @property
     def comparable(self) -> bool:
         return self.shape_ok and self.nonfinite == 0
 
     def to_dict(self) -> dict[str, Any]:
-        kinds = [{**k.to_dict(), "snr_db": json_number(snr_db(k.signal, k.noise), JSON_SNR_LIMIT)} for k in self.kinds]
+        kinds = [{**k.to_dict(), "snr_db": json_number(k.snr_db, JSON_SNR_LIMIT)} for k in self.kinds]
         return ({"kinds": kinds} if kinds else {}) | {
             "name": self.name,
             "max_abs": json_number(self.max_abs),
@@ -188,19 +187,6 @@ def difference(ref: Array, cand: Array) -> Array:
         return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)  # exact modulo 2**64
     with np.errstate(invalid="ignore", over="ignore"):
         return np.abs(ref.astype(np.float64) - cand.astype(np.float64))
-
-
-def snr_db(signal: float, noise: float) -> float:
-    """10 log10(signal / noise) from two sums of squares; inf without noise, -inf without signal or with NaN or Inf.
-
-    >>> snr_db(100.0, 1.0), snr_db(0.0, 0.0), snr_db(0.0, 1.0)
-    (20.0, inf, -inf)
-    """
-    if not (math.isfinite(signal) and math.isfinite(noise)):
-        return -math.inf
-    if noise == 0:
-        return math.inf
-    return 10 * (math.log10(signal) - math.log10(noise)) if signal > 0 else -math.inf
 
 
 def json_number(value: float, limit: float = sys.float_info.max) -> float:

@@ -29,7 +29,8 @@ from edgecnn.checking.tolerance import jitter
 from exporters.layerwise.correspond import Pair
 from exporters.layerwise.points import Points, members
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
-from runtimes.parity import difference, snr_db
+from runtimes.comparing.kinds import snr_db
+from runtimes.parity import difference
 
 MARGIN_DB = 25.0
 QUIET_DB = 130.0

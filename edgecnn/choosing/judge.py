@@ -182,13 +182,13 @@ class Judge:
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
-        allowed = f"(budget {percent(self.trial.max_drop)} %)"
+        most = percent(self.trial.max_drop)
         if lost is not None:
-            return f"loses {percent(drop)} points of {self.trial.metric} (budget {percent(self.trial.max_drop)})"
+            return f"loses {percent(drop)} points of {self.trial.metric} (budget {most})"
         if agreed is not None:
             what = ANSWERS.get(self.trial.task, "the answer on")
-            return f"changes {what} {percent(drop)} % of {_of(self.trial)} {allowed}"
-        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {percent(drop)} % noise {allowed}"
+            return f"changes {what} {percent(drop)} % of {_of(self.trial)} (budget {most} %)"
+        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {percent(drop)} % noise (budget {most} %)"
 
 
 def percent(share: float) -> str:

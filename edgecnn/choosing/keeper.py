@@ -180,7 +180,8 @@ class Keeper:
         aimed = Aimed(recipe.target, self.here)
         if recipe.target in SATURATING:
             work = start(source, recipe, self.images[: weight_forms.IMAGES])
-            risks = finer(weight_forms.look(work)) if fine else weight_forms.look(work)
+            risks = weight_forms.look(work)
+            risks = finer(risks) if fine else risks
             adapted = weight_forms.adapt(work, risks)
             measured = self._measured(work, adapted) if self.here and adapted.recipe != work.recipe else None
             if measured and measured[1] < measured[0]:

@@ -49,11 +49,16 @@ def _is_masked(root: Path) -> bool:
 
 def folders(root: Path, reader: Callable[[Path], Reader | None]) -> Parts | None:
     """What `reader` finds in `root` itself, or both in its train and in its test (or val, valid) folder."""
-    whole, train = reader(root), reader(root / TRAIN[0])
-    test = next((found for name in TEST if (found := reader(root / name)) is not None), None)
+    whole = reader(root)
     if whole is not None:
         return {"all": whole}
-    return {"train": train, "test": test} if train is not None and test is not None else None
+    return train_and_test({name: found for name in (*TRAIN, *TEST) if (found := reader(root / name)) is not None})
+
+
+def train_and_test(found: Mapping[str, Reader]) -> Parts | None:
+    """The two parts among `found` by the names of their folders or lists; None where one of them is missing."""
+    test = next((found[name] for name in TEST if name in found), None)
+    return {"train": found[TRAIN[0]], "test": test} if TRAIN[0] in found and test is not None else None
 
 
 def names_in(places: Sequence[Path], files: Sequence[str] = NAMES) -> tuple[str, ...]:

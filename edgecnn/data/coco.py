@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.data.annotated import IMAGES, Parts, Reader, boxed, folders, inside
-from edgecnn.data.folders import TEST, TRAIN
+from edgecnn.data.annotated import IMAGES, Parts, Reader, boxed, folders, inside, train_and_test
 from edgecnn.data.samples import Samples, Target
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
@@ -64,10 +63,7 @@ def _of_folder(root: Path) -> Parts | None:
             raise BadInput(f"{path}: is a second {match[1]} part beside {found[match[1]].name}; give one of the files")
         found[match[1]] = path
     readers = {kind: partial(_read, str(path), path, root) for kind, path in found.items()}
-    test = next((readers[kind] for kind in TEST if kind in readers), None)
-    if TRAIN[0] in readers and test is not None:
-        return {"train": readers[TRAIN[0]], "test": test}
-    return {"all": next(iter(readers.values()))} if readers else None
+    return train_and_test(readers) or ({"all": next(iter(readers.values()))} if readers else None)
 
 
 def _read(name: str, path: Path, root: Path, preprocess: Preprocess) -> Samples:

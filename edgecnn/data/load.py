@@ -34,7 +34,6 @@ from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
-from edgecnn.data.images import read_image
 from edgecnn.data.samples import Ready, Samples, split_off
 from runtimes import plugins
 from runtimes.base import Array, BadInput, counted
@@ -155,10 +154,7 @@ def _noise(rng: np.random.Generator, ready: Ready) -> Array:
 
 def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
     found = scan(root, split)
-    files = found.files
-    samples = Samples(
-        str(root), tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), found.labels, found.class_names
-    )
+    samples = replace(pictures(str(root), found.files, preprocess, found.class_names), labels=found.labels)
     return samples if found.is_split else split_off(samples, split)
 
 

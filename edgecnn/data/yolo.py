@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecnn.data.annotated import IMAGES, NAMES, Parts, Reader, boxed, folders, names_in
-from edgecnn.data.folders import TEST, TRAIN, list_images
+from edgecnn.data.annotated import IMAGES, NAMES, Parts, Reader, boxed, folders, names_in, train_and_test
+from edgecnn.data.folders import list_images
 from edgecnn.data.samples import Samples, Target
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
@@ -47,10 +47,7 @@ def _below_images(root: Path) -> Parts | None:
         match = PART.fullmatch(place.name)
         if match is not None and _has_texts(root / LABELS / place.name):
             found[match[1]] = partial(_read, place, root / LABELS / place.name, root)
-    test = next((found[name] for name in TEST if name in found), None)
-    if TRAIN[0] in found and test is not None:
-        return {"train": found[TRAIN[0]], "test": test}
-    return {"all": next(iter(found.values()))} if len(found) == 1 else None
+    return train_and_test(found) or ({"all": next(iter(found.values()))} if len(found) == 1 else None)
 
 
 def _reader(place: Path, root: Path) -> Reader | None:

@@ -10,6 +10,7 @@ are noise do not show. Slices that are all zero belong to the smallest kind. Tes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,10 @@ class Kind:
     noise: float
 
     @property
+    def snr_db(self) -> float:
+        return snr_db(self.signal, self.noise)
+
+    @property
     def words(self) -> str:
         """
         >>> Kind(1, (4, 5, 6), 1.0, 0.1).words, Kind(2, (0, 2), 1.0, 0.1).words
@@ -55,29 +60,28 @@ class KindSums:
     """Running sums of squares of each slice of an output of three axes, (2, slices): of the reference, of the noise."""
 
     sums: dict[int, Array | None] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)
+    count: int = 0
 
     def add(self, ref: Array, apart: Array) -> None:
         if ref.ndim != 3:
             self.sums = dict.fromkeys(self.sums)  # of another shape than before
             return
+        self.count += ref.size
         for axis in (1, 2):
             size = ref.shape[axis]
             known = self.sums.get(axis, np.zeros((2, size)))
-            fits = known is not None and 2 <= size <= MOST_SLICES and known.shape[1] == size
-            if known is None or not fits:
+            if known is None or known.shape[1] != size or not 2 <= size <= MOST_SLICES:
                 self.sums[axis] = None
                 continue
             others = (0, 3 - axis)
             with np.errstate(over="ignore"):
                 squares = [np.square(value.astype(np.float64)).sum(axis=others) for value in (ref, apart)]
             self.sums[axis] = known + np.stack(squares)
-            self.counts[axis] = self.counts.get(axis, 0) + ref.size // size
 
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds along the axis that has more than one; empty where all numbers are of one kind."""
         for axis, sums in self.sums.items():
-            found = () if sums is None or not self.counts[axis] else parted(axis, sums, self.counts[axis])
+            found = parted(axis, sums, self.count // sums.shape[1]) if sums is not None and self.count else ()
             if len(found) > 1:
                 return found
         return ()
@@ -101,3 +105,16 @@ def parted(axis: int, sums: Array, count: int) -> tuple[Kind, ...]:
 def _kind(axis: int, places: Sequence[int] | Array, sums: Array) -> Kind:
     signal, noise = (float(row[places].sum()) for row in sums)
     return Kind(axis, tuple(int(place) for place in places), signal, noise)
+
+
+def snr_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) from two sums of squares; inf without noise, -inf without signal or with NaN or Inf.
+
+    >>> snr_db(100.0, 1.0), snr_db(0.0, 0.0), snr_db(0.0, 1.0)
+    (20.0, inf, -inf)
+    """
+    if not (math.isfinite(signal) and math.isfinite(noise)):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal > 0 else -math.inf
