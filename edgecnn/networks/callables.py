@@ -124,11 +124,6 @@ def networks(home: ModuleType) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------- using it
-def attribute(found: Found, name: str) -> Any:
-    """`name` of the callable, else of its file, else None."""
-    return getattr(found.target, name, getattr(found.home, name, None))
-
-
 def default_classes(target: Any) -> int | None:
     """The default of the argument `num_classes`; TELL_CLASSES when it has none, None without the argument."""
     try:

@@ -7,8 +7,8 @@
     timm:mobilenetv3_small_100
 
 Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
-from any other state dict the number of classes is read off the layer whose first dimension differs. A callable (or its
-file) may carry the attributes `input_shape` (C, H, W), `preprocess`, `labels` and `task`.
+from any other state dict the number of classes is read off the layer whose first dimension differs. The code of a
+network may say its `input_shape`, `preprocess`, `labels` and `task` (edgecnn/networks/carried.py).
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
 then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
@@ -29,16 +29,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-import edgecnn.tasks
-from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.detection.heads import liven
 from edgecnn.networks import callables, libraries, zoo
 from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
+from edgecnn.networks.carried import carried
 from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
-from runtimes import plugins
 from runtimes.base import BadInput, counted
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import is_detections
@@ -96,6 +94,7 @@ def resolve(
     if num_classes is None and trained is not None and plan.classes is not None:
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
+    plan = carried(plan, module)
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
     answer = probe(network)
     task, classes = task_of(plan, module, answer)
@@ -133,25 +132,14 @@ def blueprint(source: str | nn.Module) -> Blueprint:
 def _own(place: str, name: str) -> Blueprint:
     found = callables.find(place, name)
     target, where = found.target, f"{place}:{name}"
-    shape = callables.attribute(found, "input_shape")
-    labels = callables.attribute(found, "labels") or ()
-    preprocess = callables.attribute(found, "preprocess")
-    task = callables.attribute(found, "task")
-    open_channels = isinstance(preprocess, Mapping) and "channels" not in preprocess
-    if isinstance(preprocess, Mapping):
-        preprocess = Preprocess.from_dict(preprocess)
-    if isinstance(preprocess, Preprocess):
-        refuse_pixel_units(preprocess, f"{where}.preprocess")
     return Blueprint(
         name,
         lambda **kwargs: callables.call(found, where, **kwargs),
         None if isinstance(target, nn.Module) else callables.default_classes(target),
-        image_shape(shape) if shape is not None else None,
-        preprocess if isinstance(preprocess, Preprocess) else None,
-        task if task in plugins.names(edgecnn.tasks) else "classification",
-        labels=tuple(str(label) for label in labels),
-        any_channels=open_channels,
         ours=False,
+        source=where,
+        target=target,
+        home=found.home,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtimes.base import BadInput
 from runtimes.execution.shapes import parse_shape
@@ -71,6 +71,10 @@ class Blueprint:
     """`preprocess` does not say for how many channels it is: the network does."""
     ours: bool = True
     """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
+    source: str = ""
+    target: Any = None
+    """The callable of a user's own code, and `home` the file or module that it stands in."""
+    home: Any = None
 
 
 def image_shape(given: str | Sequence[int]) -> Shape:

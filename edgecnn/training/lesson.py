@@ -23,6 +23,7 @@ from edgecnn import doubts
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
+from edgecnn.networks.carried import carried
 from edgecnn.networks.sources import build, describe, probe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
@@ -30,7 +31,7 @@ from edgecnn.networks.weights import Trained, apply_weights, load_weights
 from edgecnn.tasks import detection
 from edgecnn.training.learning import Recipe
 from runtimes import plugins
-from runtimes.base import BadInput
+from runtimes.base import BadInput, counted
 from runtimes.imaging.preprocess import FLOAT32, Preprocess
 
 
@@ -64,12 +65,13 @@ def prepare(
 
     `tell` hears what was assumed, before anything runs at a size that nobody said.
     """
-    task = plugins.load(edgecnn.tasks, plan.task, "task")
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     shape = image_shape(input_shape) if input_shape is not None else None
     state, trained = (None, None) if weights is None else load_weights(weights)
-    draft = describe(plan, build(plan, None, draft_classes, name, recipe.seed), trained, shape)
-    draft = replace(draft, source=name)
+    built = build(plan, None, draft_classes, name, recipe.seed)
+    plan = carried(plan, built)
+    task = plugins.load(edgecnn.tasks, plan.task, "task")
+    draft = replace(describe(plan, built, trained, shape), source=name)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
         detection.require_loss(draft.module, name)
     if draft.preprocess is None:
@@ -84,7 +86,7 @@ def prepare(
     if not task.has_answers(parts[0]) or len(names) < (1 if plan.task == "detection" else 2):
         raise BadInput(f"{data}: has no classes to learn for {plan.task}; {task.WANTED}")
     module = build(plan, None, None if plan.classes is None else num_classes or len(names), name, recipe.seed)
-    check_answer(probe(replace(draft, module=module)), plan.task, names, name, str(data))
+    check_answer(probe(replace(draft, module=module)), plan, names, name, str(data))
     if plan.task == "detection":
         detection.require_loss(module, name)
     if state is not None:
@@ -119,13 +121,14 @@ def class_names(parts: Sequence[Samples], task: str) -> tuple[str, ...]:
     return tuple(str(i) for i in range(largest + 1))
 
 
-def check_answer(answer: Any, task: str, names: Sequence[str], name: str, data: str) -> None:
+def check_answer(answer: Any, plan: Blueprint, names: Sequence[str], name: str, data: str) -> None:
     """Raise `BadInput` when what the network answers is not of its task, or has another number of classes."""
-    if task == "detection":
+    if plan.task == "detection":
         if not isinstance(answer, tuple) or len(answer) != 4:
             raise BadInput(f"{name}: answers no boxes, scores, labels and images; it is no detector")
         return
-    rank = 2 if task == "classification" else 4
+    rank = 2 if plan.task == "classification" else 4
     if not isinstance(answer, torch.Tensor) or answer.ndim != rank or answer.shape[:2] != (1, len(names)):
         got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-        raise BadInput(f"{name}: answers {got}, but {data} has {len(names)} classes; give --num-classes {len(names)}")
+        way = "let its answer have as many" if plan.classes is None else f"give --num-classes {len(names)}"
+        raise BadInput(f"{name}: answers {got}, but {data} has {counted(len(names), 'class', 'classes')}; {way}")

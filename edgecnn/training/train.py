@@ -96,9 +96,9 @@ def train(
     recipe = Recipe(epochs, rate or 0.0, batch, momentum, weight_decay, label_smoothing, bool(flip), patience, seed)
     check_recipe(recipe, rate)
     start = time.perf_counter()
-    task = plugins.load(edgecnn.tasks, plan.task, "task")
     with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, recipe, tell)
+        task = plugins.load(edgecnn.tasks, lesson.about.task, "task")
         flip = lesson.train.mirrored if flip is None else flip
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         recipe = replace(recipe, rate=rate or usual * task.RATE, flip=flip)
@@ -129,7 +129,7 @@ def train(
     held = 0 if lesson.held is None else len(lesson.held)
     heard = doubts.told(*lesson.heard, *(fallen(change, name, task.METRIC, before, scores[1], recipe.rate)))
     return TrainReport(
-        str(path), name, plan.task, str(spec), about.num_classes, task.METRIC, len(losses), best,
+        str(path), name, about.task, str(spec), about.num_classes, task.METRIC, len(losses), best,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
         tuple(losses), tuple(learner.scores), seed, qat, before, change, heard,
     )  # fmt: skip

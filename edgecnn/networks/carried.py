@@ -1,0 +1,78 @@
+"""What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
+
+    input_shape   (C, H, W)                       preprocess   a dict with the settings of a preprocess file
+    labels        names, in order of the outputs  task         one of edgecnn/tasks
+
+The nearest that says something counts: a function before the module that it returns, that before the file that it
+stands in. A class is its modules' already. A value that is no such thing (a method, a tensor) says nothing.
+Test: tests/test_carried.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+import edgecnn.tasks
+from edgecnn.data.pixels import refuse_pixel_units
+from edgecnn.networks.spec import Blueprint, Shape, image_shape
+from runtimes import plugins
+from runtimes.base import BadInput
+from runtimes.imaging.preprocess import Preprocess
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "input_shape": (str, list, tuple),
+    "preprocess": (Mapping, Preprocess),
+    "labels": (list, tuple),
+    "task": (str,),
+}
+
+
+def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
+    """`plan` with what the code behind it says; one of the zoo or of a library is known already and stays as it is.
+
+    Raises `BadInput` for an attribute that is of its kind but cannot be, as a preprocess with an unknown setting.
+    """
+    if plan.ours:
+        return plan
+    owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
+    found = {name: attribute(owners, name) for name in KINDS}
+    said, task = found["preprocess"], found["task"]
+    shape = None if found["input_shape"] is None else image_shape(found["input_shape"])
+    return replace(
+        plan,
+        input_shape=shape,
+        preprocess=pixels(said, shape, plan.source or plan.name),
+        any_channels=isinstance(said, Mapping) and "channels" not in said,
+        labels=tuple(str(label) for label in found["labels"] or ()),
+        task=task if task in plugins.names(edgecnn.tasks) else plan.task,
+    )
+
+
+def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, where: str) -> Preprocess | None:
+    """The preprocessing that `said` is; its size is that of the input (C, H, W) where it does not say one itself."""
+    if isinstance(said, Mapping):
+        size = {} if shape is None else {"size": shape[1:]}
+        try:
+            said = Preprocess.from_dict({**size, **said})
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
+    if said is not None:
+        refuse_pixel_units(said, f"{where}.preprocess")
+    return said
+
+
+def attribute(owners: Sequence[Any], name: str) -> Any:
+    """`name` of the first of `owners` that has one of its kind; None where nobody has."""
+    for owner in owners:
+        try:
+            value = getattr(owner, name, None)
+        except Exception:  # a property that needs more than there is
+            continue
+        if isinstance(value, KINDS[name]):
+            return value
+    return None
