@@ -137,9 +137,7 @@ def test_the_size_of_pictures_is_that_of_the_input(nets: Path) -> None:
 
 
 def test_a_factory_trains_at_the_size_of_its_class(nets: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        BadInput, match="digits has 10 classes; let its answer have as many"
-    ):
+    with pytest.raises(BadInput, match="digits has 10 classes; let its answer have as many"):
         api.train(f"{nets}:other", "digits", tmp_path / "w.safetensors", epochs=1)
     report = api.train(f"{nets}:factory", "digits", tmp_path / "w.safetensors", epochs=1)
     assert not report.warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.report import Page
+from exporters.accuracy._work import Work, start
 from exporters.quantization.quantize import QuantRecipe
 from exporters.searching.search import Design, Found
 from exporters.targets import weight_forms
 from exporters.targets.cpu_target import SATURATING, TARGETS, this_cpu
-from runtimes.base import BadInput, Track, silent
+from runtimes.base import BadInput, Tensors, Track, silent
 from small_nets import conv_net, save
 from test_weight_forms import bright_net, only_where_sums_saturate
 
@@ -44,6 +46,10 @@ def keeper_for(target: str, track: Track = silent) -> Keeper:
     return Keeper(bright_net(), QuantRecipe(target=target), data, Trial(data.judged, "x", rounds=6), 0.0, track)
 
 
+def aimed_recipe(work: Keeper) -> QuantRecipe:
+    return work.aim(start(work.model, work.recipe, work.images), work.images).recipe
+
+
 def run(target: str, portable: bool = False, **options: object) -> Contest:
     data = material()
     trial = Trial(data.judged, "x", rounds=8, seconds=1.0, **options)
@@ -57,7 +63,7 @@ def int8_weights(model: onnx.ModelProto) -> int:
 @only_where_sums_saturate
 def test_here_the_forms_are_measured() -> None:
     work = keeper_for(this_cpu())
-    recipe = work.aim(work.model, work.recipe)
+    recipe = aimed_recipe(work)
     aimed = work.aims[recipe.weight_forms]
     assert recipe.weight_forms == (("Conv_a", "s7"), ("Gemm_y", "s7"))
     assert aimed.measured_db is not None
@@ -65,11 +71,32 @@ def test_here_the_forms_are_measured() -> None:
     assert "measured: SQNR" in aimed.words
 
 
+@pytest.mark.parametrize(("passes", "seen", "judging"), [((), 8, 8), (("bias_correction",), 6, 2)])
+def test_forms_are_measured_on_the_ranges_of_many_images(
+    passes: tuple[str, ...], seen: int, judging: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those of a few, what other images bring is cut off, and that hides what saturates."""
+    met: list[tuple[int, int]] = []
+
+    def measured(self: Keeper, work: Work, adapted: Work, images: Sequence[Tensors]) -> tuple[float, float]:
+        assert work.calibration is adapted.calibration
+        met.append((work.calibration.images, len(images)))
+        return 20.0, 30.0
+
+    monkeypatch.setattr(keeper, "this_cpu", lambda: "avx2")
+    monkeypatch.setattr(Keeper, "_measured", measured)
+    work = keeper_for("avx2")
+    made = work.made(work.workshop(equalize=False), contest.NOTHING.design, passes)
+    assert met == [(seen, judging)]
+    assert made.calibration.images == 8
+    assert made.recipe.weight_forms
+
+
 @only_where_sums_saturate
 def test_here_forms_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "_measured", lambda *_: (30.0, 29.0))
     work = keeper_for(this_cpu())
-    recipe = work.aim(work.model, work.recipe)
+    recipe = aimed_recipe(work)
     assert recipe.weight_forms == ()
     assert "other forms of weights did not help" in work.aims[()].words
 
@@ -78,7 +105,7 @@ def test_elsewhere_the_forms_are_predicted(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(keeper, "this_cpu", lambda: "vnni")
     monkeypatch.setattr(Keeper, "_measured", lambda *_: pytest.fail("nothing can be measured"))
     work = keeper_for("avx2")
-    recipe = work.aim(work.model, work.recipe)
+    recipe = aimed_recipe(work)
     assert recipe.weight_forms == (("Conv_a", "s7"), ("Gemm_y", "s7"))
     assert work.aims[recipe.weight_forms].measured_db is None
     assert "predicted, not measured" in work.aims[recipe.weight_forms].words

@@ -29,7 +29,7 @@ from exporters.searching.search import Design
 from exporters.searching.workshop import Workshop
 from exporters.targets import weight_forms
 from exporters.targets.cpu_target import SATURATING, LayerRisk, finer, this_cpu
-from runtimes.base import Track
+from runtimes.base import Tensors, Track
 from runtimes.parity import compare
 from runtimes.session import Session, open_session
 
@@ -41,6 +41,8 @@ NEEDS_TORCH = "rounding"
 MOST_SECONDS = 30.0
 """For each further step on the way back to the budget."""
 SENSITIVITY_IMAGES = 4
+MEASURED_IMAGES = 8
+"""On which weights in other forms must help; of those that set no range, where there are any."""
 MEASURED_ON = ", on a few calibration images (the SNR of the race is on all that were judged)"
 FORMS_IN_WORDS = {"s8": "layers as they are", "s7": "with weights on 7 bits", "u8": "with unsigned weights"}
 
@@ -131,7 +133,8 @@ class Keeper:
         """A workshop for the network, equalized before if that is wanted and helps."""
         model = self.model
         if equalize and len(self.images) > 1 and EXACT:
-            model = self._improved(model, self.recipe, EXACT).model
+            work = start(model, self.recipe, split(self.images)[0], track=self.track)
+            model = self._improved(work, EXACT).model
         self.equalized = equalize
         return Workshop(model, self.images[:2], self.recipe, self.trial.threads, self.trial.seed)
 
@@ -164,41 +167,40 @@ class Keeper:
 
     def made(self, shop: Workshop, design: Design, passes: Sequence[str], fine: bool = False) -> Work:
         """`design` calibrated on all images, with those of `passes` that measurably help; `fine` as of `aim`."""
-        source = shop.source(design.rewrites)
-        recipe = self.aim(source, shop.recipe_of(design), fine)
-        if not passes or len(self.images) < 2:
-            slow = excluding(recipe, self.aims[recipe.weight_forms].slow)
-            return start(source, recipe, self.images, also=(slow,), track=self.track)
-        return self._improved(source, recipe, passes)
+        improving = bool(passes) and len(self.images) > 1
+        fit, held = split(self.images) if improving else (self.images, self.images)
+        work = start(shop.source(design.rewrites), shop.recipe_of(design), fit, track=self.track)
+        work = self.aim(work, held[:MEASURED_IMAGES], fine)
+        return self._improved(work, passes) if improving else work
 
-    def aim(self, source: onnx.ModelProto, recipe: QuantRecipe, fine: bool = False) -> QuantRecipe:
-        """`recipe` with the weights of each layer in the form that its CPU computes best, at no cost in time.
+    def aim(self, work: Work, images: Sequence[Tensors], fine: bool = False) -> Work:
+        """`work` with the weights of each layer in the form that its CPU computes best, at no cost in time.
 
         `fine`: exact forms, which cost time, where the fast ones lose much. On the CPU at hand the forms must help, on
-        images that did not set the ranges; elsewhere they are predicted.
+        `images`; elsewhere they are predicted.
         """
-        aimed = Aimed(recipe.target, self.here)
-        if recipe.target in SATURATING:
-            work = start(source, recipe, self.images[: weight_forms.IMAGES])
+        aimed = Aimed(work.recipe.target, self.here)
+        if aimed.target in SATURATING:
             risks = weight_forms.look(work)
             risks = finer(risks) if fine else risks
             adapted = weight_forms.adapt(work, risks)
-            measured = self._measured(work, adapted) if self.here and adapted.recipe != work.recipe else None
+            measured = self._measured(work, adapted, images) if self.here and adapted.recipe != work.recipe else None
             if measured and measured[1] < measured[0]:
                 adapted, risks = work, tuple(replace(risk, choice="s8") for risk in risks)
-            aimed, recipe = Aimed(recipe.target, self.here, risks, measured), adapted.recipe
-        self.aims[recipe.weight_forms] = aimed
-        return recipe
+            aimed, work = Aimed(aimed.target, self.here, risks, measured), adapted
+        self.aims[work.recipe.weight_forms] = aimed
+        return work
 
-    def _measured(self, work: Work, adapted: Work) -> tuple[float, float]:
+    def _measured(self, work: Work, adapted: Work, images: Sequence[Tensors]) -> tuple[float, float]:
         """SQNR (dB) of both on this CPU."""
-        score = sqnr_against(self.judge.base, self.images[-weight_forms.IMAGES :])
+        score = sqnr_against(self.judge.base, images)
         return score(work.quantized()), score(adapted.quantized())
 
-    def _improved(self, model: onnx.ModelProto, recipe: QuantRecipe, passes: Sequence[str]) -> Work:
+    def _improved(self, work: Work, passes: Sequence[str]) -> Work:
+        """`work`, calibrated on the images to learn from, with those of `passes` that help; then on all images."""
         found = improve(
-            model, self.images, recipe, seconds=max(self.seconds, MOST_SECONDS), passes=passes, score=self._score(),
-            track=self.track,
+            work.model, self.images, work.recipe, seconds=max(self.seconds, MOST_SECONDS), passes=passes,
+            score=self._score(), begun=work, track=self.track,
         )  # fmt: skip
         self.effects += found.effects
         return found.work

@@ -66,13 +66,11 @@ def start(
     recipe: QuantRecipe,
     images: Sequence[Tensors],
     *,
-    also: Sequence[QuantRecipe] = (),
     threads: int | None = None,
     track: Track = silent,
 ) -> Work:
-    """Calibrate the prepared float `model` on `images`, in one pass also for the recipes `also`."""
-    plans = [placement.plan(model, each.exclude, each.forms) for each in (recipe, *also)]
-    tensors = list(dict.fromkeys(name for plan in plans for name in plan.observed))
+    """Calibrate the prepared float `model` on `images`, in one pass."""
+    tensors = placement.plan(model, recipe.exclude, recipe.forms).observed
     seen = observe(model, tensors, images, recipe.calibrator, threads=threads, track=track)
     return Work(model, recipe, seen, images)
 

@@ -87,18 +87,20 @@ def improve(
     seconds: float = 60.0,
     passes: Sequence[str] = ORDER,
     score: Score | None = None,
+    begun: Work | None = None,
     threads: int | None = None,
     track: Track = silent,
 ) -> Improved:
     """Quantize the float `model` on the batches `images` and raise its accuracy within about `seconds`.
 
-    `score` (higher is better, dB) replaces the SQNR on held-out images. Raises `BadInput` as `quantize_model` does.
+    `score` (higher is better, dB) replaces the SQNR on held-out images. `begun` is the same work where the images to
+    learn from (`split`) have been seen already. Raises `BadInput` as `quantize_model` does.
     """
     deadline = time.monotonic() + seconds
     model = prepare(model)
     check_patterns(model, recipe.exclude)
     fit, held = split(images)
-    best = start(model, recipe, fit, threads=threads, track=track)
+    best = begun or start(model, recipe, fit, threads=threads, track=track)
     judge = score or sqnr_against(open_session(model, threads=threads), held, threads)
     quantized = best.quantized()
     plain = best_db = judge(quantized)
