@@ -129,6 +129,7 @@ def build(
     provider: str = "cpu",
     threads: int | None = None,
     allow_slower: bool = False,
+    all_int8: bool = False,
     dynamic_size: bool = False,
     runtime: bool = True,
     force: bool = False,
@@ -145,7 +146,7 @@ def build(
     """
     started = time.perf_counter()
     asked = provider_options.require(provider)
-    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size)
+    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size, all_int8)
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
@@ -159,7 +160,8 @@ def build(
     recipe = recipe_for(material, calibrator, target)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1,
-        seconds=race_seconds(search_budget), seed=seed, task=network.task, unused=material.unused,
+        seconds=race_seconds(search_budget), seed=seed, task=network.task, all_int8=all_int8,
+        unused=material.unused,
     )  # fmt: skip
     if asked.name != "cpu":
         return build_for(

@@ -62,6 +62,12 @@ def test_budget_first_then_speed(candidate: Candidate, allow_slower: bool, chose
     assert words in sentence
 
 
+def test_all_int8_takes_what_is_slower_but_not_what_misses_the_budget() -> None:
+    assert "int8 because --all-int8 asks for it" in choose.choose([BASE, rival("slower")], trial(all_int8=True))[1]
+    refused = rival("slower", "int8 loses 3.0 points")
+    assert choose.choose([BASE, refused], trial(all_int8=True))[0] == "float"
+
+
 def named(name: str, ratio: float, refused: str = "", drop: float | None = 0.0) -> Candidate:
     speed = Ratio(name, "float", ratio, ratio * 0.99, ratio * 1.01, "faster")
     return Candidate(name, 1, 1.0, speed, 30.0, 1.0, None, drop, refused, "int8")

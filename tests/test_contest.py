@@ -67,8 +67,22 @@ def test_passes_that_cost_no_speed_come_before_layers_in_float() -> None:
     assert result.decision.chosen in ("int8", "mixed")
 
 
+def test_all_int8_is_asked_of_the_search_and_raced_against_no_part_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def found(shop: object, time_left: object, whole: bool) -> Found:
+        asked.append(whole)
+        return Found(Design(), (), True)
+
+    monkeypatch.setattr(contest, "search", found)
+    result = run(net(), 1.0, all_int8=True)
+    assert asked == [True]
+    assert {c.kind for c in result.decision.candidates} == {"float", "int8"}
+    assert result.decision.chosen == "int8"
+
+
 def test_what_the_search_keeps_in_float_has_its_times_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contest, "search", lambda shop, time_left: Found(Design((), ("Conv_c",)), (), True))
+    monkeypatch.setattr(contest, "search", lambda shop, time_left, whole: Found(Design((), ("Conv_c",)), (), True))
     result = run(net(), 1.0)
     reasons = dict(result.quantized.float_nodes)
     assert "float" in reasons["Conv_c"]

@@ -213,7 +213,7 @@ def forms_of(recipe: QuantRecipe) -> set[str]:
 def test_the_graph_that_won_is_the_one_that_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A portable graph that wins is not exchanged for the rewritten one."""
     winner_is("portable", monkeypatch)
-    monkeypatch.setattr(contest, "search", lambda shop, time_left: Found(Design(("pad_outputs",)), (), True))
+    monkeypatch.setattr(contest, "search", lambda shop, time_left, whole: Found(Design(("pad_outputs",)), (), True))
     result = run("", portable=True, max_drop=1.0)
     assert result.portable is not None
     assert result.quantized.model is result.portable.model

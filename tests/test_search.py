@@ -110,6 +110,17 @@ def test_regions_are_measured_again_after_each_success() -> None:
     assert found.design.kept_float == ("x", "y")
 
 
+def test_whole_int8_sends_nothing_to_float() -> None:
+    """Not even what would be twice as fast there; rewrites still race."""
+    times = {(): 10.0, ("a",): 6.0, ("b",): 8.0, ("a", "b"): 7.0}
+    table = Table(lambda d: times[d.rewrites] * 0.5 ** len(d.kept_float), ["a", "b"], layers=["x", "y"])
+    assert search(table, forever).design.kept_float
+    whole = search(table, forever, whole=True)
+    assert whole.design == Design(("a",))
+    assert whole.complete
+    assert not any(step.design.kept_float for step in whole.steps)
+
+
 def test_nothing_is_adopted_within_the_noise() -> None:
     found = search(Table(lambda d: 10 - 0.01 * len(d.rewrites), ["a", "b"], ["x"]), forever)
     assert found.design == Design()
@@ -147,6 +158,15 @@ def test_a_hill_is_left_by_the_second_climb() -> None:
     found = search(Table(lambda d: times[d.rewrites, d.kept_float], ["r"], ["x", "y"]), forever)
     assert found.design == Design((), ("x", "y"))
     assert found.steps[-1].what == "the best that began without rewrites"
+    assert [s.what for s in found.steps if found.left(s)] == ["all rewrites"]
+
+    times[(), ("x", "y")], times[("r",), ("x", "y")] = 8.5, 8.6
+    found = search(Table(lambda d: times[d.rewrites, d.kept_float], ["r"], ["x", "y"]), forever)
+    assert found.design == Design(("r",))
+    assert [s.what for s in found.steps if found.left(s)] == ["x in float", "y in float"]
+    told = {step["what"]: (step["adopted"], step["left"]) for step in found.to_dict()["steps"]}
+    assert told["all rewrites"] == (True, False)
+    assert told["the best that began without rewrites"] == (False, False)
 
 
 def test_what_went_to_float_comes_back_when_a_later_step_made_it_idle() -> None:

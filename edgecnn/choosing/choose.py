@@ -127,7 +127,7 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
         why = entries[name].only_speed
         found.append(replace(raced, refused=why) if why else judged(raced, said[name], trial))
     winner, verdict = choose(found, trial)
-    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, trial.allow_slower)
+    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted))
 
 
 def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decision:
@@ -143,7 +143,7 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
         found.append(judged(unraced, judge.of(entry.model), trial))
     winner, verdict = choose(found, trial, target)
-    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, trial.allow_slower)
+    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, bool(trial.insisted))
 
 
 def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
@@ -180,7 +180,7 @@ def _merits(c: Candidate) -> tuple[bool, bool, float, float]:
 
 
 def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tuple[str, str]:
-    """(name of the winner, sentence). The budget comes first, then speed, which --allow-slower waives.
+    """(name of the winner, sentence). The budget comes first, then speed, which --allow-slower and --all-int8 waive.
 
     `elsewhere`: the CPU that they are meant for, where it is not this one and nothing was raced.
     """
@@ -197,8 +197,8 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
     speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
     if ratio.verdict == "faster":
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: chose {rival.name}"
-    if trial.allow_slower:
-        return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because --allow-slower asks for it"
+    if trial.insisted:
+        return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because {trial.insisted} asks for it"
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"

@@ -161,7 +161,7 @@ def searched(shop: Workshop, keeper: Keeper, track: Track) -> tuple[Found, float
         return Found(Design(tuple(together)), (), True), 0.0
     started = time.perf_counter()
     for _ in track((None,), "searching"):
-        found = search(shop, lambda: keeper.seconds - (time.perf_counter() - started))
+        found = search(shop, lambda: keeper.seconds - (time.perf_counter() - started), keeper.trial.all_int8)
     return found, time.perf_counter() - started
 
 
@@ -176,7 +176,7 @@ def without_slow(
     kept: Kept, keeper: Keeper, layers: Sequence[LayerChoice], reasons: Mapping[str, str]
 ) -> dict[str, Quantized]:
     """Where layers had to take unsigned weights, which are slow: the graph in which they are in float."""
-    if not keeper.here or not kept.aimed.slow:
+    if not keeper.here or not kept.aimed.slow or keeper.trial.all_int8:
         return {}
     why = dict.fromkeys(kept.aimed.slow, "signed weights saturate here, and float was raced against unsigned ones")
     return {EXACT: explained(keeper.floated(kept.work, kept.aimed.slow).quantized(), layers, {**reasons, **why})}

@@ -37,7 +37,8 @@ MEMORY_BYTES = 128 * 2**20
 class Trial:
     """On what and how the graphs are judged. Labelled `samples` give the metric, others the share of changed answers.
 
-    `max_drop` is a share (0.01: one point); `allow_slower` lets int8 win without being faster. The race runs on one
+    `max_drop` is a share (0.01: one point); `allow_slower` lets int8 win without being faster; with `all_int8` no
+    layer stays float to be faster either. The race runs on one
     image and `threads` threads for at most `rounds` rounds or `seconds` seconds.
     """
 
@@ -50,6 +51,7 @@ class Trial:
     seconds: float = RACE_SECONDS
     seed: int = 0
     task: str = "classification"
+    all_int8: bool = False
     unused: str = ""
     """Why the labels that were given cannot judge."""
 
@@ -57,6 +59,11 @@ class Trial:
     def rule(self) -> Any:
         """The file of the task in `edgecnn/tasks`; None for outputs without a meaning that is known here."""
         return plugins.load(tasks, self.task, "task") if self.task in plugins.names(tasks) else None
+
+    @property
+    def insisted(self) -> str:
+        """The option that lets int8 win without being faster; empty where none was given."""
+        return "--all-int8" if self.all_int8 else "--allow-slower" if self.allow_slower else ""
 
     @property
     def labelled(self) -> bool:

@@ -68,6 +68,7 @@ def quantize(
     threads: int = 1,
     seed: int = 0,
     allow_slower: bool = False,
+    all_int8: bool = False,
     force: bool = False,
     track: Track = silent,
 ) -> QuantizeReport | TargetReport:
@@ -77,11 +78,12 @@ def quantize(
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
     labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
-    integer graph; with 0 two are compared. `target` is a CPU of `exporters.targets.cpu_target` (None: this one) or a
-    name of `exporters.targets.targets_int8`; nothing can be raced for another one. `portable` also writes the graph
-    without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model that takes
-    pixels and normalizes them itself. `labels` (a file of class names) and `preprocess` say what the model does not,
-    and travel with it. Raises `BadInput` for models and data that cannot be used.
+    integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where float is faster,
+    for a small file; within `max_drop` all the same. `target` is a CPU of `exporters.targets.cpu_target` (None: this
+    one) or a name of `exporters.targets.targets_int8`; nothing can be raced for another one. `portable` also writes
+    the graph without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model
+    that takes pixels and normalizes them itself. `labels` (a file of class names) and `preprocess` say what the model
+    does not, and travel with it. Raises `BadInput` for models and data that cannot be used.
     """
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
@@ -100,7 +102,7 @@ def quantize(
     task = task_of(identity, float_model, material.judged.masks is not None)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
-        seed=seed, task=task, unused=material.unused,
+        seed=seed, task=task, all_int8=all_int8, unused=material.unused,
     )  # fmt: skip
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)

@@ -42,7 +42,11 @@ def output(what: str) -> Callable[[F], F]:
 
 force = option("--force", is_flag=True, group="Output", help="Replace an existing output.")
 seed = option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, group="Repeat", help="The same seed gives the same result."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    group="Repeat",
+    help="Of what is drawn at random: the same seed draws the same.",
 )
 weights = option("--weights", type=FILE, group="Network", help="State dict: .safetensors, or .pt (tensors only).")
 num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network",
@@ -96,6 +100,8 @@ dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
                  help="Pack the program that `python NAME.edge` runs on a device (74 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
+all_int8 = option("--all-int8", is_flag=True, group="Quantization",
+                  help="No layer stays float to be faster: the smallest file within the budget.")  # fmt: skip
 
 
 def track() -> Track:

@@ -45,13 +45,17 @@ def searched(page: Page, contest: Contest) -> None:
     if not contest.found.steps:
         return
     columns = ("taken", "tried", ">against the best so far (95 %)")
+    found = contest.found
+    marks = {(True, False): "+", (True, True): "(+)", (False, False): ""}
     rows = [
-        ("+" if s.adopted else "", shortened(s.what, 70), f"{s.ratio:.2f}x ({s.low:.2f} to {s.high:.2f})")
-        for s in contest.found.steps
+        (marks[s.adopted, found.left(s)], shortened(s.what, 70), f"{s.ratio:.2f}x ({s.low:.2f} to {s.high:.2f})")
+        for s in found.steps
     ]
     page.table(columns, rows[:MOST_ROWS])
-    end = "nothing helped any more" if contest.found.complete else "--search-budget was used up"
+    end = "nothing helped any more" if found.complete else "--search-budget was used up"
     page.note(f"{len(rows)} designs raced in {contest.seconds:.0f} s; {end}.")
+    if any(map(found.left, found.steps)):
+        page.note("(+): taken on the one of two ways, begun with and without rewrites, that lost at its end.")
 
 
 def saturated(page: Page, aimed: Aimed) -> None:

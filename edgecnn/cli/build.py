@@ -33,6 +33,7 @@ from edgecnn.cli._result import Result
 @options.max_drop
 @options.search_budget
 @options.allow_slower
+@options.all_int8
 @options.provider
 @options.race_threads
 @options.dynamic_size
@@ -57,6 +58,7 @@ def command(
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
+    all_int8: bool,
     provider: str,
     threads: int,
     dynamic_size: bool,
@@ -76,7 +78,7 @@ def command(
     report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                       limit=limit, provider=provider, threads=threads, allow_slower=allow_slower,
+                       limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
                        track=options.track())  # fmt: skip
     if isinstance(report, DeviceBuildReport):

@@ -32,6 +32,7 @@ from edgecnn.cli._result import Result
 @options.max_drop
 @options.search_budget
 @options.allow_slower
+@options.all_int8
 @options.race_threads
 @options.seed
 def command(
@@ -53,6 +54,7 @@ def command(
     max_drop: float,
     search_budget: float,
     allow_slower: bool,
+    all_int8: bool,
     threads: int,
     seed: int,
 ) -> Result:
@@ -66,7 +68,8 @@ def command(
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
-                          seed=seed, allow_slower=allow_slower, force=force, track=options.track())  # fmt: skip
+                          seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
+                          track=options.track())  # fmt: skip
     if isinstance(report, TargetReport):
         return Result(
             report.to_dict(), lambda page: tables.aimed(page, report), report.verdict, warnings=report.warnings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from edgecnn.choosing.names import meanings
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
@@ -131,14 +132,19 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
+def _outcome(step: Mapping[str, Any]) -> str:
+    """Two ways are gone, begun with and without rewrites; what the one that lost had taken was left."""
+    if step.get("adopted") is not True:
+        return ""
+    return "taken, on the way that lost" if step.get("left") is True else "taken"
+
+
 def searched(facts: Facts) -> Html | None:
     """The designs that were tried to find the fastest integer graph."""
     steps = items(facts.search.get("steps"))
     if not steps:
         return None
-    rows = [
-        [text(step.get("what")), span(Span.of(step)), "taken" if step.get("adopted") is True else ""] for step in steps
-    ]
+    rows = [[text(step.get("what")), span(Span.of(step)), _outcome(step)] for step in steps]
     seconds = real(facts.search.get("seconds"))
     took = f" in {seconds:.0f} s" if seconds is not None else ""
     end = "nothing helped any more" if facts.search.get("complete") is True else "the time for it was used up"

@@ -72,10 +72,12 @@ class Step:
     low: float
     high: float
     adopted: bool
+    climb: int = 1
+    """1 began with all rewrites, 2 without any."""
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: round(getattr(self, name), 4) for name in ("ratio", "low", "high")}
-        return {"what": self.what, **self.design.to_dict(), **numbers, "adopted": self.adopted}
+        return {"what": self.what, **self.design.to_dict(), **numbers, "adopted": self.adopted, "climb": self.climb}
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,14 @@ class Found:
     steps: tuple[Step, ...]
     complete: bool
 
+    def left(self, step: Step) -> bool:
+        """Whether `step` was taken on the climb whose end lost against the other's."""
+        won = 2 if self.steps[-1].what == COMPARISON and self.steps[-1].adopted else 1
+        return step.adopted and step.what != COMPARISON and step.climb != won
+
     def to_dict(self) -> dict[str, Any]:
         """The timing table that an artifact keeps."""
-        steps = [step.to_dict() for step in self.steps]
+        steps = [{**step.to_dict(), "left": self.left(step)} for step in self.steps]
         return {"design": self.design.to_dict(), "complete": self.complete, "steps": steps}
 
 
@@ -111,29 +118,39 @@ class Workshop(Protocol):
         """How many times faster `a` runs than `b`."""
 
 
-def search(shop: Workshop, time_left: Callable[[], float]) -> Found:
+COMPARISON = "the best that began without rewrites"
+
+
+def search(shop: Workshop, time_left: Callable[[], float], whole: bool = False) -> Found:
     """The fastest design of `shop` that can be found while `time_left()` is above 0 seconds.
 
-    The first race, of the plain against the full design, is always run.
+    The first race, of the plain against the full design, is always run. `whole`: nothing goes to float for speed.
     """
     together, others = shop.rewrites()
     climb = _Climb(shop, time_left)
     helped = bool(together) and climb.attempt("all rewrites", Design(tuple(together)))
     names = (*together, *others) if climb.may_go_on() else ()
+    if whole:
+        while climb.may_go_on() and climb.rewrites(names):
+            pass
+        return Found(climb.best, tuple(climb.steps), climb.may_go_on())
     climb.to_the_top(names)
     if helped and climb.may_go_on():
-        second = _Climb(shop, time_left, climb.steps)
+        second = _Climb(shop, time_left, climb.steps, 2)
         if second.regions():
             second.to_the_top(names)
-            climb.attempt("the best that began without rewrites", second.best, again=True)
+            climb.attempt(COMPARISON, second.best, again=True)
     return Found(climb.best, tuple(climb.steps), climb.may_go_on())
 
 
 class _Climb:
     """The best design so far, from the plain one up, and the way to it (`steps` may be another climb's list)."""
 
-    def __init__(self, shop: Workshop, time_left: Callable[[], float], steps: list[Step] | None = None) -> None:
+    def __init__(
+        self, shop: Workshop, time_left: Callable[[], float], steps: list[Step] | None = None, number: int = 1
+    ) -> None:
         self.shop = shop
+        self.number = number
         self.time_left = time_left
         self.best = Design()
         self.steps = [] if steps is None else steps
@@ -163,7 +180,7 @@ class _Climb:
         self.seen.add(identity)
         ratio = self.shop.race(design, self.best)
         adopted = ratio.low > 1 and ratio.verdict != "same"  # many small gains add up: less than a verdict asks for
-        self.steps.append(Step(what, design, ratio.ratio, ratio.low, ratio.high, adopted))
+        self.steps.append(Step(what, design, ratio.ratio, ratio.low, ratio.high, adopted, self.number))
         if adopted:
             self.best = design
         return adopted
