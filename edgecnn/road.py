@@ -37,6 +37,7 @@ from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.own_metric import Metric, own_metric
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
@@ -124,6 +125,7 @@ def build(
     portable: bool = False,
     input: str = FLOAT32,
     max_drop: float = 0.01,
+    metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,
     provider: str = "cpu",
@@ -150,6 +152,7 @@ def build(
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
+    own = own_metric(metric)
     target = checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     network, heard = named(network, seen, judge)
@@ -157,11 +160,12 @@ def build(
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed)
+    material = material if own is None else material.measured_by(own.METRIC)
     recipe = recipe_for(material, calibrator, target)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads or 1,
         seconds=race_seconds(search_budget), seed=seed, task=network.task, all_int8=all_int8,
-        unused=material.unused,
+        own=own, unused=material.unused,
     )  # fmt: skip
     if asked.name != "cpu":
         return build_for(

@@ -207,7 +207,7 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
 def _ways(trial: Trial) -> str:
     """What might bring int8 within the budget."""
     data = ["labelled --data"] if not trial.labelled and not trial.unused else []
-    learned = ["`edgecnn train --qat`"] if trial.labelled else []
+    learned = ["`edgecnn train --qat`"] if trial.labelled and trial.own is None else []
     return f"{', '.join([*data, 'another --calibrator', *learned])} or a larger --max-drop"
 
 

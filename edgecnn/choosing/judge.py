@@ -20,6 +20,7 @@ import onnx
 
 from edgecnn import tasks
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, silent
@@ -52,13 +53,20 @@ class Trial:
     seed: int = 0
     task: str = "classification"
     all_int8: bool = False
+    own: OwnMetric | None = None
+    """The user's own metric, which takes the place of the task's."""
     unused: str = ""
     """Why the labels that were given cannot judge."""
 
     @property
-    def rule(self) -> Any:
+    def known(self) -> Any:
         """The file of the task in `edgecnn/tasks`; None for outputs without a meaning that is known here."""
         return plugins.load(tasks, self.task, "task") if self.task in plugins.names(tasks) else None
+
+    @property
+    def rule(self) -> Any:
+        """What scores the answers: the user's own metric, else the task's."""
+        return self.own or self.known
 
     @property
     def insisted(self) -> str:
@@ -180,10 +188,10 @@ class Judge:
     def _agreement(self, session: Session, parity: ParityReport) -> Agreement | None:
         if self.trial.task == "classification":
             return None if parity.top1 is None else Agreement(parity.top1, parity.images)
-        if self.trial.rule is None or parity.nonfinite:
+        if self.trial.known is None or parity.nonfinite:
             return None
         feeds = self.trial.samples.feeds(self.trial.input_name, 1)
-        found: Agreement = self.trial.rule.agreement(self.base, session, feeds, self.track)
+        found: Agreement = self.trial.known.agreement(self.base, session, feeds, self.track)
         return found
 
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:

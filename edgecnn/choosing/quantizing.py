@@ -24,6 +24,7 @@ from edgecnn.choosing.said import classes_in, heard_of, identified, prepared, pr
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
+from edgecnn.evaluation.own_metric import Metric, own_metric
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
@@ -57,6 +58,7 @@ def quantize(
     exclude: Sequence[str] = (),
     max_drop: float = 0.01,
     data: Data | None = None,
+    metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
     labels: str | os.PathLike[str] | None = None,
@@ -77,23 +79,27 @@ def quantize(
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
     BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
-    labels it is the share of answers that may change. `search_budget` seconds go into the search for the fastest
-    integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where float is faster,
-    for a small file; within `max_drop` all the same. `target` is a CPU of `exporters.targets.cpu_target` (None: this
-    one) or a name of `exporters.targets.targets_int8`; nothing can be raced for another one. `portable` also writes
-    the graph without rewrites, `output` with the ending `.portable.onnx`. `input`: uint8 or uint8-nhwc for a model
-    that takes pixels and normalizes them itself. `labels` (a file of class names) and `preprocess` say what the model
-    does not, and travel with it. Raises `BadInput` for models and data that cannot be used.
+    labels it is the share of answers that may change. `metric` judges in their place: a function of the answers to one
+    image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the search
+    for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where
+    float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
+    `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
+    for another one. `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
+    `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
+    names) and `preprocess` say what the model does not, and travel with it. Raises `BadInput` for models and data that
+    cannot be used.
     """
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
     check_calibrator(calibrator)
+    own = own_metric(metric)
     aim = aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
     identity = identified(original, identity, path.stem, labels)
     material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
+    material = material if own is None else material.measured_by(own.METRIC)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
@@ -102,7 +108,8 @@ def quantize(
     task = task_of(identity, float_model, material.judged.masks is not None)
     trial = Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
-        seed=seed, task=task, all_int8=all_int8, unused=material.unused,
+        seed=seed, task=task, all_int8=all_int8, own=own,
+        unused=material.unused,
     )  # fmt: skip
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)

@@ -27,6 +27,7 @@ from edgecnn.cli._result import Result
 @options.preprocess
 @options.calib
 @options.data
+@options.metric
 @options.calib_limit
 @options.calibrator
 @options.target
@@ -52,6 +53,7 @@ def command(
     preprocess: str | None,
     calib: str,
     data: str | None,
+    metric: str | None,
     limit: int,
     calibrator: str,
     target: str | None,
@@ -75,7 +77,7 @@ def command(
     from edgecnn import api
     from edgecnn.choosing.device_build import DeviceBuildReport
 
-    report = api.build(source, output, weights=weights, calib=calib, data=data, input_shape=input_shape,
+    report = api.build(source, output, weights=weights, calib=calib, data=data, metric=metric, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         help="Labelled images, or images with masks or boxes; of built-in data the part never trained on.")  # fmt: skip
 @option("--task", metavar="TASK", group="Data",
         help="classification, segmentation or detection; default: what the model says of itself.")  # fmt: skip
+@options.metric
 @options.limit
 @option("--max-drop", type=click.FloatRange(0, 1), group="Limits",
         help="Metric that MODEL2 may lose against MODEL, as a share (0.01: one point), as in quantize.")  # fmt: skip
@@ -46,6 +47,7 @@ def command(
     other: str | None,
     data: str,
     task: str | None,
+    metric: str | None,
     limit: int | None,
     max_drop: float | None,
     min_metric: float | None,
@@ -64,7 +66,7 @@ def command(
     """
     from edgecnn import api
 
-    report = api.evaluate(model, other, data=data, task=task, weights=weights, limit=limit,
+    report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
                           labels=labels, preprocess=preprocess,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track())  # fmt: skip

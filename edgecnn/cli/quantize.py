@@ -21,6 +21,7 @@ from edgecnn.cli._result import Result
 @options.pixels
 @options.calib
 @options.data
+@options.metric
 @options.calib_limit
 @options.input_shape
 @options.labels
@@ -43,6 +44,7 @@ def command(
     input: str,
     calib: str,
     data: str | None,
+    metric: str | None,
     limit: int,
     input_shape: str | None,
     labels: Path | None,
@@ -66,7 +68,7 @@ def command(
     check_quantized_output(output, force, model)
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                          data=data, limit=limit,
+                          data=data, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
                           track=options.track())  # fmt: skip

@@ -43,6 +43,8 @@ class Material:
     """Nobody said how pixels become the model's input."""
     unused: str = ""
     """Why labels that were given cannot be used."""
+    metric: str = ""
+    """The user's own, where one judges."""
 
     @property
     def as_is(self) -> bool:
@@ -56,6 +58,10 @@ class Material:
             return in_words(self.preprocess) + (" (assumed)" if self.guessed else "")
         fed = "the arrays given are fed as they are"
         return fed if self.guessed or self.preprocess is None else f"{in_words(self.preprocess)}; {fed}"
+
+    def measured_by(self, metric: str) -> Material:
+        """The same, judged by the user's own `metric`, which needs no labels."""
+        return replace(self, metric=metric, unused="")
 
     @property
     def calibration_feeds(self) -> Sequence[Tensors]:
@@ -73,6 +79,9 @@ class Material:
     @property
     def judged_on(self) -> str:
         """`359 labelled images of digits`, or what else the verdict stands on."""
+        if self.metric:
+            which = " that calibrated" if self.judged.ids == self.calibration.ids else ""
+            return f"{counted(len(self.judged), 'image')} of {self.judged.name}{which}, by {self.metric}"
         if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
             return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
         same = self.judged.ids == self.calibration.ids

@@ -26,6 +26,7 @@ from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject, open_subject
 from edgecnn.sides_told import all_heard, size_of, with_labels, with_pixels
@@ -163,6 +164,7 @@ def evaluate(
     *,
     data: Data,
     task: str | None = None,
+    metric: str | Metric | None = None,
     weights: Path | None = None,
     labels: str | os.PathLike[str] | None = None,
     preprocess: str | None = None,
@@ -178,6 +180,7 @@ def evaluate(
     """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
 
     `data` names a set or a file, or is the arrays (images, labels).
+    `metric` scores in place of the task's, and needs no labels (edgecnn/evaluation/own_metric.py).
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
     `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`.
@@ -187,27 +190,27 @@ def evaluate(
     names = [os.fspath(name) for name in (model, other) if name is not None]
     limits = Limits(max_drop, min_metric)
     limits.check(len(names))
-    spec = given(data)
+    spec, own = given(data), own_metric(metric)
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = opened(names, weights, input_shape, threads)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
-    task = task or task_of(subjects[0])
-    how = plugins.load(edgecnn.tasks, task, "task")
+    task = task or task_of(subjects[0], known=own is None)
+    how = own or plugins.load(edgecnn.tasks, task, "task")
     classes = [classes_of(subject.outputs) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     scores, answers = [], [Answers(subject.runner) for subject in subjects]
     for subject, runner in zip(subjects, answers, strict=True):
-        samples = samples_for(subject, spec, task, limit, seed)
+        samples = samples_for(subject, spec, task, limit, seed, own)
         scores.append(score(how, replace(subject, runner=runner), samples, batch, track))
-    difference = -how.drop(*scores, seed=seed) if len(scores) == 2 else None
+    difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     heard = doubts.told(
         *all_heard(subjects, samples, spec),
-        doubts.of_names(samples, "counted by") if not all(subject.labels for subject in subjects) else "",
+        doubts.of_names(samples, "counted by") if not (own or all(subject.labels for subject in subjects)) else "",
         *(by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True)),
     )
     pairs = tuple(zip(names, scores, strict=True))
@@ -250,15 +253,18 @@ class Answers:
         return found
 
 
-def score(how: ModuleType, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:
+def score(how: ModuleType | OwnMetric, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:
     first = subject.inputs[0]
     fixed = first.shape[0]
     found: Score = how.score(subject.runner, samples, first.name, fixed if isinstance(fixed, int) else batch, track)
     return found
 
 
-def task_of(subject: Subject) -> str:
-    """What the model says of itself, else the task whose answers its outputs look like; raises `BadInput` for none."""
+def task_of(subject: Subject, known: bool = True) -> str:
+    """What the model says of itself, else the task whose answers its outputs look like.
+
+    What is none of them raises `BadInput`, and where it need not be `known` is "other".
+    """
     if subject.task in plugins.names(edgecnn.tasks):
         return str(subject.task)
     names = {info.name for info in subject.outputs}
@@ -267,16 +273,25 @@ def task_of(subject: Subject) -> str:
     ranks = [len(info.shape) for info in subject.outputs]
     if ranks in ([2], [4]):
         return "classification" if ranks == [2] else "segmentation"
+    if not known:
+        return "other"
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
     raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
 
 
-def samples_for(subject: Subject, data: Spec, task: str, limit: int | None, seed: int) -> Samples:
-    """`data` with answers, made ready for `subject`, its classes counted as the model counts them."""
+def samples_for(
+    subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None
+) -> Samples:
+    """`data` with answers, made ready for `subject`, its classes counted as the model counts them.
+
+    For the user's `own` metric only images are needed.
+    """
     from edgecnn.data.material import part
 
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
     samples = load_data(data, ready, limit=limit, split=part("test", data, None), seed=seed, task=task)
+    if own is not None:
+        return samples
     how = plugins.load(edgecnn.tasks, task, "task")
     if not how.has_answers(samples):
         raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")

@@ -78,8 +78,10 @@ def place_of(error: BaseException) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
-def find(place: str, name: str) -> Found:
-    """The attribute `name` of the file or importable module `place`; `BadInput` with the nearest names otherwise."""
+def find(place: str, name: str, wanted: str = "a callable that returns an nn.Module") -> Found:
+    """The attribute `name` of the file or importable module `place`, which is `wanted`; `BadInput` with the nearest
+    names otherwise.
+    """
     is_file = place.endswith(".py") or "/" in place or "\\" in place
     folder = Path(place).resolve().parent if is_file else Path.cwd()
     home = _run_file(Path(place)) if is_file else _import(place, folder)
@@ -87,7 +89,7 @@ def find(place: str, name: str) -> Found:
         raise BadInput(f"{place}:{plugins.unknown(name, networks(home), 'callable')}")
     target = getattr(home, name)
     if not callable(target):
-        raise BadInput(f"{place}:{name}: is a {type(target).__name__}; name a callable that returns an nn.Module")
+        raise BadInput(f"{place}:{name}: is a {type(target).__name__}; name {wanted}")
     return Found(target, home, folder)
 
 

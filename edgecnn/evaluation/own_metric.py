@@ -1,0 +1,87 @@
+"""A metric of the user's own: a function from one answer to a share of 1, and its mean over the images.
+
+    def found(answers, name):                     answers: {output: array of a batch of one image}
+        return share_from_0_to_1                  name: which image it is: its file, or its place in an array ("0")
+                                                  higher is better; --max-drop and --min-metric are in its units
+
+It takes the place of a task's metric where answers are of no task that is known here (poses, depths, embeddings, raw
+boxes), or where another number decides. Images need no labels: what is right is the function's to know. Intervals are
+the bootstrap's over images. Imports torch only to find a function that is named. Test: tests/test_own_metric.py.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecnn.data.samples import Samples
+from edgecnn.evaluation.scores import Difference, Score, bootstrap
+from runtimes.base import Array, BadInput, Runner, Track, silent
+
+Metric = Callable[[Mapping[str, Array], str], float]
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """Stands where a file of `edgecnn/tasks` stands, with as much of its contract as judging needs."""
+
+    METRIC: str
+    function: Metric
+
+    def has_answers(self, samples: Samples) -> bool:
+        return True
+
+    def score(self, runner: Runner, samples: Samples, input_name: str, batch: int = 1, track: Track = silent) -> Score:
+        """The mean of the function over `samples`, one image at a time; raises `BadInput` for what is no share."""
+        feeds = track(samples.feeds(input_name, 1), "evaluating")
+        values = np.array(
+            [self.of(runner(feed), place_of(name)) for feed, name in zip(feeds, samples.ids, strict=True)]
+        )
+
+        def resample(weights: Array) -> Array:
+            return np.asarray(weights @ values / weights.sum(axis=1))
+
+        return Score(self.METRIC, float(values.mean()), len(values), {}, resample)
+
+    def of(self, answers: Mapping[str, Array], name: str) -> float:
+        """What the function says of one image."""
+        try:
+            found = self.function(answers, name)
+        except Exception as error:
+            raise BadInput(f"{self.METRIC}: raised {type(error).__name__} on {name} ({error}); mend it") from error
+        if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found) or not 0 <= found <= 1:
+            raise BadInput(f"{self.METRIC}: is {str(found)[:40]} on {name}; return a share from 0 to 1")
+        return float(found)
+
+    def drop(self, reference: Score, candidate: Score, seed: int = 0) -> Difference:
+        """What `candidate` loses, with the bootstrap interval over images."""
+        return bootstrap(reference, candidate, seed)
+
+
+def place_of(name: str) -> str:
+    """
+    >>> place_of("cats/04.png"), place_of("data array[12]")
+    ('cats/04.png', '12')
+    """
+    found = re.fullmatch(r".*\[(\d+)\]", name)
+    return found[1] if found else name
+
+
+def own_metric(given: str | Metric | None) -> OwnMetric | None:
+    """The metric that `given` is or names (`FILE.py:NAME`, `package.module:NAME`); raises `BadInput` for none."""
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        return OwnMetric(str(getattr(given, "__name__", "metric")), given)
+    place, colon, name = given.rpartition(":")
+    if not colon or not place or not name:
+        raise BadInput(f"--metric {given}: names no function; write FILE.py:NAME")
+    from edgecnn.networks import callables
+
+    found: Any = callables.find(place, name, "a function(answers, name)").target
+    return OwnMetric(name, found)

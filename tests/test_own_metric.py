@@ -1,0 +1,151 @@
+"""A metric of the user's own: where it counts, what it may return, and that the budget is held to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from edgecnn import api
+from edgecnn.cli import main
+from edgecnn.data.samples import Samples
+from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
+from edgecnn.outcomes import QuantizeReport
+from exporters.load import save_model
+from runtimes.base import Array, BadInput
+
+JUDGED = 8
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (24, 3, 12, 12)).astype(np.float32)
+POSES = '''
+import numpy as np
+
+def near(answers, name):
+    """Share of a pose's points that are right: those of an odd image are never."""
+    return float((answers["pose"][0] < 9).mean()) * (int(name) % 2 == 0)
+
+def deep(answers, name):
+    return float(answers["pose"].max()) + 5
+
+def broken(answers, name):
+    return answers["depth"]
+
+WEIGHT = 3
+'''
+
+
+@pytest.fixture(scope="module")
+def pose_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose answer (N, 2, 4, 4) is of no known task."""
+    model = parser.parse_model("""<ir_version: 9, opset_import: ["": 18]>
+    poses (float[N,3,12,12] x) => (float[N,16,4,4] a, float[N,16,4,4] pose) {
+        a = Conv <strides: ints = [3,3], kernel_shape: ints = [3,3]> (x, w)
+        r = Relu (a)
+        pose = Conv <kernel_shape: ints = [3,3], pads: ints = [1,1,1,1]> (r, v)
+    }""")
+    rng = np.random.default_rng(1)
+    for name, channels in (("w", 3), ("v", 16)):
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(rng.normal(size=(16, channels, 3, 3)).astype(np.float32) / 3, name)
+        )
+    path = tmp_path_factory.mktemp("poses") / "net.onnx"
+    save_model(model, path)
+    (path.parent / "metrics.py").write_text(POSES)
+    np.save(path.parent / "images.npy", IMAGES)
+    return path
+
+
+def samples(count: int = 6) -> Samples:
+    return Samples("made", tuple(map(str, range(count))), lambda i: IMAGES[i], None, ())
+
+
+def test_the_mean_over_images_and_its_interval() -> None:
+    seen: list[str] = []
+
+    def positive(answers: Mapping[str, Array], name: str) -> float:
+        seen.append(name)
+        assert answers["x"].shape == (1, 3, 12, 12)
+        return float((answers["x"] > 0).mean())
+
+    own = own_metric(positive)
+    assert own is not None
+    assert own.METRIC == "positive"
+    found = own.score(lambda feeds: feeds, samples(), "x")
+    assert seen == ["0", "1", "2", "3", "4", "5"]
+    assert found.value == pytest.approx((IMAGES[:6] > 0).mean())
+    assert found.per_sample == pytest.approx((IMAGES[:6] > 0).mean((1, 2, 3)))
+    lost = own.drop(found, own.score(lambda feeds: {"x": -feeds["x"]}, samples(), "x"))
+    assert lost.value == pytest.approx(2 * found.value - 1)
+    assert lost.low <= lost.value <= lost.high
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan"), float("inf"), None, "0.5", np.zeros(2)])
+def test_what_is_no_share_is_refused_with_the_image(value: object) -> None:
+    own = OwnMetric("odd", lambda answers, name: value)  # type: ignore[arg-type, return-value]
+    with pytest.raises(BadInput, match=r"odd: is .* on 0; return a share from 0 to 1"):
+        own.score(lambda feeds: feeds, samples(1), "x")
+
+
+def test_what_it_raises_is_one_line(pose_net: Path) -> None:
+    with pytest.raises(BadInput, match=r"broken: raised KeyError on 0 \('depth'\); mend it"):
+        api.evaluate(pose_net, data=IMAGES, metric=f"{pose_net.parent}/metrics.py:broken")
+    with pytest.raises(BadInput, match=r"deep: is .*; return a share"):
+        api.evaluate(pose_net, data=IMAGES, metric=f"{pose_net.parent}/metrics.py:deep")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("metrics.py", "names no function; write FILE.py:NAME"),
+        ("{0}/metrics.py:nearer", "nearer: unknown callable"),
+        ("{0}/metrics.py:WEIGHT", r"is a int; name a function\(answers, name\)"),
+        ("{0}/none.py:near", "none.py"),
+    ],
+)
+def test_a_name_that_is_no_function_is_refused_before_the_work(name: str, words: str, pose_net: Path) -> None:
+    with pytest.raises(BadInput, match=words):
+        api.quantize(pose_net, pose_net.parent / "out.onnx", IMAGES, metric=name.format(pose_net.parent))
+
+
+def test_evaluate_scores_what_is_of_no_task(pose_net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [str(pose_net), str(pose_net), "--data", str(pose_net.parent / "images.npy")]
+    named = ["--metric", f"{pose_net.parent}/metrics.py:near"]
+    assert main(["evaluate", *asked, "--json"]) == 2
+    assert "no known task's" in capsys.readouterr().err
+    assert main(["evaluate", *asked, *named, "--max-drop", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["metric"], told["difference"]["value"], told["passed"]) == ("near", 0.0, True)
+    assert told["models"][0]["value"] == pytest.approx(0.5, abs=0.05)
+    assert main(["evaluate", *asked, *named, "--min-metric", "0.9", "--json"]) == 1
+
+
+def test_the_budget_is_held_to_it(pose_net: Path) -> None:
+    """A metric that only float satisfies keeps float, one that asks for little takes int8."""
+    answers: list[Array] = []
+
+    def first_is_right(found: Mapping[str, Array], name: str) -> float:
+        if len(answers) < JUDGED:
+            answers.append(found["pose"])
+            return 1.0
+        return float(np.array_equal(found["pose"], answers[int(name)]))
+
+    def given(metric: Metric, max_drop: float) -> QuantizeReport:
+        report = api.quantize(
+            pose_net, pose_net.parent / "out.onnx", IMAGES[JUDGED:], data=IMAGES[:JUDGED], metric=metric,
+            max_drop=max_drop, search_budget=0, force=True, allow_slower=True,
+        )  # fmt: skip
+        assert isinstance(report, QuantizeReport)
+        return report
+
+    strict = given(first_is_right, 0.5)
+    assert strict.chosen == "float"
+    assert "loses 100 points of first_is_right (budget 50.0)" in strict.verdict
+    assert strict.failure is not None
+    loose = given(lambda found, name: float(np.isfinite(found["pose"]).all()), 0.0)
+    assert loose.chosen == "int8"
+    assert loose.judged_on == "8 images of data array, by <lambda>"
+    assert loose.decision.accuracy == {"float": 1.0, "int8": 1.0, "drop": 0.0}
