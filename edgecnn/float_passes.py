@@ -66,12 +66,17 @@ def ready_for_int8(
     return model, tuple(stages)
 
 
-def run_pass(name: str, model: onnx.ModelProto, sizes: Sizes | None = None) -> tuple[onnx.ModelProto, str]:
-    """The model after the step `name`, and a note; `sizes` are input shapes to try a model of open size with."""
+def run_pass(
+    name: str, model: onnx.ModelProto, sizes: Sizes | None = None, fold: bool = True
+) -> tuple[onnx.ModelProto, str]:
+    """The model after the step `name`, and a note; `sizes` are input shapes to try a model of open size with.
+
+    Without `fold`, what stands behind merged branches stays there too.
+    """
     if name == "simplify":
         result = simplified(model, input_shapes=sizes)
     else:
-        result = one_branch(model) if name == "merge_branches" else _run(name, model)
+        result = one_branch(model) if name == "merge_branches" and fold else _run(name, model)
     return result.model, note_of(result)
 
 

@@ -262,6 +262,12 @@ def test_what_stands_behind_a_merged_sum_is_folded_into_it(block: type[nn.Module
     compare(lambda _: expected, open_session(model), [{"input": x.numpy()}]).require(snr_db=SNR_DB)
 
 
+def test_without_the_fold_what_stands_behind_stays() -> None:
+    model = net(f"{THREE} {ONE} c = Add (a, b) y = BatchNormalization (c, s, h, m, v)")
+    assert op_counts(run_pass("merge_branches", model)[0]) == {"Conv": 1}
+    assert op_counts(run_pass("merge_branches", model, fold=False)[0]) == {"Conv": 1, "BatchNormalization": 1}
+
+
 def test_a_batchnorm_in_training_mode_is_no_branch() -> None:
     """It gives other numbers for every batch; ONNX Runtime does not run it on a CPU, so that only the graph is read."""
     model = net(f"{THREE} b, rm, rv = BatchNormalization <training_mode = 1> (x, s, h, m, v) y = Add (a, b)")

@@ -160,7 +160,10 @@ def _branch(graph: Graph, maker: onnx.NodeProto | None, first: Conv) -> Conv | s
         return read_conv(graph, maker)
     ones = np.ones(first.inputs, np.float32)
     affine = (ones, 0 * ones) if maker is None else _affine(graph, maker)
-    return affine if isinstance(affine, str) else scaling(*affine, first.group)
+    if isinstance(affine, str):
+        return affine
+    scale, shift = affine
+    return scaling(scale, shift, first.group)
 
 
 def negative(conv: Conv) -> Conv:
