@@ -80,6 +80,9 @@ MERGED = {
     "a residual around them stays": net(f"{THREE} {ONE} c = Add (a, b) y = Add (c, x)"),
     "an epsilon of its own": net(f"{THREE} b = BatchNormalization <epsilon = 0.5> (x, s, h, m, v) y = Add (a, b)"),
     "less a BatchNormalization": net(f"{THREE} b = BatchNormalization (x, s, h, m, v) y = Sub (a, b)"),
+    "twice the same": net(f"{THREE} y = Add (a, a)"),
+    "one branch twice": net(f"{THREE} {ONE} c = Add (a, b) y = Add (b, c)"),
+    "added and taken away": net(f"{THREE} b = BatchNormalization (x, s, h, m, v) c = Add (a, b) y = Sub (c, b)"),
     "less a difference": net(f"{THREE} {ONE} c = BatchNormalization (x, s, h, m, v) d = Sub (b, c) y = Sub (a, d)"),
     "taken from a BatchNormalization": net(f"b = BatchNormalization (x, s, h, m, v) {THREE} y = Sub (b, a)"),
     "bias of what is taken away": net(
@@ -112,7 +115,10 @@ APART = {
         net("a = BatchNormalization (x, s, h, m, v) b = BatchNormalization (x, s, h, m, v) y = Add (a, b)"),
         "",
     ),
-    "twice the same": (net(f"{THREE} y = Add (a, a)"), ""),
+    "one that the sum and somebody else read": (
+        net(f"{THREE} {ONE} c = Add (a, b) y = Add (c, b) z = Neg (b)", "float[N,6,A,B] y, float[N,6,A,B] z"),
+        "",
+    ),
     "dilated": (
         net(f"{conv('a', 'w33', '[2, 2, 2, 2]', ', dilations: ints = [2, 2]')} {ONE} y = Add (a, b)"),
         "a branch is dilated",

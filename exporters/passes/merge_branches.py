@@ -72,14 +72,14 @@ def run(model: onnx.ModelProto) -> PassResult:
     for name in reversed(nodes_of(graph, "Add", "Sub")):
         node = graph.producer.get(name)
         adds, leaves = _sum(graph, node) if node is not None else ([], [])
-        source = _source(graph, leaves)
+        source = _source(graph, leaves, adds)
         if node is None or not source:
             continue
         found = _merged(graph, source, leaves)
         if isinstance(found, str):
             kept.append(Kept(label(node), found))
             continue
-        makers = [graph.producer[leaf.name] for leaf in leaves if leaf.name != source]
+        makers = [graph.producer[name] for name in dict.fromkeys(leaf.name for leaf in leaves) if name != source]
         chain = Chain(graph, next(maker for maker in makers if is_standard(maker, "Conv")))
         chain.conv(source, found, name)
         chain.write([*makers, *adds])
@@ -113,8 +113,8 @@ def _adds(node: onnx.NodeProto) -> bool:
     return is_standard(node, "Add") or is_standard(node, "Sub")
 
 
-def _source(graph: Graph, leaves: Sequence[_Leaf]) -> str:
-    """The tensor of which all `leaves` are branches that only the sum reads: one convolution at least; empty if none.
+def _source(graph: Graph, leaves: Sequence[_Leaf], adds: Sequence[onnx.NodeProto]) -> str:
+    """The tensor of which all `leaves` are branches that only `adds` read: one convolution at least; empty if none.
 
     It may be a leaf itself beside depthwise convolutions. Beside others its 1 would be the largest weight of a row by
     far, and leave them few of the steps of 8 bits.
@@ -123,15 +123,19 @@ def _source(graph: Graph, leaves: Sequence[_Leaf]) -> str:
     convs = [maker for maker in makers.values() if is_standard(maker, "Conv")]
     for source in dict.fromkeys(conv.input[0] for conv in convs):
         branches = [leaf.name for leaf in leaves if leaf.name != source]
-        of_it = all(name in makers and _is_branch(graph, makers[name], source) for name in branches)
+        of_it = all(name in makers and _is_branch(graph, makers[name], source, adds) for name in branches)
         if of_it and len(leaves) > 1 and (len(branches) == len(leaves) or _are_depthwise(graph, makers, branches)):
             return str(source)
     return ""
 
 
-def _is_branch(graph: Graph, maker: onnx.NodeProto, source: str) -> bool:
+def _is_branch(graph: Graph, maker: onnx.NodeProto, source: str, adds: Sequence[onnx.NodeProto]) -> bool:
+    """Of `source`, and of no use to others: FastViT's two normalizations are one before they are trained apart."""
     known = is_standard(maker, "Conv") or is_standard(maker, "BatchNormalization")
-    return known and maker.input[0] == source and graph.only_consumer(maker.output[0]) is not None
+    name = maker.output[0]
+    free = name not in graph.outputs and name not in graph.captured
+    within = all(any(reader is add for add in adds) for reader in graph.consumers[name])
+    return known and maker.input[0] == source and free and within
 
 
 def _are_depthwise(graph: Graph, makers: Mapping[str, onnx.NodeProto], branches: Sequence[str]) -> bool:
