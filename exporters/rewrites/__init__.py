@@ -13,6 +13,7 @@ ORDER = (
     "depthwise_average",
     "depthwise_batchnorm",
     "pad_depthwise",
+    "widen_groups",
     "merge_add",
     "transposed_conv",
     "nearest_resize",
