@@ -14,6 +14,7 @@ ORDER = (
     "depthwise_batchnorm",
     "pad_depthwise",
     "widen_groups",
+    "split_groups",
     "merge_add",
     "transposed_conv",
     "nearest_resize",
