@@ -5,7 +5,8 @@
 ONNX Runtime's integer convolution gathers its input while it multiplies only where there is one group; in groups it
 copies every window first. What the parts save is more than Split and Concat cost from 16 outputs a group on, and up to
 8 groups (ResNeSt, AlexNet's two columns). An activation behind is done in the parts, where it belongs to the
-convolution. Acts on those whose groups have channels in fours. Exact: the same products. Test: tests/test_split_groups.py.
+convolution. Acts on those whose groups have channels in fours. Exact: the same products.
+Test: tests/test_split_groups.py.
 """
 
 from __future__ import annotations
