@@ -1,6 +1,6 @@
 """The passes that every float graph goes through before it is deployed or quantized, and how exact they must be.
 
-    simplify -> fold_batchnorm -> merge_branches -> global_pool -> pool_before_conv -> drop_noops
+    simplify -> fold_batchnorm -> merge_branches (and fold) -> global_pool -> pool_before_conv -> drop_noops
 
 Each result is compared with the graph that came in. 90 dB is what float32 leaves: one rounding of a weight or a product
 is -144 dB, a fold rounds each weight once more, and tens of layers of reordered sums add up. No torch here:
@@ -18,7 +18,7 @@ import onnx
 
 from exporters import artifact, passes
 from exporters.artifact import Stage
-from exporters.base import PassResult
+from exporters.base import Change, PassResult
 from exporters.suppression import edges_of
 from runtimes import plugins
 from runtimes.base import Tensors, Track, silent
@@ -66,9 +66,17 @@ def ready_for_int8(
     return model, tuple(stages)
 
 
-def run_pass(name: str, model: onnx.ModelProto, sizes: Sizes | None = None) -> tuple[onnx.ModelProto, str]:
-    """The model after the step `name`, and a note; `sizes` are input shapes to try a model of open size with."""
-    result = simplified(model, input_shapes=sizes) if name == "simplify" else _run(name, model)
+def run_pass(
+    name: str, model: onnx.ModelProto, sizes: Sizes | None = None, fold: bool = True
+) -> tuple[onnx.ModelProto, str]:
+    """The model after the step `name`, and a note; `sizes` are input shapes to try a model of open size with.
+
+    Without `fold`, what stands behind merged branches stays there too.
+    """
+    if name == "simplify":
+        result = simplified(model, input_shapes=sizes)
+    else:
+        result = one_branch(model) if name == "merge_branches" and fold else _run(name, model)
     return result.model, note_of(result)
 
 
@@ -84,6 +92,19 @@ def simplified(model: onnx.ModelProto, **options: Any) -> PassResult:
         result = _run(name, result.model)
         changes += result.changes
     return PassResult(result.model, tuple(changes), first.kept)
+
+
+def one_branch(model: onnx.ModelProto) -> PassResult:
+    """`model` after `merge_branches` and the fold of what then stands behind one convolution, until nothing moves.
+
+    RepViT normalizes its sum of branches; FastViT scales one and adds it to a further branch.
+    """
+    changes: list[Change] = []
+    while (result := _run("merge_branches", model)).modified:
+        folded = _run("fold_batchnorm", result.model)
+        changes += [*result.changes, *folded.changes]
+        model = folded.model
+    return PassResult(result.model, tuple(changes), result.kept)
 
 
 def _run(step: str, model: onnx.ModelProto, /, **options: Any) -> PassResult:

@@ -152,7 +152,7 @@ def float_road(
             if dynamic_size:
                 open_size.require_graph(network, open_session(model), reference, feeds[-1])
         else:
-            model, note = run_pass(name, model, sizes)
+            model, note = run_pass(name, model, sizes, fold="fold_batchnorm" in steps)
         seconds = time.perf_counter() - started
         if parity is None or model != given:
             parity = reference.parity(open_session(model))

@@ -16,7 +16,7 @@ from edgecnn.evaluation.scores import Agreement, Difference
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
-from runtimes.latency import Ratio, Verdict
+from runtimes.latency import LatencyReport, Race, Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport
 from runtimes.session import Session, open_session
 
@@ -51,7 +51,13 @@ def trial(**values: object) -> Trial:
         ),
         (rival("slower"), True, "int8", "int8 because --allow-slower asks for it"),
         (rival("same"), False, "float", "no gain beyond the noise: kept float"),
-        (rival("inconclusive"), False, "float", "no gain beyond the noise: kept float"),
+        (
+            rival("inconclusive"),
+            False,
+            "float",
+            "(95 %: 0.80 to 1.30), too uncertain to count on: kept float; try again",
+        ),
+        (rival("inconclusive"), True, "int8", "int8 because --allow-slower asks for it"),
         (rival("faster", "int8 loses 3.0 points"), False, "float", "int8 loses 3.0 points: kept float"),
         (rival("faster", "int8 loses 3.0 points"), True, "float", "int8 loses 3.0 points: kept float"),
     ],
@@ -165,6 +171,51 @@ def test_a_real_race_keeps_the_promise() -> None:
     assert (found.speedup.a, found.speedup.b) == ("int8", "float")
     assert decision.accuracy is None
     assert found.to_dict()["speedup"]["verdict"] == found.speedup.verdict
+
+
+def made_race(ratio: float, noise: float, rounds: int) -> Race:
+    """float takes 10 ms; int8 `ratio` times less, but for noise of every round."""
+    spread = np.random.default_rng(0).permutation(np.linspace(-2, 2, rounds))  # around a median of 0
+    times = {"float": np.full(rounds, 10.0), "int8": 10.0 / ratio * np.exp(noise * spread)}
+    return Race({name: LatencyReport(tuple(t), tuple(t)) for name, t in times.items()}, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "trial_says", "races", "chosen", "words"),
+    [
+        (1.07, 0.25, {}, [(40, 5.0, 0), (120, 15.0, 1)], "int8", "chose int8"),
+        (1.07, 1.0, {}, [(40, 5.0, 0), (120, 15.0, 1)], "float", "too uncertain to count on"),
+        (1.07, 0.01, {}, [(40, 5.0, 0)], "int8", "chose int8"),
+        (0.9, 0.25, {}, [(40, 5.0, 0)], "float", "no gain beyond the noise"),
+        (1.07, 0.25, {"allow_slower": True}, [(40, 5.0, 0)], "int8", "--allow-slower asks"),
+        (1.07, 0.25, {"max_drop": 0.0}, [(40, 5.0, 0)], "float", "budget"),
+    ],
+)
+def test_a_race_that_cannot_tell_is_run_once_more_and_longer(
+    ratio: float,
+    noise: float,
+    trial_says: dict[str, float],
+    races: list[tuple[int, float, int]],
+    chosen: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only where int8 looks faster and may win; the second race alone counts."""
+    run: list[tuple[int, float, int]] = []
+
+    def race(calls: object, *, rounds: int, seconds: float, seed: int, threads: int, track: object) -> Race:
+        run.append((rounds, seconds, seed))
+        quiet = noise if rounds == 40 or noise == 1.0 else 0.01
+        return made_race(ratio, quiet, rounds)
+
+    monkeypatch.setattr(choose, "race", race)
+    model, data = parse(CONV_RELU_CONV, **WEIGHTS), samples(4, labelled=False)
+    decision = decide(entries(model, data), Trial(data, "x", **{"max_drop": 1.0, "rounds": 40, **trial_says}))
+    assert run == races
+    assert decision.race is not None
+    assert decision.race.rounds == races[-1][0]
+    assert decision.chosen == chosen
+    assert words in decision.verdict
 
 
 def test_a_budget_that_cannot_hold_keeps_float() -> None:

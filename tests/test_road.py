@@ -78,8 +78,8 @@ def test_modules_survive_the_whole_float_road(walk: Callable[[str], Walked]) -> 
 def test_a_stage_that_changes_the_function_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
     real = stages.run_pass
 
-    def broken(name: str, model: onnx.ModelProto, *sizes: object) -> tuple[onnx.ModelProto, str]:
-        model, note = real(name, model, *sizes)
+    def broken(name: str, model: onnx.ModelProto, *more: object, **options: object) -> tuple[onnx.ModelProto, str]:
+        model, note = real(name, model, *more, **options)
         if name == "fold_batchnorm":
             bias = next(t for t in model.graph.initializer if len(t.dims) == 1)
             values = np.frombuffer(bias.raw_data, np.float32) * np.float32(1.001)

@@ -19,6 +19,7 @@ from edgecnn.networks.sources import classes_in, first_channels, resolve, settle
 from edgecnn.networks.spec import IMAGENET, image_shape, preprocess_for, unit_range
 from edgecnn.networks.weights import Trained, save_weights
 from runtimes.base import BadInput, Unavailable
+from runtimes.imaging.preprocess import Preprocess
 from torchvision_oracle import torchvision_models
 
 NETS = '''
@@ -277,6 +278,42 @@ def test_timm_by_its_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve("timm:tiny")
     with pytest.raises(BadInput, match="timm:tinyy: unknown network; did you mean tiny"):
         resolve("timm:tinyy")
+
+
+def test_torchvision_fetches_no_weights_of_a_backbone_and_says_classes_and_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its segmenters take a backbone's weights from the network where nothing is said, and are made for 21 classes."""
+    asked = []
+
+    def lraspp(*, weights: object = 1, weights_backbone: object = "fetched", num_classes: int = 21) -> nn.Module:
+        asked.append((weights, weights_backbone, num_classes))
+        return nn.Conv2d(3, num_classes, 1)
+
+    def raft(*, weights: object = 1) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
+
+    builders = {"lraspp": lraspp, "raft": raft}
+    pixels = types.SimpleNamespace(resize_size=[52], mean=[0.5] * 3, std=[0.25] * 3)
+    said = {"lraspp": (pixels, {"categories": ["x"] * 21}), "raft": (types.SimpleNamespace(), {})}
+    fake = types.SimpleNamespace(
+        list_models=lambda: [*builders],
+        get_model=lambda name, **kwargs: builders[name](**kwargs),
+        get_model_builder=builders.__getitem__,
+        get_model_weights=lambda name: types.SimpleNamespace(
+            DEFAULT=types.SimpleNamespace(transforms=lambda: said[name][0], meta=said[name][1])
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", fake)  # type: ignore[arg-type]
+    network = resolve("torchvision:lraspp")
+    assert asked == [(None, None, 21)]
+    assert network.preprocess == Preprocess((52, 52), 3, 52, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    resolve("torchvision:lraspp", num_classes=3)
+    assert asked[-1] == (None, None, 3)
+    assert resolve("torchvision:raft").preprocess == IMAGENET
+    with pytest.raises(BadInput, match="raft: takes no num_classes"):
+        resolve("torchvision:raft", num_classes=3)
 
 
 def test_torchvision_networks_with_its_own_preprocessing() -> None:

@@ -3,12 +3,13 @@
     eligible(g)  =  drop(g) <= max_drop       drop: metric lost on labelled images, else share of changed answers
     chosen       =  the fastest eligible g whose 95 % interval of t(float) / t(g) lies above 1, else float
 
-What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's. Test: tests/test_choose.py.
+What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's, and what a second, longer
+race cannot tell either. Test: tests/test_choose.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +21,13 @@ from runtimes.base import Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import open_session
+from runtimes.timing.ratios import SAME_WITHIN
 
 FLOAT, INT8, MIXED = "float", "int8", "mixed"
 DRAW = 0.98
 """Share of the best speed that counts as the same: what two sessions of one file may differ by."""
+LONGER = 3
+"""Beside busy neighbours a race may not tell. It is run once more then, so many times as long; only that one counts."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +115,31 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     said = {name: judge.of(entries[name].model) for name in others if not entries[name].only_speed}
     judge.close()
     sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
-    feed = trial.samples.feeds(trial.input_name, 1)[0]
-    run = race(
-        {name: session.prepare(feed) for name, session in sessions.items()},
-        rounds=trial.rounds,
-        seconds=trial.seconds,
-        seed=trial.seed,
-        threads=trial.threads,
-        track=track,
-    )
-    found = [Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value)]
-    for name in others:
-        size, p50 = sessions[name].size_bytes, run.median_ms(name)
-        raced = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
-        why = entries[name].only_speed
-        found.append(replace(raced, refused=why) if why else judged(raced, said[name], trial))
+
+    def raced(rounds: int, seconds: float, seed: int) -> tuple[Race, list[Candidate]]:
+        feed = trial.samples.feeds(trial.input_name, 1)[0]
+        calls = {name: session.prepare(feed) for name, session in sessions.items()}
+        run = race(calls, rounds=rounds, seconds=seconds, seed=seed, threads=trial.threads, track=track)
+        found = [Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value)]
+        for name in others:
+            size, p50 = sessions[name].size_bytes, run.median_ms(name)
+            timed = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
+            why = entries[name].only_speed
+            found.append(replace(timed, refused=why) if why else judged(timed, said[name], trial))
+        return run, found
+
+    run, found = raced(trial.rounds, trial.seconds, trial.seed)
+    if undecided(found, trial):
+        run, found = raced(LONGER * trial.rounds, LONGER * trial.seconds, trial.seed + 1)
     winner, verdict = choose(found, trial)
     return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted))
+
+
+def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
+    """Whether the integer graph that matters looks faster, and the race was too short on this machine to be sure."""
+    rival = best_of(candidates)
+    ratio = None if rival is None or rival.refused or trial.allow_slower else rival.speedup
+    return ratio is not None and ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN
 
 
 def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decision:
@@ -157,7 +169,7 @@ def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
 
 
 # ------------------------------------------------------------------------------------------------------------ choosing
-def best_of(candidates: tuple[Candidate, ...] | list[Candidate]) -> Candidate | None:
+def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     """The integer candidate to talk about: within the budget before outside it, judged before not, then the fastest.
 
     Of those that are as fast but for `DRAW`, the most exact. Outside the budget the one that loses least comes first;
@@ -201,6 +213,9 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because {trial.insisted} asks for it"
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
+    if ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN:
+        advice = "try again when the machine is less busy, or --allow-slower takes it"
+        return base.name, f"{speed}, too uncertain to count on: kept float; {advice}"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"
 
 

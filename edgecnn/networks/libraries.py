@@ -8,6 +8,7 @@ Preprocessing is what the library itself prescribes for the network. Test: tests
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -29,6 +30,8 @@ DEFAULT_CFG: dict[str, Any] = {
     "std": IMAGENET.std,
 }
 """For a network of timm's that has no configuration of its own."""
+WEIGHTS = {"weights", "weights_backbone"}
+"""Arguments of torchvision's builders; its detectors and segmenters fetch a backbone's where nothing is said."""
 
 
 def _library(name: str) -> ModuleType:
@@ -53,15 +56,18 @@ def torchvision(name: str) -> Blueprint:
     known = [n for n in models.list_models() if "/" not in n]
     if name not in known:
         raise BadInput(f"torchvision:{plugins.unknown(name, known, 'network')}")
-    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    default = models.get_model_weights(name).DEFAULT
+    transforms = default.transforms()
     preprocess = IMAGENET
-    if hasattr(transforms, "crop_size"):
-        size, resize = int(transforms.crop_size[0]), int(transforms.resize_size[0])
+    if hasattr(transforms, "resize_size"):
+        resize = int(transforms.resize_size[0])
+        size = int(getattr(transforms, "crop_size", [resize])[0])
         preprocess = Preprocess((size, size), 3, max(size, resize), tuple(transforms.mean), tuple(transforms.std))
+    nothing = dict.fromkeys(WEIGHTS & set(inspect.signature(models.get_model_builder(name)).parameters))
     return Blueprint(
         name,
-        lambda **kwargs: _quietly(models.get_model, name, weights=None, **kwargs),
-        1000,
+        lambda **kwargs: _quietly(models.get_model, name, **nothing, **kwargs),
+        len(default.meta.get("categories", ())) or None,
         (3, *preprocess.size),
         preprocess,
     )

@@ -18,6 +18,8 @@ from edgecnn.profiling.profiled import Piece, Row
 from exporters.graph import Graph, attributes, label
 from exporters.layerwise.peaks import Peaks
 from exporters.quantization.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
+from exporters.rewrites.split_groups import MOST_GROUPS
+from exporters.rewrites.widen_groups import WIDE, factor
 from exporters.searching.blocks import ACTIVATIONS
 from exporters.targets.cpu_target import SATURATING, this_cpu
 
@@ -112,6 +114,10 @@ def _shape(file: Graph, node: onnx.NodeProto) -> Cause | None:
     groups = int(attributes(node).get("group", 1))
     if groups > 1 and inputs == 1 and outputs == groups:
         return _depthwise(outputs, kernel)
+    if groups > 1 and inputs > 1 and factor(groups, outputs // groups) > 1:
+        return f"{groups} groups of under {WIDE} outputs", _raced("widen_groups")
+    if 1 < groups <= MOST_GROUPS and outputs // groups >= WIDE and not inputs % 4 and not outputs // groups % 4:
+        return f"{groups} wide groups", _raced("split_groups")
     if groups > 1:
         return (
             "grouped convolution",

@@ -13,6 +13,8 @@ ORDER = (
     "depthwise_average",
     "depthwise_batchnorm",
     "pad_depthwise",
+    "widen_groups",
+    "split_groups",
     "merge_add",
     "transposed_conv",
     "nearest_resize",
