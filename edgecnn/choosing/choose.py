@@ -138,7 +138,7 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
 def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
     """Whether the integer graph that matters looks faster, and the race was too short on this machine to be sure."""
     rival = best_of(candidates)
-    ratio = None if rival is None or rival.refused or trial.allow_slower else rival.speedup
+    ratio = None if rival is None or rival.refused or trial.insisted else rival.speedup
     return ratio is not None and ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN
 
 
