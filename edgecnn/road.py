@@ -19,7 +19,7 @@ from torch import nn
 from edgecnn import doubts, halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
-from edgecnn.choosing.judge import Trial, race_seconds
+from edgecnn.choosing.judge import trial_on
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
@@ -152,20 +152,16 @@ def build(
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
-    own = own_metric(metric)
-    target = checked_target(target)
+    own, target = own_metric(metric), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
     network, heard = named(network, seen, judge)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
-    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed)
-    material = material if own is None else material.measured_by(own.METRIC)
+    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
     recipe = recipe_for(material, calibrator, target)
-    trial = Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads or 1,
-        seconds=race_seconds(search_budget), seed=seed, task=network.task, all_int8=all_int8,
-        own=own, unused=material.unused,
+    trial = trial_on(
+        material, network.task, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed
     )  # fmt: skip
     if asked.name != "cpu":
         return build_for(

@@ -19,6 +19,7 @@ from typing import Any
 import onnx
 
 from edgecnn import tasks
+from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
@@ -82,9 +83,16 @@ class Trial:
         return str(self.rule.METRIC) if self.rule is not None else ""
 
 
-def race_seconds(search_budget: float) -> float:
-    """For the race that decides; who asks for no search wants an answer soon."""
-    return RACE_SECONDS if search_budget > 0 else QUICK_RACE_SECONDS
+def trial_on(
+    material: Material, task: str, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
+    threads: int, search_budget: float, seed: int,
+) -> Trial:  # fmt: skip
+    """How graphs for `task` are judged on `material`; who asks for no search wants an answer soon."""
+    seconds = RACE_SECONDS if search_budget > 0 else QUICK_RACE_SECONDS
+    return Trial(
+        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed, task=task,
+        all_int8=all_int8, own=own, unused=material.unused,
+    )  # fmt: skip
 
 
 def free_batch(session: Session) -> bool:

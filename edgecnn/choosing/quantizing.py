@@ -18,7 +18,7 @@ import onnx
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
-from edgecnn.choosing.judge import Trial, race_seconds
+from edgecnn.choosing.judge import Trial, trial_on
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import classes_in, heard_of, identified, prepared, preparing, task_of
 from edgecnn.choosing.targeted import TargetReport, aimed
@@ -99,18 +99,14 @@ def quantize(
     original, identity = float_file(Path(model), input_shape, seed)
     identity = identified(original, identity, path.stem, labels)
     material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
-    material = material if own is None else material.measured_by(own.METRIC)
+    material = material.measured_by(own)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model, material.judged.masks is not None)
-    trial = Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=race_seconds(search_budget),
-        seed=seed, task=task, all_int8=all_int8, own=own,
-        unused=material.unused,
-    )  # fmt: skip
+    trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
         return aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)

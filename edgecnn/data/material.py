@@ -21,6 +21,7 @@ from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
+from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
 from exporters.artifact import Identity
@@ -59,9 +60,9 @@ class Material:
         fed = "the arrays given are fed as they are"
         return fed if self.guessed or self.preprocess is None else f"{in_words(self.preprocess)}; {fed}"
 
-    def measured_by(self, metric: str) -> Material:
-        """The same, judged by the user's own `metric`, which needs no labels."""
-        return replace(self, metric=metric, unused="")
+    def measured_by(self, own: OwnMetric | None) -> Material:
+        """The same, judged by the user's `own` metric where there is one, which needs no labels."""
+        return self if own is None else replace(self, metric=own.METRIC, unused="")
 
     @property
     def calibration_feeds(self) -> Sequence[Tensors]:
