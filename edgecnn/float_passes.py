@@ -59,9 +59,9 @@ def ready_for_int8(
         if parity is None or model is not given:
             parity = compare(original, open_session(model), feeds, edges=edges)
         stages.append(artifact.describe(name, model, seconds, parity, note))
-        if parity.snr_db < FLOAT_LIMIT_DB:
+        if parity.worst_db < FLOAT_LIMIT_DB:
             plain = open_session(model, optimize=False)
-            noise = compare(original, plain, feeds, edges=edges).snr_db
+            noise = compare(original, plain, feeds, edges=edges).worst_db
             parity.require(snr_db=min(FLOAT_LIMIT_DB, noise - NOISE_MARGIN_DB))
     return model, tuple(stages)
 

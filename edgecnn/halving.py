@@ -58,7 +58,7 @@ class Halved:
 
     @property
     def verdict(self) -> str:
-        near = f"{self.half.words}; SNR {self.parity.snr_db:.1f} dB (limit {self.limit_db:.0f})"
+        near = f"{self.half.words}; SNR {self.parity.worst_db:.1f} dB (limit {self.limit_db:.0f})"
         return near if self.speedup is None else f"{near}; {self.speedup} on {self.provider}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def half(
     original = load_model(model)
     check_patterns(original, exclude)
     feeds, words = make_feeds([subject], spec, limit or IMAGES, seed, input_shape, 1)
-    own = compare(subject.runner, open_session(original, threads=threads, optimize=False), feeds[:2]).snr_db
+    own = compare(subject.runner, open_session(original, threads=threads, optimize=False), feeds[:2]).worst_db
     halved = halve(
         original, feeds, lambda runner: compare(subject.runner, runner, feeds), own, asked.text, threads,
         allow_slower, exclude, os.fspath(model), track,

@@ -24,6 +24,7 @@ from runtimes.base import Array, CheckFailed, Runner, Tensors
 from runtimes.comparing import matching
 from runtimes.execution.feeds import TensorInfo
 from runtimes.parity import compare
+from runtimes.proof.parts import Apart, apart, parts_of
 from runtimes.session import Session
 
 GOLDEN_BYTES = 1_500_000
@@ -52,12 +53,12 @@ class GivenModel:
 
 def golden(
     real: Original, session: Session, given: Sequence[Tensors] | None = None, feeds: Sequence[Tensors] | None = None
-) -> tuple[list[Array], list[Array], float]:
-    """(inputs, the original's outputs, how far `session` is from them) for a few of the real images (or of `feeds`).
+) -> tuple[list[Array], list[Array], float, tuple[Apart, ...]]:
+    """(inputs, the original's outputs, how far `session` is from them, the same by kind of numbers) for a few images.
 
-    At most 4 images and 1.5 MB of them, at least one; each array is (n, ...) in the order of the model's. `given`: what
-    the session gets for the feeds of the module, where that is not the same. The distance is the largest |difference|,
-    for detections their disagreement.
+    At most 4 of the real images, or of `feeds`, and 1.5 MB of them, at least one; each array is (n, ...) in the order
+    of the model's. `given`: what the session gets for the feeds of the module, where that is not the same. The distance
+    is the largest |difference|, for detections their disagreement.
     """
     feeds = real.feeds if feeds is None else feeds
     given = feeds if given is None else given
@@ -67,11 +68,15 @@ def golden(
     answers = [real(feed) for feed in feeds[: len(given)]]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
-        apart = matching.disagreement(answers, [session(feed) for feed in given])
-        return inputs, [tables[info.name] for info in session.outputs], apart
+        far = matching.disagreement(answers, [session(feed) for feed in given])
+        return inputs, [tables[info.name] for info in session.outputs], far, ()
     outputs = [np.concatenate([answer[info.name] for answer in answers]) for info in session.outputs]
+    found = [session(feed) for feed in given]
     known = {id(feed): answer for feed, answer in zip(given, answers, strict=True)}
-    return inputs, outputs, compare(lambda feed: known[id(feed)], session, given).max_abs
+    again = {id(feed): answer for feed, answer in zip(given, found, strict=True)}
+    far = compare(lambda feed: known[id(feed)], lambda feed: again[id(feed)], given).max_abs
+    have = [np.concatenate([answer[info.name] for answer in found]) for info in session.outputs]
+    return inputs, outputs, far, apart(parts_of(outputs), outputs, have)
 
 
 def other_size(reference: Original, session: Session) -> Golden:
@@ -80,7 +85,7 @@ def other_size(reference: Original, session: Session) -> Golden:
     Raises `CheckFailed` where the model is further from the module there than another size of picture explains.
     """
     own, other = reference.feeds[:1], reference.feeds[-1:]
-    snr = [compare(reference, session, feeds).snr_db for feeds in (own, other)]
+    snr = [compare(reference, session, feeds).worst_db for feeds in (own, other)]
     limit = min(snr[0], FLOAT_LIMIT_DB) - NOISE_MARGIN_DB
     if not matching.is_detections(reference(other[0])) and snr[1] < limit:
         size, first = ("x".join(map(str, feeds[0][session.inputs[0].name].shape[2:])) for feeds in (other, own))

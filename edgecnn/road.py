@@ -32,7 +32,7 @@ from edgecnn.choosing.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.choosing.said import judged_by_chance
+from edgecnn.choosing.said import judged_as, judged_by_chance, of_unused
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
@@ -42,6 +42,7 @@ from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
+from edgecnn.runners import graph_outputs
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.load import save_model
@@ -159,6 +160,8 @@ def build(
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
+    material = judged_as(network.task, material, graph_outputs(float_model))
+    heard = doubts.told(*heard, of_unused(network.source, material))
     recipe = recipe_for(material, calibrator, target)
     trial = trial_on(
         material, network.task, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed
@@ -182,7 +185,7 @@ def build(
         real, given = stages.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
-    manifest = proof.about(identity, result, done, session, network.weights) | {"judged_on": material.judged_on}
+    manifest = proof.about(identity, result, done, session, network.weights) | material.told
     other = proof.other_size(reference, session) if dynamic_size else None
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)

@@ -171,19 +171,22 @@ def _plain(path: Path, threads: int | None) -> Callable[[], Runner]:
 
 def graph_inputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
     """What a model must be fed, without opening a session."""
-    from onnx import helper
-
     from exporters.graph import free_inputs
 
-    return tuple(
-        TensorInfo(
-            value.name,
-            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-            tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in
-                  value.type.tensor_type.shape.dim),
-        )
-        for value in free_inputs(model)
-    )  # fmt: skip
+    return tuple(map(_info, free_inputs(model)))
+
+
+def graph_outputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    """What a model answers with, without opening a session."""
+    return tuple(map(_info, model.graph.output))
+
+
+def _info(value: onnx.ValueInfoProto) -> TensorInfo:
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    sizes = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+    return TensorInfo(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, sizes)
 
 
 def probe_shapes(

@@ -75,11 +75,11 @@ class Reference:
         exact = compare(in_double, self, self.feeds, edges=self.edges)
         draws = (rounded_otherwise(self.network.module, seed) for seed in range(NOISE_DRAWS))
         runs = (module_runner(module, self.output_names, INPUT_NAME) for module in draws)
-        return min((exact, *map(self.parity, runs)), key=lambda report: report.snr_db)
+        return min((exact, *map(self.parity, runs)), key=lambda report: report.worst_db)
 
     @property
     def noise_db(self) -> float:
-        return self.noise.snr_db
+        return self.noise.worst_db
 
 
 def in_pixels(

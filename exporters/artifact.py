@@ -39,7 +39,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step. `snr_db` and `max_abs` compare the model after it with the original network; None: not compared."""
+    """One step. `snr_db` (of the worst kind of numbers) and `max_abs` compare the model after it with the original
+    network; None: not compared.
+    """
 
     name: str
     seconds: float
@@ -72,7 +74,7 @@ def describe(
         size_bytes=model.ByteSize(),
         nodes=len(model.graph.node),
         ops=op_counts(model),
-        snr_db=parity.snr_db if parity else None,
+        snr_db=parity.worst_db if parity else None,
         max_abs=parity.max_abs if parity else None,
         note=note,
     )
@@ -80,7 +82,7 @@ def describe(
 
 def with_parity(stage: Stage, parity: ParityReport) -> Stage:
     """`stage`, compared with the original network by `parity`."""
-    return replace(stage, snr_db=parity.snr_db, max_abs=parity.max_abs)
+    return replace(stage, snr_db=parity.worst_db, max_abs=parity.max_abs)
 
 
 def write_stages(model: onnx.ModelProto, stages: tuple[Stage, ...]) -> onnx.ModelProto:

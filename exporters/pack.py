@@ -29,6 +29,8 @@ from runtimes.bundle import FORMAT, GOLDEN, GOLDEN_SIZE, MANIFEST, MODEL, OTHER_
 from runtimes.files import replace_whole
 from runtimes.proof import golden
 from runtimes.proof.golden import golden_bytes
+from runtimes.proof.parts import Apart
+from runtimes.proof.verification import differ
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip file can hold."""
@@ -38,17 +40,23 @@ TEXT = (".py", ".json")
 @dataclass(frozen=True)
 class Golden:
     """Inputs (n, ...), the original network's `outputs` for them, and how far the model was `measured` here to be from
-    those: `runtimes.proof.golden` says in which measure.
+    those: `runtimes.proof.golden` says in which measure. `kinds`: the same in each kind of numbers, where there are
+    several.
     """
 
     inputs: Sequence[Array]
     outputs: Sequence[Array]
     measured: float
+    kinds: Sequence[Apart] = ()
 
     def entry(self, measure: str) -> dict[str, Any]:
         """Of the manifest."""
-        limit = golden.limit_of(self.measured, measure, self.outputs)
-        return {f"limit_{measure}": limit, "images": len(self.inputs[0])}
+        images = len(self.inputs[0])
+        if not self.kinds or measure == golden.DISAGREEMENT:
+            return {f"limit_{measure}": golden.limit_of(self.measured, measure, self.outputs), "images": images}
+        limits = [golden.limits_of(kind) for kind in self.kinds]
+        largest = max(limit[golden.KIND_LIMITS[0]] for limit in limits)
+        return {f"limit_{measure}": largest, "images": images, golden.KINDS: limits}
 
 
 def pack(
@@ -58,16 +66,17 @@ def pack(
     inputs: Sequence[Array],
     outputs: Sequence[Array],
     measured: float,
+    kinds: Sequence[Apart] = (),
     other_size: Golden | None = None,
     runtime: bool = True,
 ) -> None:
-    """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs` and `measured`, as
-    in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
+    """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs`, `measured` and
+    `kinds`, as in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
 
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
     measure = golden.measure_of([value.name for value in model.graph.output])
-    first = Golden(inputs, outputs, measured)
+    first = Golden(inputs, outputs, measured, kinds)
     sets = {GOLDEN: first} | ({GOLDEN_SIZE: other_size} if other_size else {})
     if measure == golden.DISAGREEMENT and max(each.measured for each in sets.values()) >= 1:
         raise CheckFailed(f"{path}: the model finds none of the boxes that the original network finds; nothing written")
@@ -81,9 +90,8 @@ def pack(
         _write(temporary, {MANIFEST: text.encode(), **members})
         failed = [check for check in verify(open_bundle(temporary), threads=1).golden if not check.passed]
         if failed:
-            value, limit = failed[0].value, failed[0].limit
             raise CheckFailed(
-                f"{path}: golden outputs differ by {value:.3g}, the limit is {limit:.3g}; nothing written"
+                f"{path}: golden outputs {differ(failed[0])}, the limit is {failed[0].limit:.3g}; nothing written"
             )
 
 

@@ -5,7 +5,8 @@
 NaN and Inf, on either side, are counted and never pass: not even when both sides have them in the same place. A wrong
 shape or a missing output never passes either. Detections (boxes, scores, labels, image) are compared with their
 counterparts, wherever these stand in the list; one without a counterpart is compared with zeros. An output of several
-kinds of numbers (boxes beside scores) is also told kind by kind (runtimes/comparing/kinds.py).
+kinds of numbers (boxes beside scores) is also told kind by kind (runtimes/comparing/kinds.py), and each kind is held
+to a limit on SNR.
 SNR as in ONNX Runtime's quantization debugging (`compute_signal_to_quantization_noice_ratio`).
 Test: tests/test_parity.py, tests/test_matching.py.
 """
@@ -273,8 +274,9 @@ def _failures(out: OutputParity, snr: Limit, max_abs: Limit, top1: Limit) -> lis
         return [f"output {out.name}: {out.nonfinite} values are NaN or Inf, which never passes"]
     lines = []
     lowest, highest, share = (_for_output(limit, out.name) for limit in (snr, max_abs, top1))
-    if lowest is not None and not out.snr_db >= lowest:
-        lines.append(f"output {out.name}: SNR {out.snr_db:.1f} dB is below the limit of {lowest:g} dB")
+    if lowest is not None and not out.worst_db >= lowest:
+        where = f" in {out.worst_kind.words}" if out.worst_kind and out.snr_db >= lowest else ""
+        lines.append(f"output {out.name}: SNR {out.worst_db:.1f} dB{where} is below the limit of {lowest:g} dB")
     if highest is not None and not out.max_abs <= highest:
         lines.append(f"output {out.name}: max |difference| {out.max_abs:.3g} is above the limit of {highest:g}")
     if share is not None and out.top1 is not None and not out.top1 >= share:

@@ -66,7 +66,7 @@ def tolerance(subjects: Sequence[Subject], feeds: Sequence[Tensors], parity: Par
     integer = {out.name for out in parity.outputs if out.same is not None}
     for place, name in enumerate(names):
         seen = [report.outputs[place] for report in reports if len(report.outputs) == len(names)]
-        snr[name] = max(HALF_SNR_DB, min([highest, *(out.snr_db - MARGIN_DB for out in seen)]))
+        snr[name] = max(HALF_SNR_DB, min([highest, *(out.worst_db - MARGIN_DB for out in seen)]))
         if name in integer:
             del snr[name]
             same[name] = min([1.0, *(out.same for out in seen if out.same is not None)]) - SAME_MARGIN

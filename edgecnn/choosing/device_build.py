@@ -144,7 +144,7 @@ def build_for(
     road = (*stages.held_to(done, reference), stage)
     written = artifact.write_stages(chosen, road)
     artifact.write_identity(written, identity)
-    manifest = about(identity, picked, road, session, network)
+    manifest = about(identity, picked, road, session, network) | material.told
     pack(output, written, manifest, *proof.golden(real, session), runtime=runtime)
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,

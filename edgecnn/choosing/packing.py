@@ -40,7 +40,7 @@ def pack_given(
     shown = list(material.judged.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
     original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs[0].name) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
-    manifest |= {"judged_on": material.judged_on, "original": GIVEN_MODEL}
+    manifest |= {**material.told, "original": GIVEN_MODEL}
     pack(path, chosen, manifest, *proof.golden(original, session, shown))
 
 

@@ -20,7 +20,7 @@ from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.judge import Trial, trial_on
 from edgecnn.choosing.packing import pack_given
-from edgecnn.choosing.said import classes_in, heard_of, identified, prepared, preparing, task_of
+from edgecnn.choosing.said import classes_in, heard_of, identified, judged_as, prepared, preparing, task_of
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
@@ -29,7 +29,7 @@ from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.runners import probe_shapes
+from edgecnn.runners import graph_outputs, probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.isolation.probe import probe
@@ -106,6 +106,7 @@ def quantize(
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model, material.judged.masks is not None)
+    material = judged_as(task, material, graph_outputs(float_model))
     trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)

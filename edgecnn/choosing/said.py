@@ -9,12 +9,13 @@ Test: tests/test_said.py.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
-from edgecnn import doubts
+from edgecnn import doubts, tasks
 from edgecnn.choosing.choose import Decision
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material
@@ -22,7 +23,14 @@ from edgecnn.evaluation.chance import chance_warning
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
+from runtimes import plugins
+from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.preprocess import Preprocess
+
+UNUSED_HINTS = {
+    "boxes": "a raw detector head becomes boxes by `--decode yolov8` or `edgecnn decode` (docs/detectors.md)",
+    "masks": '`task = "segmentation"` on the class makes maps of (N, classes, H, W) classes',
+}
 
 
 def identified(
@@ -55,6 +63,28 @@ def of_material(name: str, material: Material, carried: bool) -> str:
     return sentence(name, (ready.channels, *ready.size), ready, Assumed(pixels=True))
 
 
+def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
+    """`material` as a model of this `task` can use it: what was labelled for another one does not judge it."""
+    judged = material.judged
+    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets}
+    given = " and ".join(name for name, answers in kinds.items() if answers is not None)
+    known = task in plugins.names(tasks)
+    if not given or (known and plugins.load(tasks, task, "task").has_answers(judged)):
+        return material
+    shape = ", ".join("?" if size is None else str(size) for size in outputs[0].shape)
+    whose = f"the task is {task}" if known else f"answers of shape {shape} are of no known task"
+    why = f"they are {given}, and {whose}"
+    return replace(material, judged=judged.without_answers(), unused=material.unused or why)
+
+
+def of_unused(name: str, material: Material) -> str:
+    """The line that says that labels were given and do not judge the model `name`; empty where they do."""
+    if not material.unused:
+        return ""
+    hint = next((f"; {words}" for kind, words in UNUSED_HINTS.items() if f"they are {kind}" in material.unused), "")
+    return f"{name}: labels of {material.judged.name} cannot be used: {material.unused}{hint}"
+
+
 def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
     """The line that says that the float graph of `name` is no better than chance; empty where it is."""
     value = decision.candidates[0].accuracy
@@ -77,10 +107,11 @@ def heard_of(
     """
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
     chance = judged_by_chance(name, decision, material, classes)
+    unused = of_unused(name, material)
     seen = (material.calibration, material.judged)
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
     few = doubts.of_few(material.calibration)
-    return doubts.told(of_material(name, material, carried), few, *odd, counted, chance)
+    return doubts.told(of_material(name, material, carried), few, *odd, counted, unused, chance)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:

@@ -90,7 +90,8 @@ def _draw(page: Page, report: CheckReport) -> None:
 
 def _row(out: OutputParity, report: CheckReport) -> tuple[object, ...]:
     limit = report.snr_db.get(out.name)
-    snr, least = decibel(out.snr_db), "-" if limit is None else decibel(limit)
+    kind = out.worst_kind
+    snr, least = decibel(out.worst_db) + (f" in {kind.words}" if kind else ""), "-" if limit is None else decibel(limit)
     if out.same is not None:
         snr = f"{out.same:.2%} equal"
         least = f"{report.same[out.name]:.2%}" if out.name in report.same else least

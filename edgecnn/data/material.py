@@ -91,6 +91,11 @@ class Material:
         other = self.judged.name == self.calibration.name and not same
         return f"{images}{' that did not calibrate' if other else ''}: answers are compared with the float graph's"
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What a bundle's manifest says of the images."""
+        return {"judged_on": self.judged_on} | ({"labels_unused": self.unused} if self.unused else {})
+
 
 def material_for(
     model: onnx.ModelProto,

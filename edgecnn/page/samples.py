@@ -28,6 +28,11 @@ from runtimes.proof.prediction import answer
 from runtimes.session import Session
 from runtimes.words import number as words
 
+MEASURES = {
+    golden.MAX_ABS: "largest difference",
+    golden.DISAGREEMENT: "disagreement",
+    golden.RELATIVE_L2: "difference as a share of the whole",
+}
 TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
 
 
@@ -113,8 +118,11 @@ def here() -> str:
 def verdict(found: Sequence[Sample], checks: Sequence[golden.GoldenCheck], original: str) -> str:
     worst = golden.worst_of(checks)
     held = "within" if all(check.passed for check in checks) else "BEYOND"
-    measure = "largest difference" if worst.measure == golden.MAX_ABS else "disagreement"
-    sentence = f"{alike(found, original)}the {measure} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."
+    where = f" in {worst.of}" if worst.of else ""
+    told = f"the {MEASURES[worst.measure]}{where} is {worst.value:.3g}, {held} the limit of {worst.limit:.3g}."
+    kinds = len({check.of for check in checks})
+    each = f" Each of {kinds} kinds of numbers has a limit of its own; this one is nearest to it." if kinds > 1 else ""
+    sentence = f"{alike(found, original)}{told}{each}"
     return sentence[0].upper() + sentence[1:]
 
 
@@ -134,7 +142,7 @@ def _check(check: golden.GoldenCheck) -> list[Content]:
     return [
         "x".join(map(str, check.shape)),
         number(check.images, str(check.images)),
-        check.measure.replace("max_abs", "largest difference"),
+        MEASURES[check.measure] + (f" in {check.of}" if check.of else ""),
         number(check.value, words(check.value)),
         number(check.limit, words(check.limit)),
         "yes" if check.passed else "NO",

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgecnn.page.facts import FLOAT, Facts, real, text, whole
+from edgecnn.page.facts import FLOAT, Facts, items, real, text, whole
 from edgecnn.page.html import Content, Html, Section, folded, joined, number, pairs, table, tag
 from edgecnn.page.race import cost_in_words, share
 from edgecnn.words import size
 from runtimes.base import counted
+from runtimes.proof import golden
 
 if TYPE_CHECKING:
     from runtimes.proof.verification import VerifyReport
 
 RANDOM = "random"
+MOST_KINDS = 4
 
 
 def summary(facts: Facts) -> Section:
@@ -35,11 +37,21 @@ def warnings(facts: Facts) -> Iterator[str]:
     if data.partition(":")[0] == RANDOM:
         yield f"it was calibrated on random data ({data}), not on images: int8 ranges of real images may differ."
     if facts.candidates and facts.bundle.chosen != FLOAT and all(c.accuracy is None for c in facts.candidates):
-        yield "no labelled images were given: whether answers are right was not measured, only whether they changed."
+        yield f"{_unlabelled(facts)}: whether answers are right was not measured, only whether they changed."
     if facts.elsewhere:
         yield f"it was made for a CPU with {facts.elsewhere}; its speed there is predicted, not measured."
     if winner is not None and winner.refused:
         yield f"it is over the accuracy budget and was insisted on: {winner.refused}."
+
+
+def _unlabelled(facts: Facts) -> str:
+    """Why there is no metric; older bundles call images labelled whose labels nothing could use."""
+    why = text(facts.manifest.get("labels_unused"))
+    if why:
+        return f"labels were given and could not be used ({why})"
+    if " labelled image" in text(facts.manifest.get("judged_on")):
+        return "labels were given and could not be used"
+    return "no labelled images were given"
 
 
 def cards(facts: Facts) -> Html:
@@ -98,8 +110,14 @@ def _fidelity(facts: Facts) -> Iterator[Html]:
     count = whole(entry.get("images")) or 0
     limit = next(((key, real(entry[key])) for key in entry if key.startswith("limit_")), ("", None))
     what = "disagreement" if limit[0].endswith("disagreement") else "difference"
+    kinds = items(entry.get(golden.KINDS))
+    limits = [real(kind.get(golden.KIND_LIMITS[0])) for kind in kinds] or [limit[1]]
+    shown = list[Content]()
+    for value in limits[:MOST_KINDS]:
+        shown += [", " if shown else "", number(value, f"{value or 0:.3g}")]
+    more = f", ... in {len(kinds)} kinds of numbers" if len(limits) > MOST_KINDS else " kind by kind" if kinds else ""
     yield _card("proof in the file", number(count, counted(count, "sample")),
-                joined([f"{what} to {facts.original} held to ", number(limit[1], f"{limit[1] or 0:.3g}")]))  # fmt: skip
+                joined([f"{what} to {facts.original} held to ", *shown, more]))  # fmt: skip
 
 
 def identity(facts: Facts) -> list[tuple[str, Content]]:

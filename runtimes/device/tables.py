@@ -11,6 +11,7 @@ from runtimes.words import number
 if TYPE_CHECKING:
     from runtimes.device.page import Page
     from runtimes.machine import Machine
+    from runtimes.proof.golden import GoldenCheck
     from runtimes.proof.prediction import RunReport
     from runtimes.proof.verification import VerifyReport
     from runtimes.timing.bench_report import BenchReport, Heat, ModelBench
@@ -41,11 +42,12 @@ def predicted(page: Page, report: RunReport) -> None:
 
 def verified(page: Page, report: VerifyReport) -> None:
     """One row a golden check."""
-    rows = [
-        ("x".join(map(str, g.shape)), g.images, g.measure.replace("_", " "), g.value, g.limit, g.passed)
-        for g in report.golden
-    ]
+    rows = [("x".join(map(str, g.shape)), g.images, _measure(g), g.value, g.limit, g.passed) for g in report.golden]
     page.table(("golden input", ">images", "measure", ">value", ">limit", "holds"), rows)
+
+
+def _measure(check: GoldenCheck) -> str:
+    return check.measure.replace("_", " ") + (f" of {check.of}" if check.of else "")
 
 
 def machine_pairs(found: Machine) -> list[tuple[str, str]]:

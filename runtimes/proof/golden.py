@@ -3,8 +3,11 @@
     tensors       largest |difference| of the answers to one input                            limit_max_abs
     detections    mean over the boxes that either side is sure of, of all inputs at once      limit_disagreement
                   0: the same box and score, 1: no counterpart                                (matching.disagreement)
+    several kinds largest |difference| and relative L2 in each kind of numbers, all inputs    kinds: limits of each
 
 A largest difference says nothing of detections: one box that has no counterpart would set it to the size of the image.
+Where outputs hold numbers of several kinds (boxes in pixels beside scores), each kind has its own limits, and
+`limit_max_abs` is the largest of them, all that older readers know (runtimes/proof/parts.py).
 A model of open size has a second set of inputs, of another size. Test: tests/test_bundle.py, tests/test_golden.py.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,25 +24,34 @@ import numpy as np
 from runtimes.base import Array, Tensors
 from runtimes.comparing import matching
 from runtimes.parity import difference, json_number
+from runtimes.proof.parts import Apart, Part, apart, is_part
 from runtimes.session import Session
 
-MAX_ABS, DISAGREEMENT = "max_abs", "disagreement"
+MAX_ABS, DISAGREEMENT, RELATIVE_L2 = "max_abs", "disagreement", "relative_l2"
+KINDS = "kinds"
+KIND_LIMITS = (f"limit_{MAX_ABS}", f"limit_{RELATIVE_L2}")
 SLACK = 2.0
 """Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
 FLOAT_SHARE, LEAST_SCALE = 1e-5, 1e-3
 """float32 leaves 1e-6 of the largest output."""
 FLOAT_DISAGREEMENT = 1e-4
+FLOAT_RELATIVE = 1e-4
+"""80 dB: what float32 sums leave in a deep network, in another order."""
 
 
 @dataclass(frozen=True)
 class GoldenCheck:
-    """One golden input, or all of a detector's (`images`), of `shape` (C, H, W): what was measured, and its limit."""
+    """One golden input, or several (`images`), of `shape` (C, H, W): what was measured, and its limit.
+
+    `of`: the numbers that are meant, where outputs hold several kinds.
+    """
 
     value: float
     limit: float
     measure: str = MAX_ABS
     images: int = 1
     shape: tuple[int, ...] = ()
+    of: str = ""
 
     @property
     def passed(self) -> bool:
@@ -47,12 +59,21 @@ class GoldenCheck:
 
     def to_dict(self) -> dict[str, Any]:
         measured = {self.measure: json_number(self.value), "limit": self.limit}
-        return {**measured, "images": self.images, "shape": list(self.shape)}
+        kind = {"of": self.of} if self.of else {}
+        return {**measured, "images": self.images, "shape": list(self.shape), **kind}
 
 
 def worst_of(checks: Sequence[GoldenCheck]) -> GoldenCheck:
     """The check that is nearest to its limit, or furthest beyond it."""
     return max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+
+
+def samples_in(checks: Sequence[GoldenCheck]) -> int:
+    """How many golden inputs `checks` are about: several kinds of numbers in one are not several inputs."""
+    first: dict[tuple[int, ...], tuple[str, str]] = {}
+    for check in checks:
+        first.setdefault(check.shape, (check.measure, check.of))
+    return sum(check.images for check in checks if first[check.shape] == (check.measure, check.of))
 
 
 def measure_of(output_names: Sequence[str]) -> str:
@@ -66,9 +87,28 @@ def limit_of(measured: float, measure: str, outputs: Sequence[Array]) -> float:
     Twice as far; of a disagreement at most half of the way to 1, which is no agreement at all.
     """
     if measure == DISAGREEMENT:
-        return measured + min((SLACK - 1) * measured, (1 - measured) / 2) + FLOAT_DISAGREEMENT
-    scale = max(float(abs(array).max(initial=0.0)) for array in outputs)
+        return _below_one(measured) + FLOAT_DISAGREEMENT
+    return _absolute(measured, max(float(abs(array).max(initial=0.0)) for array in outputs))
+
+
+def limits_of(found: Apart) -> dict[str, Any]:
+    """The manifest's entry for a part in which the model was `found` here to be so far from the original.
+
+    There is no relative limit for a part that is all zero. Twice as far, and at most half of the way to 1, as far as
+    zeros are.
+    """
+    limits = {KIND_LIMITS[0]: _absolute(found.max_abs, found.scale)}
+    if found.scale:
+        limits[KIND_LIMITS[1]] = _below_one(found.relative_l2) + FLOAT_RELATIVE
+    return {**found.part.to_dict(), **limits}
+
+
+def _absolute(measured: float, scale: float) -> float:
     return SLACK * measured + FLOAT_SHARE * max(scale, LEAST_SCALE)
+
+
+def _below_one(measured: float) -> float:
+    return measured + min((SLACK - 1) * measured, abs(1 - measured) / 2)
 
 
 def is_entry(entry: object) -> bool:
@@ -77,18 +117,23 @@ def is_entry(entry: object) -> bool:
         return False
     limits = [entry[key] for key in (f"limit_{MAX_ABS}", f"limit_{DISAGREEMENT}") if key in entry]
     numbers = all(type(limit) in (int, float) and 0 <= limit < math.inf for limit in limits)
+    kinds = entry.get(KINDS, [])
+    if not isinstance(kinds, list) or not all(is_part(kind, KIND_LIMITS) for kind in kinds):
+        return False
     return len(limits) == 1 and numbers and type(entry.get("images")) is int and entry["images"] >= 1
 
 
 def checks(
     session: Session, inputs: Sequence[Array], outputs: Sequence[Array], entry: Mapping[str, Any]
 ) -> tuple[GoldenCheck, ...]:
-    """`session` on golden `inputs`, one by one, held to the limit in the manifest's `entry`."""
+    """`session` on golden `inputs`, one by one, held to the limits in the manifest's `entry`."""
     shape = inputs[0].shape[1:]
     if f"limit_{DISAGREEMENT}" in entry:
         value = _boxes_apart(session, inputs, outputs)
         limit = float(entry[f"limit_{DISAGREEMENT}"])
         return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape),)
+    if entry.get(KINDS):
+        return tuple(_kinds(session, inputs, outputs, entry[KINDS]))
     limit = float(entry[f"limit_{MAX_ABS}"])
     values = [_apart(session, inputs, outputs, i) for i in range(len(inputs[0]))]
     return tuple(GoldenCheck(value, limit, shape=shape) for value in values)
@@ -100,6 +145,28 @@ def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
+
+
+def _kinds(
+    session: Session, inputs: Sequence[Array], outputs: Sequence[Array], kinds: Sequence[Mapping[str, Any]]
+) -> Iterator[GoldenCheck]:
+    """Each kind of numbers, over all samples, against its limits."""
+    names, count, shape = [info.name for info in session.outputs], len(inputs[0]), inputs[0].shape[1:]
+    fed = range(count) if len(session.inputs) == len(inputs) else ()
+    answers = _joined([list(_answer(session, inputs, i).values()) for i in fed])
+    distances = apart([Part.from_dict(kind) for kind in kinds], outputs, answers)
+    for kind, found in zip(kinds, distances, strict=True):
+        for measure in (MAX_ABS, RELATIVE_L2):
+            limit = kind.get(f"limit_{measure}")
+            if limit is not None:
+                yield GoldenCheck(getattr(found, measure), float(limit), measure, count, shape, found.part.words(names))
+
+
+def _joined(answers: Sequence[Sequence[Array]]) -> list[Array]:
+    """The samples' outputs as arrays (n, ...); none where their shapes differ."""
+    columns = list(zip(*answers, strict=True))
+    same = all(len({array.shape for array in column}) == 1 and column[0].ndim for column in columns)
+    return [np.concatenate(column) for column in columns] if same else []
 
 
 def _apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:

@@ -2,7 +2,8 @@
 
     {"format": 1, "name", "task", "created_by", "chosen", "input": {"name", "shape", "dtype"}, "output": {...},
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
-     "golden": {"limit_max_abs" | "limit_disagreement", "images", "other_size": the same | absent},
+     "golden": {"limit_max_abs" | "limit_disagreement", "images", "kinds": [{"output", "axis", "places",
+                "limit_max_abs", "limit_relative_l2"}] | absent, "other_size": the same | absent},
      "original": "float model" where the golden outputs are a given file's; absent where they are a PyTorch module's,
      ... whatever else the builder tells}
 

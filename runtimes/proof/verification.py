@@ -10,7 +10,7 @@ Test: tests/test_predict.py, tests/test_device_bundle.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from typing import Any, Literal
 from runtimes import bundle as bundles
 from runtimes.base import CheckFailed, counted
 from runtimes.bundle import Changed
-from runtimes.proof.golden import MAX_ABS, GoldenCheck, worst_of
+from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, GoldenCheck, samples_in, worst_of
 from runtimes.proof.prediction import open_bundle
 
 Whose = Literal["own", "other", "itself"]
+MOST_KINDS = 3
+"""More are not told one by one in a sentence; the table has them all."""
 OWN: Whose = "own"
 OTHER: Whose = "other"
 ITSELF: Whose = "itself"
@@ -56,29 +58,45 @@ class VerifyReport:
             return None
         worst = self.worst
         return CheckFailed(
-            f"{self.bundle}: golden outputs {_differ(worst)} {worst.value:.3g}, the limit is {worst.limit:.3g}; "
+            f"{self.bundle}: golden outputs {differ(worst)}, the limit is {worst.limit:.3g}; "
             "build it again for this machine"
         )
 
     @property
     def verdict(self) -> str:
         word = "proven" if self.result.passed else "NOT proven"
-        images, worst = sum(check.images for check in self.golden), self.worst
+        images = samples_in(self.golden)
         sizes = {check.shape for check in self.golden}
         return (
             f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {counted(images, 'golden output')}"
             f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
-            f"{_differ(worst)} {'at most ' if worst.measure == MAX_ABS else ''}{worst.value:.3g} "
-            f"(limit {worst.limit:.3g}){WORDS.get(self.code, '')}."
+            f"{', '.join(self._apart())}{WORDS.get(self.code, '')}."
         )
+
+    def _apart(self) -> Iterator[str]:
+        """How far each kind of numbers is from the original, where there are a few; else the worst of all."""
+        kinds = dict.fromkeys(check.of for check in self.golden)
+        for i, kind in enumerate(kinds if len(kinds) <= MOST_KINDS else (None,)):
+            worst = worst_of([check for check in self.golden if kind is None or check.of == kind])
+            words = differ(worst, "at most ")
+            yield f"{words.partition(' by ')[2] if i else words} (limit {worst.limit:.3g})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"bundle": self.bundle, **self.result.to_dict(), "code": self.code}
 
 
-def _differ(check: GoldenCheck) -> str:
-    """Boxes disagree by a share of 1, numbers differ."""
-    return "differ by" if check.measure == MAX_ABS else "disagree by"
+def differ(check: GoldenCheck, most: str = "") -> str:
+    """Boxes disagree by a share of 1, numbers differ, by a number or by a share of what they should be.
+
+    >>> differ(GoldenCheck(0.25, 1.0, MAX_ABS, of="scores"), "at most ")
+    'differ by at most 0.25 in scores'
+    """
+    if check.measure == DISAGREEMENT:
+        return f"disagree by {check.value:.3g}"
+    where = f" in {check.of}" if check.of else ""
+    if check.measure == MAX_ABS:
+        return f"differ by {most}{check.value:.3g}{where}"
+    return f"differ by {check.value:.3g} of their length{where}"
 
 
 def verify(
