@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgecnn.checking.compare import check as check
     from edgecnn.checking.diff import diff as diff
     from edgecnn.choosing.quantizing import quantize as quantize
+    from edgecnn.decoding import decode as decode
     from edgecnn.demo import demo as demo
     from edgecnn.doctor import doctor as doctor
     from edgecnn.evaluation.evaluate import evaluate as evaluate
@@ -42,6 +43,7 @@ HOMES = {
     "bench": "edgecnn.latency.benchmark:bench",
     "build": "edgecnn.road:build",
     "check": "edgecnn.checking.compare:check",
+    "decode": "edgecnn.decoding:decode",
     "demo": "edgecnn.demo:demo",
     "diff": "edgecnn.checking.diff:diff",
     "doctor": "edgecnn.doctor:doctor",
@@ -64,7 +66,7 @@ ERRORS = {
 }
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
-    "bench", "build", "check", "demo", "diff", "doctor", "evaluate", "export", "fold",
+    "bench", "build", "check", "decode", "demo", "diff", "doctor", "evaluate", "export", "fold",
     "half", "inspect", "models", "profile", "quantize", "report", "run", "simplify", "train", "verify",
 ]  # fmt: skip
 

@@ -69,6 +69,7 @@ def export(
     num_classes: int | None = None,
     labels: StrPath | None = None,
     preprocess: str | None = None,
+    decode: str | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
     dynamic_size: bool = False,
@@ -83,6 +84,7 @@ def export(
 ) -> ExportReport:
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
+    `decode`: the raw head (`yolov8`, `yolov5`) that the network answers with becomes boxes (docs/detectors.md).
     `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
 
     `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
@@ -92,7 +94,7 @@ def export(
     if not fp16 and (asked.text != "cpu" or allow_slower):
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
-    network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
@@ -121,6 +123,7 @@ def build(
     num_classes: int | None = None,
     labels: StrPath | None = None,
     preprocess: str | None = None,
+    decode: str | None = None,
     calibrator: str = "minmax",
     target: str | None = None,
     portable: bool = False,
@@ -154,7 +157,7 @@ def build(
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     own, target = own_metric(metric), checked_target(target)
-    network = told(resolve(source, _path(weights), input_shape, num_classes), labels, preprocess)
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
     network, heard = named(network, seen, judge)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)

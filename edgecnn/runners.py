@@ -93,15 +93,16 @@ def open_subject(
     input_shape: ShapeText | None = None,
     threads: int | None = None,
     provider: str = "cpu",
+    decode: str | None = None,
 ) -> Subject:
     """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises.
 
-    A SOURCE is run by torch on the CPU and can have no other `provider`.
+    A SOURCE is run by torch on the CPU and can have no other `provider`; `decode` is the raw head that it answers with.
     """
     if not is_model_file(source):
         if provider != "cpu":
             raise BadInput(f"{source}: is a PyTorch network; export it to run it on {provider}")
-        return _from_torch(source, weights, input_shape)
+        return _from_torch(source, weights, input_shape, decode)
     path = Path(source)
     if is_bundle(path):
         return _from_bundle(path, threads, provider)
@@ -229,11 +230,19 @@ def is_guess(preprocess: Preprocess | None) -> bool:
     return preprocess is not None and preprocess.floating
 
 
-def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None) -> Subject:
+def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
+    """Raise `BadInput` for a raw head to decode where none of the `models` is a PyTorch network."""
+    if decode is not None and all(is_model_file(model) for model in models):
+        raise BadInput(
+            f"--decode {decode}: no model is a PyTorch network; `edgecnn decode {models[0]}` makes boxes of it"
+        )
+
+
+def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None) -> Subject:
     from edgecnn.networks.sources import resolve
     from edgecnn.numbers.torch_numbers import torch_runner
 
-    network = resolve(source, weights, first_shape(input_shape))
+    network = resolve(source, weights, first_shape(input_shape), decode=decode)
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
     names = DETECTIONS if network.task == "detection" else ()
     runner = torch_runner(network.module, network.input_shape, own_names=names)

@@ -24,7 +24,7 @@ from typing import Any
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.feeding import common_shape, make_feeds, other_sizes, own_names
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
-from edgecnn.runners import Subject, open_subject
+from edgecnn.runners import Subject, open_subject, refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.comparing.precision import limit_of
@@ -145,6 +145,7 @@ def check(
     batch: int = 1,
     threads: int | None = None,
     preprocess: str | None = None,
+    decode: str | None = None,
     provider: str = "cpu",
     require_all: bool = False,
     track: Track = silent,
@@ -153,17 +154,19 @@ def check(
 
     `data` names a set or a file, or is an array.
     `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
-    `require_all`: all of its nodes must run there. `preprocess`: how pixels become the input of both. Raises
+    `require_all`: all of its nodes must run there. `preprocess`: how pixels become the input of both.
+    `decode`: the raw head that a PyTorch network answers with. Raises
     `BadInput` for models or data that do not fit.
     """
     asked, spec = provider_options.require(provider), maybe_given(data)  # before anything that takes time
     given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
+    refuse_decode(decode, [str(reference), str(candidate)])
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     input_shape = common_shape([source for source, _ in sources], input_shape)
-    subjects = [open_subject(source, weights, input_shape, threads, where) for source, where in sources]
+    subjects = [open_subject(source, weights, input_shape, threads, where, decode) for source, where in sources]
     subjects = with_pixels(subjects, preprocess)
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
     runners = subjects[0].runner, renamed(subjects[1].runner, own_names(*subjects))
@@ -190,7 +193,7 @@ def check(
         failures=failures,
         sizes=_shapes([feeds[0], *more]),
         seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
-        next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess),
+        next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess, decode),
         provider=asked.text,
         precision=precision,
         warnings=all_heard(subjects, feeds, spec),
@@ -219,13 +222,13 @@ def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threa
 
 def next_command(
     reference: object, candidate: object, weights: Path | None, data: Spec | None, input_shape: ShapeText | None,
-    snr_db: Sequence[tuple[str | None, float]] = (), preprocess: str | None = None,
+    snr_db: Sequence[tuple[str | None, float]] = (), preprocess: str | None = None, decode: str | None = None,
 ) -> str:  # fmt: skip
     """The `edgecnn diff` that goes on where `check` says no; it knows one limit for all outputs."""
     words = ["edgecnn", "diff", str(reference), str(candidate)]
     least = next((f"{value:g}" for name, value in snr_db if name is None), None)
     for option, value in (("--weights", weights), ("--data", spelled(data)), ("--snr-db", least),
-                          ("--preprocess", preprocess)):  # fmt: skip
+                          ("--preprocess", preprocess), ("--decode", decode)):  # fmt: skip
         words += [option, str(value)] if value is not None else []
     for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
         words += ["--input-shape", shape]

@@ -32,6 +32,7 @@ from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.data.feeding import common_shape
 from edgecnn.data.given import Data, maybe_given
 from edgecnn.memory import memory_goes_back
+from edgecnn.runners import refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.model_file import is_model_file
@@ -61,6 +62,7 @@ def diff(
     weights: Path | None = None,
     threads: int | None = None,
     preprocess: str | None = None,
+    decode: str | None = None,
     track: Track = silent,
 ) -> DiffReport:
     """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
@@ -71,6 +73,7 @@ def diff(
     """
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
+    refuse_decode(decode, [str(reference), str(candidate)])
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 
@@ -79,7 +82,9 @@ def diff(
         check_folder(reproducer, force)
     spec = maybe_given(data)
     input_shape = common_shape([str(reference), str(candidate)], input_shape)
-    sides = with_pixels([open_side(str(s), weights, input_shape, threads) for s in (reference, candidate)], preprocess)
+    sides = with_pixels(
+        [open_side(str(s), weights, input_shape, threads, decode) for s in (reference, candidate)], preprocess
+    )
     feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
     report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track)

@@ -92,7 +92,9 @@ class GraphSide:
         return {self.feeds.get(name, name): value for name, value in given.items()}
 
 
-def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, threads: int | None) -> Side:
+def open_side(
+    source: str, weights: Path | None, input_shape: ShapeText | None, threads: int | None, decode: str | None = None
+) -> Side:
     """Open an .onnx file, a bundle, or a SOURCE of a PyTorch network; raises `BadInput`.
 
     A graph that does not run to its end is still opened: that may be what is to be found out.
@@ -102,7 +104,7 @@ def open_side(source: str, weights: Path | None, input_shape: ShapeText | None, 
     if not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
 
-        return open_module(source, weights, first_shape(input_shape))
+        return open_module(source, weights, first_shape(input_shape), decode)
     return _open_graph(Path(source), input_shape, threads)
 
 

@@ -96,9 +96,11 @@ class ModuleSide:
         return torch.from_numpy(np.ascontiguousarray(given[name]))
 
 
-def open_module(source: str | nn.Module, weights: Path | None, input_shape: str | None) -> ModuleSide:
+def open_module(
+    source: str | nn.Module, weights: Path | None, input_shape: str | None, decode: str | None = None
+) -> ModuleSide:
     """The network SOURCE with `weights`, run once to learn its calls; raises `BadInput`."""
-    network = resolve(source, weights, input_shape)
+    network = resolve(source, weights, input_shape, decode=decode)
     return module_side(network, source if isinstance(source, str) else network.name)
 
 

@@ -25,6 +25,7 @@ from edgecnn.cli._result import Result
 @options.num_classes
 @options.labels
 @options.preprocess
+@options.decode
 @options.calib
 @options.data
 @options.metric
@@ -51,6 +52,7 @@ def command(
     num_classes: int | None,
     labels: Path | None,
     preprocess: str | None,
+    decode: str | None,
     calib: str,
     data: str | None,
     metric: str | None,
@@ -78,7 +80,8 @@ def command(
     from edgecnn.choosing.device_build import DeviceBuildReport
 
     report = api.build(source, output, weights=weights, calib=calib, data=data, metric=metric, input_shape=input_shape,
-                       num_classes=num_classes, labels=labels, preprocess=preprocess, calibrator=calibrator,
+                       num_classes=num_classes, labels=labels, preprocess=preprocess, decode=decode,
+                       calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,

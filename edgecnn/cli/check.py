@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @options.batch
 @options.weights
 @options.preprocess
+@options.decode
 @options.input_shapes
 @options.provider
 @options.threads
@@ -50,6 +51,7 @@ def command(
     batch: int,
     weights: Path | None,
     preprocess: str | None,
+    decode: str | None,
     input_shape: tuple[str, ...],
     provider: str,
     threads: int | None,
@@ -66,6 +68,7 @@ def command(
 
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
+                       decode=decode,
                        provider=provider, require_all=require_all, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)
 

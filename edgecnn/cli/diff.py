@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @option("--samples", type=click.IntRange(1, 1000), default=3, group="Data", help="How many images or seeded inputs.")
 @options.weights
 @options.preprocess
+@options.decode
 @options.input_shapes
 @option("--layers", is_flag=True, group="Output", help="Look at every layer: SQNR up to it, and of it alone.")
 @option("--plot", type=options.FILE, group="Output", help="Draw that: .png, .svg or .pdf.")
@@ -42,6 +43,7 @@ def command(
     samples: int,
     weights: Path | None,
     preprocess: str | None,
+    decode: str | None,
     input_shape: tuple[str, ...],
     layers: bool,
     plot: Path | None,
@@ -60,7 +62,8 @@ def command(
     from edgecnn import api
 
     report = api.diff(reference, candidate, snr_db=snr_db, data=data, samples=samples, weights=weights,
-                      input_shape=input_shape, preprocess=preprocess, layers=layers, plot=plot, reproducer=reproducer,
+                      input_shape=input_shape, preprocess=preprocess, decode=decode, layers=layers, plot=plot,
+                       reproducer=reproducer,
                       force=force, threads=threads, seed=seed, track=options.track())  # fmt: skip
     verdict, warnings = report.verdict, report.warnings
     return Result(report.to_dict(), lambda page: _draw(page, report, layers), verdict, report.failure, warnings)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @options.weights
 @options.labels
 @options.preprocess
+@options.decode
 @options.input_shapes
 @options.threads
 @options.seed
@@ -55,6 +56,7 @@ def command(
     weights: Path | None,
     labels: Path | None,
     preprocess: str | None,
+    decode: str | None,
     input_shape: tuple[str, ...],
     threads: int | None,
     seed: int,
@@ -67,7 +69,7 @@ def command(
     from edgecnn import api
 
     report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
-                          labels=labels, preprocess=preprocess,
+                          labels=labels, preprocess=preprocess, decode=decode,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track())  # fmt: skip
     return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)

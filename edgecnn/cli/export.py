@@ -22,6 +22,7 @@ from runtimes.base import counted
 @options.num_classes
 @options.labels
 @options.preprocess
+@options.decode
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 @options.dynamic_size
@@ -40,6 +41,7 @@ def command(
     num_classes: int | None,
     labels: Path | None,
     preprocess: str | None,
+    decode: str | None,
     opset: int,
     dynamic: bool,
     dynamic_size: bool,
@@ -60,7 +62,7 @@ def command(
     from edgecnn import api
 
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
-                        labels=labels, preprocess=preprocess, opset=opset, dynamic=dynamic,
+                        labels=labels, preprocess=preprocess, decode=decode, opset=opset, dynamic=dynamic,
                         dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,
                         allow_slower=allow_slower, force=force, seed=seed, track=options.track())  # fmt: skip

@@ -28,7 +28,7 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
-from edgecnn.runners import Subject, open_subject
+from edgecnn.runners import Subject, open_subject, refuse_decode
 from edgecnn.sides_told import all_heard, size_of, with_labels, with_pixels
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
@@ -168,6 +168,7 @@ def evaluate(
     weights: Path | None = None,
     labels: str | os.PathLike[str] | None = None,
     preprocess: str | None = None,
+    decode: str | None = None,
     limit: int | None = None,
     max_drop: float | None = None,
     min_metric: float | None = None,
@@ -193,7 +194,8 @@ def evaluate(
     spec, own = given(data), own_metric(metric)
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
-    subjects = opened(names, weights, input_shape, threads)
+    refuse_decode(decode, names)
+    subjects = opened(names, weights, input_shape, threads, decode)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
@@ -218,14 +220,20 @@ def evaluate(
 
 
 def opened(
-    names: Sequence[str], weights: Path | None, input_shape: ShapeText | None, threads: int | None
+    names: Sequence[str],
+    weights: Path | None,
+    input_shape: ShapeText | None,
+    threads: int | None,
+    decode: str | None = None,
 ) -> list[Subject]:
     """The models called `names`; a network that does not say its size takes that of the model beside it."""
-    subjects = [open_subject(name, weights, input_shape, threads) for name in names]
+    subjects = [open_subject(name, weights, input_shape, threads, decode=decode) for name in names]
     size = size_of(subjects) if not input_shape else None
     if size is None:
         return subjects
-    return [s if is_model_file(s.name) else open_subject(s.name, weights, size, threads) for s in subjects]
+    return [
+        s if is_model_file(s.name) else open_subject(s.name, weights, size, threads, decode=decode) for s in subjects
+    ]
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:

@@ -2,6 +2,7 @@
 
     input_shape   (C, H, W)                       preprocess   a dict with the settings of a preprocess file
     labels        names, in order of the outputs  task         one of edgecnn/tasks
+    decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
 The nearest that says something counts: a function before the module that it returns, that before the file that it
 stands in. A class is its modules' already. A value that is no such thing (a method, a tensor) says nothing.
@@ -19,6 +20,7 @@ from torch import nn
 
 import edgecnn.tasks
 from edgecnn.data.pixels import refuse_pixel_units
+from edgecnn.detection.raw import Head
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from runtimes import plugins
 from runtimes.base import BadInput
@@ -29,6 +31,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "preprocess": (Mapping, Preprocess),
     "labels": (list, tuple),
     "task": (str,),
+    "decode": (str, Mapping),
 }
 
 
@@ -49,8 +52,17 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
         preprocess=pixels(said, shape, plan.source or plan.name),
         any_channels=isinstance(said, Mapping) and "channels" not in said,
         labels=tuple(str(label) for label in found["labels"] or ()),
+        decode=None if found["decode"] is None else head_of(found["decode"], plan.source or plan.name),
         task=task if task in plugins.names(edgecnn.tasks) else plan.task,
     )
+
+
+def head_of(said: str | Mapping[str, Any], where: str) -> Head:
+    """The head that `decode` names; raises `BadInput` that says where it stands."""
+    try:
+        return Head.of(said)
+    except BadInput as error:
+        raise BadInput(f"{where}.{error}") from error
 
 
 def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, where: str) -> Preprocess | None:

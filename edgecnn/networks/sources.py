@@ -8,7 +8,7 @@
 
 Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
 from any other state dict the number of classes is read off the layer whose first dimension differs. The code of a
-network may say its `input_shape`, `preprocess`, `labels` and `task` (edgecnn/networks/carried.py).
+network may say its `input_shape`, `preprocess`, `labels`, `task` and `decode` (edgecnn/networks/carried.py).
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
 then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
@@ -31,7 +31,9 @@ from torch.utils import _pytree as pytree
 
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
+from edgecnn.detection.decoding import decoded
 from edgecnn.detection.heads import liven
+from edgecnn.detection.raw import Head
 from edgecnn.networks import callables, libraries, zoo
 from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.carried import carried
@@ -84,8 +86,11 @@ def resolve(
     weights: Path | str | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
+    decode: str | None = None,
 ) -> Network:
     """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
+
+    `decode` names the raw head that it answers with, which is then decoded to boxes.
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
     """
@@ -97,6 +102,12 @@ def resolve(
     plan = carried(plan, module)
     network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
     answer = probe(network)
+    head = plan.decode if decode is None else Head.of(decode)
+    if head is not None:
+        known = len(network.labels) or None
+        module = decoded(module, head, answer, network.input_shape[1:], known, network.name)
+        network = replace(network, module=module)
+        answer = probe(network)
     task, classes = task_of(plan, module, answer)
     if state is None and plan.ours:
         settle(module, network.ready)

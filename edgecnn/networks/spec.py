@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.detection.raw import Head
 from runtimes.base import BadInput
 from runtimes.execution.shapes import parse_shape
 from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layout_of
@@ -75,6 +76,8 @@ class Blueprint:
     target: Any = None
     """The callable of a user's own code, and `home` the file or module that it stands in."""
     home: Any = None
+    decode: Head | None = None
+    """What its one answer is, where that is to be decoded to boxes."""
 
 
 def image_shape(given: str | Sequence[int]) -> Shape:

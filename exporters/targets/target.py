@@ -88,6 +88,13 @@ def convert(model: onnx.ModelProto, target: Target, name: str = "model") -> onnx
     return converted
 
 
+def at_opset(model: onnx.ModelProto, version: int, name: str = "model") -> onnx.ModelProto:
+    """A copy of `model` in operator set `version`, older or newer; raises `BadInput` where onnx cannot convert it."""
+    if opset(model) == version:
+        return copy_model(model)
+    return _lower(model, Target(f"opset {version}", version, model.ir_version), name)
+
+
 def _lower(model: onnx.ModelProto, target: Target, name: str) -> onnx.ModelProto:
     with apart(model, name) as (folder, size):
         options = {"folder": str(folder), "version": target.opset}

@@ -1,0 +1,56 @@
+"""`edgecnn decode`: boxes from an ONNX detector that answers with a raw head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.cli import _options as options
+from edgecnn.cli._click import command as register
+from edgecnn.cli._click import option
+from edgecnn.cli._result import Result
+
+
+@register("decode", section="One step of it", example="edgecnn decode yolo.onnx -o det.onnx --head yolov8")
+@click.argument("model", type=options.FILE)
+@options.output("the detector")
+@options.force
+@option("--head", default="yolov8", group="Detection",
+        help="yolov8 (N, 4+C, places), for v9 and v11 too; yolov5 (N, places, 5+C), for v7 and YOLOX too.")  # fmt: skip
+@option(
+    "--score", type=click.FloatRange(0, 1), default=0.25, group="Detection", help="Boxes scored above it are answers."
+)
+@option("--iou", type=click.FloatRange(0, 1), default=0.45, group="Detection",
+        help="A box goes that a better one of its class overlaps by more.")  # fmt: skip
+@option("--most", type=click.IntRange(1, 30_000), default=300, group="Detection", help="Boxes of an image, at most.")
+@options.labels
+@options.preprocess
+@options.input_shapes
+@options.seed
+def command(
+    model: Path,
+    output: Path,
+    force: bool,
+    head: str,
+    score: float,
+    iou: float,
+    most: int,
+    labels: Path | None,
+    preprocess: str | None,
+    input_shape: tuple[str, ...],
+    seed: int,
+) -> Result:
+    """Append to an ONNX detector what makes boxes of its raw answer: suppression and all, in standard operators.
+
+    The joined graph is proven against PyTorch's decoding of what the file answers.
+    """
+    from edgecnn.opened import check_model_output
+
+    check_model_output(output, force, model)
+
+    from edgecnn import api
+
+    report = api.decode(model, output, head=head, score=score, iou=iou, most=most, labels=labels,
+                        preprocess=preprocess, input_shape=input_shape, force=force, seed=seed)  # fmt: skip
+    return Result(report.to_dict(), lambda page: None, report.verdict, warnings=report.warnings)
