@@ -290,6 +290,6 @@ def _heard(given: _Given, moved: Mapping[str, str]) -> tuple[str, ...]:
     lines = [f"{name}: its input {old} is called {new} now, for an answer has that name" for old, new in moved.items()]
     if given.guessed:
         lines.append(
-            f"{name}: does not say its preprocessing, which travels with it; YOLO's is --preprocess unit (x/255)"
+            f"{name}: does not say its preprocessing; --preprocess does and stays with it (YOLO's is unit, x/255)"
         )
     return tuple(lines)

@@ -43,8 +43,10 @@ def network(
     gain[0, :4, 0] = 12, 12, 30, 30
     ys, xs = np.divmod(np.arange(places), SIDE // 8)
     start[0, :4] = xs * 8 - 2, ys * 8 - 2, np.full(places, 6), np.full(places, 6)
+    weights = rng.normal(0, 0.8, (count, 3, 8, 8))
+    weights[4:first] += 0.1  # there is something almost everywhere
     constants = {
-        "w": rng.normal(0, 0.8, (count, 3, 8, 8)), "shape": np.array([0, count, places]), "gain": gain, "start": start,
+        "w": weights, "shape": np.array([0, count, places]), "gain": gain, "start": start,
     }  # fmt: skip
     for name, value in constants.items():
         kind = np.int64 if name == "shape" else np.float32

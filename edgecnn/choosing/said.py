@@ -72,7 +72,7 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
     if not given or (known and plugins.load(tasks, task, "task").has_answers(judged)):
         return material
     shape = ", ".join("?" if size is None else str(size) for size in outputs[0].shape)
-    whose = f"the task is {task}" if known else f"answers of shape {shape} are of no known task"
+    whose = f"the task is {task}" if known else f"answers of shape ({shape}) are of no known task"
     why = f"they are {given}, and {whose}"
     return replace(material, judged=judged.without_answers(), unused=material.unused or why)
 

@@ -78,7 +78,8 @@ def _within(place: int, array: Array) -> list[Part]:
     sums = KindSums()
     if array.dtype.kind == "f":
         sums.add(array, np.zeros_like(array))
-    return [Part(place, kind.axis, kind.places) for kind in sums.kinds()] or [Part(place)]
+    kinds = sorted(sums.kinds(), key=lambda kind: kind.places)
+    return [Part(place, kind.axis, kind.places) for kind in kinds] or [Part(place)]
 
 
 def apart(parts: Sequence[Part], outputs: Sequence[Array], found: Sequence[Array]) -> tuple[Apart, ...]:

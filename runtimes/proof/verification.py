@@ -96,7 +96,7 @@ def differ(check: GoldenCheck, most: str = "") -> str:
     where = f" in {check.of}" if check.of else ""
     if check.measure == MAX_ABS:
         return f"differ by {most}{check.value:.3g}{where}"
-    return f"differ by {check.value:.3g} of their length{where}"
+    return f"differ by a share of {check.value:.3g}{where}"
 
 
 def verify(
