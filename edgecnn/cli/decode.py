@@ -41,9 +41,10 @@ def command(
     input_shape: tuple[str, ...],
     seed: int,
 ) -> Result:
-    """Append to an ONNX detector what makes boxes of its raw answer: suppression and all, in standard operators.
+    """Make boxes of the raw head of any ONNX detector.
 
-    The joined graph is proven against PyTorch's decoding of what the file answers.
+    Decoding and suppression are appended in standard operators. The joined graph is proven against PyTorch's decoding
+    of what the file answers.
     """
     from edgecnn.opened import check_model_output
 
