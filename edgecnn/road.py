@@ -178,8 +178,7 @@ def build(
     quantized, decision = result.quantized, result.decision
     judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
     real = stages.Reference(network, judged, reference.output_names, reference.edges)
-    stage = artifact.with_parity(stage, real.parity(open_session(quantized.model)))
-    done = (*stages.held_to(done, reference), stage)
+    done = (*stages.held_to(done, reference), artifact.with_parity(stage, real.parity(open_session(quantized.model))))
     given = None
     if input != FLOAT32:
         identity = taking(identity, input)
