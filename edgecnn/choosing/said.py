@@ -69,7 +69,7 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
     kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets}
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
     known = task in plugins.names(tasks)
-    if not given or (known and plugins.load(tasks, task, "task").has_answers(judged)):
+    if not given or material.metric or (known and plugins.load(tasks, task, "task").has_answers(judged)):
         return material
     shape = ", ".join("?" if size is None else str(size) for size in outputs[0].shape)
     whose = f"the task is {task}" if known else f"answers of shape ({shape}) are of no known task"
