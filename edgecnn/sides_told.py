@@ -20,8 +20,10 @@ from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
-from edgecnn.runners import Subject
+from edgecnn.runners import Subject, open_subject, refuse_decode
 from runtimes.base import BadInput
+from runtimes.execution.model_file import is_model_file
+from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.preprocess import Preprocess
 
 
@@ -91,6 +93,27 @@ def size_of(sides: Sequence[Subject]) -> str | None:
     if not lost or not known or lost[0].preprocess == known[0]:
         return None
     return ",".join(map(str, (known[0].channels, *known[0].size)))
+
+
+def opened(
+    names: Sequence[str],
+    weights: Path | None,
+    input_shape: ShapeText | None,
+    threads: int | None,
+    decode: str | None = None,
+) -> list[Subject]:
+    """The models called `names`; a network that does not say its size takes that of the model beside it.
+
+    `decode` is the raw head that a network answers with. Raises what the opening raises.
+    """
+    refuse_decode(decode, names)
+    subjects = [open_subject(name, weights, input_shape, threads, decode=decode) for name in names]
+    size = size_of(subjects) if not input_shape else None
+    if size is None:
+        return subjects
+    return [
+        s if is_model_file(s.name) else open_subject(s.name, weights, size, threads, decode=decode) for s in subjects
+    ]
 
 
 def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence[int | None]) -> list[Subject]:

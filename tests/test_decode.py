@@ -104,7 +104,7 @@ def test_names_of_yolos_exporters_and_what_the_user_says(tmp_path: Path) -> None
     known = read_identity(load_model(tmp_path / "det.onnx"))
     assert known is not None
     assert known.labels == NAMES
-    assert "--preprocess unit" in report.warnings[0]
+    assert "(YOLO's is unit, x/255)" in report.warnings[0]
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     told = api.decode(path, tmp_path / "told.onnx", labels=tmp_path / "names.txt", preprocess="unit", **LIMITS)
     assert read_identity(load_model(tmp_path / "told.onnx")) == Identity("raw", "detection", ("a", "b", "c"), UNIT)

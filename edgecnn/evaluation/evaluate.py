@@ -28,8 +28,8 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
-from edgecnn.runners import Subject, open_subject, refuse_decode
-from edgecnn.sides_told import all_heard, size_of, with_labels, with_pixels
+from edgecnn.runners import Subject
+from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.execution.model_file import is_model_file
@@ -194,7 +194,6 @@ def evaluate(
     spec, own = given(data), own_metric(metric)
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
-    refuse_decode(decode, names)
     subjects = opened(names, weights, input_shape, threads, decode)
     for subject in subjects:
         if not subject.inputs:
@@ -217,23 +216,6 @@ def evaluate(
     )
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
-
-
-def opened(
-    names: Sequence[str],
-    weights: Path | None,
-    input_shape: ShapeText | None,
-    threads: int | None,
-    decode: str | None = None,
-) -> list[Subject]:
-    """The models called `names`; a network that does not say its size takes that of the model beside it."""
-    subjects = [open_subject(name, weights, input_shape, threads, decode=decode) for name in names]
-    size = size_of(subjects) if not input_shape else None
-    if size is None:
-        return subjects
-    return [
-        s if is_model_file(s.name) else open_subject(s.name, weights, size, threads, decode=decode) for s in subjects
-    ]
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
