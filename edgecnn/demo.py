@@ -33,6 +33,8 @@ from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof.answers import Prediction
 
 NETWORK = "resnet8_w32"
+DIGITS = "builtin:digits"
+"""Whatever lies in the working folder."""
 SHOWN = 5
 SHADES = " ░▒▓█"
 PIXELS = Preprocess(size=(8, 8), channels=1)
@@ -119,9 +121,9 @@ def demo(
     folder = _make(Path(directory))
     weights, bundle = (check_output(folder / name, force) for name in ("weights.safetensors", "digits.edge"))
     pictures = [check_output(folder / f"digit_{i}.png", force) for i in range(SHOWN)]
-    trained = train(NETWORK, "digits", weights, seed=seed, force=force, track=track)
+    trained = train(NETWORK, DIGITS, weights, seed=seed, force=force, track=track)
     built = road.build(
-        NETWORK, bundle, weights=weights, calib="digits", data="digits", seed=seed, force=force, track=track
+        NETWORK, bundle, weights=weights, calib=DIGITS, data=DIGITS, seed=seed, force=force, track=track
     )
     assert isinstance(built, BuildReport)  # on the CPU
     return DemoReport(folder, trained, built, _answer(bundle, pictures, seed))
@@ -137,7 +139,7 @@ def _make(folder: Path) -> Path:
 
 def _answer(bundle: Path, pictures: list[Path], seed: int) -> tuple[Shown, ...]:
     """Save five held-out digits of different classes as pictures and let the bundle read them from there."""
-    samples = load_data("digits", PIXELS, split="test")
+    samples = load_data(DIGITS, PIXELS, split="test")
     chosen = _different(samples, len(pictures), seed)
     pixels = [np.rint(255 * samples[i][0]).astype(np.uint8) for i in chosen]
     for path, values in zip(pictures, pixels, strict=True):

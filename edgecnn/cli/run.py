@@ -15,7 +15,7 @@ from runtimes.device import tables
 
 @register("run", opens="bundle", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
 @click.argument("bundle", type=options.FILE)
-@click.argument("inputs", metavar="IMAGE...", type=options.FILE, nargs=-1, required=True)
+@click.argument("inputs", metavar="IMAGE...", nargs=-1, required=True)
 @option("--top", type=click.IntRange(min=1), default=5, group="Output", help="How many answers for each image.")
 @options.provider
 @options.threads
@@ -28,7 +28,7 @@ from runtimes.device import tables
 @options.force
 def command(
     bundle: Path,
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     top: int,
     provider: str,
     threads: int | None,

@@ -1,6 +1,6 @@
 """DATA as a caller gives it: a name or a file, or arrays that are in memory already, read as those of a file are.
 
-    "photos/", "digits", Path("x.npz")   ->  text, which edgecnn/data/load.py looks up
+    "photos/", "digits", Path("x.npz")   ->  text, which edgecnn/data/load.py looks up; a Path that is there is no name
     images                               ->  what a .npy file holds: uint8 (N, H, W[, C]), or float as the network eats
     (images, labels)                     ->  what an .npz file holds under `x` and `y`
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgecnn.data.built_in import require_one, spelled_path
 from runtimes.base import Array, BadInput
 
 Data = str | os.PathLike[str] | Array | tuple[Array, Array]
@@ -46,8 +47,10 @@ def given(data: Data | InMemory, argument: str = "data") -> Spec:
     """What was given as `argument`; raises `BadInput` in one line for anything that is no data."""
     if isinstance(data, InMemory):
         return data
-    if isinstance(data, str | os.PathLike):
-        return os.fspath(data)
+    if isinstance(data, str):
+        return require_one(data)
+    if isinstance(data, os.PathLike):
+        return spelled_path(data) if os.path.lexists(data) else os.fspath(data)
     name = f"{argument} array"
     if isinstance(data, np.ndarray):
         return InMemory(name, _numbers(data, name))

@@ -12,6 +12,7 @@
     digits                      1,797 digits, 8x8, built in                           0 to 9
     shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
     random, random:N            normal noise; only when spelled, and the name says so none
+    builtin:digits ...          these, where a file or folder has their name (built_in.py)
     an array, (images, labels)  in memory (given.py), as in .npy and .npz             the second of the two
 
 Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
@@ -31,6 +32,7 @@ import numpy as np
 
 from edgecnn.data import layouts
 from edgecnn.data.annotated import pictures, with_arrays
+from edgecnn.data.built_in import BUILT_IN, PREFIX, built_in, spelled_path
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
@@ -44,7 +46,6 @@ from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
-BUILT_IN = ("digits", "shapes", "random")
 ARRAYS = (".npz", ".npy")
 SPLITS = ("all", "train", "test")
 RANDOM_SAMPLES = 32
@@ -86,21 +87,17 @@ def load_data(
 
 
 def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
-    if spec == "random" or spec.startswith("random:"):
-        return _random(spec, preprocess, seed)
+    named = built_in(spec)
+    if named is not None:
+        return _built_in(named, preprocess, split, seed, task)
     path = Path(spec)
-    drawn = spec == "shapes" or spec.startswith("shapes:")
     single = path.suffix.lower() in SUFFIXES and path.is_file()
-    if spec == "digits" or drawn or single or path.is_dir() or layouts.parts_of(path, task) is not None:
-        if not isinstance(preprocess, Preprocess):
-            raise BadInput(f"{spec}: {no_pictures(preprocess)}; give float arrays as .npy")
-        if drawn:
-            return split_off(load_shapes(spec, preprocess, task), split)
-        if spec == "digits":
-            return split_off(_digits(preprocess), split)
+    if single or path.is_dir() or layouts.parts_of(path, task) is not None:
+        ready = _of_pictures(spec, preprocess)
         if single:
-            return split_off(pictures(str(path), [path], preprocess, ()), split)
-        return layouts.load(path, preprocess, split, task) or _folder(path, preprocess, split)
+            return split_off(pictures(str(path), [path], ready, ()), split)
+        found = layouts.load(path, ready, split, task) or _folder(path, ready, split)
+        return replace(found, name=spelled_path(found.name))
     if path.suffix == ".npz":
         return split_off(_npz(path, preprocess), split)
     if path.suffix == ".npy":
@@ -110,6 +107,26 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Sam
     raise BadInput(
         f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits, shapes or random"
     )
+
+
+def _built_in(name: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
+    kind = name.partition(":")[0]
+    if kind == "random":
+        return _random(name, preprocess, seed)
+    if kind == "shapes":
+        return split_off(load_shapes(name, _of_pictures(name, preprocess), task), split)
+    if name == "digits":
+        return split_off(_digits(_of_pictures(name, preprocess)), split)
+    if kind == "digits":
+        raise BadInput(f"{name}: has no number; write digits, and --limit for fewer images")
+    raise BadInput(f"{PREFIX}{name}: no such data is built in; write {', '.join(PREFIX + known for known in BUILT_IN)}")
+
+
+def _of_pictures(spec: str, preprocess: Ready) -> Preprocess:
+    """How pictures are made ready; raises `BadInput` for a model that takes none."""
+    if not isinstance(preprocess, Preprocess):
+        raise BadInput(f"{spec}: {no_pictures(preprocess)}; give float arrays as .npy")
+    return preprocess
 
 
 def _meant(path: Path) -> str:

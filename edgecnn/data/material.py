@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnx
 
+from edgecnn.data.built_in import built_in
 from edgecnn.data.given import Data, InMemory, Spec, both
 from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
@@ -188,9 +189,11 @@ def part(wanted: str, spec: Spec, other: Spec | None) -> str:
     """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
     if isinstance(spec, InMemory):
         return wanted if spec == other else "all"
-    built_in = spec == "digits" or spec.partition(":")[0] == "shapes"
-    parted = built_in or spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
-    return wanted if parted and not spec.startswith("random") else "all"
+    named = built_in(spec)
+    if named is not None:
+        return "all" if named.startswith("random") else wanted
+    parted = spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
+    return wanted if parted else "all"
 
 
 def usual(session: Session) -> Ready:

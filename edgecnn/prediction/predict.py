@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecnn.data.built_in import built_in
+from edgecnn.data.given import given
 from edgecnn.data.load import load_data
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, Track, silent
@@ -74,11 +76,12 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
     ready = ready_of(bundle)
     if isinstance(source, np.ndarray):
         return of_array(array_name, source, ready)
-    path = Path(source)
+    path, spec = Path(source), given(source)
     if takes(path):
         return of_file(path, ready, str(bundle.path))
-    samples = load_data(str(path), ready, task=bundle.task)
-    originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
+    samples = load_data(spec, ready, task=bundle.task)
+    named = isinstance(spec, str) and built_in(spec) is not None
+    originals = isinstance(ready, Preprocess) and not named and (path.is_dir() or path.suffix in LISTS)
     return [
         Shown(
             samples.ids[i],
