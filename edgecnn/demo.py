@@ -122,9 +122,7 @@ def demo(
     weights, bundle = (check_output(folder / name, force) for name in ("weights.safetensors", "digits.edge"))
     pictures = [check_output(folder / f"digit_{i}.png", force) for i in range(SHOWN)]
     trained = train(NETWORK, DIGITS, weights, seed=seed, force=force, track=track)
-    built = road.build(
-        NETWORK, bundle, weights=weights, calib=DIGITS, data=DIGITS, seed=seed, force=force, track=track
-    )
+    built = road.build(NETWORK, bundle, weights=weights, calib=DIGITS, data=DIGITS, seed=seed, force=force, track=track)
     assert isinstance(built, BuildReport)  # on the CPU
     return DemoReport(folder, trained, built, _answer(bundle, pictures, seed))
 

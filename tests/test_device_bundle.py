@@ -84,6 +84,18 @@ def test_it_answers_as_edgecnn_does(made: Callable[[Path], Path], tmp_path: Path
     assert sorted(folder.iterdir()) == before
 
 
+def test_what_it_cannot_read_is_named_and_the_others_are_answered(tmp_path: Path) -> None:
+    cls_bundle(tmp_path / "net.edge")
+    picture(tmp_path / "a.ppm")
+    (tmp_path / "zer0").write_bytes(b"x")
+    done = on_device("net.edge", "run", "zer0", "a.ppm", ".", "none.npy", "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert [p["input"] for p in document["predictions"]] == ["a.ppm"]
+    assert [p["input"] for p in document["failed"]] == ["zer0", ".", "none.npy"]
+    assert (done.returncode, done.stderr.count("\n")) == (2, 3)
+    assert on_device("net.edge", "run", "zer0", "none.npy", cwd=tmp_path).stderr.count("(and 1 more") == 1
+
+
 def test_python_itself_starts_it(tmp_path: Path) -> None:
     """No helper: `python -I NAME.edge`, which says what it is."""
     path = cls_bundle(tmp_path / "net.edge")

@@ -125,13 +125,6 @@ def test_an_answer_that_is_no_number_names_its_image(bundle: Path) -> None:
         run(bundle, [fine, beyond])
 
 
-def test_all_inputs_are_opened_before_the_first_answer(bundle: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "wrong.npy", np.zeros(3, np.float32))
-    picture(tmp_path / "a.png")
-    with pytest.raises(BadInput, match=r"wrong\.npy"):
-        run(bundle, [tmp_path / "a.png", tmp_path / "wrong.npy"])
-
-
 def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
     images = np.zeros((1, 3, 8, 8), np.float32)
     path = tmp_path / "plain.edge"
@@ -542,6 +535,59 @@ def test_the_only_picture_is_bad_input_and_nothing_is_printed(
         assert said.out == ""
         assert said.err.count("\n") == 1
         assert "1.png: is not an image or is damaged" in said.err
+        assert ("(and 1 more that cannot be read)" in said.err) == (len(names) == 2)
+
+
+STRANGE = ("zer0", "notes.txt", "none.jpg", "wrong.npy", "empty")
+"""No ending, an unknown one, not there, another shape, a folder without pictures."""
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_whatever_cannot_be_read_is_named_and_the_others_are_answered(
+    name: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zer0").write_bytes(b"\0" * 9)
+    (tmp_path / "notes.txt").write_text("hello")
+    np.save(tmp_path / "wrong.npy", np.zeros(3, np.float32))
+    (tmp_path / "empty").mkdir()
+    good = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in good:
+        picture(path)
+    inputs = [str(good[0]), str(tmp_path / name), str(good[1])]
+    assert main(["run", str(bundle), *inputs, "--json"]) == 2
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert [p["input"] for p in document["predictions"]] == [inputs[0], inputs[2]]
+    assert [p["input"] for p in document["failed"]] == [inputs[1]]
+    assert said.err.splitlines() == [f"error: {document['failed'][0]['error']}"]
+    assert document["failed"][0]["error"].startswith(f"{inputs[1]}: ")
+    assert run(bundle, inputs).failures[0].args == (document["failed"][0]["error"],)
+
+
+def test_what_subfolders_stand_for_is_not_asked(bundle: Path, tmp_path: Path) -> None:
+    """`evaluate` refuses a picture beside class folders; here it is one picture more, and no picture is passed over."""
+    folder = tmp_path / "photos"
+    for place in (folder / "cat", folder / "train" / "dog", folder / "val" / "dog"):
+        place.mkdir(parents=True)
+        picture(place / "1.png", seed=len(str(place)))
+    picture(folder / "loose.png")
+    (folder / "notes.txt").write_text("hello")
+    report = run(bundle, folder)
+    names = [str(Path(p.input).relative_to(folder)) for p in report.predictions]
+    assert (names, report.failures) == (["cat/1.png", "loose.png", "train/dog/1.png", "val/dog/1.png"], ())
+
+
+def test_a_folder_called_digits_is_a_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    picture(tmp_path / "digits" / "1.png")
+    assert main(["run", str(bundle), "digits"]) == 2
+    assert "write ./digits for the folder, builtin:digits for what is built in" in capsys.readouterr().err
+    assert main(["run", str(bundle), "./digits", "--json"]) == 0
+    assert [p["input"] for p in json.loads(capsys.readouterr().out)["predictions"]] == ["digits/1.png"]
+    assert len(run(bundle, Path("digits")).predictions) == 1
 
 
 def test_all_that_could_be_read_is_no_failure(bundle: Path) -> None:

@@ -38,7 +38,10 @@ def command(
     save: Path | None,
     force: bool,
 ) -> Result:
-    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes."""
+    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes.
+
+    `-` is one picture or array from standard input.
+    """
     from edgecnn import api
 
     report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,

@@ -2,7 +2,8 @@
 
     image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  classes, a mask, or boxes
 
-A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it. The work is done by
+A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it, whatever its
+subfolders are called. The work is done by
 what a device does it with: runtimes/proof/prediction.py, runtimes/proof/verification.py. Test: tests/test_predict.py.
 """
 
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecnn.data.built_in import built_in
+from edgecnn.data import layouts
+from edgecnn.data.folders import list_images
 from edgecnn.data.given import given
 from edgecnn.data.load import load_data
 from exporters.device_code import device_code, hashes
-from runtimes.base import Array, Track, silent
+from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
-from runtimes.imaging.images import read_image
+from runtimes.imaging.images import SUFFIXES, read_image
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import Shown, of_array, of_file, takes
 from runtimes.proof import prediction, verification
@@ -58,9 +60,12 @@ def run(
     """
     opened = opened_to_run(Path(bundle), input_shape)
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
-    given = [one for i, source in enumerate(sources) for one in shown(source, opened, f"array {i}")]
+    names = [f"array {i}" if isinstance(source, np.ndarray) else os.fspath(source) for i, source in enumerate(sources)]
+    found = prediction.gathered(
+        zip(names, sources, strict=True), lambda one: shown(one[1], opened, one[0]), lambda one: one[0]
+    )
     how = prediction.How(provider, threads, require_all, top, min_score, save, force)
-    return prediction.run(opened, given, how, os.fspath(bundle), track)
+    return prediction.run(opened, found, how, os.fspath(bundle), track)
 
 
 def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
@@ -79,9 +84,10 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
     path, spec = Path(source), given(source)
     if takes(path):
         return of_file(path, ready, str(bundle.path))
+    if path.is_dir() and isinstance(ready, Preprocess) and layouts.parts_of(path, bundle.task) is None:
+        return _below(path, ready, str(bundle.path))
     samples = load_data(spec, ready, task=bundle.task)
-    named = isinstance(spec, str) and built_in(spec) is not None
-    originals = isinstance(ready, Preprocess) and not named and (path.is_dir() or path.suffix in LISTS)
+    originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
     return [
         Shown(
             samples.ids[i],
@@ -91,3 +97,11 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
         )
         for i in range(len(samples))
     ]
+
+
+def _below(folder: Path, ready: Preprocess, network: str) -> list[Shown]:
+    """Every picture below `folder`: what its subfolders stand for is not asked."""
+    files = list_images(folder)
+    if not files:
+        raise BadInput(f"{folder}: holds no images; put {', '.join(SUFFIXES[:5])} ... files there")
+    return [one for file in files for one in of_file(file, ready, network)]

@@ -48,7 +48,7 @@ def parser(program: str, command: str) -> Parser:
 
 
 def _run(add: Callable[..., Any]) -> None:
-    add("inputs", metavar="IMAGE", nargs="+", help="a picture, .npy or .npz file")
+    add("inputs", metavar="IMAGE", nargs="+", help="a picture, .npy or .npz file; - for one from standard input")
     add("--top", type=whole(1), default=5, metavar="N", help="how many answers for each image (default: 5)")
     add("--min-score", type=share, default=0.3, metavar="SHARE", help="of boxes that are shown (default: 0.3)")
     add("--input-shape", metavar="SHAPE", help="height and width, as in 3,480,640; for a bundle of open size")

@@ -4,7 +4,8 @@
     float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
     float (C, L) or (N, C, L), ...      the same, for a network that takes no pictures: its input's own shape
 
-A `.npy` or `.npz` file is the array in it, under the name `x` or `images`. Test: tests/test_shown.py.
+A `.npy` or `.npz` file is the array in it, under the name `x` or `images`; `-` is one of all these from standard input
+(piped.py). Test: tests/test_shown.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.base import Array, BadInput
+from runtimes.imaging import piped
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES, read_image
@@ -64,12 +66,14 @@ class Shown:
 
 def takes(path: Path) -> bool:
     """Whether `of_file` knows what to do with a file of this name."""
-    return path.suffix.lower() in (*ARRAYS, *SUFFIXES)
+    return path.suffix.lower() in (*ARRAYS, *SUFFIXES) or str(path) in piped.NAMES
 
 
 def of_file(path: Path, ready: Ready, network: str) -> list[Shown]:
     """Every image in a picture, `.npy` or `.npz` file, for `network`; raises `BadInput` for what is none."""
     suffix = path.suffix.lower()
+    if str(path) in piped.NAMES:
+        return of_array(str(path), piped.read_piped(str(path), images_in), ready)
     if suffix in SUFFIXES:
         if not isinstance(ready, Preprocess):
             raise BadInput(f"{path}: is a picture; {no_pictures(ready, network)}; give float arrays as .npy")

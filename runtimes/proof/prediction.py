@@ -10,10 +10,10 @@ are this, and differ in what they take for images. Test: tests/test_predict.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
@@ -23,6 +23,8 @@ from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,32 @@ class How:
     force: bool = False
 
 
-def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str, track: Track = silent) -> RunReport:
-    """What `bundle`, which the user calls `name`, answers for every image `given`.
+Given = tuple[list[Shown], list[Unread]]
+"""The images of all inputs, and the inputs that are none."""
+
+
+def gathered(sources: Iterable[T], shown: Callable[[T], list[Shown]], called: Callable[[T], str]) -> Given:
+    """What `shown` finds in each of the `sources`, which the user knows as `called` says."""
+    images, lost = list[Shown](), list[Unread]()
+    for source in sources:
+        try:
+            images += shown(source)
+        except BadInput as error:
+            lost.append(Unread(called(source), str(error)))
+    return images, lost
+
+
+def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silent) -> RunReport:
+    """What `bundle`, which the user calls `name`, answers for every image of the `inputs`.
 
     Raises `BadInput` where none of them can be read, `Unavailable`, `CheckFailed`.
     """
+    given, lost = inputs[0], list(inputs[1])
+    _require_some(given, lost)
     files = _files(bundle, given, how.save, how.force)
     session = bundle.session(how.provider, how.threads)
     fed = session.inputs[0].name
-    found, answered, lost, odd = list[AnyPrediction](), list[int](), list[Unread](), ""
+    found, answered, odd = list[AnyPrediction](), list[int](), ""
     for i, image in enumerate(track(given, "answering")):
         try:
             ready = image.ready()
@@ -94,14 +113,20 @@ def run(bundle: Bundle, given: Sequence[Shown], how: How, name: str, track: Trac
         odd = odd or strange(image, ready)
         found.append(answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score))
         answered.append(i)
-    if lost and not found:
-        raise BadInput(lost[0].error)
+    _require_some(found, lost)
     if files:
         from runtimes.imaging.pictures import save_all
 
         pixels = (given[i].pixels() for i in answered)
         found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
     return RunReport(name, session.provider, tuple(found), (odd,) if odd else (), tuple(lost))
+
+
+def _require_some(found: Sequence[object], lost: Sequence[Unread]) -> None:
+    """Raise `BadInput` where nothing is found beside what is lost."""
+    if lost and not found:
+        more = f" (and {len(lost) - 1} more that cannot be read)" if len(lost) > 1 else ""
+        raise BadInput(f"{lost[0].error}{more}")
 
 
 def strange(image: Shown, ready: Array) -> str:
