@@ -10,7 +10,6 @@ The same for `shapes`, `shapes:N`, `random` and `random:N`. Test: tests/test_bui
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from runtimes.base import BadInput
 
@@ -42,7 +41,7 @@ def require_one(spec: str) -> str:
 def spelled_path(path: str | os.PathLike[str]) -> str:
     """A path as text that nothing takes for the name of built-in data.
 
-    >>> spelled_path(Path("digits")), spelled_path("photos/digits")
+    >>> spelled_path("digits"), spelled_path("photos/digits")
     ('./digits', 'photos/digits')
     """
     text = os.fspath(path)
