@@ -12,6 +12,7 @@ Test: tests/test_assumed.py, tests/test_road.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,21 @@ MOST_READ = 32
 
 if TYPE_CHECKING:
     from edgecnn.networks.sources import Network
+
+
+Tell = Callable[[str], None]
+"""Hears a line when it is known, which may be long before the result."""
+
+
+def unheard(line: str) -> None:
+    """What becomes of a warning that is told before the end, where nobody listens; the report has it too."""
+
+
+def aloud(tell: Tell, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """`lines`, after each was told."""
+    for line in lines:
+        tell(line)
+    return lines
 
 
 def told(*lines: str) -> tuple[str, ...]:

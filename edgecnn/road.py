@@ -82,6 +82,7 @@ def export(
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> ExportReport:
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
@@ -89,13 +90,15 @@ def export(
     `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
 
     `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
-    sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function.
+    sources, weights and shapes that do not fit, `CheckFailed` when a stage changes the function. `tell` hears the
+    report's `warnings` before the work.
     """
     asked = provider_options.require(provider)
     if not fp16 and (asked.text != "cpu" or allow_slower):
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
+    heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), doubts.of_task(network)))
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
@@ -109,7 +112,6 @@ def export(
         model, done = halved.half.model, (*done, halving.stage_of(halved))
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
-    heard = doubts.told(doubts.of_input(network), doubts.of_task(network))
     return ExportReport(path, done, network.seeded, network.preprocess, heard)
 
 
@@ -142,6 +144,7 @@ def build(
     force: bool = False,
     seed: int = 0,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> BuildReport | DeviceBuildReport:
     """The whole road: SOURCE -> export, simplify, fold, quantize, check, race, choose -> the bundle `output`.
 
@@ -149,6 +152,7 @@ def build(
     `threads` None races on one thread, where CPU time can be trusted most.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
     `runtime`: `python NAME.edge` runs by itself (docs/device.md).
+    `tell` hears what was assumed before the work; the report's `warnings` have it too.
     On a `provider` other than the CPU float32, TF32, float16 and the provider's settings are raced instead of int8.
     """
     started = time.perf_counter()
@@ -160,6 +164,7 @@ def build(
     own, target = own_metric(metric), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
     network, heard = named(network, seen, judge)
+    doubts.aloud(tell, heard)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)

@@ -49,6 +49,8 @@ def with_pixels(sides: Sequence[S], preprocess: str | None) -> list[S]:
     Raises `BadInput` for a side that takes no pictures, or normalizes pixels itself.
     """
     if preprocess is not None:
+        for side in sides:
+            _require_floats(side, preprocess, sides)
         return [_saying(side, preprocess) for side in sides]
     donor = next((s.preprocess for s in sides if _knows(s)), None)
     return [_like(side, donor) if donor is not None and side.assumed.pixels else side for side in sides]
@@ -60,12 +62,23 @@ def _knows(side: Told) -> bool:
     return recorded and not side.assumed.pixels
 
 
+def _require_floats(side: Told, preprocess: str, sides: Sequence[Told]) -> None:
+    """Raise `BadInput` for a side that normalizes pixels itself; the line says how the others will be given theirs."""
+    if side.preprocess is None or side.preprocess.floating:
+        return
+    others = [other for other in sides if other is not side]
+    as_this = [s.name for s in others if s.assumed.pixels and side.carried is not None]
+    as_they_say = [s.name for s in others if s.name not in as_this]
+    then = [f"{', '.join(as_this)} is then given its pixels normalized as they are there"] if as_this else []
+    then += [f"{', '.join(as_they_say)} is then given its own"] if as_they_say else []
+    tail = f": {', and '.join(then)}" if then else ""
+    raise BadInput(f"--preprocess {preprocess}: {side.name} takes uint8 pixels and normalizes them; leave it out{tail}")
+
+
 def _saying(side: S, preprocess: str) -> S:
     own = side.preprocess
     if own is None:
         raise BadInput(f"--preprocess {preprocess}: {side.name} takes no pictures of known size; leave it out")
-    if not own.floating:
-        raise BadInput(f"--preprocess {preprocess}: {side.name} takes uint8 pixels and normalizes them; leave it out")
     found = read_preprocess(preprocess, (own.channels, *own.size), own.input)
     said: S = replace(side, preprocess=found, assumed=replace(side.assumed, pixels=False))
     return said
@@ -142,5 +155,6 @@ def heard(side: Told, seen: object, data: Spec | None) -> str:
 
 def all_heard(sides: Sequence[Told], seen: object, data: Spec | None) -> tuple[str, ...]:
     samples = seen.samples if isinstance(seen, Feeds) else seen
+    samples = None if data is None else samples  # what nobody gave, nobody need mend
     odd = [doubts.of_range(samples, s.preprocess, s.assumed.pixels) for s in sides if isinstance(samples, Samples)]
     return doubts.told(*(heard(side, seen, data) for side in sides), *odd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgecnn.networks.sources import resolve
 from edgecnn.networks.told import told
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
+from small_nets import conv_net, save
 
 NET = """
 from torch import nn
@@ -124,3 +126,52 @@ def test_the_command_line_says_it_on_stderr(tmp_path: Path, capsys: pytest.Captu
     (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert "neither its input size nor its preprocessing" in line
     assert '"warnings": [' in out
+
+
+LONG = {
+    "export": "edgecnn.stages.float_road",
+    "build": "edgecnn.stages.float_road",
+    "quantize": "edgecnn.choosing.quantizing.ready_for_int8",
+    "evaluate": "edgecnn.evaluation.evaluate.score",
+    "check": "edgecnn.checking.compare.compare",
+    "diff": "edgecnn.checking.diff.find",
+}
+"""Where the long work of a command begins."""
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_it_is_said_before_the_work(
+    command: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads it can stop there; at the end of a minute it is too late."""
+    net, plain = source(tmp_path), save(conv_net(), tmp_path / "plain.onnx")
+    for label in ("cat", "dog", "owl"):
+        (photos / label).mkdir()
+        (photos / f"{len(label) - 3 + 'cdo'.index(label[0])}.png").rename(photos / label / "1.png")
+    arguments = {
+        "export": [net, "-o", "m.onnx"],
+        "build": [net, "-o", "m.edge", "--calib", str(photos)],
+        "quantize": [str(plain), "-o", "q.onnx", "--calib", str(photos)],
+        "evaluate": [net, "--data", str(photos)],
+        "check": [net, net, "--data", str(photos)],
+        "diff": [net, net, "--data", str(photos)],
+    }[command]
+
+    def begins(*args: object, **given: object) -> None:
+        raise BadInput("the long work begins")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LONG[command], begins)
+    assert main([command, *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "error: the long work begins"
+    assumed = [line for line in lines[:-1] if line.startswith("warning: ") and "assumed" in line]
+    assert len(assumed) == 1, lines
+
+
+def test_what_was_said_is_not_said_again(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = source(tmp_path, "input_shape = (3, 16, 16)")
+    assert main(["check", net, net, "--data", str(photos), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("does not say its preprocessing") == 1
+    assert len(json.loads(out)["warnings"]) == 1

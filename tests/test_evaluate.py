@@ -138,6 +138,26 @@ def test_a_limit_decides_the_exit_code(
     assert f"{word} {' '.join(limits)}." in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("most", "least", "end"),
+    [
+        (0.5, 0.1, " NOT within --max-drop 0.5 and --min-metric 0.1."),
+        (0.9, 0.1, " NOT within --min-metric 0.1. Within --max-drop 0.9."),
+        (0.5, 0.0, " NOT within --max-drop 0.5. Within --min-metric 0."),
+        (0.9, 0.0, " Within --max-drop 0.9 and --min-metric 0."),
+    ],
+)
+def test_of_two_limits_the_one_that_fails_is_named(
+    most: float, least: float, end: str, photos: Path, tmp_path: Path
+) -> None:
+    """From 80 % to 0 %, as above."""
+    names = ("moon", "sun")
+    good, tie = by_brightness(tmp_path / "a.onnx", labels=names), by_brightness(tmp_path / "b.onnx", -1.0, names)
+    report = evaluate(good, tie, data=str(photos), max_drop=most, min_metric=least)
+    assert report.verdict.endswith(f"it is worse.{end}")
+    assert len(report.failures) == end.partition(". Within")[0].count("--") * ("NOT" in end)
+
+
 def test_limits_that_say_nothing(photos: Path, tmp_path: Path) -> None:
     model = by_brightness(tmp_path / "a.onnx")
     assert evaluate(model, data=str(photos)).passed is None

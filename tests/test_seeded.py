@@ -79,7 +79,7 @@ def test_an_input_that_is_not_rounded_first_has_no_range() -> None:
 class Model:
     def __init__(self, shape: tuple, carried: Preprocess | None = None, dtype: str = "float32", **ranges: tuple):
         self.inputs = (TensorInfo("x", dtype, shape),)
-        self.carried, self.ranges = carried, ranges
+        self.carried, self.preprocess, self.ranges = carried, carried, ranges
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 9, 7), (2, 5)])

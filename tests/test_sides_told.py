@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgecnn.checking.compare import check
 from edgecnn.checking.diff import diff
+from edgecnn.choosing.quantizing import quantize
 from edgecnn.cli import main
 from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.road import export
@@ -135,6 +136,24 @@ def test_check_feeds_the_recorded_pixels(
         "neither its input size nor its preprocessing" in line
         for line in check(source, source, data=str(photos)).warnings
     )
+
+
+def test_preprocess_beside_a_model_that_takes_pixels_says_whose_the_other_gets(
+    source: str, exported: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # short names: the middle of a long line is left out
+    quantize(exported, "px.edge", str(photos), input="uint8-nhwc", allow_slower=True, max_drop=1, search_budget=0)
+    with pytest.raises(BadInput) as caught:
+        evaluate("nets.py:Dark", "px.edge", data="photos", preprocess="unit")
+    assert str(caught.value) == (
+        "--preprocess unit: px.edge takes uint8 pixels and normalizes them; leave it out: "
+        "nets.py:Dark is then given its pixels normalized as they are there"
+    )
+    assert values(evaluate("nets.py:Dark", "px.edge", data="photos"))[0] == 1.0, "as the line says"
+    with pytest.raises(BadInput, match=r"leave it out: known.onnx is then given its own$"):
+        evaluate("known.onnx", "px.edge", data="photos", preprocess="unit")
+    with pytest.raises(BadInput, match=r"normalizes them; leave it out$"):
+        evaluate("px.edge", data="photos", preprocess="unit")
 
 
 def test_floats_are_fed_as_they_are_and_nothing_is_assumed(foreign: Path, tmp_path: Path) -> None:

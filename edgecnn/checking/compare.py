@@ -16,17 +16,19 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecnn import doubts
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
-from edgecnn.data.feeding import common_shape, make_feeds, other_sizes, own_names
+from edgecnn.data.adapting import adapter
+from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
 from edgecnn.runners import Subject, open_subject, refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
-from runtimes.base import MESSAGE_LIMIT, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.base import MESSAGE_LIMIT, Array, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options
 from runtimes.execution.model_file import is_model_file, whereabouts
@@ -149,6 +151,7 @@ def check(
     provider: str = "cpu",
     require_all: bool = False,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> CheckReport:
     """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
 
@@ -165,12 +168,14 @@ def check(
     refuse_decode(decode, [str(reference), str(candidate)])
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
-    input_shape = common_shape([source for source, _ in sources], input_shape)
-    subjects = [open_subject(source, weights, input_shape, threads, where, decode) for source, where in sources]
+    shapes = zip(sources, shapes_for([source for source, _ in sources], input_shape), strict=True)
+    subjects = [open_subject(s, weights, shape, threads, where, decode) for (s, where), shape in shapes]
     subjects = with_pixels(subjects, preprocess)
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
-    runners = subjects[0].runner, renamed(subjects[1].runner, own_names(*subjects))
-    more, refused = _tried(runners, other_sizes(subjects, feeds[0], seed) if data is None else [], subjects)
+    runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
+    heard = doubts.aloud(tell, all_heard(subjects, feeds, spec))
+    others = alike(other_sizes(subjects, feeds[0], seed), feeds) if data is None else []
+    more, refused = _tried(runners, others, subjects)
     edges = subjects[0].edges | subjects[1].edges
     parity = compare(*runners, [*feeds, *more] if more else feeds, track, edges)
     bounds, precision = Tolerance(_by_output(wanted, parity), {}, ""), None
@@ -196,8 +201,8 @@ def check(
         next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess, decode),
         provider=asked.text,
         precision=precision,
-        warnings=all_heard(subjects, feeds, spec),
-        residence=_residence(subjects[1], Path(candidate), feeds[0], asked.text, threads) if require_all else None,
+        warnings=heard,
+        residence=_residence(subjects, Path(candidate), feeds[0], asked.text, threads) if require_all else None,
     )
 
 
@@ -213,10 +218,11 @@ def default_limits(
     return Tolerance(names, {}, f"the default for {limit.precision}"), limit.top1_for(parity), limit.precision
 
 
-def _residence(subject: Subject, path: Path, feed: Tensors, provider: str, threads: int | None) -> Residence:
+def _residence(subjects: Sequence[Subject], path: Path, feed: Tensors, provider: str, threads: int | None) -> Residence:
     """Where the candidate's nodes ran; raises `CheckFailed` when one ran elsewhere than on `provider`."""
-    names = [info.name for info in subject.inputs]
+    names, adapt = [info.name for info in subjects[1].inputs], adapter(*subjects)
     own = dict(zip(names, feed.values(), strict=True)) if set(feed) != set(names) else feed
+    own = own if adapt is None else {name: adapt(value) for name, value in own.items()}
     return whereabouts(path, own, provider, threads).require_all(str(path))
 
 
@@ -292,9 +298,11 @@ def parse_limit(text: str | float, option: str = "--atol") -> tuple[str | None, 
         raise BadInput(f"{option} {text}: not a number; write {example} or OUTPUT:{example}") from error
 
 
-def renamed(runner: Runner, names: Mapping[str, str]) -> Runner:
-    """`runner` fed with the reference's names, which are other names of its own."""
-    return lambda feeds: runner({own: feeds[name] for name, own in names.items()})
+def fed_as(candidate: Subject, reference: Subject) -> Runner:
+    """The runner of `candidate`, given what the `reference` is given: other names, and pixels made ready otherwise."""
+    names, adapt = own_names(reference, candidate), adapter(reference, candidate)
+    own: Callable[[Array], Array] = adapt or (lambda value: value)
+    return lambda feeds: candidate.runner({theirs: own(feeds[ours]) for ours, theirs in names.items()})
 
 
 def _check_limits(atol: Sequence[float], snr_db: Sequence[float]) -> None:

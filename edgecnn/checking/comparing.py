@@ -5,17 +5,18 @@ Test: tests/test_diff.py, tests/test_diff_faults.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
+from edgecnn.data.adapting import adapter, other_layout
 from edgecnn.data.feeding import make_feeds, own_names
 from edgecnn.data.given import Spec
 from exporters.layerwise.calls import correspond_calls
-from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes
+from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes, steps_of
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from runtimes.base import BadInput, Tensors
@@ -28,11 +29,14 @@ def compare_sides(
     """The comparison of two sides that take the same inputs (by name, else by place) on `feeds` for the first."""
     names = own_names(reference, candidate)
     if any(name != own for name, own in names.items()):
-        candidate.feeds = names  # type: ignore[attr-defined]
+        candidate.feeds = names
+    candidate.adapt = adapter(reference, candidate)
     points, pairs = common_points(reference, candidate)
     if not pairs:
         raise BadInput(f"{candidate.name}: has no tensor in common with {reference.name}; are these two one network?")
-    return Comparison(reference, candidate, points, pairs, feeds, limit_db)
+    comparison = Comparison(reference, candidate, points, pairs, feeds, limit_db)
+    comparison.other_layout = other_layout(reference, candidate)
+    return comparison
 
 
 def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair, ...]]:
@@ -44,7 +48,7 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
             pairs = correspond(graphs[0].parts, graphs[1].parts)
         except BadInput as error:  # it knows no names
             raise BadInput(f"{candidate.name}, {reference.name}: {error}") from error
-        if graphs[1].quantized and not graphs[0].quantized:
+        if (graphs[1].quantized and not graphs[0].quantized) or other_layout(reference, candidate):
             pairs = _of_one_shape(graphs[0].parts, graphs[1].parts, pairs)
         by_name = {pair.candidate: pair for pair in _alive(graphs[1].parts, pairs)}
         points = graph_points(graphs[1].parts, list(by_name))
@@ -54,11 +58,28 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
         names = [call.name for call in calls[0] if call.name in {other.name for other in calls[1]}]
         return chain(names), tuple(Pair(name, name, "name") for name in names)
     tensors = correspond_calls(calls[0], graphs[0].parts)
+    if graphs[0].quantized or other_layout(reference, candidate):
+        tensors = _comparable(tensors, calls[0], graphs[0].parts)
     calls_by_tensor = {tensor: name for name, tensor in tensors.items()}
     points = graph_points(graphs[0].parts, list(calls_by_tensor))
-    ends = [(calls_by_tensor[name], name) for name in points.names]
+    named = [(calls_by_tensor[name], name) for name in points.names]
     swap = isinstance(reference, GraphSide)
-    return points, tuple(Pair(b, a, "module") if swap else Pair(a, b, "module") for a, b in ends)
+    return points, tuple(Pair(b, a, "module") if swap else Pair(a, b, "module") for a, b in named)
+
+
+def _comparable(tensors: Mapping[str, str], calls: Sequence[Any], parts: Parts) -> dict[str, str]:
+    """`tensors` by the call that made them, without those that a rewrite lays out otherwise, or leaves in 8 bits."""
+    made, shapes, steps = {call.name: call.shape for call in calls}, known_shapes(parts), steps_of(parts)
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor in parts.outputs or (tensor not in steps and fits(shapes.get(tensor), _open_batch(made[name])))
+    }
+
+
+def _open_batch(shape: Sequence[int]) -> tuple[int | None, ...]:
+    """A call was traced with one sample, whatever the graph takes."""
+    return (None, *shape[1:])
 
 
 def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:

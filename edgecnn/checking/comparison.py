@@ -128,6 +128,8 @@ class Comparison:
     feeds: Sequence[Tensors]
     limit_db: float | None = None
     spent: Counter[str] = field(default_factory=Counter)
+    other_layout: bool = False
+    """One side has channels last, the other first: only tensors that look the same in both are compared."""
 
     def tensors(self, points: Sequence[int], side: int) -> list[str]:
         return [(self.pairs[i].reference, self.pairs[i].candidate)[side] for i in points]
@@ -197,13 +199,16 @@ class Comparison:
     # ---------------------------------------------------------------------------------------------------- isolate
     def isolate(self, point: int) -> tuple[float, str]:
         """(SNR, why it does not run) of the candidate's layer on the reference's inputs."""
-        near = list(self.points.parents[point])
-        names = self.tensors([*near, point], 0)
         self.spent["partial"] += 1
+        values = self.right(point)
+        return self.alone(point, [each[:-1] for each in values], [each[-1] for each in values])
+
+    def right(self, point: int) -> list[list[Array]]:
+        """By sample, the reference's values of the point's parents, and its own."""
+        names = self.tensors([*self.points.parents[point], point], 0)
         with keeping() as kept:
             self._keep(kept, names)
-            values = [[kept.get(k, name) for name in names] for k in range(len(self.feeds))]
-        return self.alone(point, [each[:-1] for each in values], [each[-1] for each in values])
+            return [[kept.get(k, name) for name in names] for k in range(len(self.feeds))]
 
     def alone(self, point: int, given: Sequence[Sequence[Array]], wanted: Sequence[Array]) -> tuple[float, str]:
         """The same on values at hand: by sample, those of the point's parents, and the point's own."""

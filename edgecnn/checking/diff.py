@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgecnn import doubts
 from edgecnn.checking import bisection
 from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
+from edgecnn.checking.calibrated import aligned, beyond, in_range
 from edgecnn.checking.comparing import compare_sides, make_samples
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
@@ -29,8 +31,9 @@ from edgecnn.checking.kernels import kernels
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.checking.tolerance import INT8_SNR_DB
-from edgecnn.data.feeding import common_shape
+from edgecnn.data.feeding import shapes_for
 from edgecnn.data.given import Data, maybe_given
+from edgecnn.data.samples import Feeds
 from edgecnn.memory import memory_goes_back
 from edgecnn.runners import refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
@@ -64,6 +67,7 @@ def diff(
     preprocess: str | None = None,
     decode: str | None = None,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> DiffReport:
     """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
 
@@ -81,14 +85,15 @@ def diff(
     if reproducer is not None:
         check_folder(reproducer, force)
     spec = maybe_given(data)
-    input_shape = common_shape([str(reference), str(candidate)], input_shape)
-    sides = with_pixels(
-        [open_side(str(s), weights, input_shape, threads, decode) for s in (reference, candidate)], preprocess
-    )
+    sources = [str(reference), str(candidate)]
+    shapes = zip(sources, shapes_for(sources, input_shape), strict=True)
+    sides = with_pixels([open_side(source, weights, shape, threads, decode) for source, shape in shapes], preprocess)
     feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
+    heard = doubts.aloud(tell, all_heard(sides, fed, spec))
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
-    report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track)
-    return replace(report, warnings=all_heard(sides, fed, spec))
+    made = not isinstance(fed, Feeds)
+    report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track, made)
+    return replace(report, warnings=heard)
 
 
 @memory_goes_back()
@@ -100,9 +105,10 @@ def find(
     reproducer: Path | None = None,
     force: bool = False,
     track: Track = silent,
+    made: bool = False,
 ) -> DiffReport:
-    """`diff` for sides at hand."""
-    quantized = comparison.candidate.quantized and not comparison.reference.quantized
+    """`diff` for sides at hand. `made`: the inputs are no images that anybody gave or calibrated with."""
+    quantized = comparison.candidate.quantized != comparison.reference.quantized
     drops = quantized and comparison.limit_db is None
     if drops:
         comparison.limit_db = INT8_LAYER_DB
@@ -115,8 +121,14 @@ def find(
     if unproven and first is not None:
         first, note = _by_rows(rows, first, drops)
         notes.append(note)
+    doubt = ""
+    if first is not None and first.at_fault and not first.cause:
+        first, doubt = _sure(
+            comparison, first, lambda: rows or list(comparison.stream(track)), words, made and quantized
+        )
     ran, least = kernels(comparison, track), INT8_SNR_DB if drops else comparison.limit_db or INT8_SNR_DB
-    report = replace(_report(comparison, words, found, first, tuple(rows), tuple(notes)), kernels=ran, least_db=least)
+    report = _report(comparison, words, found, first, tuple(rows), tuple(notes))
+    report = replace(report, kernels=ran, least_db=least, doubt=doubt)
     return _written(comparison, report, plot, reproducer, force)
 
 
@@ -137,6 +149,23 @@ def _proven(comparison: Comparison, reading: Reading, point: int) -> Divergence:
     cause = reading.cause or cause
     return Divergence(layer.node, layer.op, layer.module, reading.snr_db, alone, reading.limit_db,
                       alone < reading.limit_db, cause, point)  # fmt: skip
+
+
+def _sure(
+    comparison: Comparison, first: Divergence, rows: Callable[[], list[Row]], words: str, made: bool
+) -> tuple[Divergence | None, str]:
+    """(the layer that is at fault for sure, else why none can be blamed). `made`: see `find`."""
+    if comparison.other_layout and not aligned(comparison, first.point):
+        return None, (
+            f"{db(first.snr_db)} at {first.node}, the first tensor that can be compared: one side has channels last, "
+            "and the layers before it cannot be aligned"
+        )
+    if not made or not beyond(comparison, first.point, first.limit_db):
+        return first, ""
+    other = in_range(comparison, first, rows())
+    where = f"{first.node} (module {first.module})" if first.module else first.node
+    seen = words.partition(" (")[0]
+    return other, "" if other is not None else f"{seen} leave the calibrated range of {where}; give --data"
 
 
 def _by_rows(rows: Sequence[Row], first: Divergence, drops: bool) -> tuple[Divergence | None, str]:

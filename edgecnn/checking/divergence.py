@@ -11,7 +11,7 @@ from typing import Any
 
 from edgecnn.checking.comparison import Row
 from edgecnn.checking.kernels import Kernels
-from runtimes.base import CheckFailed, counted
+from runtimes.base import CheckFailed, EdgeError, Inconclusive, counted
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 
 
@@ -43,6 +43,7 @@ class DiffReport:
     """What was compared and where it parts. `layers` is empty unless every layer was looked at; `notes` say why.
 
     `kernels`: what an int8 candidate gives as it really runs (None: not looked at), `least_db` what it must give.
+    `doubt`: why no layer is blamed though the models part; then the result is inconclusive.
     """
 
     reference: str
@@ -61,13 +62,16 @@ class DiffReport:
     limit_db: float = 0.0
     kernels: Kernels | None = None
     least_db: float = -math.inf
+    doubt: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
-    def failure(self) -> CheckFailed | None:
+    def failure(self) -> EdgeError | None:
         """What the command line exits with: None when the models do not part, and the kernels hold the limit, too."""
         if self.first is not None:
             return CheckFailed(f"{self.candidate}: {self.sentence}")
+        if self.doubt:
+            return Inconclusive(f"{self.candidate}: {self.doubt}")
         ran = self.kernels
         if ran is not None and ran.lose and ran.runs_db < self.least_db:
             return CheckFailed(
@@ -78,7 +82,7 @@ class DiffReport:
     @property
     def sentence(self) -> str:
         if self.first is None:
-            return f"no layer parts from {self.reference}"
+            return f"inconclusive: {self.doubt}" if self.doubt else f"no layer parts from {self.reference}"
         f = self.first
         where = f" (module {f.module})" if f.module else ""
         if f.cause:
@@ -117,6 +121,7 @@ class DiffReport:
             "output_db": json_number(self.output_db, JSON_SNR_LIMIT),
             "limit_db": json_number(self.limit_db, JSON_SNR_LIMIT),
             "kernels": None if self.kernels is None else self.kernels.to_dict(),
+            "inconclusive": self.doubt or None,
             "notes": list(self.notes),
             "plot": self.plot,
             "warnings": list(self.warnings),

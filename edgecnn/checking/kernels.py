@@ -145,7 +145,7 @@ def _costly(
 
 def _runner(side: GraphSide, model: onnx.ModelProto) -> Runner:
     session = open_session(model, threads=side.threads, subject=side.name)
-    return lambda given: session({side.feeds.get(name, name): value for name, value in given.items()})
+    return lambda given: session(side.own(given))
 
 
 def _at_risk(model: onnx.ModelProto) -> Iterator[tuple[str, Layer]]:

@@ -149,8 +149,11 @@ def _arrays(comparison: Comparison, point: int) -> tuple[dict[str, Array], tuple
     maps = tuple({name: f"input_{i}" for i, name in enumerate(names[:-1])} for names in (ours, theirs))
     for i, (name, value) in enumerate(feed.items()):
         arrays[f"feed_{i}"] = value
-        for side, names in zip((comparison.reference, comparison.candidate), maps, strict=True):
-            names.setdefault(side.feeds.get(name, name), f"feed_{i}")
+        adapt = comparison.candidate.adapt
+        arrays |= {f"adapted_{i}": adapt(value)} if adapt is not None else {}
+        maps[0].setdefault(comparison.reference.feeds.get(name, name), f"feed_{i}")
+        theirs_too = f"feed_{i}" if adapt is None else f"adapted_{i}"
+        maps[1].setdefault(comparison.candidate.feeds.get(name, name), theirs_too)
     used = _used(comparison, point, maps)
     return {name: value for name, value in arrays.items() if name in used | {"expected"}}, (maps[0], maps[1])
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.checking.layer import Layer
+from edgecnn.data.adapting import Adapter
 from edgecnn.networks.assumed import NOTHING, Assumed
 from exporters.graph import label
 from exporters.layerwise.origin import module_of
@@ -35,6 +36,7 @@ class Side(Protocol):
     preprocess: Preprocess | None
     quantized: bool
     feeds: dict[str, str]
+    adapt: Adapter | None
     carried: Preprocess | None
     assumed: Assumed
 
@@ -50,7 +52,8 @@ class Side(Protocol):
 
 @dataclass
 class GraphSide:
-    """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own.
+    """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own, and `adapt` what
+    is fed there: pixels that the reference is given otherwise.
 
     A graph of integer operators is walked as a twin that has floats between them and sums that no CPU cuts off; `filed`
     is then the graph as it is in the file.
@@ -65,6 +68,7 @@ class GraphSide:
     quantized: bool = False
     threads: int | None = None
     feeds: dict[str, str] = field(default_factory=dict)
+    adapt: Adapter | None = None
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     assumed: Assumed = NOTHING
@@ -72,12 +76,12 @@ class GraphSide:
 
     def open(self, wanted: Sequence[str]) -> Runner:
         part = self.parts.open(wanted, threads=self.threads, subject=self.name)
-        return lambda given: part(self._own(given))
+        return lambda given: part(self.own(given))
 
     def alone(self, tensor: str, given: Tensors) -> Runner:
         dtypes = {name: value.dtype for name, value in given.items() if name not in self.parts.inputs}
         part = self.parts.open([tensor], dtypes, threads=self.threads, subject=self.name)
-        return lambda values: part(self._own(values))
+        return lambda values: part(self.own(values))
 
     def layer(self, tensor: str, parents: Sequence[str]) -> Layer:
         if tensor not in self.parts.place:
@@ -88,8 +92,10 @@ class GraphSide:
     def segment(self, tensor: str, parents: Sequence[str]) -> list[onnx.NodeProto]:
         return self.parts.segment(tensor, parents)
 
-    def _own(self, given: Tensors) -> dict[str, Array]:
-        return {self.feeds.get(name, name): value for name, value in given.items()}
+    def own(self, given: Tensors) -> dict[str, Array]:
+        """What is fed to the reference, as this graph is fed."""
+        own = {self.feeds.get(name, name): value for name, value in given.items()}
+        return own if self.adapt is None else own | {n: self.adapt(own[n]) for n in self.parts.inputs if n in own}
 
 
 def open_side(

@@ -21,6 +21,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from edgecnn.checking.layer import Layer
+from edgecnn.data.adapting import Adapter
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.sources import Network, resolve
 from exporters.layerwise.calls import Call
@@ -49,6 +50,7 @@ class ModuleSide:
     quantized: bool = False
     seeded: bool = False
     feeds: dict[str, str] = field(default_factory=dict)
+    adapt: Adapter | None = None
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     assumed: Assumed = NOTHING
@@ -93,7 +95,8 @@ class ModuleSide:
 
     def _input(self, given: Tensors) -> torch.Tensor:
         name = next((key for key, own in self.feeds.items() if own == self.inputs[0].name), self.inputs[0].name)
-        return torch.from_numpy(np.ascontiguousarray(given[name]))
+        value = given[name] if self.adapt is None else self.adapt(given[name])
+        return torch.from_numpy(np.ascontiguousarray(value))
 
 
 def open_module(

@@ -123,7 +123,7 @@ def _field(
         nothing = quantize_model(float_model, shop.feeds[:1], recipe)
         return _Field(entries, {INT8: nothing}, INT8, Aimed(recipe.target, keeper.here))
     found, seconds = searched(shop, keeper, track)
-    layers = layer_choices(shop, found.design) if keeper.here else ()
+    layers = layer_choices(shop, found) if keeper.here else ()
     shop.rest()
     kept = keeper.within_budget(shop, found.design)
     plain = portable_of(kept, shop, found.design, keeper) if portable else None

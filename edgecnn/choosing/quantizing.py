@@ -15,12 +15,22 @@ from pathlib import Path
 
 import onnx
 
+from edgecnn import doubts
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.judge import Trial, trial_on
 from edgecnn.choosing.packing import pack_given
-from edgecnn.choosing.said import classes_in, heard_of, identified, judged_as, prepared, preparing, task_of
+from edgecnn.choosing.said import (
+    assumed_of,
+    classes_in,
+    identified,
+    judged_as,
+    judged_by_chance,
+    prepared,
+    preparing,
+    task_of,
+)
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
@@ -73,6 +83,7 @@ def quantize(
     all_int8: bool = False,
     force: bool = False,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> QuantizeReport | TargetReport:
     """Quantize the float `.onnx` file `model` on the images `calib` and write the faster graph within `max_drop`.
 
@@ -86,8 +97,8 @@ def quantize(
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
     for another one. `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
-    names) and `preprocess` say what the model does not, and travel with it. Raises `BadInput` for models and data that
-    cannot be used.
+    names) and `preprocess` say what the model does not, and travel with it. `tell` hears what was
+    assumed before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
     """
     path = check_quantized_output(Path(output), force, Path(model))
     beside = check_output(portable_path(path), force) if portable else None
@@ -102,6 +113,8 @@ def quantize(
     material = material.measured_by(own)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
+    carried = input != FLOAT32 or path.suffix == SUFFIX
+    early = doubts.aloud(tell, assumed_of(os.fspath(model), material, carried, identity))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
@@ -125,8 +138,8 @@ def quantize(
     else:
         save_model(chosen, path, force=force)
     beside = saved_beside(beside, result, identity, done, force)
-    carried = input != FLOAT32 or path.suffix == SUFFIX
-    heard = heard_of(os.fspath(model), material, carried, identity, result.decision, classes_in(original))
+    chance = judged_by_chance(os.fspath(model), result.decision, material, classes_in(original))
+    heard = doubts.told(*early, chance)
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         beside, warnings=heard, pixels=material.pixels,

@@ -97,21 +97,17 @@ def classes_in(model: onnx.ModelProto) -> int | None:
     return dims[1].dim_value or None if len(dims) == 2 else None
 
 
-def heard_of(
-    name: str, material: Material, carried: bool, identity: Identity | None, decision: Decision, classes: int | None
-) -> tuple[str, ...]:
-    """What a user should hear beside the result: pixels and order of classes that nobody told, few images, answers
-    that are chance.
+def assumed_of(name: str, material: Material, carried: bool, identity: Identity | None) -> tuple[str, ...]:
+    """What a user should hear before the work: pixels and order of classes that nobody told, few images.
 
     `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do.
     """
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
-    chance = judged_by_chance(name, decision, material, classes)
     unused = of_unused(name, material)
     seen = (material.calibration, material.judged)
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
     few = doubts.of_few(material.calibration)
-    return doubts.told(of_material(name, material, carried), few, *odd, counted, unused, chance)
+    return doubts.told(of_material(name, material, carried), few, *odd, counted, unused)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:

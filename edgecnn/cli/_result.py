@@ -18,6 +18,20 @@ STARTS = ("-o", *(f"{name}=" for name in WRITES if name.startswith("--")))
 """How an option that names an output is spelled."""
 
 
+class Telling:
+    """Called with a warning it says that on stderr at once; `rest` is what a result has beside these."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.told.append(line)
+        process.warn([line])
+
+    def rest(self, warnings: Sequence[str]) -> list[str]:
+        return [line for line in warnings if line not in self.told]
+
+
 def show(result: Result, as_json: bool, args: Sequence[str]) -> None:
     """Print `result` of `edgecnn ARGS` on stdout, then raise its failure if it has one."""
     process.show(result, as_json, _page, shlex.join(["edgecnn", *args, *overwrite(args)]))

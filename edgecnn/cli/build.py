@@ -7,7 +7,7 @@ from pathlib import Path
 from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 
 
 @register(
@@ -79,16 +79,22 @@ def command(
     from edgecnn import api
     from edgecnn.choosing.device_build import DeviceBuildReport
 
+    tell = Telling()
     report = api.build(source, output, weights=weights, calib=calib, data=data, metric=metric, input_shape=input_shape,
                        num_classes=num_classes, labels=labels, preprocess=preprocess, decode=decode,
                        calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
-                       track=options.track())  # fmt: skip
+                       track=options.track(), tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
     if isinstance(report, DeviceBuildReport):
         return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict,
-                      warnings=report.warnings)  # fmt: skip
+                      warnings=left)  # fmt: skip
     return Result(
-        report.to_dict(), lambda page: tables.built(page, report), report.verdict, report.failure, report.warnings
+        report.to_dict(),
+        lambda page: tables.built(page, report),
+        report.verdict,
+        report.failure,
+        left,
     )

@@ -11,7 +11,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ def command(
     """
     from edgecnn import api
 
+    tell = Telling()
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
-                       decode=decode,
-                       provider=provider, require_all=require_all, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)
+                       decode=decode, provider=provider, require_all=require_all, track=options.track(),
+                       tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, left)
 
 
 def _draw(page: Page, report: CheckReport) -> None:

@@ -10,7 +10,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 
 if TYPE_CHECKING:
@@ -61,12 +61,13 @@ def command(
     """
     from edgecnn import api
 
+    tell = Telling()
     report = api.diff(reference, candidate, snr_db=snr_db, data=data, samples=samples, weights=weights,
                       input_shape=input_shape, preprocess=preprocess, decode=decode, layers=layers, plot=plot,
-                       reproducer=reproducer,
-                      force=force, threads=threads, seed=seed, track=options.track())  # fmt: skip
-    verdict, warnings = report.verdict, report.warnings
-    return Result(report.to_dict(), lambda page: _draw(page, report, layers), verdict, report.failure, warnings)
+                      reproducer=reproducer, force=force, threads=threads, seed=seed, track=options.track(),
+                      tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
+    return Result(report.to_dict(), lambda page: _draw(page, report, layers), report.verdict, report.failure, left)
 
 
 def _draw(page: Page, report: DiffReport, layers: bool) -> None:

@@ -11,7 +11,7 @@ from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 
 if TYPE_CHECKING:
     from edgecnn.evaluation.evaluate import EvaluateReport
@@ -68,11 +68,13 @@ def command(
     """
     from edgecnn import api
 
+    tell = Telling()
     report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
                           labels=labels, preprocess=preprocess, decode=decode,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
-                          threads=threads, seed=seed, track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, report.warnings)
+                          threads=threads, seed=seed, track=options.track(), tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
+    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, left)
 
 
 def _draw(page: Page, report: EvaluateReport) -> None:

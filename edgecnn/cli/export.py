@@ -8,7 +8,7 @@ from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 from runtimes.base import counted
 
@@ -61,15 +61,18 @@ def command(
 
     from edgecnn import api
 
+    tell = Telling()
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
                         labels=labels, preprocess=preprocess, decode=decode, opset=opset, dynamic=dynamic,
                         dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,
-                        allow_slower=allow_slower, force=force, seed=seed, track=options.track())  # fmt: skip
+                        allow_slower=allow_slower, force=force, seed=seed, track=options.track(),
+                      tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
     last = report.stages[-1]
     return Result(
         report.to_dict(),
         lambda page: tables.exported(page, report),
         f"{output}: {decibel(last.snr_db)} to the PyTorch module, {counted(last.nodes, 'node')}.",
-        warnings=report.warnings,
+        warnings=left,
     )

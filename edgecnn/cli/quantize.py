@@ -10,7 +10,7 @@ from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 
 
 @register("quantize", section="One step of it", example="edgecnn quantize m.onnx -o m_int8.onnx --calib photos/")
@@ -66,16 +66,25 @@ def command(
     from edgecnn.opened import check_quantized_output
 
     check_quantized_output(output, force, model)
+    tell = Telling()
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
-                          track=options.track())  # fmt: skip
+                          track=options.track(), tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
     if isinstance(report, TargetReport):
         return Result(
-            report.to_dict(), lambda page: tables.aimed(page, report), report.verdict, warnings=report.warnings
+            report.to_dict(),
+            lambda page: tables.aimed(page, report),
+            report.verdict,
+            warnings=left,
         )
     return Result(
-        report.to_dict(), lambda page: tables.quantized(page, report), report.verdict, report.failure, report.warnings
+        report.to_dict(),
+        lambda page: tables.quantized(page, report),
+        report.verdict,
+        report.failure,
+        left,
     )

@@ -9,7 +9,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -64,27 +64,22 @@ def command(
 ) -> Result:
     """Train a classifier, a segmenter or a detector, seeded, and write its weights."""
     from edgecnn import api
-    from runtimes.device.process import warn
     from runtimes.files import check_output
 
     check_output(output, force)
-    heard: list[str] = []
-
-    def tell(line: str) -> None:
-        heard.append(line)
-        warn([line])
-
+    tell = Telling()
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
                        qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
+    left = tell.rest(report.warnings)
     document = report.to_dict()
     shown = {**document, "judged": report.judged and report.judged.words}
     return Result(
         document,
         lambda page: page.pairs((key.replace("_", " "), value) for key, value in shown.items() if _scalar(value)),
         report.verdict,
-        warnings=[line for line in report.warnings if line not in heard],
+        warnings=left,
     )
 
 

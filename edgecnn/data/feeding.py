@@ -4,7 +4,8 @@
     3 x 32 x 32, N open    8 of the batch that was asked for, one batch of 3
     3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
 
-Which inputs: edgecnn/data/seeded.py. Test: tests/test_feeding.py.
+Which inputs: edgecnn/data/seeded.py; where one is int8 the images that it was made with, if these are known
+(edgecnn/data/known.py). Test: tests/test_feeding.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from edgecnn.data.adapting import adapter, like_first
 from edgecnn.data.given import Spec
-from edgecnn.data.samples import Ready
+from edgecnn.data.known import known_samples
+from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
@@ -24,6 +29,8 @@ from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.imaging.preprocess import layout_of
 
 RANDOM_BATCHES = 8
+MOST_KNOWN = 32
+"""Images of what an int8 model was calibrated on."""
 ANOTHER_BATCH = 3
 
 
@@ -41,8 +48,12 @@ def make_feeds(
         from edgecnn.data.load import load_data
 
         samples = load_data(data, _ready(subjects, input_shape, batch), limit=limit, seed=seed)
+        _require_pixels(subjects, samples)
         return samples.feeds(inputs[0].name, batch), samples.name
     require_common(subjects)
+    seen = None if input_shape else known_samples(subjects, limit or MOST_KNOWN, seed)
+    if seen is not None:
+        return seen.feeds(inputs[0].name, batch), seen.name
     sizes = _shapes(subjects, input_shape, batch)
     shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
     fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
@@ -51,6 +62,16 @@ def make_feeds(
     except BadInput as error:  # it knows the input, not the model
         raise BadInput(f"{subjects[0].name}: {error}") from error
     return feeds, words_for(subjects, feeds[0], seed)
+
+
+def _require_pixels(subjects: Sequence[Fed], samples: Samples) -> None:
+    """Raise `BadInput` for floats that are fed as they are where one of two models takes pixels."""
+    for other in subjects[1:]:
+        takes_pixels = other.preprocess is not None and not other.preprocess.floating
+        if samples.as_is and takes_pixels and adapter(subjects[0], other) is not None and samples[0].dtype.kind == "f":
+            raise BadInput(
+                f"{samples.name}: holds floats, {other.name} takes uint8 pixels; give pictures, or uint8 arrays"
+            )
 
 
 class Taking(Protocol):
@@ -115,23 +136,30 @@ def fixed_shape(path: Path) -> str | None:
 
     inputs = graph_inputs(lenient_model(path))
     sizes = inputs[0].shape[1:] if len(inputs) == 1 and len(inputs[0].shape) == 4 else ()
-    return ",".join(map(str, sizes)) if sizes and all(type(size) is int for size in sizes) else None
+    if not sizes or not all(type(size) is int for size in sizes):
+        return None
+    sizes = (sizes[2], sizes[0], sizes[1]) if layout_of(sizes) == "NHWC" else sizes
+    return ",".join(map(str, sizes))
 
 
-def common_shape(sources: Sequence[str], input_shape: ShapeText | None) -> ShapeText | None:
-    """`input_shape`, or without one what a PyTorch network must be built for: the fixed size of the file beside it."""
+def shapes_for(sources: Sequence[str], input_shape: ShapeText | None) -> list[ShapeText | None]:
+    """For each of `sources` the `input_shape`, or without one what a PyTorch network must be built for: the fixed size
+    of the file beside it.
+    """
     files = [source for source in sources if is_model_file(source)]
     if input_shape or len(files) != 1:
-        return input_shape
-    return fixed_shape(Path(files[0]))
+        return [input_shape for _ in sources]
+    fixed = fixed_shape(Path(files[0]))
+    return [None if source == files[0] else fixed for source in sources]
 
 
 def require_common(subjects: Sequence[Fed]) -> None:
     """Raise `BadInput` where two subjects fix an input to different sizes."""
     first = subjects[0]
     for other in subjects[1:]:
-        own = {info.name: info for info in other.inputs}
-        for ours, beside in zip(first.inputs, other.inputs, strict=False):
+        inputs = like_first(first, other)
+        own = {info.name: info for info in inputs}
+        for ours, beside in zip(first.inputs, inputs, strict=False):
             theirs = own.get(ours.name, beside)
             if len(ours.shape) == len(theirs.shape) and any(
                 a != b for a, b in zip(ours.shape, theirs.shape, strict=True) if type(a) is int and type(b) is int
@@ -148,7 +176,7 @@ def _sizes(shape: Sequence[int | str | None]) -> str:
 
 def _tightest(subjects: Sequence[Fed], index: int) -> tuple[int | str | None, ...]:
     """The shape of input `index` with every size that any of the subjects fixes."""
-    shapes = [s.inputs[index].shape for s in subjects if index < len(s.inputs)]
+    shapes = [like_first(subjects[0], s)[index].shape for s in subjects if index < len(s.inputs)]
     if len({len(shape) for shape in shapes}) > 1:
         return shapes[0]
     return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
@@ -166,6 +194,17 @@ def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tenso
     fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
     same = {name: value.shape for name, value in like.items()}
     return [seeded_feeds(subjects, fitted, 1, seed, sizes) for sizes in wanted if sizes != same]
+
+
+def alike(others: Sequence[Tensors], feeds: Sequence[Tensors]) -> list[Tensors]:
+    """`others`, which were made up; from the images of `feeds` where these are known and only the batch differs."""
+    if not isinstance(feeds, Feeds):
+        return list(others)
+    known = feeds.samples.subset(range(min(len(feeds.samples), ANOTHER_BATCH))).stack()
+    return [
+        {n: np.resize(known, v.shape) if v.shape[1:] == known.shape[1:] else v for n, v in given.items()}
+        for given in others
+    ]
 
 
 def _open(size: int | str | None) -> bool:

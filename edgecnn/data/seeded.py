@@ -1,6 +1,7 @@
 """Seeded inputs that a model was made for: pictures through its own preprocessing, else numbers within its int8 grid.
 
-    carried preprocessing ──> textures (edgecnn/data/textures.py), preprocessed     a photograph's values and spectrum
+    carried preprocessing ──> textures (edgecnn/data/textures.py), preprocessed     a photograph's values and spectrum,
+                              cut to the range of an int8 input's grid              nothing that would be clipped there
     int8, none carried    ──> the same, spread over the range of the input's grid   nothing that would be clipped
     neither               ──> standard normal noise
 
@@ -31,6 +32,8 @@ class Seeded(Protocol):
     @property
     def inputs(self) -> tuple[TensorInfo, ...]: ...
     @property
+    def preprocess(self) -> Preprocess | None: ...
+    @property
     def carried(self) -> Preprocess | None: ...
     @property
     def ranges(self) -> Mapping[str, Range]: ...
@@ -46,23 +49,42 @@ def seeded_feeds(
     """`random_feeds` of `inputs` (the first subject's), as pictures or within a grid where the subjects say so."""
     noise = random_feeds(inputs, batch, seed, sizes)
     rng = np.random.default_rng(seed)
-    carried = next((s.carried for s in subjects if s.carried is not None), None)
-    if carried is not None and len(noise) == 1:
-        name, value = next(iter(noise.items()))
-        made = _pictures(carried, value, rng)
-        return noise if made is None else {name: made}
     bounds = range_by_input(subjects)
+    ready = _ready(subjects, noise)
+    if ready is not None:
+        name, value = next(iter(noise.items()))
+        made = _pictures(ready, value, rng)
+        return {name: np.clip(made, *bounds[name]) if name in bounds and ready.floating else made}
+    if _carried(subjects) is not None and len(noise) == 1:
+        return noise
     return {name: _within(value, bounds[name], rng) if name in bounds else value for name, value in noise.items()}
 
 
 def words_for(subjects: Sequence[Seeded], feed: Mapping[str, Array], seed: int) -> str:
     """What `seeded_feeds` made, in words."""
-    carried = next((s.carried for s in subjects if s.carried is not None), None)
-    value = next(iter(feed.values()), None)
-    if carried is not None and len(feed) == 1 and value is not None and _fits(carried, value):
+    if _ready(subjects, feed) is not None:
         return f"made pictures (seed {seed})"
-    within = " within the int8 range" if carried is None and range_by_input(subjects) else ""
+    within = " within the int8 range" if _carried(subjects) is None and range_by_input(subjects) else ""
     return f"random inputs{within} (seed {seed})"
+
+
+def _carried(subjects: Sequence[Seeded]) -> Preprocess | None:
+    return next((s.carried for s in subjects if s.carried is not None), None)
+
+
+def _ready(subjects: Sequence[Seeded], feed: Mapping[str, Array]) -> Preprocess | None:
+    """How pictures become the one input in `feed`, which is as the first of `subjects` wants it; None for no picture.
+
+    Where another carries it in another form, or takes the pixels themselves, the first's own way counts.
+    """
+    first, *others = subjects
+    pixels = any(s.preprocess is not None and not s.preprocess.floating for s in others)
+    known = [s.carried for s in subjects if s.carried is not None]
+    ways = [*known, first.preprocess] if known or pixels else []
+    value = next(iter(feed.values()), None)
+    if value is None or len(feed) != 1:
+        return None
+    return next((ready for ready in ways if ready is not None and _fits(ready, value)), None)
 
 
 def range_by_input(subjects: Sequence[Seeded]) -> dict[str, Range]:
@@ -77,10 +99,8 @@ def range_by_input(subjects: Sequence[Seeded]) -> dict[str, Range]:
     return {name: (low, high) for name, (low, high) in found.items() if -math.inf < low < high < math.inf}
 
 
-def _pictures(ready: Preprocess, like: Array, rng: np.random.Generator) -> Array | None:
-    """Pictures of the shape of `like`; None where the preprocessing makes no such thing."""
-    if not _fits(ready, like):
-        return None
+def _pictures(ready: Preprocess, like: Array, rng: np.random.Generator) -> Array:
+    """Pictures of the shape of `like`, which `ready` fits."""
     height, width = like.shape[1:3] if ready.channels_last else like.shape[2:]
     return textures(replace(ready, size=(height, width), resize=None), len(like), rng)
 

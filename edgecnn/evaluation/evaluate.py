@@ -124,8 +124,17 @@ class EvaluateReport:
 
     @property
     def verdict(self) -> str:
-        limits = {True: f" Within {self.limits}.", False: f" NOT within {self.limits}.", None: ""}
-        return f"{self._found}{limits[self.passed]}"
+        if self.passed is None:
+            return self._found
+        kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
+        return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
+
+    @property
+    def _sorted(self) -> tuple[list[Limits], list[Limits]]:
+        """(limits that hold, limits that do not), one by one."""
+        alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
+        given = [replace(self, limits=one) for one in alone if one != Limits()]
+        return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
 
     @property
     def _found(self) -> str:
@@ -177,6 +186,7 @@ def evaluate(
     threads: int | None = None,
     seed: int = 0,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> EvaluateReport:
     """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
 
@@ -184,7 +194,8 @@ def evaluate(
     `metric` scores in place of the task's, and needs no labels (edgecnn/evaluation/own_metric.py).
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
-    `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`.
+    `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`. `tell` hears what was
+    assumed before anything is scored; the report's `warnings` have it too.
 
     Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
@@ -202,18 +213,19 @@ def evaluate(
     how = own or plugins.load(edgecnn.tasks, task, "task")
     classes = [classes_of(subject.outputs) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
-    scores, answers = [], [Answers(subject.runner) for subject in subjects]
-    for subject, runner in zip(subjects, answers, strict=True):
-        samples = samples_for(subject, spec, task, limit, seed, own)
-        scores.append(score(how, replace(subject, runner=runner), samples, batch, track))
+    seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
+    samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
+    counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
+    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
+    scores = [
+        score(how, replace(subject, runner=runner), shown, batch, track)
+        for subject, runner, shown in zip(subjects, answers, seen, strict=True)
+    ]
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
-    heard = doubts.told(
-        *all_heard(subjects, samples, spec),
-        doubts.of_names(samples, "counted by") if not (own or all(subject.labels for subject in subjects)) else "",
-        *(by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True)),
-    )
+    chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
+    heard = doubts.told(*early, *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
 

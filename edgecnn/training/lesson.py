@@ -9,7 +9,7 @@ Test: tests/test_train.py, tests/test_train_tasks.py, tests/test_fine_tune.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def prepare(
     num_classes: int | None,
     weights: Path | str | None,
     recipe: Recipe,
-    tell: Callable[[str], None],
+    tell: doubts.Tell,
 ) -> Lesson:
     """Load `data` as the network `plan` wants to see it and build that, with `weights`, for the classes there are.
 
@@ -78,9 +78,7 @@ def prepare(
         raise BadInput(f"{name}: takes {draft.input_shape[0]} channels; training needs pictures, grey (1) or RGB (3)")
     draft = told(draft, None, preprocess)
     pixels = floats_of(draft.preprocess, name)
-    heard = doubts.told(doubts.of_input(draft, data))
-    for line in heard:
-        tell(line)
+    heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data)))
     parts = [load_data(data, pixels, split=part, task=plan.task) for part in ("train", "test")]
     names = class_names(parts, plan.task)
     if not task.has_answers(parts[0]) or len(names) < (1 if plan.task == "detection" else 2):

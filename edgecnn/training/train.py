@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from torch import nn
 import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.given import Data, given
+from edgecnn.doubts import Tell, unheard
 from edgecnn.networks.sources import blueprint
 from edgecnn.networks.weights import check_weights_output, save_weights
 from edgecnn.training import resume as resuming
@@ -48,10 +48,6 @@ WARM_UP = 64
 
 FINE_RATE, FINE_SHARE = 2e-4, 5
 """Peak rate with int8 simulated, where BatchNorms stand still and steady nothing; a fifth of the epochs (docs)."""
-
-
-def unheard(line: str) -> None:
-    """What becomes of a warning that is told before the end, where nobody listens; the report has it too."""
 
 
 def train(
@@ -76,7 +72,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     track: Track = silent,
-    tell: Callable[[str], None] = unheard,
+    tell: Tell = unheard,
 ) -> TrainReport:
     """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
 

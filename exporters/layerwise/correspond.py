@@ -70,7 +70,7 @@ def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
     if not related:
         left, right = _left_over(left, more), _left_over(right, more)
         more += [Pair(a.output, b.output, "structure") for a, b in by_structure(left, right, *shapes)]
-    left_steps, right_steps = _steps(reference), _steps(candidate)
+    left_steps, right_steps = steps_of(reference), steps_of(candidate)
     more = [pair for pair in more if (pair.reference in left_steps) == (pair.candidate in right_steps)]
     found |= {pair.candidate: pair for pair in more}
     found = _activated(Activations(reference, candidate), found)
@@ -110,7 +110,7 @@ def known_shapes(parts: Parts) -> Mapping[str, Shape | None]:
         return {}
 
 
-def _steps(parts: Parts) -> frozenset[str]:
+def steps_of(parts: Parts) -> frozenset[str]:
     """Tensors of 8-bit integers: steps of a grid, which are no numbers to hold against another graph's."""
     try:
         return frozenset(name for name, kind in parts.types().items() if kind.elem_type in STEPS)
