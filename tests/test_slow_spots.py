@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgecnn.profiling.profile import measure
 from edgecnn.profiling.profiled import Measured
 from edgecnn.profiling.remedies import slow_int8
 from edgecnn.profiling.slow_spots import Spot, spots
+from exporters.artifact import describe, write_stages
 from exporters.graph import Graph
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from profiles import PEAKS, measured, piece
@@ -120,6 +122,19 @@ def test_an_interpolation_belongs_in_float(mode: str, words: str) -> None:
 def test_what_a_rewrite_takes_away_is_told(op: str, rewrite: str) -> None:
     assert f"(rewrite {rewrite})" in remedies.island_remedy("island", [piece(op, 2, origin="n")], NOTHING)
     assert (ROOT / f"exporters/rewrites/{rewrite}.py").is_file()
+
+
+def test_what_edgecnn_raced_itself_is_not_recommended(planted: tuple[Measured, Graph]) -> None:
+    """The same measurement, of a file that `quantize` or `build` chose: its stages are on record in it."""
+    one, file = planted
+    chosen = write_stages(file.model, (describe("fold", file.model, 0.1), describe("quantize", file.model, 1.0)))
+    before, after = (spots(one, Graph(net)) for net in (file.model, chosen))
+    assert [replace(spot, remedy="") for spot in before] == [replace(spot, remedy="") for spot in after]
+    assert any(remedies.AGAIN in spot.remedy for spot in before)
+    assert not any(remedies.AGAIN in spot.remedy or remedies.SEARCH in spot.remedy for spot in after)
+    assert {spot.kind: spot.remedy for spot in after}["float layer"] == remedies.RACED
+    floated = write_stages(file.model, (describe("fold", file.model, 0.1),))
+    assert spots(one, Graph(floated)) == before, "a graph that was only exported was not raced"
 
 
 def test_two_scales_that_meet_are_no_boundary() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import onnx
 
 from edgecnn.profiling.profiled import Piece, Row
+from exporters.artifact import read_stages
 from exporters.graph import Graph, attributes, label
 from exporters.layerwise.peaks import Peaks
 from exporters.quantization.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
@@ -25,6 +26,8 @@ from exporters.targets.cpu_target import SATURATING, this_cpu
 
 AGAIN, SEARCH = "`edgecnn quantize`", "`edgecnn quantize --search-budget 60`"
 """Of the float model that the int8 one was made from."""
+FEWER = "fewer multiply-adds"
+INT8_OR_FEWER = f"int8 ({AGAIN}) or {FEWER}"
 NEAR_PEAK, FAST_ENOUGH = 0.6, 0.5
 REWRITTEN = {
     "ConvTranspose": "transposed_conv",
@@ -33,6 +36,10 @@ REWRITTEN = {
     "BatchNormalization": "depthwise_batchnorm",
 }
 """Operators that a rewrite of docs/rewrites.md takes away before quantizing."""
+
+RACED = "edgecnn made this graph and raced what it knows: this was faster, kept accuracy, or --search-budget ended"
+QUANTIZED = "quantize"
+"""The stage that a graph carries which edgecnn chose, integer or float."""
 
 Cause = tuple[str, str]
 """(why, remedy)"""
@@ -63,6 +70,14 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     if worst not in ACTIVATIONS:
         return f"{worst} works on floats only: right for boxes and scores at the end, dear between int8 layers"
     return f"{worst} has no int8 kernel here: train with ReLU or HardSwish instead, or let {AGAIN} race float regions"
+
+
+def of_own(remedy: str, file: Graph) -> str:
+    """`remedy`, unless it is to quantize again what edgecnn made itself: then what that says of the spot."""
+    if all(stage.name != QUANTIZED for stage in read_stages(file.model)):
+        return remedy
+    remedy = remedy.replace(INT8_OR_FEWER, FEWER)
+    return RACED if AGAIN in remedy or SEARCH in remedy else remedy
 
 
 def _interpolates(piece: Piece, file: Graph) -> bool:
@@ -157,7 +172,7 @@ def _weight(file: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 def work_remedy(row: Row, peaks: Peaks, integer: bool) -> str:
     """For kernels that only do their work, called `row.name`: near the peak, near the memory's roof, or neither."""
-    less = "fewer multiply-adds" if integer else "int8 (`edgecnn quantize`) or fewer multiply-adds"
+    less = FEWER if integer else INT8_OR_FEWER
     rate = row.gb_s or 0.0
     if row.of_peak is not None and row.of_peak >= NEAR_PEAK:
         return f"near the peak: {less}"

@@ -17,11 +17,11 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecnn.profiling.profiled import Measured, Piece
-from edgecnn.profiling.remedies import Cause, island_remedy, layout_remedy, slow_int8, work_remedy
+from edgecnn.profiling.remedies import Cause, island_remedy, layout_remedy, of_own, slow_int8, work_remedy
 from edgecnn.words import percent
 from exporters.graph import Graph
 from exporters.layerwise.executed import QUANTIZERS
@@ -73,7 +73,8 @@ def spots(measured: Measured, file: Graph) -> tuple[Spot, ...]:
     found += _slow_int8(slow, measured, total)
     found.sort(key=lambda spot: -spot.time_us)
     found += _work([piece for piece in measured.pieces if piece.ran.kernel not in lost], slow, measured, total)
-    return tuple(spot for spot in found if spot.share >= LEAST_SHARE)
+    told = (replace(spot, remedy=of_own(spot.remedy, file)) for spot in found)
+    return tuple(spot for spot in told if spot.share >= LEAST_SHARE)
 
 
 def islands(pieces: Sequence[Piece]) -> list[list[Piece]]:
