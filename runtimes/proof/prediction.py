@@ -23,6 +23,7 @@ from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
+from runtimes.proof.sizes import require_size
 
 T = TypeVar("T")
 
@@ -182,12 +183,14 @@ def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
 
 def at_size(bundle: Bundle, input_shape: str) -> Bundle:
     """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
-    sizes, preprocess = fitting(input_shape, bundle.session().inputs[0]), bundle.preprocess
+    session, preprocess = bundle.session(), bundle.preprocess
+    sizes = fitting(input_shape, session.inputs[0])
     last = preprocess is not None and preprocess.channels_last
     channels, size = (sizes[-1], sizes[:-1]) if last else (sizes[0], sizes[1:])
     if preprocess is None or len(size) != 2 or channels != preprocess.channels:
         raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
     ready = preprocess.at((size[0], size[1]))
+    require_size(bundle, session, ready, input_shape)
     return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
 
 
