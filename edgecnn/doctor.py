@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from runtimes.machine import ORT_WHEELS, Machine, describe
 
 REQUIRED = ("numpy", "onnx", "onnxscript", "onnxsim", "torch", "click", "rich", "pillow", "safetensors")
 OPTIONAL = ("torchvision", "timm")
+
+
+LEVELS = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ class Examination:
 
     @property
     def verdict(self) -> str:
-        worse = sum(problem.level != "note" for problem in self.problems)
-        return f"{counted(worse, 'problem')} found." if worse else "Nothing is in the way."
+        """Every line that is shown is counted as what it is called there."""
+        count = Counter(problem.level for problem in self.problems)
+        found = [counted(count[level], level) for level in LEVELS if count[level]]
+        words = " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
+        worse = count.total() > count["note"]
+        return f"{words} found." if worse else f"Nothing is in the way{f'; {words}' if words else ''}."
 
     def to_dict(self) -> dict[str, Any]:
         return {

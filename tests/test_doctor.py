@@ -16,7 +16,7 @@ import pytest
 
 from edgecnn import doctor as doctors
 from edgecnn.cli import main
-from edgecnn.doctor import disk_problems, doctor, machine_problems, package_problems
+from edgecnn.doctor import Problem, disk_problems, doctor, machine_problems, package_problems
 from runtimes.base import Unavailable
 from runtimes.machine import Machine
 
@@ -34,6 +34,21 @@ def test_it_tells_the_truth_about_this_machine() -> None:
     if works["cuda"]:
         assert "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     assert found.failure is None
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        ("", "Nothing is in the way."),
+        ("note", "Nothing is in the way; 1 note."),
+        ("note warning", "1 warning and 1 note found."),
+        ("warning error note warning note", "1 error, 2 warnings and 2 notes found."),
+        ("error", "1 error found."),
+    ],
+)
+def test_the_verdict_counts_every_line_by_its_name(levels: str, verdict: str) -> None:
+    problems = tuple(Problem(level, "x") for level in levels.split())
+    assert replace(doctor(), problems=problems).verdict == verdict
 
 
 def test_the_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from runtimes.base import BadInput, CheckFailed
 from runtimes.bundle import open_bundle
 from runtimes.imaging.pictures import colour_of
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.proof.answers import best, probabilities
+from runtimes.proof.answers import BoxesPrediction, MaskPrediction, Prediction, best, probabilities
 from runtimes.session import open_session
 from small_nets import conv_net, model, save
 
@@ -622,3 +623,20 @@ def test_a_list_of_pictures_answers_in_their_own_pixels(tmp_path: Path) -> None:
     bundle = det_bundle(tmp_path / "d.edge")
     listed, alone = (run(bundle, tmp_path / name) for name in ("annotations.json", "images/a.png"))
     assert [b.box for b in listed.predictions[0].boxes] == [b.box for b in alone.predictions[0].boxes]
+
+
+def test_each_task_has_its_own_name_for_the_answers(bundle: Path, tmp_path: Path) -> None:
+    """What a type checker sees is what is there; another task's name is refused, never empty."""
+    quarters(tmp_path / "a.png")
+    made = {"classes": bundle, "masks": seg_bundle(tmp_path / "s.edge"), "boxes": det_bundle(tmp_path / "d.edge")}
+    kinds = {"classes": Prediction, "masks": MaskPrediction, "boxes": BoxesPrediction}
+    for own, path in made.items():
+        report = run(path, tmp_path / "a.png")
+        for name, kind in kinds.items():
+            hints = get_type_hints(getattr(type(report), name).fget)
+            assert hints["return"] == tuple[kind, ...]  # type: ignore[valid-type]
+            if name == own:
+                assert getattr(report, name) == report.predictions
+                continue
+            with pytest.raises(BadInput, match=f"answers with {own}, not with {name}; read `.{own}`"):
+                getattr(report, name)

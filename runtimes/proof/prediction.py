@@ -22,10 +22,20 @@ from runtimes.comparing.matching import is_detections
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
-from runtimes.proof.answers import AnyPrediction, Prediction, best, boxes_of, mask_of
+from runtimes.proof.answers import (
+    AnyPrediction,
+    BoxesPrediction,
+    MaskPrediction,
+    Prediction,
+    best,
+    boxes_of,
+    mask_of,
+)
 from runtimes.proof.sizes import require_size
 
 T = TypeVar("T")
+P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction)
+ANSWERS = {Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,28 @@ class RunReport:
     """What a user should hear beside the answers."""
     unread: tuple[Unread, ...] = ()
     """The inputs that have no answer; the others have theirs."""
+
+    @property
+    def classes(self) -> tuple[Prediction, ...]:
+        """`predictions` of a bundle that classifies; raises `BadInput` for another."""
+        return self._of(Prediction)
+
+    @property
+    def masks(self) -> tuple[MaskPrediction, ...]:
+        """`predictions` of a bundle that segments; raises `BadInput` for another."""
+        return self._of(MaskPrediction)
+
+    @property
+    def boxes(self) -> tuple[BoxesPrediction, ...]:
+        """`predictions` of a bundle that detects; raises `BadInput` for another."""
+        return self._of(BoxesPrediction)
+
+    def _of(self, kind: type[P]) -> tuple[P, ...]:
+        found = tuple(one for one in self.predictions if isinstance(one, kind))
+        if len(found) < len(self.predictions):
+            held = ANSWERS[type(self.predictions[0])]
+            raise BadInput(f"{self.bundle}: answers with {held}, not with {ANSWERS[kind]}; read `.{held}`")
+        return found
 
     @property
     def failures(self) -> tuple[BadInput, ...]:
