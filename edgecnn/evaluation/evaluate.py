@@ -26,6 +26,7 @@ from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
 from edgecnn.runners import Subject
@@ -37,31 +38,6 @@ from runtimes.execution.shapes import ShapeText
 from runtimes.session import TensorInfo
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a model must hold: `max_drop`, the metric lost from the first model to the second, as in `quantize`;
-    `min_metric`, of the model (of two: the second). Shares: 0.01 is a point.
-
-    >>> print(Limits(0.01, 0.95))
-    --max-drop 0.01 and --min-metric 0.95
-    """
-
-    max_drop: float | None = None
-    min_metric: float | None = None
-
-    def __str__(self) -> str:
-        named = (("--max-drop", self.max_drop), ("--min-metric", self.min_metric))
-        return " and ".join(f"{name} {value:g}" for name, value in named if value is not None)
-
-    def check(self, models: int) -> None:
-        """Raise `BadInput` for a limit that says nothing of so many models."""
-        for name, value in (("--max-drop", self.max_drop), ("--min-metric", self.min_metric)):
-            if value is not None and not 0 <= value <= 1:
-                raise BadInput(f"{name} {value}: is no share; give a number from 0 to 1 (0.01 is a point)")
-        if self.max_drop is not None and models < 2:
-            raise BadInput(f"--max-drop {self.max_drop:g}: one model loses nothing; give two, or --min-metric")
 
 
 @dataclass(frozen=True)
@@ -78,14 +54,14 @@ class EvaluateReport:
     difference: Difference | None
     seeded: tuple[str, ...] = ()
     nonfinite: tuple[int, ...] = (0, 0)
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     warnings: tuple[str, ...] = ()
     """What a user should hear beside the result (edgecnn/doubts.py)."""
 
     @property
     def passed(self) -> bool | None:
         """Whether all limits hold; None where none was given."""
-        return None if self.limits == Limits() else not self.failures
+        return None if self.limits == NO_LIMITS else not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -133,7 +109,7 @@ class EvaluateReport:
     def _sorted(self) -> tuple[list[Limits], list[Limits]]:
         """(limits that hold, limits that do not), one by one."""
         alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
-        given = [replace(self, limits=one) for one in alone if one != Limits()]
+        given = [replace(self, limits=one) for one in alone if one != NO_LIMITS]
         return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
 
     @property

@@ -1,0 +1,35 @@
+"""What `evaluate` is asked to hold a model to. Test: tests/test_evaluate.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtimes.base import BadInput
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model must hold: `max_drop`, the metric lost from the first model to the second, as in `quantize`;
+    `min_metric`, of the model (of two: the second). Shares: 0.01 is a point.
+
+    >>> print(Limits(0.01, 0.95))
+    --max-drop 0.01 and --min-metric 0.95
+    """
+
+    max_drop: float | None = None
+    min_metric: float | None = None
+
+    def __str__(self) -> str:
+        named = (("--max-drop", self.max_drop), ("--min-metric", self.min_metric))
+        return " and ".join(f"{name} {value:g}" for name, value in named if value is not None)
+
+    def check(self, models: int) -> None:
+        """Raise `BadInput` for a limit that says nothing of so many models."""
+        for name, value in (("--max-drop", self.max_drop), ("--min-metric", self.min_metric)):
+            if value is not None and not 0 <= value <= 1:
+                raise BadInput(f"{name} {value}: is no share; give a number from 0 to 1 (0.01 is a point)")
+        if self.max_drop is not None and models < 2:
+            raise BadInput(f"--max-drop {self.max_drop:g}: one model loses nothing; give two, or --min-metric")
+
+
+NO_LIMITS = Limits()
