@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,12 @@ def test_a_damaged_record_is_none(text: str, made: Path, tmp_path: Path) -> None
     model = load_model(made / "int8.onnx")
     set_meta(model, {RECIPE_KEY: text})
     subjects = [open_subject(str(p)) for p in (made / "float.onnx", save(model, tmp_path / "q.onnx"))]
+    assert known_samples(subjects, 4, 0) is None
+
+
+def test_only_integer_models_need_it(made: Path) -> None:
+    """A float graph is compared on made pictures, whatever its bundle holds: they tell more layers apart."""
+    subjects = [replace(open_subject(str(made / name)), quantized=False) for name in ("float.onnx", "int8.edge")]
     assert known_samples(subjects, 4, 0) is None
 
 

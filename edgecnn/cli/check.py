@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @option(
     "--top1", type=click.FloatRange(0, 1), group="Limits", help="Smallest share of images with the same first answer."
 )
-@option("--data", metavar="DATA", group="Data", help="Images to compare on; without it, seeded inputs.")
+@option(
+    "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or seeded inputs."
+)
 @options.limit
 @options.batch
 @options.weights
