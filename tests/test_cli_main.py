@@ -121,7 +121,7 @@ def test_a_file_that_may_not_be_read_is_told_in_our_own_words(
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
     path = tmp_path / "it's.jpg"
     path.write_bytes(b"x")
-    assert main(["run", "net.edge", str(path)]) == 2
+    assert main(["verify", str(path)]) == 2
     assert capsys.readouterr().err == f"error: {path}: no permission to read it; change its mode or owner\n"
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--top1", type=click.FloatRange(0, 1), group="Limits", help="Smallest share of images with the same first answer."
 )
 @option(
-    "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or seeded inputs."
+    "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or made inputs."
 )
 @options.limit
 @options.batch

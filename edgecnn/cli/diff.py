@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("candidate", metavar="CANDIDATE")
 @option("--snr-db", type=float, group="Limits", help="Diverged is what falls below; else the reference's own noise.")
 @option(
-    "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or seeded inputs."
+    "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or made inputs."
 )
 @option("--samples", type=click.IntRange(1, 1000), default=3, group="Data", help="How many images or seeded inputs.")
 @options.weights
