@@ -14,7 +14,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, is_standard, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions
 from exporters.sizes import Sizes, fixed_sizes
 
 MOST_PIXELS = 64
@@ -26,9 +26,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or not conv.pointwise or conv.strides != (1, 1) or _done(graph, node):
             continue
         given = sizes.get(node.input[0], ())

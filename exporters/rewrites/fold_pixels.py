@@ -16,7 +16,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
 from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 
@@ -51,9 +51,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or not conv.pointwise or conv.strides != (1, 1) or not wanted(conv.outputs):
             continue
         given = sizes.get(node.input[0], ())

@@ -20,7 +20,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, is_standard, label
-from exporters.searching.blocks import ACTIVATIONS, nodes_of, read_conv
+from exporters.searching.blocks import ACTIVATIONS, convolutions, read_conv
 from runtimes.base import Array
 
 MULTIPLE = 16
@@ -50,12 +50,10 @@ def run(model: onnx.ModelProto) -> PassResult:
     changes: list[Change] = []
     kept: list[Kept] = []
     wider: set[str] = set()
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or not conv.depthwise or conv.outputs % MULTIPLE == 0:
             continue
-        region = _follow(graph, name)
+        region = _follow(graph, node.output[0])
         if isinstance(region, str):
             kept.append(Kept(label(node), region))
             continue

@@ -14,7 +14,7 @@ import onnx
 
 from exporters.base import Change, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
 from exporters.sizes import fixed_sizes
 
 FEWEST, MULTIPLE = 16, 4
@@ -31,12 +31,10 @@ def run(model: onnx.ModelProto) -> PassResult:
     graph = Graph(model)
     sizes = fixed_sizes(model)
     changes: list[Change] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or conv.group != 1 or padded(conv.outputs) == conv.outputs:
             continue
-        image = sizes.get(name, ())[2:]
+        image = sizes.get(node.output[0], ())[2:]
         if None in image or np.prod([d or 0 for d in image]) >= FEWEST_PIXELS:
             _write(graph, node, conv)
             changes.append(Change(label(node), f"{conv.outputs} outputs are {padded(conv.outputs)}"))

@@ -17,7 +17,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, convolutions, reshaped
 from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 
@@ -48,16 +48,15 @@ def run(model: onnx.ModelProto) -> PassResult:
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, Conv) and (conv.inputs > MOST_CHANNELS or conv.strides == (1, 1)):
             continue
-        reason = conv if isinstance(conv, str) else _why_not(conv, sizes.get(node.input[0], ()), sizes.get(name, ()))
+        seen, made = (sizes.get(tensor, ()) for tensor in (node.input[0], node.output[0]))
+        reason = conv if isinstance(conv, str) else _why_not(conv, seen, made)
         if isinstance(conv, str) or reason:
             kept.append(Kept(label(node), reason))
         else:
-            _write(graph, node, conv, sizes[node.input[0]], sizes[name])
+            _write(graph, node, conv, seen, made)
             changes.append(Change(label(node), f"stride {conv.strides[0]} is SpaceToDepth", conv.bound))
     return PassResult(graph.model, tuple(changes), tuple(kept))
 

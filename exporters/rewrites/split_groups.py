@@ -16,7 +16,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
 
 MOST_GROUPS = 8
 LEAST, MULTIPLE = 16, 4
@@ -28,9 +28,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     graph = Graph(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or conv.group == 1 or conv.weight.shape[1] == 1:
             continue
         reason = _why_not(conv)

@@ -16,7 +16,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
 from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 
@@ -39,12 +39,10 @@ def run(model: onnx.ModelProto) -> PassResult:
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or not _narrow(conv):
             continue
-        made = sizes.get(name, ())
+        made = sizes.get(node.output[0], ())
         if len(made) != 4 or None in made[1:] or int(made[3] or 1) % UNROLL or conv.dilations[1] != 1:
             kept.append(Kept(label(node), f"its width is not fixed or no multiple of {UNROLL}, or it is dilated"))
         else:

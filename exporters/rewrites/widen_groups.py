@@ -16,7 +16,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, nodes_of, read_conv, reshaped
+from exporters.searching.blocks import Chain, Conv, convolutions, reshaped
 from runtimes.base import Array
 
 WIDE, MOST = 16, 32
@@ -28,9 +28,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     graph = Graph(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    for name in nodes_of(graph, "Conv"):
-        node = graph.producer[name]
-        conv = read_conv(graph, node)
+    for node, conv in convolutions(graph):
         if isinstance(conv, str) or not _is_narrow(conv):
             continue
         times = factor(conv.group, conv.outputs // conv.group)

@@ -9,7 +9,7 @@ runs integer convolutions in that layout, so that the Transposes around them can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,13 @@ def read_conv(graph: Graph, node: onnx.NodeProto) -> Conv | str:
         return "its padding is negative"
     strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
     return Conv(weight, bias, tuple(strides), tuple(pads), tuple(dilations), int(a.get("group", 1)))
+
+
+def convolutions(graph: Graph) -> Iterator[tuple[onnx.NodeProto, Conv | str]]:
+    """Every Conv of `graph` with what `read_conv` makes of it, in order; those before may be rewritten meanwhile."""
+    for name in nodes_of(graph, "Conv"):
+        node = graph.producer[name]
+        yield node, read_conv(graph, node)
 
 
 def nodes_of(graph: Graph, *op_types: str) -> list[str]:
