@@ -234,6 +234,7 @@ def test_seeded_pictures_have_the_layout() -> None:
     class Side:
         inputs, ranges = info, {"x": (-1.0, 1.0)}
         carried: Preprocess | None = Preprocess((16, 24), mean=made.mean, std=made.std, input=FLOAT32_NHWC)
+        preprocess = carried
 
     pictures = seeded_feeds([Side()], info, 2, 0)["x"]
     Side.carried = None
