@@ -64,7 +64,9 @@ def test_int8_finds_the_objects_and_leaves_the_tail_float() -> None:
 
 
 def test_a_stage_that_loses_a_box_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(name: str, model: onnx.ModelProto, sizes: object = None) -> tuple[onnx.ModelProto, str]:
+    def spoil(
+        name: str, model: onnx.ModelProto, sizes: object = None, fold: bool = True
+    ) -> tuple[onnx.ModelProto, str]:
         spoilt = onnx.ModelProto()
         spoilt.CopyFrom(model)
         limit = next(node for node in spoilt.graph.node if node.op_type == "NonMaxSuppression").input[3]

@@ -103,6 +103,8 @@ def test_a_raw_file_is_told_the_same(decoded: Path, monkeypatch: pytest.MonkeyPa
     made = api.quantize("raw.onnx", "rawq.onnx", "data", data="data", **QUICK)  # type: ignore[arg-type]
     assert [line for line in made.warnings if "labels of data/images cannot be used" in line]
     assert made.accuracy is None
+    elsewhere = api.quantize("raw.onnx", "rawt.onnx", "data", data="data", target="tensorrt", max_drop=1.0)
+    assert [line for line in elsewhere.warnings if "labels of data/images cannot be used" in line]
 
 
 def test_decode_for_a_file_is_refused_where_networks_are_meant(

@@ -27,6 +27,7 @@ from edgecnn.choosing.said import (
     identified,
     judged_as,
     judged_by_chance,
+    of_unused,
     prepared,
     preparing,
     task_of,
@@ -100,12 +101,11 @@ def quantize(
     names) and `preprocess` say what the model does not, and travel with it. `tell` hears what was
     assumed before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
     """
-    path = check_quantized_output(Path(output), force, Path(model))
+    path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
     check_calibrator(calibrator)
-    own = own_metric(metric)
-    aim = aim_of(target, portable, input != FLOAT32, path)
+    own, aim = own_metric(metric), aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
     identity = identified(original, identity, path.stem, labels)
@@ -114,16 +114,18 @@ def quantize(
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     carried = input != FLOAT32 or path.suffix == SUFFIX
-    early = doubts.aloud(tell, assumed_of(os.fspath(model), material, carried, identity))
+    early = doubts.aloud(tell, assumed_of(name, material, carried, identity))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model, material.judged.masks is not None)
     material = judged_as(task, material, graph_outputs(float_model))
+    early += doubts.aloud(tell, doubts.told(of_unused(name, material)))
     trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
-        return aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)
+        report = aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)
+        return replace(report, warnings=doubts.told(*early, *report.warnings))
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     done = (*artifact.read_stages(original), *ready, stage)
     if input != FLOAT32:
@@ -138,8 +140,7 @@ def quantize(
     else:
         save_model(chosen, path, force=force)
     beside = saved_beside(beside, result, identity, done, force)
-    chance = judged_by_chance(os.fspath(model), result.decision, material, classes_in(original))
-    heard = doubts.told(*early, chance)
+    heard = doubts.told(*early, judged_by_chance(name, result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         beside, warnings=heard, pixels=material.pixels,

@@ -103,11 +103,10 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
     `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do.
     """
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
-    unused = of_unused(name, material)
     seen = (material.calibration, material.judged)
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
     few = doubts.of_few(material.calibration)
-    return doubts.told(of_material(name, material, carried), few, *odd, counted, unused)
+    return doubts.told(of_material(name, material, carried), few, *odd, counted)
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:
