@@ -48,7 +48,7 @@ def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair,
             pairs = correspond(graphs[0].parts, graphs[1].parts)
         except BadInput as error:  # it knows no names
             raise BadInput(f"{candidate.name}, {reference.name}: {error}") from error
-        if (graphs[1].quantized and not graphs[0].quantized) or other_layout(reference, candidate):
+        if graphs[1].quantized != graphs[0].quantized or other_layout(reference, candidate):
             pairs = _of_one_shape(graphs[0].parts, graphs[1].parts, pairs)
         by_name = {pair.candidate: pair for pair in _alive(graphs[1].parts, pairs)}
         points = graph_points(graphs[1].parts, list(by_name))
