@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgecnn.choosing.layer_choices import LayerChoice, Returned, layer_choices, returned_by
-from exporters.searching.search import Design, Found, Step
+from exporters.searching.search import COMPARISON, Design, Found, Step
 
 NAMES = ("stem", "act", "head", "tail", "last", "odd")
 INT8 = {"stem": 484.0, "act": 23.0, "head": 9.0, "tail": 40.0, "last": 7.0}
@@ -29,6 +30,15 @@ FOUND = Found(
     ),
     True,
 )
+
+
+def test_a_way_that_lost_gives_no_reasons() -> None:
+    """The second way took the same layer back to float in another region, and lost at its end."""
+    elsewhere = Step("act in float", Design(kept_float=("act", "stem", "tail")), 1.5, 1.4, 1.6, True, 2)
+    lost = Step(COMPARISON, elsewhere.design, 0.9, 0.8, 0.95, False)
+    both = replace(FOUND, steps=(*FOUND.steps[:3], Step("x", Design(), 1.0, 1.0, 1.0, True, 2), elsewhere, lost))
+    choices = {choice.node: choice for choice in layer_choices(Shop(), both)}  # type: ignore[arg-type]
+    assert "graph at 1.08x" in choices["act"].why
 
 
 class Shop:

@@ -65,7 +65,7 @@ def layer_choices(shop: Workshop, found: Found) -> tuple[LayerChoice, ...]:
     """Every node that takes time in the design that was `found`, with its time in int8 (as if nothing were kept in
     float) and in float.
     """
-    design, steps = found.design, returned_by(found.steps)
+    design, steps = found.design, returned_by([step for step in found.steps if not found.left(step)])
     everywhere = Design(design.rewrites)
     if shop.built(everywhere) is None:
         return ()
