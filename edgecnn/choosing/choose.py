@@ -115,10 +115,10 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     said = {name: judge.of(entries[name].model) for name in others if not entries[name].only_speed}
     judge.close()
     sessions = {name: open_session(entry.model, threads=trial.threads) for name, entry in entries.items()}
+    feed = trial.samples.feeds(trial.input_name, 1)[0]
+    calls = {name: session.prepare(feed) for name, session in sessions.items()}
 
     def raced(rounds: int, seconds: float, seed: int) -> tuple[Race, list[Candidate]]:
-        feed = trial.samples.feeds(trial.input_name, 1)[0]
-        calls = {name: session.prepare(feed) for name, session in sessions.items()}
         run = race(calls, rounds=rounds, seconds=seconds, seed=seed, threads=trial.threads, track=track)
         found = [Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value)]
         for name in others:
@@ -139,7 +139,12 @@ def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
     """Whether the integer graph that matters looks faster, and the race was too short on this machine to be sure."""
     rival = best_of(candidates)
     ratio = None if rival is None or rival.refused or trial.insisted else rival.speedup
-    return ratio is not None and ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN
+    return ratio is not None and looks_faster(ratio)
+
+
+def looks_faster(ratio: Ratio) -> bool:
+    """Whether a race points to more than a draw, but cannot tell."""
+    return ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN
 
 
 def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decision:
@@ -213,7 +218,7 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because {trial.insisted} asks for it"
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
-    if ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN:
+    if looks_faster(ratio):
         advice = "try again when the machine is less busy, or --allow-slower takes it"
         return base.name, f"{speed}, too uncertain to count on: kept float; {advice}"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"

@@ -40,8 +40,8 @@ class Trial:
     """On what and how the graphs are judged. Labelled `samples` give the metric, others the share of changed answers.
 
     `max_drop` is a share (0.01: one point); `allow_slower` lets int8 win without being faster; with `all_int8` no
-    layer stays float to be faster either. The race runs on one
-    image and `threads` threads for at most `rounds` rounds or `seconds` seconds.
+    layer stays float to be faster either. The race runs on one image and `threads` threads for at most `rounds` rounds
+    or `seconds` seconds.
     """
 
     samples: Samples

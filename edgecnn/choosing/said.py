@@ -122,4 +122,4 @@ def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = Fal
     shape = model.graph.output[0].type.tensor_type.shape.dim
     if masks and len(names) == 1 and len(shape) == 4 and shape[1].dim_value > 1:
         return "segmentation"
-    return "classification" if len(names) == 1 and len(shape) == 2 else "other"
+    return "classification" if len(names) == 1 and len(shape) == 2 else tasks.OTHER

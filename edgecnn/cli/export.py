@@ -67,7 +67,7 @@ def command(
                         dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,
                         allow_slower=allow_slower, force=force, seed=seed, track=options.track(),
-                      tell=tell)  # fmt: skip
+                        tell=tell)  # fmt: skip
     left = tell.rest(report.warnings)
     last = report.stages[-1]
     return Result(

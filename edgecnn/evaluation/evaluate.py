@@ -252,7 +252,7 @@ def task_of(subject: Subject, known: bool = True) -> str:
     if ranks in ([2], [4]):
         return "classification" if ranks == [2] else "segmentation"
     if not known:
-        return "other"
+        return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
     raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
 

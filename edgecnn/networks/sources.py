@@ -39,14 +39,13 @@ from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.carried import carried
 from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
+from edgecnn.tasks import OTHER
 from runtimes.base import BadInput, counted
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import is_detections
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 
 SEED = 0
-OTHER_TASK = "other"
-"""What answers with anything but scores for each image or pixel, or detections."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def resolve(
     seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
     called = source if isinstance(source, str) else network.name
-    maps = maps_of(answer, network.input_shape) if task == OTHER_TASK else None
+    maps = maps_of(answer, network.input_shape) if task == OTHER else None
     return replace(network, task=task, weights=file, seeded=seeded, classes=classes, source=called, maps=maps)
 
 
@@ -233,7 +232,7 @@ def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int |
     if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
         found = getattr(module, "num_classes", None)
         return "detection", found if isinstance(found, int) else None
-    return OTHER_TASK, None
+    return OTHER, None
 
 
 def maps_of(answer: Any, shape: Shape) -> int | None:

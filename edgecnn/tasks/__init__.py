@@ -16,3 +16,6 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
 
 `plugins.load(edgecnn.tasks, "segmentation", "task")` gives one. Test: tests/test_tasks_contract.py.
 """
+
+OTHER = "other"
+"""No file of this folder: what answers with anything but scores for each image or pixel, or detections."""

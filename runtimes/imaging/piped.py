@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,6 @@ NAMES = ("-", "/dev/stdin")
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 """How the two kinds of array begin; anything else should be a picture."""
 CHUNK_BYTES = 1 << 20
-T = TypeVar("T")
 
 
 def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], Array]) -> Array:
