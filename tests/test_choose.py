@@ -224,6 +224,9 @@ def test_a_budget_that_cannot_hold_keeps_float() -> None:
     decision = decide(entries(model, data), Trial(data, "x", max_drop=0.0, allow_slower=True, rounds=8))
     assert decision.chosen == "float"
     assert "budget 0 %" in decision.verdict
+    assert "--search-budget" not in decision.verdict
+    hurried = decide(entries(model, data), Trial(data, "x", max_drop=0.0, quick=True, rounds=8))
+    assert "kept float; a --search-budget above 0, " in hurried.verdict
 
 
 def test_without_an_int8_graph_float_stays() -> None:

@@ -297,3 +297,23 @@ def test_no_torch_is_imported() -> None:
 def test_digits_ship_with_the_package() -> None:
     assert data.DIGITS.is_file()
     assert data.DIGITS.stat().st_size < 60_000
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+def test_samples_that_fit_are_made_once() -> None:
+    own = [np.full((1, 4, 4), i, np.float32) for i in range(3)]  # 64 bytes each
+    made: list[int] = []
+
+    def load(index: int) -> Array:
+        made.append(index)
+        return own[index]
+
+    samples = Samples("made", ("a", "b", "c"), load).remembered(limit_bytes=128)
+    for _ in range(3):
+        assert [float(samples[i][0, 0, 0]) for i in (2, 0, 1)] == [2.0, 0.0, 1.0]
+    assert made == [2, 0, 1, 1, 1], "two fit, and the third is made each time"
+    assert own[2].flags.writeable, "the caller's array stays the caller's"
+    with pytest.raises(ValueError, match="read-only"):
+        samples[2][0] = 1.0
+    assert samples.subset([2, 1])[0] is not own[2]
+    assert made == [2, 0, 1, 1, 1]

@@ -16,13 +16,14 @@ from edgecnn.choosing import choose, contest, keeper
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.contest import Contest, compete
 from edgecnn.choosing.judge import Trial
-from edgecnn.choosing.keeper import Keeper
+from edgecnn.choosing.keeper import FAST, SLOW, Keeper
 from edgecnn.choosing.names import EXACT, PLAIN, meanings
 from edgecnn.cli import main
 from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.report import Page
+from exporters.accuracy import _work
 from exporters.accuracy._work import Work, start
 from exporters.quantization.quantize import QuantRecipe
 from exporters.searching.search import Design, Found
@@ -204,6 +205,33 @@ def test_the_exact_forms_are_taken_where_the_fast_ones_miss_the_budget(
     assert bool(kept.aimed.slow) != fast_holds
     assert kept.aimed.measured_db is not None
     assert not kept.returned
+
+
+@only_where_sums_saturate
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are seen once for each of the two kinds of ranges, however many forms are tried on them."""
+    observed, tried = [], []
+    real = _work.observe
+    monkeypatch.setattr(
+        _work, "observe", lambda m, t, images, *o, **k: observed.append(len(images)) or real(m, t, images, *o, **k)
+    )
+    monkeypatch.setattr(keeper, "finer", lambda risks: tuple(replace(risk, choice="u8") for risk in risks))
+    monkeypatch.setattr(Keeper, "_improved", lambda self, work, passes: tried.append(passes) or work)
+    data = material()
+    work = Keeper(
+        bright_net(), QuantRecipe(target=this_cpu()), data, Trial(data.judged, "x", rounds=6), seconds, silent
+    )
+    monkeypatch.setattr(work, "drop", lambda work: 0.5)
+    work.within_budget(work.workshop(equalize=seconds > 0), Design())
+    if seconds:
+        assert [set(passes) for passes in tried] == [set(keeper.EXACT), set(FAST), set(FAST), set(SLOW)]
+        assert observed.count(6) == 3, "for equalization, for all three attempts, and for layers alone in int8"
+    else:
+        assert not tried
+        assert observed.count(8) == 2, "for both attempts, and for layers alone in int8"
 
 
 def forms_of(recipe: QuantRecipe) -> set[str]:

@@ -50,7 +50,7 @@ def work(images: list[dict[str, np.ndarray]]) -> Work:
 
 
 def test_the_layers_at_a_ruined_grid_are_the_most_sensitive(work: Work, images: list[dict[str, np.ndarray]]) -> None:
-    found = rank(work, open_session(work.model), images[:3], lambda: 1.0)
+    found = rank(work, open_session(work.model), images[:3], lambda: 1.0).layers
     assert sorted(s.node for s in found) == ["Conv_a", "Conv_b", "Conv_c", "Gemm_y"]
     assert {found[0].node, found[1].node} == {"Conv_a", "Conv_b"}, "one writes the ruined grid, one reads it"
     assert found[1].snr_db is not None
@@ -61,7 +61,7 @@ def test_the_layers_at_a_ruined_grid_are_the_most_sensitive(work: Work, images: 
 
 def test_layers_without_time_come_last(work: Work, images: list[dict[str, np.ndarray]]) -> None:
     left = iter([1.0, 1.0, 0.0, 0.0])
-    found = rank(work, open_session(work.model), images[:1], lambda: next(left))
+    found = rank(work, open_session(work.model), images[:1], lambda: next(left)).layers
     assert [s.snr_db is None for s in found] == [False, False, True, True]
     assert [s.node for s in found[2:]] == ["Conv_c", "Gemm_y"]
 

@@ -228,7 +228,8 @@ def _ways(trial: Trial) -> str:
     """What might bring int8 within the budget."""
     data = ["labelled --data"] if not trial.labelled and not trial.unused else []
     learned = ["`edgecnn train --qat`"] if trial.labelled and trial.own is None else []
-    return f"{', '.join([*data, 'another --calibrator', *learned])} or a larger --max-drop"
+    more = ["a --search-budget above 0"] if trial.quick else []
+    return f"{', '.join([*more, *data, 'another --calibrator', *learned])} or a larger --max-drop"
 
 
 def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:

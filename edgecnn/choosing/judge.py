@@ -58,6 +58,8 @@ class Trial:
     """The user's own metric, which takes the place of the task's."""
     unused: str = ""
     """Why the labels that were given cannot judge."""
+    quick: bool = False
+    """No search was wanted (`--search-budget 0`): an answer soon."""
 
     @property
     def known(self) -> Any:
@@ -87,11 +89,12 @@ def trial_on(
     material: Material, task: str, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
     threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
-    """How graphs for `task` are judged on `material`; who asks for no search wants an answer soon."""
-    seconds = RACE_SECONDS if search_budget > 0 else QUICK_RACE_SECONDS
+    """How graphs for `task` are judged on `material`."""
+    quick = search_budget <= 0
+    seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
         material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed, task=task,
-        all_int8=all_int8, own=own, unused=material.unused,
+        all_int8=all_int8, own=own, unused=material.unused, quick=quick,
     )  # fmt: skip
 
 

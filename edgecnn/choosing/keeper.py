@@ -4,8 +4,9 @@
            -> the exact forms, which are slower -> equalized -> better rounding, last layer in float
            -> layers back to float, the sensitive ones first
 
-Each step is taken only where the one before it did not suffice. Where the CPU is not the one at hand, answers are those
-of a twin that computes what it does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
+Each step is taken only where the one before it did not suffice; with 0 seconds, equalizing and what follows in its line
+are left out. Where the CPU is not the one at hand, answers are those of a twin that computes what it does, and nothing
+is raced. Test: tests/test_keeper.py, tests/test_contest.py.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ EXACT, FAST = ("equalize",), ("bias_correction",)
 SLOW = ("rounding", "bias_correction", "float_last")
 """Those that need a reason: a minute of time, or a layer in float."""
 NEEDS_TORCH = "rounding"
-MOST_SECONDS = 30.0
-"""For each further step on the way back to the budget."""
+MOST_SECONDS, QUICK_SECONDS = 30.0, 8.0
+"""For each further step on the way back to the budget, and where no search is wanted."""
 SENSITIVITY_IMAGES = 4
 MEASURED_IMAGES = 8
 """On which weights in other forms must help; of those that set no range, where there are any."""
@@ -128,6 +129,7 @@ class Keeper:
         self.equalized = False
         self.here = recipe.target in ("", this_cpu())
         self.aims: dict[tuple[tuple[str, str], ...], Aimed] = {}
+        self.looked: tuple[Work, tuple[LayerRisk, ...]] | None = None
 
     def workshop(self, equalize: bool) -> Workshop:
         """A workshop for the network, equalized before if that is wanted and helps."""
@@ -146,10 +148,10 @@ class Keeper:
         if best[0] > self.trial.max_drop and self.could_be_finer(work):
             best = self.better(best, self.made(shop, design, fast, fine=True))
             fine = best[1] is not work
-        if best[0] > self.trial.max_drop and not self.equalized:
+        if best[0] > self.trial.max_drop and not self.equalized and self.seconds:
             shop = self.workshop(equalize=True)
             best = self.better(best, self.made(shop, design, FAST, fine))
-        if best[0] > self.trial.max_drop:
+        if best[0] > self.trial.max_drop and self.seconds:
             passes = SLOW if importlib.util.find_spec("torch") else tuple(p for p in SLOW if p != NEEDS_TORCH)
             best = self.better(best, self.made(shop, design, passes, fine))
         kept = Kept(best[1], self.aims[best[1].recipe.weight_forms])
@@ -169,7 +171,7 @@ class Keeper:
         """`design` calibrated on all images, with those of `passes` that measurably help; `fine` as of `aim`."""
         improving = bool(passes) and len(self.images) > 1
         fit, held = split(self.images) if improving else (self.images, self.images)
-        work = start(shop.source(design.rewrites), shop.recipe_of(design), fit, track=self.track)
+        work = shop.calibrated(design, fit, self.track)
         work = self.aim(work, held[:MEASURED_IMAGES], fine)
         return self._improved(work, passes) if improving else work
 
@@ -181,8 +183,7 @@ class Keeper:
         """
         aimed = Aimed(work.recipe.target, self.here)
         if aimed.target in SATURATING:
-            risks = weight_forms.look(work)
-            risks = finer(risks) if fine else risks
+            risks = finer(self._risks(work)) if fine else self._risks(work)
             adapted = weight_forms.adapt(work, risks)
             measured = self._measured(work, adapted, images) if self.here and adapted.recipe != work.recipe else None
             if measured and measured[1] < measured[0]:
@@ -190,6 +191,12 @@ class Keeper:
             aimed, work = Aimed(aimed.target, self.here, risks, measured), adapted
         self.aims[work.recipe.weight_forms] = aimed
         return work
+
+    def _risks(self, work: Work) -> tuple[LayerRisk, ...]:
+        """What saturation does to the layers of `work`; the one looked at last is remembered."""
+        if self.looked is None or self.looked[0] is not work:
+            self.looked = work, weight_forms.look(work)
+        return self.looked[1]
 
     def _measured(self, work: Work, adapted: Work, images: Sequence[Tensors]) -> tuple[float, float]:
         """SQNR (dB) of both on this CPU."""
@@ -230,10 +237,9 @@ class Keeper:
 
     def with_layers_in_float(self, kept: Kept) -> Kept:
         """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
-        work = kept.work
-        deadline = time.monotonic() + max(self.seconds, MOST_SECONDS)
+        deadline = time.monotonic() + (max(self.seconds, MOST_SECONDS) if self.seconds else QUICK_SECONDS)
         images = self.images[:SENSITIVITY_IMAGES]
-        ranked = rank(work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
+        ranked, work = rank(kept.work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
 
         def returned(k: int) -> Work:
             return self.floated(work, [layer.node for layer in ranked[:k]])

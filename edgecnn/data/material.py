@@ -130,7 +130,7 @@ def material_for(
         judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task)
         unused = labels_unused(judged, session)
         judged = with_model_labels(judged, labels, session)
-    return Material(session.inputs[0].name, ready, calibration, judged, guessed, unused)
+    return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed, unused)
 
 
 def held_out(spec: Spec, ready: Ready, calibration: Samples, limit: int, seed: int, task: str) -> Samples | None:

@@ -25,6 +25,8 @@ from runtimes.imaging.shown import finite
 
 TEST_SHARE, SPLIT_SEED = 0.2, 0
 HELD_SHARE, HELD_SEED = 0.1, 1
+REMEMBERED_BYTES = 32 * 2**20
+"""Of samples that are kept once they were made, where the same are wanted again and again."""
 IGNORE = 255
 """The value of a mask's pixels that belong to no class and count for nothing."""
 T = TypeVar("T")
@@ -109,6 +111,25 @@ class Samples:
         ids = tuple(self.ids[i] for i in picked)
         masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
         return replace(self, ids=ids, load=lambda i: self.load(picked[i]), labels=labels, masks=masks, targets=targets)
+
+    def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:
+        """The same samples; those that are asked for first stay in memory, as far as `limit_bytes` go."""
+        kept: dict[int, Array] = {}
+        left = limit_bytes
+
+        def load(index: int) -> Array:
+            nonlocal left
+            known = kept.get(index)
+            if known is not None:
+                return known
+            made = self.load(index).view()  # the array itself may be the caller's
+            made.flags.writeable = False
+            if made.nbytes <= left:
+                left -= made.nbytes
+                kept[index] = made
+            return made
+
+        return replace(self, load=load)
 
     def without_answers(self) -> Samples:
         return replace(self, labels=None, masks=None, targets=None)

@@ -47,6 +47,10 @@ class Work:
     def under(self, recipes: Sequence[QuantRecipe], threads: int | None = None, track: Track = silent) -> Work:
         """The same work with ranges for whatever any of `recipes` puts on a grid: other layers in float need others."""
         plans = [placement.plan(self.model, recipe.exclude, recipe.forms) for recipe in recipes]
+        return self.planned(plans, threads, track)
+
+    def planned(self, plans: Sequence[placement.Plan], threads: int | None = None, track: Track = silent) -> Work:
+        """The same work with ranges for whatever any of `plans` puts on a grid; itself where it has them all."""
         missing = sorted({name for plan in plans for name in plan.observed} - set(self.calibration.ranges))
         if not missing:
             return self

@@ -13,6 +13,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from exporters.accuracy._work import Work, layers
 from exporters.graph import Graph
@@ -31,6 +32,13 @@ class Sensitivity:
     snr_db: float | None
 
 
+class Ranking(NamedTuple):
+    """The `layers`, the most sensitive first; and the `work` with the ranges that any of them needs alone."""
+
+    layers: tuple[Sensitivity, ...]
+    work: Work
+
+
 def rank(
     work: Work,
     reference: Runner,
@@ -38,30 +46,30 @@ def rank(
     time_left: Callable[[], float],
     threads: int | None = None,
     track: Track = silent,
-) -> tuple[Sensitivity, ...]:
+) -> Ranking:
     """The int8 layers of `work` by sensitivity on `images` against the float `reference`, the most sensitive first.
 
     Layers that the time does not suffice for come last, in the order of the graph.
     """
-    plan = placement.plan(work.model, work.recipe.exclude, work.recipe.forms)
+    plan = work.plan()
     names = [node.name for node in layers(Graph(work.model, copied=False), plan) if node.name]
-    recipes = {name: excluding(work.recipe, [other for other in names if other != name]) for name in names}
-    work = work.under(tuple(recipes.values()), threads, track)
+    recipes = [excluding(work.recipe, [other for other in names if other != name]) for name in names]
+    plans = [placement.plan(work.model, recipe.exclude, recipe.forms) for recipe in recipes]
+    work = work.planned(plans, threads, track)
     found = []
-    for name in track(names, "measuring layers"):
-        alone = time_left() > 0
-        found.append(Sensitivity(name, _snr(work, recipes[name], reference, images, threads) if alone else None))
-    return tuple(sorted(found, key=lambda s: float("inf") if s.snr_db is None else s.snr_db))
+    for name, recipe, alone in track([*zip(names, recipes, plans, strict=True)], "measuring layers"):
+        snr_db = None
+        if time_left() > 0:
+            quantized = on_ranges(work.model, recipe, work.calibration.ranges, plan=alone)
+            snr_db = compare(reference, open_session(quantized.model, threads=threads), images).worst_db
+        found.append(Sensitivity(name, snr_db))
+    found.sort(key=lambda s: float("inf") if s.snr_db is None else s.snr_db)
+    return Ranking(tuple(found), work)
 
 
 def excluding(recipe: QuantRecipe, names: Sequence[str]) -> QuantRecipe:
     """`recipe` with the nodes called `names`, and no others, in float too."""
     return replace(recipe, exclude=(*recipe.exclude, *map(glob.escape, names)))
-
-
-def _snr(work: Work, recipe: QuantRecipe, reference: Runner, images: Sequence[Tensors], threads: int | None) -> float:
-    quantized = on_ranges(work.model, recipe, work.calibration.ranges)
-    return compare(reference, open_session(quantized.model, threads=threads), images).worst_db
 
 
 def fewest(count: int, holds: Callable[[int], bool]) -> int | None:

@@ -28,7 +28,7 @@ from exporters.quantization.placement import FORMS, Plan, plan
 from exporters.quantization.quantize import Quantized, QuantRecipe, prepare
 from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins
-from runtimes.base import Tensors
+from runtimes.base import Tensors, Track, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import compare
 from runtimes.session import Session, open_session
@@ -79,6 +79,7 @@ class Workshop:
         self._rewritten: dict[tuple[str, ...], onnx.ModelProto] = {}
         self._works: dict[tuple[str, ...], Work] = {}
         self._answers: dict[tuple[str, ...], list[Tensors]] = {}
+        self._calibrated: dict[tuple[Design, int], Work] = {}
 
     # ------------------------------------------------------------------------------------------ the search's questions
     def rewrites(self) -> tuple[Sequence[str], Iterator[str]]:
@@ -158,6 +159,12 @@ class Workshop:
         built, source, feed = self.built(design), self.source(design.rewrites), self.feeds[0]
         assert built is not None
         return layer_times(built.quantized.model, feed, source), layer_times(source, feed)
+
+    def calibrated(self, design: Design, images: Sequence[Tensors], track: Track = silent) -> Work:
+        """`design` with ranges from `images`, of which there is one selection of each number."""
+        key = design, len(images)
+        source, recipe = self.source(design.rewrites), self.recipe_of(design)
+        return _cached(self._calibrated, key, lambda: start(source, recipe, images, track=track))
 
     def _build(self, design: Design) -> Built | None:
         recipe, known = self.recipe_of(design), self._of_graph(design.rewrites)
