@@ -3,9 +3,10 @@
     python bench/memory.py [NETWORK ...]    writes bench/results/memory-<cpu>.jsonl and prints the table
     python bench/memory.py --table          prints the table of the results that are there
 
-`edgecnn quantize MODEL -o OUT --calib random:32`, with the default search and with `--search-budget 0`, where the accuracy
-budget holds at once (`--max-drop 1`) and where it does not (the default, which random weights miss), so that all is tried.
-Peak: resident memory of the process at its highest, as the system counts it. Time: of all processors, and on the clock.
+`edgecnn quantize MODEL -o OUT --calib random:32`, with the default search and with `--search-budget 0`, where the
+accuracy budget holds at once (`--max-drop 1`) and where it does not and all is tried (the default: random weights miss
+it). Peak: resident memory of the process at its highest, as the system counts it. Time: of all processors, and on the
+clock.
 """
 
 from __future__ import annotations
