@@ -25,6 +25,18 @@ g (float[N, 1, 16000] x) => (float[N, 4] y) {
 }
 """
 
+PAIR = """
+<ir_version: 9, opset_import: ["" : 20]>
+g (float[N, 3, 32, 32] image, float[N, 4] meta) => (float[N, 10] y) {
+    a = Conv <kernel_shape = [3, 3]> (image, w)
+    b = Relu (a)
+    c = GlobalAveragePool (b)
+    d = Flatten (c)
+    e = Concat <axis = 1> (d, meta)
+    y = MatMul (e, v)
+}
+"""
+
 PAGE = (Path(__file__).parent.parent / "docs/python.md").read_text("utf-8")
 
 
@@ -39,6 +51,9 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.chdir(tmp_path)
     save(model(AUDIO, w=np.ones((4, 1, 9), np.float32), v=np.eye(4, dtype=np.float32)), Path("audio.onnx"))
     save(conv_net(), Path("net.onnx"))
+    seeded = np.random.default_rng(0).standard_normal
+    pair = {"w": seeded((16, 3, 3, 3), np.float32), "v": seeded((20, 10), np.float32)}
+    save(model(PAIR, **pair), Path("pair.onnx"))
     names: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/python.md", "exec"), names)

@@ -100,7 +100,7 @@ def trial_on(
 
 def free_batch(session: Session) -> bool:
     """Whether the model takes any number of images at once; many exporters fix it to one."""
-    return not isinstance(session.inputs[0].shape[0], int)
+    return not any(isinstance(info.shape[0], int) for info in session.inputs)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from edgecnn.data.given import Spec
 from edgecnn.data.known import known_samples
 from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
+from edgecnn.data.several import Several, several
 from edgecnn.runners import Fed
 from runtimes.base import BadInput, Tensors
 from runtimes.execution.feeds import TensorInfo
@@ -83,26 +84,34 @@ class Taking(Protocol):
     def inputs(self) -> tuple[TensorInfo, ...]: ...
 
 
-def _ready(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -> Ready:
-    """How data becomes the one input of the first of `subjects`, in the size asked for or that another fixes."""
-    first, *more = subjects[0].inputs or (None,)
+def _ready(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -> Ready | Several:
+    """How data becomes the inputs of the first of `subjects`, in the sizes asked for or that another fixes."""
+    inputs = subjects[0].inputs
+    first, *more = inputs or (None,)
     preprocess = next((s.preprocess for s in subjects if s.preprocess is not None), None)
-    if first is None or more:
-        return ready_shape(subjects[0].name, subjects[0].inputs)
+    if more:
+        asked = _shapes(subjects, input_shape, batch)
+        sizes = [asked.get(info.name) or _tightest(subjects, i) for i, info in enumerate(inputs)]
+        fixed = [TensorInfo(i.name, i.dtype, shape) for i, shape in zip(inputs, sizes, strict=True)]
+        return several(subjects[0].name, fixed)
+    if first is None:
+        return ready_shape(subjects[0].name, inputs)
     if preprocess is not None:
         return preprocess
     shape = _shapes(subjects, input_shape, batch).get(first.name) or _tightest(subjects, 0)
     return ready_shape(subjects[0].name, [TensorInfo(first.name, first.dtype, shape)])
 
 
-def ready_shape(name: str, inputs: Sequence[TensorInfo]) -> Ready:
-    """The shape of one sample for a model that takes no pictures; raises `BadInput` where it is open or not alone."""
+def ready_shape(name: str, inputs: Sequence[TensorInfo]) -> Ready | Several:
+    """What one sample is for a model that takes no pictures; raises `BadInput` where its shape is open."""
+    if len(inputs) > 1:
+        return several(name, inputs)
     first = inputs[0] if len(inputs) == 1 and inputs[0].dtype == "float32" else None
     sizes = tuple(size for size in first.shape[1:] if isinstance(size, int)) if first else ()
     if first is None or len(sizes) + 1 != len(first.shape):
         wants = ", ".join(f"{info.name} {info.dtype} {list(info.shape)}" for info in inputs)[:150] or "nothing"
         way = "give another model" if first is None else "give --input-shape"
-        raise BadInput(f"{name}: takes {wants}; data fits one float32 input of known size, {way}")
+        raise BadInput(f"{name}: takes {wants}; data fits a float32 input of known size, {way}")
     return sizes
 
 
@@ -200,9 +209,9 @@ def alike(others: Sequence[Tensors], feeds: Sequence[Tensors]) -> list[Tensors]:
     """`others`, which were made up; from the images of `feeds` where these are known and only the batch differs."""
     if not isinstance(feeds, Feeds):
         return list(others)
-    known = feeds.samples.subset(range(min(len(feeds.samples), ANOTHER_BATCH))).stack()
+    known = feeds.samples.feeds(feeds.input_name, ANOTHER_BATCH)[0]
     return [
-        {n: np.resize(known, v.shape) if v.shape[1:] == known.shape[1:] else v for n, v in given.items()}
+        {n: np.resize(known[n], v.shape) if v.shape[1:] == known[n].shape[1:] else v for n, v in given.items()}
         for given in others
     ]
 

@@ -3,6 +3,7 @@
     "photos/", "digits", Path("x.npz")   ->  text, which edgecnn/data/load.py looks up; a Path that is there is no name
     images                               ->  what a .npy file holds: uint8 (N, H, W[, C]), or float as the network eats
     (images, labels)                     ->  what an .npz file holds under `x` and `y`
+    {"image": ..., "meta": ..., "y": ..} ->  what an .npz file holds, for a network of several inputs
 
 In reports arrays are called after the argument that they were given as: `calib array`. Test: tests/test_given.py.
 """
@@ -10,14 +11,16 @@ In reports arrays are called after the argument that they were given as: `calib 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgecnn.data.built_in import require_one, spelled_path
+from edgecnn.data.classes import labels_in
 from runtimes.base import Array, BadInput
 
-Data = str | os.PathLike[str] | Array | tuple[Array, Array]
+Data = str | os.PathLike[str] | Array | tuple[Array, Array] | Mapping[str, Array]
 """What the calls of edgecnn/api.py take for `data` and `calib`."""
 
 
@@ -28,6 +31,8 @@ class InMemory:
     name: str
     images: Array
     labels: Array | None = None
+    arrays: Mapping[str, Array] | None = None
+    """By name, where they came so; `images` is then the first of them."""
 
     def __str__(self) -> str:
         return self.name
@@ -55,11 +60,13 @@ def given(data: Data | InMemory, argument: str = "data") -> Spec:
     if isinstance(data, np.ndarray):
         return InMemory(name, _numbers(data, name))
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, np.ndarray) for part in data):
-        return InMemory(name, *(_numbers(part, name) for part in data))
+        return InMemory(name, _numbers(data[0], name), _numbers(data[1], name))
+    if isinstance(data, Mapping) and data and all(isinstance(part, np.ndarray) for part in data.values()):
+        arrays = {str(key): _numbers(part, f"{name} {key}") for key, part in data.items()}
+        return InMemory(name, next(iter(arrays.values())), labels_in(arrays), arrays)
     held = f" of {', '.join(type(part).__name__ for part in data[:3])}" if isinstance(data, tuple) else ""
-    raise BadInput(
-        f"{argument}: is a {type(data).__name__}{held}; give a path or name, an array, or the arrays (images, labels)"
-    )
+    ways = "a path or name, an array, the arrays (images, labels) or a dict of arrays"
+    raise BadInput(f"{argument}: is a {type(data).__name__}{held}; give {ways}")
 
 
 def maybe_given(data: Data | InMemory | None, argument: str = "data") -> Spec | None:

@@ -14,6 +14,7 @@
     random, random:N            normal noise; only when spelled, and the name says so none
     builtin:digits ...          these, where a file or folder has their name (built_in.py)
     an array, (images, labels)  in memory (given.py), as in .npy and .npz             the second of the two
+    x.npz, a dict of arrays     for a network of several inputs (several.py)          array `y` or `labels`
 
 Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
 they are met, by name. No torch here. Test: tests/test_data.py.
@@ -33,10 +34,12 @@ import numpy as np
 from edgecnn.data import layouts
 from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.built_in import BUILT_IN, PREFIX, built_in, spelled_path
+from edgecnn.data.classes import labelled, labels_in
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
 from edgecnn.data.samples import Ready, Samples, split_off
+from edgecnn.data.several import Several, load_several
 from runtimes import plugins
 from runtimes.base import Array, BadInput, counted
 from runtimes.imaging.arrays import read_npy, read_npz
@@ -50,14 +53,11 @@ ARRAYS = (".npz", ".npy")
 SPLITS = ("all", "train", "test")
 RANDOM_SAMPLES = 32
 MAX_RANDOM_SAMPLES = 100_000
-MAX_LABEL = 999_999
-LABELS = ("y", "labels")
-"""Names of the labels in an `.npz`; the first that is there counts."""
 
 
 def load_data(
     spec: Data | InMemory,
-    preprocess: Ready,
+    preprocess: Ready | Several,
     *,
     limit: int | None = None,
     skip: int = 0,
@@ -76,7 +76,9 @@ def load_data(
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: must be at least 1")
     data = given(spec)
-    if isinstance(data, InMemory):
+    if isinstance(preprocess, Several):
+        samples = split_off(load_several(data, preprocess, seed), split)
+    elif isinstance(data, InMemory):
         samples = split_off(_in_memory(data, preprocess), split)
     else:
         samples = _load(data, preprocess, split, seed, task)
@@ -178,29 +180,19 @@ def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
 def _npz(path: Path, preprocess: Ready) -> Samples:
     arrays = read_npz(path)
     images = images_in(arrays, path)
-    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    labels = labels_in(arrays)
     samples = from_array(str(path), images, preprocess)
     if isinstance(preprocess, Preprocess):
         ready = images.dtype.kind == "f"
         geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
         samples = with_arrays(samples, arrays, geometry, path)
-    return samples if labels is None else _labelled(samples, labels)
+    return samples if labels is None else labelled(samples, labels)
 
 
 def _in_memory(data: InMemory, preprocess: Ready) -> Samples:
-    samples = from_array(data.name, data.images, preprocess)
-    return samples if data.labels is None else _labelled(samples, data.labels)
-
-
-def _labelled(samples: Samples, labels: Array) -> Samples:
-    """`samples` with a class for each; raises `BadInput` for what are no classes."""
-    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
-        what = f"{labels.dtype} {list(labels.shape)}"
-        raise BadInput(
-            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed"
-        )
-    names = tuple(str(i) for i in range(int(labels.max()) + 1))
-    return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
+    images = data.images if data.arrays is None else images_in(data.arrays, Path(data.name))
+    samples = from_array(data.name, images, preprocess)
+    return samples if data.labels is None else labelled(samples, data.labels)
 
 
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:

@@ -22,6 +22,7 @@ from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
+from edgecnn.data.several import Several, several
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
@@ -35,10 +36,10 @@ from runtimes.session import Session, open_session
 
 @dataclass(frozen=True)
 class Material:
-    """`calibration` and `judged` images for a model whose only input is called `input_name`, made `ready` for it."""
+    """`calibration` and `judged` images for a model whose first input is called `input_name`, made `ready` for it."""
 
     input_name: str
-    ready: Ready
+    ready: Ready | Several
     calibration: Samples
     judged: Samples
     guessed: bool = False
@@ -75,7 +76,9 @@ class Material:
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of the model's input for one image."""
+        """Shapes of the model's inputs for one image."""
+        if isinstance(self.ready, Several):
+            return {name: (1, *shape) for name, shape in self.ready.shapes.items()}
         return {self.input_name: (1, *sample_shape(self.ready))}
 
     @property
@@ -116,7 +119,7 @@ def material_for(
     session = open_session(model)
     one_at_a_time(session)
     known = identity.preprocess if identity else None
-    ready = shaped(session, input_shape, known) if input_shape else known or usual(session)
+    ready: Ready | Several = shaped(session, input_shape, known) if input_shape else known or usual(session)
     guessed = known is None and isinstance(ready, Preprocess)
     if preprocess is not None:
         ready, guessed = said(ready, preprocess), False
@@ -133,7 +136,9 @@ def material_for(
     return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed, unused)
 
 
-def held_out(spec: Spec, ready: Ready, calibration: Samples, limit: int, seed: int, task: str) -> Samples | None:
+def held_out(
+    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str
+) -> Samples | None:
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
     Ranges and biases fit the images that set them, so that these flatter int8.
@@ -147,16 +152,18 @@ def held_out(spec: Spec, ready: Ready, calibration: Samples, limit: int, seed: i
 
 def one_at_a_time(session: Session) -> None:
     """Raise `BadInput` for a model whose batch is fixed at several images."""
-    batch = session.inputs[0].shape[0] if session.inputs and session.inputs[0].shape else None
-    if isinstance(batch, int) and batch > 1:
+    batch = max((info.shape[0] for info in session.inputs if info.shape and isinstance(info.shape[0], int)), default=1)
+    if batch > 1:
         raise BadInput(
             f"model: takes {batch} images at a time, and no other number; calibration and race give it one: "
             "export it with a batch of 1, or an open one"
         )
 
 
-def said(ready: Ready, preprocess: str) -> Preprocess:
+def said(ready: Ready | Several, preprocess: str) -> Preprocess:
     """How `preprocess` makes images of the size that is wanted; raises `BadInput` where no picture is."""
+    if isinstance(ready, Several):
+        raise BadInput(f"--preprocess {preprocess}: the model takes {ready.words}, arrays as they are; leave it out")
     if isinstance(ready, Preprocess):
         return read_preprocess(preprocess, (ready.channels, *ready.size), ready.input)
     shape = sample_shape(ready)
@@ -179,6 +186,10 @@ def labels_unused(samples: Samples, session: Session) -> str:
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
     """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
+    if len(session.inputs) > 1:
+        raise BadInput(
+            f"--input-shape {input_shape}: the model has several inputs; `edgecnn simplify` fixes their sizes"
+        )
     sizes = fitting(input_shape, session.inputs[0])
     if len(sizes) != 3:
         return sizes
@@ -196,11 +207,13 @@ def part(wanted: str, spec: Spec, other: Spec | None) -> str:
     return wanted if parted else "all"
 
 
-def usual(session: Session) -> Ready:
+def usual(session: Session) -> Ready | Several:
     """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
 
-    Raises `BadInput` when it does not take one float32 input of fixed size.
+    Raises `BadInput` when its input is not float32, or of open size.
     """
+    if len(session.inputs) > 1:
+        return several("model", session.inputs)
     preprocess = image_preprocess(session.inputs)
     if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
         sizes = session.inputs[0].shape[1:]
@@ -209,7 +222,7 @@ def usual(session: Session) -> Ready:
             return preprocess or fixed
     wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
     raise BadInput(
-        f"model: takes {wants}; calibration needs one float32 input whose size is fixed but for the batch; "
+        f"model: takes {wants}; calibration needs a float32 input whose size is fixed but for the batch; "
         f"{_way_out(session)}"
     )
 
@@ -220,8 +233,6 @@ def _way_out(session: Session) -> str:
         return "quantize the model that it was made from, with float32 input; --input uint8 makes a uint8 input"
     if dtypes == ["float16"]:
         return "export it in float32, and quantize that"
-    if len(dtypes) > 1:
-        return "export the part behind each input by itself, and quantize that; `simplify` and `fold` take all inputs"
     return "give --input-shape where the size is open"
 
 

@@ -12,8 +12,8 @@ Test: tests/test_data.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -95,6 +95,8 @@ class Samples:
     """Numbers that go to the network as they are: nothing is made ready."""
     of: int | None = None
     """How many there were before a limit."""
+    others: Mapping[str, Callable[[int], Array]] = field(default_factory=dict)
+    """What the further inputs of a network that has several are fed, by their names."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,7 +112,8 @@ class Samples:
         labels = None if self.labels is None else self.labels[picked]
         ids = tuple(self.ids[i] for i in picked)
         masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
-        return replace(self, ids=ids, load=lambda i: self.load(picked[i]), labels=labels, masks=masks, targets=targets)
+        load, others = _at(self.load, picked), {name: _at(other, picked) for name, other in self.others.items()}
+        return replace(self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others)
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:
         """The same samples; those that are asked for first stay in memory, as far as `limit_bytes` go."""
@@ -161,6 +164,10 @@ class Samples:
         return iter(self.feeds(input_name, batch))
 
 
+def _at(load: Callable[[int], Array], picked: Sequence[int]) -> Callable[[int], Array]:
+    return lambda i: load(picked[i])
+
+
 def _picked(things: Sequence[T] | None, picked: Sequence[int]) -> Sequence[T] | None:
     return None if things is None else OnDemand(len(picked), lambda i: things[picked[i]])
 
@@ -181,7 +188,9 @@ def _renumbered_targets(targets: Sequence[Target] | None, place: Array) -> Seque
 
 @dataclass(frozen=True)
 class Feeds(Sequence[Tensors]):
-    """A sequence of `{input_name: float32 (batch, C, H, W)}`, decoded on demand; the last batch may be smaller."""
+    """A sequence of `{input_name: float32 (batch, C, H, W)}`, with what other inputs are fed, made on demand; the last
+    batch may be smaller.
+    """
 
     samples: Samples
     input_name: str
@@ -198,7 +207,9 @@ class Feeds(Sequence[Tensors]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         first = range(len(self))[index] * self.batch
-        return {self.input_name: self.samples.subset(range(first, min(first + self.batch, len(self.samples)))).stack()}
+        rows = range(first, min(first + self.batch, len(self.samples)))
+        others = {name: np.stack([load(i) for i in rows]) for name, load in self.samples.others.items()}
+        return {self.input_name: self.samples.subset(rows).stack(), **others}
 
 
 def split_off(samples: Samples, split: str) -> Samples:

@@ -287,7 +287,10 @@ def probe(network: Network) -> Any:
 
 def _why_not(error: Exception, shape: tuple[int, ...]) -> str:
     if isinstance(error, TypeError) and "positional argument" in str(error):
-        return "its forward wants another number of inputs than one; wrap it in a module that takes one image"
+        return (
+            "its forward wants another number of inputs than one; wrap it in a module that takes one image, or give "
+            "what torch.onnx.export makes: `quantize`, `check` and `evaluate` take .onnx files of several inputs"
+        )
     cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
     size = ",".join(map(str, shape))
     return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape C,H,W"

@@ -1,0 +1,33 @@
+"""Classes that come as whole numbers, one a sample, beside the arrays that they belong to.
+
+Test: tests/test_data.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgecnn.data.samples import Samples
+from runtimes.base import Array, BadInput
+
+MAX_LABEL = 999_999
+LABELS = ("y", "labels")
+"""Names of the labels in an `.npz`; the first that is there counts."""
+
+
+def labels_in(arrays: Mapping[str, Array]) -> Array | None:
+    return next((arrays[name] for name in LABELS if name in arrays), None)
+
+
+def labelled(samples: Samples, labels: Array) -> Samples:
+    """`samples` with a class for each; raises `BadInput` for what are no classes."""
+    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
+        what = f"{labels.dtype} {list(labels.shape)}"
+        raise BadInput(
+            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed"
+        )
+    names = tuple(str(i) for i in range(int(labels.max()) + 1))
+    return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
