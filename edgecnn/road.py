@@ -193,7 +193,7 @@ def build(
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights) | material.told
-    other = proof.other_size(reference, session) if dynamic_size else None
+    other = proof.other_size(stages.at_two_sizes(network, reference, judged), session) if dynamic_size else None
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)

@@ -22,6 +22,7 @@ import onnx
 import torch
 
 from edgecnn import open_size
+from edgecnn.data.resized import resized
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
@@ -89,6 +90,13 @@ def in_pixels(
     given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
     floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
     return Reference(network, floats, names), given
+
+
+def at_two_sizes(network: Network, reference: Reference, judged: Sequence[Tensors]) -> Reference:
+    """The module on the first of the images `judged`, as it is and at the last of the sizes of `reference`."""
+    image, size = judged[0][INPUT_NAME], reference.feeds[-1][INPUT_NAME].shape[2:]
+    other = resized(image, (size[0], size[1]))
+    return Reference(network, [{INPUT_NAME: image}, {INPUT_NAME: other}], reference.output_names, reference.edges)
 
 
 def rounded_otherwise(module: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -17,6 +17,7 @@ from torch import nn
 
 from edgecnn import proof, road, stages
 from edgecnn.choosing.quantizing import quantize
+from edgecnn.data.resized import resized
 from edgecnn.latency.benchmark import bench
 from edgecnn.models.alexnet import AlexNet
 from edgecnn.models.rcnn import RCNN, FastRCNN
@@ -150,6 +151,13 @@ def test_the_second_size_has_a_limit_of_its_own(built: Path, tmp_path: Path) -> 
     del manifest["golden"]["other_size"]
     with pytest.raises(BadInput, match="wrong 'golden'"):
         open_bundle(repacked(built, tmp_path / "copy.edge", manifest))
+
+
+def test_the_second_size_shows_values_of_the_data(built: Path) -> None:
+    """Where an output grows without bounds, made-up pictures would give a limit that anything passes."""
+    bundle = open_bundle(built)
+    (own,), (other,) = bundle.golden()[0], bundle.golden(GOLDEN_SIZE)[0]
+    np.testing.assert_array_equal(other, resized(own[:1], (31, 38)))
 
 
 def repacked(bundle: Path, copy: Path, manifest: dict[str, Any]) -> Path:
