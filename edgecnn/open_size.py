@@ -18,6 +18,7 @@ import torch
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.networks.sources import Network
+from edgecnn.networks.spec import PICTURE
 from exporters.torch_export import evaluating, first_line
 from runtimes.base import BadInput, Runner, Tensors, one_line
 from runtimes.imaging.preprocess import Preprocess
@@ -36,6 +37,10 @@ def found(network: Network) -> tuple[Ready, str]:
 
     A module knows best: its attribute `one_size`, a text, is such a reason.
     """
+    if len(network.input_shape) != PICTURE:
+        raise BadInput(
+            f"{network.name}: takes {list(network.input_shape)}, no height and width; leave --dynamic-size out"
+        )
     told = getattr(network.module, "one_size", "")
     why = told if isinstance(told, str) and told else _baked(network.module)
     if why:

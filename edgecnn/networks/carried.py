@@ -1,6 +1,6 @@
 """What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
 
-    input_shape   (C, H, W)                       preprocess   a dict with the settings of a preprocess file
+    input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
     labels        names, in order of the outputs  task         one of edgecnn/tasks
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
@@ -21,7 +21,8 @@ from torch import nn
 import edgecnn.tasks
 from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.detection.raw import Head
-from edgecnn.networks.spec import Blueprint, Shape, image_shape
+from edgecnn.networks.axes import axes_of
+from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
@@ -45,7 +46,8 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
     owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
-    shape = None if found["input_shape"] is None else image_shape(found["input_shape"])
+    told = found["input_shape"]
+    shape = None if told is None else without_batch(sizes_in(told), axes_of(module))
     return replace(
         plan,
         input_shape=shape,

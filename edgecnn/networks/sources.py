@@ -36,8 +36,9 @@ from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
 from edgecnn.networks import callables, libraries, zoo
 from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
+from edgecnn.networks.axes import AXES, axes_of, first_channels
 from edgecnn.networks.carried import carried
-from edgecnn.networks.spec import Blueprint, Shape, image_shape, preprocess_for
+from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for, sizes_in, without_batch
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
 from edgecnn.tasks import OTHER
 from runtimes.base import BadInput, counted
@@ -99,12 +100,13 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     plan = carried(plan, module)
-    network = describe(plan, module, trained, image_shape(input_shape) if input_shape is not None else None)
+    asked = None if input_shape is None else without_batch(sizes_in(input_shape), axes_of(module))
+    network = describe(plan, module, trained, asked)
     answer = probe(network)
     head = plan.decode if decode is None else Head.of(decode)
     if head is not None:
         known = len(network.labels) or None
-        module = decoded(module, head, answer, network.input_shape[1:], known, network.name)
+        module = decoded(module, head, answer, picture_size(network), known, network.name)
         network = replace(network, module=module)
         answer = probe(network)
     task, classes = task_of(plan, module, answer)
@@ -196,6 +198,11 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
     told = shape or known.input_shape
     if told is None and known.preprocess is not None:
         told = (first_channels(module), *known.preprocess.size)
+    if told is None and axes_of(module) != PICTURE:
+        wanted = AXES[axes_of(module)]
+        raise BadInput(
+            f"{plan.name}: does not say its input shape; give --input-shape {wanted}, or `input_shape` on it"
+        )
     shape = told or (first_channels(module), 224, 224)
     said = known.preprocess
     if known is plan and said is not None and said.channels != shape[0]:
@@ -222,6 +229,12 @@ def of_channels(plan: Blueprint, said: Preprocess, channels: int) -> Preprocess:
     )
 
 
+def picture_size(network: Network) -> Size:
+    """(height, width) of its input; raises `BadInput` where that is no picture."""
+    _, height, width = image_shape(network.input_shape)
+    return height, width
+
+
 def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:
     """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
     if isinstance(answer, torch.Tensor) and answer.ndim == 2:
@@ -240,11 +253,6 @@ def maps_of(answer: Any, shape: Shape) -> int | None:
     if not isinstance(answer, torch.Tensor) or answer.ndim != 4 or answer.shape[2:] != shape[1:]:
         return None
     return int(answer.shape[1]) if answer.shape[1] > 1 else None
-
-
-def first_channels(module: nn.Module) -> int:
-    """Input channels of the first 2-D convolution in `module`; 3 when it has none."""
-    return next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
 def settle(module: nn.Module, ready: Ready) -> None:
@@ -276,7 +284,8 @@ def probe(network: Network) -> Any:
         with torch.no_grad(), callables.quiet():
             answer, again = network.module(picture), network.module(picture)
     except Exception as error:
-        raise BadInput(f"{network.name}: {_why_not(error, tuple(picture.shape))}") from error
+        axes = AXES[axes_of(network.module)]
+        raise BadInput(f"{network.name}: {_why_not(error, tuple(picture.shape), axes)}") from error
     if not _same(answer, again):
         raise BadInput(
             f"{network.name}: answers the same picture differently each time; is there a dropout without "
@@ -285,7 +294,7 @@ def probe(network: Network) -> Any:
     return answer
 
 
-def _why_not(error: Exception, shape: tuple[int, ...]) -> str:
+def _why_not(error: Exception, shape: tuple[int, ...], axes: str) -> str:
     if isinstance(error, TypeError) and "positional argument" in str(error):
         return (
             "its forward wants another number of inputs than one; wrap it in a module that takes one image, or give "
@@ -293,7 +302,7 @@ def _why_not(error: Exception, shape: tuple[int, ...]) -> str:
         )
     cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
     size = ",".join(map(str, shape))
-    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape C,H,W"
+    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape {axes}"
 
 
 def _same(answer: Any, again: Any) -> bool:

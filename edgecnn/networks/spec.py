@@ -19,8 +19,10 @@ from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layo
 if TYPE_CHECKING:
     from torch import nn
 
-Shape = tuple[int, int, int]
-"""(channels, height, width) of one input image."""
+Shape = tuple[int, ...]
+"""(channels, height, width) of one picture; (channels, length) of sound; (channels, depth, height, width)."""
+PICTURE = 3
+"""Axes of a picture (C, H, W)."""
 
 IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Shorter side to 256 pixels, centre crop of 224, channel statistics of ImageNet: what torchvision's weights expect."""
@@ -86,23 +88,48 @@ def image_shape(given: str | Sequence[int]) -> Shape:
     >>> image_shape("3,224,224"), image_shape("x:[1,3,32,32]"), image_shape((1, 1, 28, 28))
     ((3, 224, 224), (3, 32, 32), (1, 28, 28))
     """
-    sizes = parse_shape(given)[1] if isinstance(given, str) else given
-    if not isinstance(sizes, list | tuple) or len(sizes) not in (3, 4) or not all(type(n) is int for n in sizes):
+    sizes = without_batch(sizes_in(given), PICTURE)
+    if len(sizes) not in (PICTURE, PICTURE + 1):
         raise BadInput(f"input shape {str(given)[:60]}: is not an image's; write C,H,W or 1,C,H,W, as in 3,224,224")
-    if min(sizes) < 1 or max(sizes) > MAX_SIDE or math.prod(sizes) > MAX_ELEMENTS:
+    return sizes[-PICTURE:]
+
+
+def sizes_in(given: str | Sequence[int]) -> Shape:
+    """The sizes in what users write of an input's shape, as they stand there; raises `BadInput` for what is none.
+
+    >>> sizes_in("x:[1,8000]"), sizes_in((1, 16, 32, 32))
+    ((1, 8000), (1, 16, 32, 32))
+    """
+    sizes = parse_shape(given)[1] if isinstance(given, str) else given
+    if not isinstance(sizes, list | tuple) or not 1 <= len(sizes) <= 5 or not all(type(n) is int for n in sizes):
+        raise BadInput(
+            f"input shape {str(given)[:60]}: is not that of one input; write C,H,W as in 3,224,224, C,L for sound, "
+            "C,D,H,W for volumes"
+        )
+    if min(sizes) < 1 or max(sizes) > MAX_ELEMENTS or math.prod(sizes) > MAX_ELEMENTS:
+        raise BadInput(f"input shape {str(given)[:60]}: out of range; at most {MAX_ELEMENTS:,} numbers")
+    if len(sizes) >= PICTURE and max(sizes) > MAX_SIDE:
         raise BadInput(f"input shape {str(given)[:60]}: out of range; sizes go from 1 to {MAX_SIDE:,}")
-    channels, height, width = sizes[-3:]
-    return channels, height, width
+    return tuple(sizes)
+
+
+def without_batch(sizes: Shape, axes: int) -> Shape:
+    """`sizes` of a sample of so many `axes`, which may have been written with a batch of 1.
+
+    >>> without_batch((1, 3, 8, 8), 3), without_batch((1, 16, 8, 8), 4)
+    ((3, 8, 8), (1, 16, 8, 8))
+    """
+    return sizes[1:] if len(sizes) == axes + 1 and sizes[0] == 1 else sizes
 
 
 def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess | None:
     """Preprocessing to `shape` (C, H, W) with the statistics of `like`; by default ImageNet's for three channels.
 
-    None where the channels are not those of a picture (grey or RGB): such a network is fed with ready arrays.
+    None where it is no picture, or the channels are not those of one (grey or RGB): such a network is fed ready arrays.
     """
-    channels, height, width = shape
-    if channels not in CHANNELS:
+    if len(shape) != PICTURE or shape[0] not in CHANNELS:
         return None
+    channels, height, width = shape
     if like is None or like.channels != channels:
         like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
     return like.at((height, width))

@@ -75,7 +75,8 @@ def prepare(
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
         detection.require_loss(draft.module, name)
     if draft.preprocess is None:
-        raise BadInput(f"{name}: takes {draft.input_shape[0]} channels; training needs pictures, grey (1) or RGB (3)")
+        takes = list(draft.input_shape)
+        raise BadInput(f"{name}: takes samples of shape {takes}; training needs pictures, grey (1 channel) or RGB (3)")
     draft = told(draft, None, preprocess)
     pixels = floats_of(draft.preprocess, name)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data)))
