@@ -25,9 +25,8 @@ from edgecnn.choosing.said import (
     assumed_of,
     classes_in,
     identified,
-    judged_as,
     judged_by_chance,
-    of_unused,
+    judging,
     prepared,
     preparing,
     task_of,
@@ -41,7 +40,7 @@ from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.runners import graph_outputs, probe_shapes
+from edgecnn.runners import probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.isolation.probe import probe
@@ -121,8 +120,8 @@ def quantize(
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     task = task_of(identity, float_model, material.judged.masks is not None)
-    material = judged_as(task, material, graph_outputs(float_model))
-    early += doubts.aloud(tell, doubts.told(of_unused(name, material)))
+    material, said = judging(name, task, float_model, material)
+    early += doubts.aloud(tell, said)
     trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import onnx
@@ -19,14 +20,20 @@ from edgecnn import doubts, tasks
 from edgecnn.choosing.choose import Decision
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material
+from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.networks.assumed import Assumed, sentence
+from edgecnn.runners import graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from runtimes import plugins
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.session import open_session
 
+MOST_NUMBERED = 64
+"""Images with objects on which it is found out how a detector counts classes."""
 UNUSED_HINTS = {
     "boxes": "a raw detector head becomes boxes by `--decode yolov8` or `edgecnn decode` (docs/detectors.md)",
     "masks": '`task = "segmentation"` on the class makes maps of (N, classes, H, W) classes',
@@ -75,6 +82,29 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
     whose = f"the task is {task}" if known else f"answers of shape ({shape}) are of no known task"
     why = f"they are {given}, and {whose}"
     return replace(material, judged=judged.without_answers(), unused=material.unused or why)
+
+
+def judging(
+    name: str, task: str, model: onnx.ModelProto, material: Material
+) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
+    """(`material` as the float `model`, called `name`, can use it; the lines about labels unused or in question)."""
+    material = judged_as(task, material, graph_outputs(model))
+    unused = of_unused(name, material)
+    if task != "detection" or material.metric or material.judged.targets is None:
+        return material, doubts.told(unused)
+    judged, line = numbered(name, model, material.judged, material.input_name)
+    return replace(material, judged=judged), doubts.told(unused, line)
+
+
+def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: str) -> tuple[Samples, str]:
+    """(`samples` whose classes are counted as the detector `model` counts them; the line about that, if any)."""
+    assert samples.targets is not None
+    full = (i for i in range(len(samples)) if len(samples.targets[i].labels))
+    shown = list(islice(full, MOST_NUMBERED))
+    if not shown:
+        return samples, ""
+    score = detection.score(open_session(model), samples.subset(shown), input_name, 1)
+    return held(samples, score), of_numbers(name, score)
 
 
 def of_unused(name: str, material: Material) -> str:

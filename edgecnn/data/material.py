@@ -239,12 +239,11 @@ def _way_out(session: Session) -> str:
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
     """`samples` with its labels counted as the model counts its classes; unlabelled when the model has no classes.
 
-    Masks and boxes stay as they are. Class names are looked up among the model's `labels`; a model without names wants
-    as many classes as it has outputs.
+    Class names are looked up among the model's `labels`; a classifier without names must have as many outputs.
     Raises `BadInput` when that does not fit.
     """
     if samples.masks is not None or samples.targets is not None:
-        return samples
+        return samples.with_labels(labels)
     shape = session.outputs[0].shape
     if samples.labels is None or labels_unused(samples, session):
         return replace(samples, labels=None)

@@ -26,6 +26,7 @@ from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
@@ -134,7 +135,7 @@ class EvaluateReport:
             "data": self.data,
             "images": self.images,
             "models": [
-                {"model": name, "value": score.value, "nonfinite": count, **score.details}
+                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
                 for (name, score), count in zip(self.models, self.nonfinite, strict=False)
             ],
             "difference": self.difference.to_dict() if self.difference else None,
@@ -193,17 +194,21 @@ def evaluate(
     samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
-    scores = [
-        score(how, replace(subject, runner=runner), shown, batch, track)
-        for subject, runner, shown in zip(subjects, answers, seen, strict=True)
-    ]
+    scores: list[Score] = []
+    for subject, runner, shown in zip(subjects, answers, seen, strict=True):
+        shown = held(shown, scores[0]) if scores else shown
+        scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
-    heard = doubts.told(*early, *chance)
+    heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
+
+
+def _reading(score: Score) -> dict[str, Any]:
+    return {"class_numbers": dict(score.reading)} if score.reading is not None else {}
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
