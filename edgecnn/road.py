@@ -167,8 +167,7 @@ def build(
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
-    material, said = judging(network.source, network.task, float_model, material)
-    heard = doubts.told(*heard, *doubts.aloud(tell, said))
+    material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
     trial = trial_on(
         material, network.task, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed
@@ -176,7 +175,7 @@ def build(
     if asked.name != "cpu":
         return build_for(
             asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,
-            heard=heard,
+            heard=doubts.told(*heard, *said),
         )  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
@@ -196,7 +195,7 @@ def build(
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    heard = doubts.told(*heard, judged_by_chance(network.source, decision, material, trained_classes(network)))
+    heard = doubts.told(*heard, *said, judged_by_chance(network.source, decision, material, trained_classes(network)))
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, warnings=heard)
 

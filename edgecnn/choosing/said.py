@@ -29,6 +29,7 @@ from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from runtimes import plugins
 from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.maps import is_map, is_whole
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
 
@@ -84,16 +85,24 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
     return replace(material, judged=judged.without_answers(), unused=material.unused or why)
 
 
+def tasked(
+    identity: Identity | None, said: bool, model: onnx.ModelProto, material: Material
+) -> tuple[str, Identity | None]:
+    """(the task of `model`, `identity` with it); `said`: the model itself says it, which counts."""
+    task = task_of(identity if said else None, model, material.judged.masks is not None)
+    return task, None if identity is None else replace(identity, task=task)
+
+
 def judging(
-    name: str, task: str, model: onnx.ModelProto, material: Material
+    name: str, task: str, model: onnx.ModelProto, material: Material, tell: doubts.Tell
 ) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
-    """(`material` as the float `model`, called `name`, can use it; the lines about labels unused or in question)."""
+    """(`material` as the float `model`, called `name`, can use it; what was told of labels unused or in question)."""
     material = judged_as(task, material, graph_outputs(model))
-    unused = of_unused(name, material)
-    if task != "detection" or material.metric or material.judged.targets is None:
-        return material, doubts.told(unused)
-    judged, line = numbered(name, model, material.judged, material.input_name)
-    return replace(material, judged=judged), doubts.told(unused, line)
+    unused, line = of_unused(name, material), ""
+    if task == "detection" and not material.metric and material.judged.targets is not None:
+        judged, line = numbered(name, model, material.judged, material.input_name)
+        material = replace(material, judged=judged)
+    return material, doubts.aloud(tell, doubts.told(unused, line))
 
 
 def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: str) -> tuple[Samples, str]:
@@ -149,7 +158,8 @@ def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = Fal
     names = [value.name for value in model.graph.output]
     if set(detection.OUTPUTS) <= set(names):
         return "detection"
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    if masks and len(names) == 1 and len(shape) == 4 and shape[1].dim_value > 1:
+    first = graph_outputs(model)[0]
+    shape = first.shape
+    if masks and len(names) == 1 and is_map(shape[1:], is_whole(first.dtype)):
         return "segmentation"
     return "classification" if len(names) == 1 and len(shape) == 2 else tasks.OTHER

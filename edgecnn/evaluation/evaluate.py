@@ -11,7 +11,6 @@ a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +35,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
-from runtimes.session import TensorInfo
+from runtimes.imaging.maps import Seen, count_of, is_whole
 
 BATCH = 32
 
@@ -188,7 +187,7 @@ def evaluate(
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
     task = task or task_of(subjects[0], known=own is None)
     how = own or plugins.load(edgecnn.tasks, task, "task")
-    classes = [classes_of(subject.outputs) if task != "detection" else None for subject in subjects]
+    classes = [classes_of(subject) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
     samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
@@ -215,7 +214,7 @@ def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
     """The line that says that `subject` is no better than chance; empty where it is, and where no one trained it."""
     if subject.seeded:
         return ""
-    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject.outputs))
+    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject))
 
 
 @dataclass
@@ -254,8 +253,10 @@ def task_of(subject: Subject, known: bool = True) -> str:
     if {"boxes", "scores", "labels", "image"} <= names:
         return "detection"
     ranks = [len(info.shape) for info in subject.outputs]
-    if ranks in ([2], [4]):
-        return "classification" if ranks == [2] else "segmentation"
+    if ranks == [2]:
+        return "classification"
+    if ranks == [4] or (ranks == [3] and is_whole(subject.outputs[0].dtype)):
+        return "segmentation"
     if not known:
         return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
@@ -280,7 +281,7 @@ def samples_for(
         raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")
     if subject.labels:
         return samples.with_labels(subject.labels)
-    classes = classes_of(subject.outputs) if task != "detection" else None
+    classes = classes_of(subject) if task != "detection" else None
     if samples.class_names and classes is not None and classes != len(samples.class_names):
         have = len(samples.class_names)
         name = (
@@ -297,7 +298,9 @@ def _remedy(subject: Subject, classes: int) -> str:
     return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
 
 
-def classes_of(outputs: Sequence[TensorInfo]) -> int | None:
-    """Size of the second axis of the first output, where it is known."""
-    shape = outputs[0].shape if outputs else ()
+def classes_of(subject: Subject) -> int | None:
+    """How many classes the first output tells apart, where that is known."""
+    shape = subject.outputs[0].shape if subject.outputs else ()
+    if len(shape) in (3, 4):
+        return count_of(shape[1:], is_whole(subject.outputs[0].dtype), Seen.of(subject.inputs[0].shape[1:]))
     return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
