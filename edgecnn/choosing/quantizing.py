@@ -179,8 +179,6 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
         raise BadInput(f"--input {plugins.unknown(name, MADE, 'input')}")
     if name != FLOAT32 and preprocess is None:
         raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
-    if name != FLOAT32 and preprocess is not None and preprocess.floating and preprocess.channels_last:
-        raise BadInput(f"--input {name}: is made for models with channels first, this one has them last; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
 
