@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,11 @@ def test_from_a_file_to_a_bundle_that_answers_with_masks(
     assert (masks[0] == masks[1]).mean() > 0.9  # both were quantized, on graphs of their own
     page = tmp_path / "page.html"
     said(capsys, "report", str(tmp_path / f"{layout}.edge"), "-o", str(page))
-    assert 'class="legend"' in page.read_text("utf-8")
+    (legend,) = re.findall(r'class="legend">(.*?)</p>', page.read_text("utf-8"))
+    shown = re.findall(r'style="background:([^"]+)" aria-hidden="true"></span>([^<]+)', legend)
+    assert {"ground (left as it is)", "red"} <= {label for _, label in shown}
+    assert ("#800000", "red") in shown
+    assert len({colour for colour, _ in shown}) == len(shown)
 
 
 def test_the_page_and_run_refuse_a_class_that_no_mask_holds() -> None:
