@@ -25,6 +25,7 @@ from edgecnn.choosing.said import (
     assumed_of,
     classes_in,
     identified,
+    judged_as,
     judged_by_chance,
     judging,
     prepared,
@@ -40,7 +41,7 @@ from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.runners import probe_shapes
+from edgecnn.runners import graph_outputs, probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.isolation.probe import probe
@@ -137,6 +138,7 @@ def quantize(
         as_taken = material
         if input != FLOAT32:
             as_taken = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
+            as_taken = judged_as(task, as_taken, graph_outputs(float_model))
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)

@@ -19,7 +19,7 @@ import onnx
 from edgecnn import doubts, tasks
 from edgecnn.choosing.choose import Decision
 from edgecnn.data.labels import read_labels
-from edgecnn.data.material import Material
+from edgecnn.data.material import Material, tells_classes
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
@@ -72,17 +72,26 @@ def of_material(name: str, material: Material, carried: bool) -> str:
 
 
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
-    """`material` as a model of this `task` can use it: what was labelled for another one does not judge it."""
+    """`material` as a model of this `task` can use it: without labels that do not judge it, and with the reason."""
     judged = material.judged
     kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets}
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
-    known = task in plugins.names(tasks)
-    if not given or material.metric or (known and plugins.load(tasks, task, "task").has_answers(judged)):
+    known = plugins.load(tasks, task, "task") if task in plugins.names(tasks) else None
+    if not given or material.metric:
         return material
-    shape = ", ".join("?" if size is None else str(size) for size in outputs[0].shape)
-    whose = f"the task is {task}" if known else f"answers of shape ({shape}) are of no known task"
-    why = f"they are {given}, and {whose}"
-    return replace(material, judged=judged.without_answers(), unused=material.unused or why)
+    if known is not None and known.has_answers(judged):
+        if task != "classification" or tells_classes(outputs):
+            return material
+        whose = f"{_answers(outputs)} are no scores of classes"
+    else:
+        whose = f"the task is {task}" if known is not None else f"{_answers(outputs)} are of no known task"
+    return replace(material, judged=judged.without_answers(), unused=f"they are {given}, and {whose}")
+
+
+def _answers(outputs: Sequence[TensorInfo]) -> str:
+    """`answers of shape (?, 10)`, one for each output."""
+    shapes = (", ".join("?" if size is None else str(size) for size in info.shape) for info in outputs)
+    return f"answers of shape {' and '.join(f'({shape})' for shape in shapes)}"
 
 
 def tasked(
