@@ -137,16 +137,15 @@ def quantize(
         about = identity or Identity(Path(model).stem, task, (), material.preprocess)
         as_taken = material
         if input != FLOAT32:
-            as_taken = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
-            as_taken = judged_as(task, as_taken, graph_outputs(float_model))
+            again = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
+            as_taken = judged_as(task, again.measured_by(own), graph_outputs(float_model))
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)
-    beside = saved_beside(beside, result, identity, done, force)
     heard = doubts.told(*early, judged_by_chance(name, result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
-        beside, warnings=heard, pixels=material.pixels,
+        saved_beside(beside, result, identity, done, force), warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 
 
