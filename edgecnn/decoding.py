@@ -2,13 +2,13 @@
 
     IN.onnx: image -> raw      DecodeHead, exported for that raw      OUT.onnx: image -> boxes, scores, labels, image
 
-Proven twice: the decoding on seeded heads, full of boxes, against PyTorch; and the joined graph on seeded pictures
-against PyTorch's decoding of what the given file answers to them. Test: tests/test_decode.py.
+Boxes are cut at the edges of the picture when all is chosen. Proven twice: the decoding on seeded heads, full of boxes,
+against PyTorch; and the joined graph on seeded pictures, of two sizes where that is open, against PyTorch's decoding of
+what the given file answers to them. Test: tests/test_decode.py.
 """
 
 from __future__ import annotations
 
-import ast
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,35 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn.data.labels import read_labels
-from edgecnn.data.pixels import read_preprocess
-from edgecnn.data.textures import textures
-from edgecnn.detection.raw import Head, Layout, check_values, layout_of
-from edgecnn.opened import check_model_output, refuse_bundle
-from edgecnn.runners import image_preprocess, is_guess, probe_shapes
-from exporters.artifact import Identity, describe, read_identity, read_stages, write_identity, write_stages
-from exporters.graph import get_meta, opset
-from exporters.isolation.probe import probe
-from exporters.join import joined, renamed_inputs
-from exporters.load import load_model, save_model
-from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, counted
+from edgecnn.detection.raw import Head
+from edgecnn.detection.raw_file import RawFile, opened, sides_of
+from edgecnn.opened import check_model_output
+from exporters.artifact import describe, read_stages, write_identity, write_stages
+from exporters.graph import opset
+from exporters.join import clipped, joined, renamed_inputs
+from exporters.load import save_model
+from runtimes.base import CheckFailed, Runner, Tensors, counted
 from runtimes.comparing.matching import NAMES as DETECTIONS
-from runtimes.execution.shapes import ShapeText, parse_shapes
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.execution.shapes import ShapeText
 from runtimes.parity import ParityReport, compare
-from runtimes.session import Session, open_session
+from runtimes.session import open_session
 
 if TYPE_CHECKING:
     import onnx
 
     from edgecnn.detection.decoding import DecodeHead
 
-StrPath = str | os.PathLike[str]
 LEAST_EXPORT = 18
 """What torch's exporter makes at least; it is lowered to the file's."""
 SNR_DB, BOX_PX = 90.0, 1e-3
 """The same operations on the same numbers, in two runtimes."""
-IMAGES = 3
 RAW = "raw"
 
 
@@ -104,11 +97,12 @@ def decode(
     has no such head, `CheckFailed` where the joined graph answers anything else than PyTorch's decoding.
     """
     how, path = Head(head, score, iou, most), check_model_output(Path(output), force, Path(model))
-    given = _opened(Path(model), how, labels, preprocess, input_shape, seed)
+    given = opened(Path(model), how, labels, preprocess, input_shape, seed)
     started = time.perf_counter()
     module, tail = _tail(given, seed)
     made = joined(given.model, tail, given.transposed, given.name)
     moved = renamed_inputs(given.model, made)
+    made = clipped(made, DETECTIONS[0], given.channels_last)
     parity = _prove_joined(given, module, made, moved)
     note = f"{how.words}; appended to the file"
     stage = describe("decode", made, time.perf_counter() - started, note=note)
@@ -123,59 +117,7 @@ def decode(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A model with a raw head, and what it answers to `feeds`; `guessed`: nobody said how its pixels are prepared."""
-
-    model: onnx.ModelProto
-    name: str
-    session: Session
-    head: Head
-    layout: Layout
-    feeds: Sequence[Tensors]
-    answers: Sequence[Array]
-    known: Identity | None
-    guessed: bool
-
-    @property
-    def transposed(self) -> bool:
-        """Places in front of channels; the decoding wants them behind."""
-        return self.layout.channels == 2
-
-    @property
-    def upright(self) -> list[Array]:
-        return [answer.transpose(0, 2, 1) if self.transposed else answer for answer in self.answers]
-
-    @property
-    def open_places(self) -> bool:
-        """Whether how many places there are is open, as for a model of open size."""
-        shape = self.session.outputs[0].shape
-        return len(shape) != 3 or not isinstance(shape[3 - self.layout.channels], int)
-
-
-def _opened(
-    path: Path, head: Head, labels: StrPath | None, preprocess: str | None, input_shape: ShapeText | None, seed: int
-) -> _Given:
-    """The model in `path`, seen to run and to answer as the `head` says; raises `BadInput`."""
-    refuse_bundle(path)
-    name, model = str(path), load_model(path)
-    identity = read_identity(model, name)
-    probe(model, name, seed=seed, input_shapes=probe_shapes(model, identity, input_shape))
-    session = open_session(model, optimize=False, subject=name)
-    known = _identified(model, identity, session, name, labels, preprocess)
-    ready = known.preprocess if known else image_preprocess(session.inputs)
-    feeds = _pictures(session, ready, input_shape, name, seed)
-    answers = [_raw(session, feed, name) for feed in feeds]
-    shape = next(iter(feeds[0].values())).shape
-    size = (shape[-2], shape[-1]) if len(shape) == 4 else None
-    layout = layout_of(head, answers[0].shape, size, len(known.labels) or None if known else None, name)
-    for answer in answers:
-        check_values(head, layout, answer, name)
-    guessed = identity is None and preprocess is None and is_guess(ready)
-    return _Given(model, name, session, head, layout, feeds, answers, known, guessed)
-
-
-def _tail(given: _Given, seed: int) -> tuple[DecodeHead, onnx.ModelProto]:
+def _tail(given: RawFile, seed: int) -> tuple[DecodeHead, onnx.ModelProto]:
     """(the decoding of (N, channels, places), the same as a graph), proven on heads that are full of boxes."""
     from edgecnn.detection.decoding import DecodeHead
     from exporters.torch_export import export_module
@@ -189,27 +131,39 @@ def _tail(given: _Given, seed: int) -> tuple[DecodeHead, onnx.ModelProto]:
     return module, tail
 
 
-def _prove_joined(given: _Given, module: DecodeHead, made: onnx.ModelProto, moved: Mapping[str, str]) -> ParityReport:
+def _prove_joined(given: RawFile, module: DecodeHead, made: onnx.ModelProto, moved: Mapping[str, str]) -> ParityReport:
     run = open_session(made, optimize=False, subject=given.name)
     raw = [{RAW: answer} for answer in given.upright]
+    sides = [sides_of(feed) for feed in given.feeds]
 
     def renamed(feed: Tensors) -> Tensors:
         return run({moved.get(name, name): value for name, value in feed.items()})
 
-    return prove(module, renamed, given.feeds, raw, given.name)
+    return prove(module, renamed, given.feeds, raw, given.name, sides)
 
 
 def prove(
-    module: DecodeHead, candidate: Runner, feeds: Sequence[Tensors], raw: Sequence[Tensors], name: str
-) -> ParityReport:
-    """The parity of `candidate` on `feeds` with the torch `module` on the `raw` heads that belong to these.
+    module: DecodeHead, candidate: Runner, feeds: Sequence[Tensors], raw: Sequence[Tensors], name: str,
+    sides: Sequence[tuple[int, int]] | None = None,
+) -> ParityReport:  # fmt: skip
+    """The parity of `candidate` on `feeds` with the torch `module` on the `raw` heads that belong to these, its boxes
+    cut at the edges of pictures of such `sides`, where any are given.
 
     Raises `CheckFailed` where one finds other boxes.
     """
     from exporters.torch_export import module_runner
 
-    run, given = module_runner(module, DETECTIONS, RAW), {id(feed): head for feed, head in zip(feeds, raw, strict=True)}
-    parity = compare(lambda feed: run(given[id(feed)]), candidate, feeds)
+    run, at = module_runner(module, DETECTIONS, RAW), {id(feed): i for i, feed in enumerate(feeds)}
+
+    def reference(feed: Tensors) -> Tensors:
+        found = run(raw[at[id(feed)]])
+        if sides is None:
+            return found
+        height, width = sides[at[id(feed)]]
+        edges = np.array([width, height, width, height], np.float32)
+        return {**found, DETECTIONS[0]: np.clip(found[DETECTIONS[0]], 0, edges)}
+
+    parity = compare(reference, candidate, feeds)
     lost = parity.matching.unmatched if parity.matching else 0
     try:
         if lost:
@@ -232,62 +186,11 @@ def seeded_heads(shape: Sequence[int], seed: int) -> list[Tensors]:
     return made
 
 
-def _pictures(
-    session: Session, ready: Preprocess | None, input_shape: ShapeText | None, name: str, seed: int
-) -> list[Tensors]:
-    """Seeded pictures as the model takes them; noise where it takes none."""
-    if len(session.inputs) != 1:
-        raise BadInput(f"{name}: takes {counted(len(session.inputs), 'input')}, a detector takes one picture")
-    info, rng = session.inputs[0], np.random.default_rng(seed)
-    batch = info.shape[0] if isinstance(info.shape[0], int) else 1
-    if ready is not None and info.dtype == "float32" and input_shape is None:
-        return [{info.name: textures(ready, batch, rng)} for _ in range(IMAGES)]
-    sizes = parse_shapes(input_shape, [info.name])
-    return [session.random_feeds(batch, seed + i, sizes) for i in range(IMAGES)]
-
-
-def _raw(session: Session, feed: Tensors, name: str) -> Array:
-    if len(session.outputs) != 1:
-        names = ", ".join(info.name for info in session.outputs)
-        raise BadInput(f"{name}: answers with {len(session.outputs)} tensors ({names[:80]}), a raw head is one; "
-                       "export the network with that output alone")  # fmt: skip
-    (answer,) = session(feed).values()
-    if answer.dtype != np.float32:
-        raise BadInput(f"{name}: answers in {answer.dtype}; decode the float32 model, and `edgecnn half` that")
-    return answer
-
-
-def _identified(
-    model: onnx.ModelProto, identity: Identity | None, session: Session, name: str,
-    labels: str | os.PathLike[str] | None, preprocess: str | None,
-) -> Identity | None:  # fmt: skip
-    """What is known of the model: from its metadata, and from the user; None where nothing is."""
-    names = read_labels(Path(labels), None) if labels is not None else identity.labels if identity else _names_in(model)
-    pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs)
-    if preprocess is not None:
-        if pixels is None:
-            raise BadInput(f"--preprocess {preprocess}: {name} takes no pictures of known size; leave it out")
-        pixels = read_preprocess(preprocess, (pixels.channels, *pixels.size), pixels.input)
-    if identity is None and not names and preprocess is None:
-        return None
-    return Identity(identity.name if identity else Path(name).stem, "detection", tuple(names), pixels)
-
-
-def _names_in(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Class names as YOLO's exporters leave them in the metadata: `names`, a dict or list as Python writes it."""
-    try:
-        found = ast.literal_eval(get_meta(model).get("names", "()"))
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return ()
-    if isinstance(found, dict) and sorted(found, key=str) == sorted(range(len(found)), key=str):
-        found = [found[i] for i in range(len(found))]
-    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
-
-
-def _heard(given: _Given, moved: Mapping[str, str]) -> tuple[str, ...]:
+def _heard(given: RawFile, moved: Mapping[str, str]) -> tuple[str, ...]:
     """What was assumed of the pixels, and inputs that had to change their names."""
     name = given.name
-    lines = [f"{name}: its input {old} is called {new} now, for an answer has that name" for old, new in moved.items()]
+    lines = [*given.told]
+    lines += [f"{name}: its input {old} is called {new} now, for an answer has that name" for old, new in moved.items()]
     if given.guessed:
         lines.append(
             f"{name}: does not say its preprocessing; --preprocess does and stays with it (YOLO's is unit, x/255)"

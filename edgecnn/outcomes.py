@@ -13,9 +13,10 @@ from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.contest import Contest
 from edgecnn.choosing.names import PORTABLE
 from edgecnn.data.pixels import in_words
+from edgecnn.words import decibel
 from exporters.artifact import Stage
 from exporters.quantization.quantize import Quantized, QuantRecipe
-from runtimes.base import CheckFailed
+from runtimes.base import CheckFailed, counted
 from runtimes.bundle import SUFFIX
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.latency import Ratio
@@ -39,6 +40,11 @@ class ExportReport:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the table."""
         return (f"pixels: {in_words(self.preprocess)}", *([SEEDED] if self.seeded else []))
+
+    @property
+    def verdict(self) -> str:
+        last = self.stages[-1]
+        return f"{self.output}: {decibel(last.snr_db)} to the PyTorch module, {counted(last.nodes, 'node')}."
 
     def to_dict(self) -> dict[str, Any]:
         return {

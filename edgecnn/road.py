@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
 from torch import nn
 
 from edgecnn import doubts, halving, proof, stages
@@ -33,17 +32,16 @@ from edgecnn.choosing.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.choosing.said import judged_as, judged_by_chance, of_unused
+from edgecnn.choosing.said import judged_by_chance, judging
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
-from edgecnn.data.material import Material, material_for
+from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Metric, own_metric
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
-from edgecnn.runners import graph_outputs
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.load import save_model
@@ -169,7 +167,7 @@ def build(
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
     material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
-    material, heard = judging(network, float_model, material, heard)
+    material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
     trial = trial_on(
         material, network.task, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed
@@ -177,7 +175,7 @@ def build(
     if asked.name != "cpu":
         return build_for(
             asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,
-            heard=heard,
+            heard=doubts.told(*heard, *said),
         )  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
@@ -197,17 +195,9 @@ def build(
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    heard = doubts.told(*heard, judged_by_chance(network.source, decision, material, trained_classes(network)))
+    heard = doubts.told(*heard, *said, judged_by_chance(network.source, decision, material, trained_classes(network)))
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, warnings=heard)
-
-
-def judging(
-    network: Network, model: onnx.ModelProto, material: Material, heard: tuple[str, ...]
-) -> tuple[Material, tuple[str, ...]]:
-    """(`material` as the `network` can use it, what is to be heard with the line about labels that it cannot use)."""
-    material = judged_as(network.task, material, graph_outputs(model))
-    return material, doubts.told(*heard, of_unused(network.source, material))
 
 
 def trained_classes(network: Network) -> int | None:

@@ -5,7 +5,8 @@
 
 Both in one operator set: the tail's is lowered to the model's, down to 15, where `Shape` learned to cut; an older model
 is raised to that. What the tail's answers are called must not be taken: a tensor of the model by such a name gets
-another one. Source: onnx.compose. Test: tests/test_decode.py.
+another one. Boxes and scores in two tensors become one, and boxes are cut at the edges of the picture, whose size the
+graph reads off its input where that is open. Source: onnx.compose. Test: tests/test_decode.py.
 """
 
 from __future__ import annotations
@@ -93,3 +94,50 @@ def renamed_inputs(before: onnx.ModelProto, after: onnx.ModelProto) -> dict[str,
     """Old name -> new name of the inputs that had to give way."""
     pairs = zip(free_inputs(before), free_inputs(after), strict=True)
     return {old.name: new.name for old, new in pairs if old.name != new.name}
+
+
+def one_head(model: onnx.ModelProto, boxes: tuple[str, bool], scores: tuple[str, bool]) -> onnx.ModelProto:
+    """`model` with the outputs `boxes` and `scores`, each (name, whether its channels are last), as one:
+    (N, 4 + classes, places).
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    parts = []
+    for name, last in (boxes, scores):
+        parts.append(f"{PREFIX}{name}" if last else name)
+        if last:
+            made.graph.node.append(helper.make_node("Transpose", [name], [parts[-1]], parts[-1], perm=[0, 2, 1]))
+    raw = f"{PREFIX}head"
+    made.graph.node.append(helper.make_node("Concat", parts, [raw], raw, axis=1))
+    kind = made.graph.output[0].type.tensor_type
+    batch = kind.shape.dim[0].dim_value or kind.shape.dim[0].dim_param or None if kind.shape.dim else None
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info(raw, onnx.TensorProto.FLOAT, [batch, None, None]))
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def clipped(model: onnx.ModelProto, boxes: str, channels_last: bool) -> onnx.ModelProto:
+    """`model` whose output `boxes` (M, 4) is cut to 0..width and 0..height of the picture that it is given."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    fed = free_inputs(made)[0]
+    height, width = (1, 2) if channels_last else (2, 3)
+    dims = fed.type.tensor_type.shape.dim
+    whole, edges, low = (f"{PREFIX}{name}" for name in ("uncut", "edges", "above"))
+    for node in made.graph.node:
+        node.output[:] = [whole if name == boxes else name for name in node.output]
+        node.input[:] = [whole if name == boxes else name for name in node.input]
+    order = [width, height, width, height]
+    sizes = [dims[axis].dim_value for axis in order]
+    if all(sizes):
+        made.graph.initializer.append(helper.make_tensor(edges, onnx.TensorProto.FLOAT, [4], sizes))
+    else:
+        shape, picked, axes = (f"{PREFIX}{name}" for name in ("shape", "sides", "axes"))
+        made.graph.initializer.append(helper.make_tensor(axes, onnx.TensorProto.INT64, [4], order))
+        made.graph.node.append(helper.make_node("Shape", [fed.name], [shape], shape))
+        made.graph.node.append(helper.make_node("Gather", [shape, axes], [picked], picked))
+        made.graph.node.append(helper.make_node("Cast", [picked], [edges], edges, to=onnx.TensorProto.FLOAT))
+    made.graph.initializer.append(helper.make_tensor(f"{PREFIX}zero", onnx.TensorProto.FLOAT, [], [0.0]))
+    made.graph.node.append(helper.make_node("Max", [whole, f"{PREFIX}zero"], [low], low))
+    made.graph.node.append(helper.make_node("Min", [low, edges], [boxes], f"{PREFIX}cut"))
+    return made

@@ -5,9 +5,9 @@
     int8 graph     p -> DequantizeLinear     where the first QuantizeLinear makes of every pixel p the integer p
 
 The last form costs nothing at all: it is taken when all 256 values of every channel come out as themselves, as with
-x/255 on a grid from 0 to 1. Pixels are (N, C, H, W) or, as cameras and decoders give them, (N, H, W, C); then a
-Transpose stands in front, which an integer graph undoes by itself. The result is run against the model as it was and
-must be equal to the bit. Test: tests/test_pixel_input.py.
+x/255 on a grid from 0 to 1. Pixels are (N, C, H, W) or, as cameras and decoders give them, (N, H, W, C); where the
+model has its channels elsewhere a Transpose stands in front, which an integer graph undoes by itself. The result is run
+against the model as it was and must be equal to the bit. Test: tests/test_pixel_input.py.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from onnx import TensorProto, helper
 
 from exporters.graph import Graph
 from runtimes.base import Array, BadInput, CheckFailed
-from runtimes.imaging.preprocess import UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
 
-TO_NCHW = (0, 3, 1, 2)
+TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 SEED = 0
 
 
@@ -37,15 +37,15 @@ def with_pixel_input(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.Mod
     inputs = [value for value in graph.proto.input if value.name in graph.inputs]
     kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
     if kind is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
-        raise BadInput("--input: needs a model with one float32 input (N, C, H, W)")
-    name = inputs[0].name
-    nodes, pixels = _channels_first(graph, name, preprocess)
+        raise BadInput("--input: needs a model with one float32 input (N, C, H, W) or (N, H, W, C)")
+    name, last = inputs[0].name, preprocess.last_in([dim.dim_value or None for dim in kind.shape.dim[1:]])
+    nodes, pixels = _moved(graph, name, preprocess, last)
     exact = _first_grid(graph, name, preprocess)
     if exact is not None:
         _read(graph, exact.output[0], pixels)
         kept = [node for node in graph.proto.node if node is not exact]
     else:
-        steps, normalized = _normalized(graph, pixels, preprocess)
+        steps, normalized = _normalized(graph, pixels, preprocess, last)
         _read(graph, name, normalized)
         nodes, kept = [*nodes, *steps], list(graph.proto.node)
     batch = inputs[0].type.tensor_type.shape.dim[0]
@@ -53,28 +53,35 @@ def with_pixel_input(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.Mod
     inputs[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
     graph.set_nodes([*nodes, *kept])
     graph.prune()
-    prove(model, graph.model, name, preprocess)
+    prove(model, graph.model, name, preprocess, last)
     return graph.model
 
 
-def normalization(preprocess: Preprocess) -> list[tuple[str, Array]]:
-    """(operator, operand) in their order, as `Preprocess` computes; those that change nothing are left out."""
-    mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (preprocess.mean, preprocess.std))
+def normalization(preprocess: Preprocess, last: bool = False) -> list[tuple[str, Array]]:
+    """(operator, operand) in their order, as `Preprocess` computes; those that change nothing are left out.
+
+    `last`: for (N, H, W, C).
+    """
+    axes = (-1,) if last else (-1, 1, 1)
+    mean, std = (np.asarray(v, np.float32).reshape(axes) for v in (preprocess.mean, preprocess.std))
     steps = [("Div", np.float32(255)), ("Sub", mean), ("Div", std)]
     return [(op, np.asarray(v)) for op, v in steps if np.any(v != (0.0 if op == "Sub" else 1.0))]
 
 
-def _channels_first(graph: Graph, name: str, preprocess: Preprocess) -> tuple[list[onnx.NodeProto], str]:
-    if preprocess.input != UINT8_NHWC:
+def _moved(graph: Graph, name: str, preprocess: Preprocess, last: bool) -> tuple[list[onnx.NodeProto], str]:
+    """(nodes, tensor) of the pixels `name` with their channels where the model has them."""
+    if preprocess.channels_last == last:
         return [], name
-    moved = graph.fresh(f"{name}_channels_first")
-    return [helper.make_node("Transpose", [name], [moved], name=moved, perm=TO_NCHW)], moved
+    moved = graph.fresh(f"{name}_channels_{'last' if last else 'first'}")
+    return [helper.make_node("Transpose", [name], [moved], name=moved, perm=TO_NHWC if last else TO_NCHW)], moved
 
 
-def _normalized(graph: Graph, pixels: str, preprocess: Preprocess) -> tuple[list[onnx.NodeProto], str]:
+def _normalized(
+    graph: Graph, pixels: str, preprocess: Preprocess, last: bool
+) -> tuple[list[onnx.NodeProto], str]:  # fmt: skip
     current = graph.fresh(f"{pixels}_float")
     nodes = [helper.make_node("Cast", [pixels], [current], name=current, to=TensorProto.FLOAT)]
-    for number, (op, value) in enumerate(normalization(preprocess)):
+    for number, (op, value) in enumerate(normalization(preprocess, last)):
         operand = graph.add_constant(value, f"{pixels}_normalization_{number}")
         result = graph.fresh(f"{pixels}_{op.lower()}_{number}")
         nodes.append(helper.make_node(op, [current, operand], [result], name=result))
@@ -106,7 +113,7 @@ def _read(graph: Graph, old: str, new: str) -> None:
                 node.input[i] = new
 
 
-def prove(before: onnx.ModelProto, after: onnx.ModelProto, name: str, preprocess: Preprocess) -> None:
+def prove(before: onnx.ModelProto, after: onnx.ModelProto, name: str, preprocess: Preprocess, last: bool) -> None:
     """Raise `CheckFailed` unless `after` gives for pixels what `before` gives for the same, normalized: equal bits."""
     rng = np.random.default_rng(SEED)
     pictures = [
@@ -115,7 +122,8 @@ def prove(before: onnx.ModelProto, after: onnx.ModelProto, name: str, preprocess
     ]
     one, other = open_session(before, threads=1), open_session(after, threads=1)
     for picture in pictures:
-        want, got = one({name: preprocess.normalized(picture)[None]}), other({name: preprocess.arranged(picture)[None]})
+        given = preprocess.arranged(picture)
+        want, got = one({name: preprocess.floats(given, last)[None]}), other({name: given[None]})
         if not _equal(list(want.values()), list(got.values())):
             raise CheckFailed(f"--input {preprocess.input}: the outputs are not equal to the bit; leave it out")
 

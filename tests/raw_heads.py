@@ -54,6 +54,46 @@ def network(
     return model
 
 
+OPEN = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3, H, W] images) => (float[N, 7, P] output0) {
+    seen = Conv <kernel_shape = [8, 8], strides = [8, 8]> (images, w)
+    shape = Constant <value_ints = [0, 7, -1]> ()
+    flat = Reshape (seen, shape)
+    s = Sigmoid (flat)
+    output0 = Mul (s, gain)
+}
+"""
+"""Any height and width: a place for each cell of 8x8 pixels, boxes somewhere in the picture or over its edge."""
+
+
+def of_open_size(seed: int = 0) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(OPEN)
+    rng, gain = np.random.default_rng(seed), np.ones((1, 7, 1))
+    gain[0, :4, 0] = 120, 120, 60, 60
+    for name, value in (("w", rng.normal(0, 0.8, (7, 3, 8, 8))), ("gain", gain)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return model
+
+
+def in_two(model: onnx.ModelProto, boxes_last: bool, scores_last: bool, scores_first: bool = False) -> onnx.ModelProto:
+    """The raw head of `model`, (N, 7, places), as two outputs."""
+    graph, helper = model.graph, onnx.helper
+    raw = graph.output[0].name
+    sizes = [d.dim_value or d.dim_param for d in graph.output[0].type.tensor_type.shape.dim]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, CLASSES]), "split"))
+    graph.node.append(helper.make_node("Split", [raw, "split"], ["part_b", "part_s"], axis=1))
+    outputs = []
+    for part, name, count, last in (("part_b", "where", 4, boxes_last), ("part_s", "what", CLASSES, scores_last)):
+        perm = [0, 2, 1] if last else [0, 1, 2]
+        graph.node.append(helper.make_node("Transpose", [part], [name], perm=perm))
+        shape = [sizes[0], count, sizes[2]]
+        outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [shape[i] for i in perm]))
+    del graph.output[:]
+    graph.output.extend(outputs[::-1] if scores_first else outputs)
+    return model
+
+
 def brute_force(raw: Array, head: str, score: float, iou: float, most: int) -> list[tuple[Array, Array, Array]]:
     """(boxes, scores, labels) of each image of a raw head (N, channels, places): greedy suppression, class by class."""
     found = []

@@ -21,12 +21,14 @@ from edgecnn.data.textures import texture
 from edgecnn.networks.spec import IMAGENET, preprocess_of, unit_range
 from edgecnn.page.pictures import pixels_of
 from edgecnn.runners import image_preprocess
+from exporters.pixel_input import with_pixel_input
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.images import read_image
-from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8_NHWC, Preprocess, is_ambiguous, layout_of
+from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess, is_ambiguous, layout_of
 from runtimes.imaging.shown import of_array, of_file
+from runtimes.session import open_session
 from small_nets import conv_net, save
 
 SIZE = 16
@@ -206,9 +208,44 @@ def test_open_sizes(photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert told(capsys, "check", model, model, "--input-shape", "1,24,16,3")[0]["passed"]
 
 
-def test_pixels_inside_are_not_made_of_it(models: tuple[str, str], photos: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--input uint8: is made for models with channels first, this one has them last"):
-        api.quantize(models[1], tmp_path / "q.onnx", photos, input="uint8")
+@pytest.mark.parametrize("how", ["imagenet", "unit"])
+@pytest.mark.parametrize("kind", [UINT8, UINT8_NHWC])
+def test_pixels_inside_are_equal_to_the_bit(kind: str, how: str) -> None:
+    last = channels_last(conv_net(size=SIZE))
+    floats, pixels = (read_preprocess(how, (3, SIZE, SIZE), layout) for layout in (FLOAT32_NHWC, kind))
+    made = with_pixel_input(last, pixels)
+    onnx.checker.check_model(made, full_check=True)
+    turned = sum(node.op_type == "Transpose" for node in made.graph.node)
+    assert turned == (1 if kind == UINT8_NHWC else 2)  # the model's own, and none that is not needed
+    session, reference = open_session(made), open_session(last)
+    assert tuple(session.inputs[0].shape[1:]) == pixels.shape
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    want, got = reference({"x": floats(image)[None]})["y"], session({"x": pixels(image)[None]})["y"]
+    assert np.array_equal(want, got)
+
+
+@pytest.mark.parametrize("kind", [UINT8, UINT8_NHWC])
+def test_quantize_makes_bundles_that_take_pixels(
+    kind: str, models: tuple[str, str], photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "q.edge")
+    told(
+        capsys, "quantize", models[1], "-o", output, "--calib", photos, "--preprocess", "unit", "--input", kind, *QUICK
+    )
+    bundle = open_bundle(output)
+    assert bundle.preprocess == Preprocess((SIZE, SIZE), input=kind)
+    assert bundle.manifest["input"]["dtype"] == "uint8"
+    assert bundle.golden()[0][0].shape[1:] == bundle.preprocess.shape
+    assert api.verify(output).failure is None
+    floats = str(tmp_path / "f.edge")
+    told(capsys, "quantize", models[1], "-o", floats, "--calib", photos, "--preprocess", "unit", *QUICK)
+    picture = f"{photos}/0/0.png"
+    both = [told(capsys, "run", path, picture)[0]["predictions"][0] for path in (output, floats)]
+    assert both[0]["label"] == both[1]["label"]
+    assert both[0]["score"] == pytest.approx(both[1]["score"], abs=0.02)  # each is float or int8, as its race ended
+
+
+def test_other_inputs_are_not_made(models: tuple[str, str], photos: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--input float32-nhwc: unknown input"):
         api.quantize(models[1], tmp_path / "q.onnx", photos, input="float32-nhwc")
 

@@ -17,7 +17,7 @@ from exporters.artifact import Identity, read_identity, read_stages, write_ident
 from exporters.graph import get_meta, opset, set_meta
 from exporters.join import joined
 from exporters.load import load_model
-from raw_heads import brute_force, network
+from raw_heads import SIDE, brute_force, in_two, network, of_open_size
 from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
@@ -41,7 +41,7 @@ def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = decoding._tail
 
     def tail(given: Any, seed: int) -> Any:
-        key = (given.head, given.layout, given.upright[0].shape, opset(given.model) > 18, given.open_places)
+        key = (given.head, given.layout.classes, given.upright[0].shape, opset(given.model) > 18, given.open_places)
         TAILS[key] = TAILS.get(key) or made(given, seed)
         return TAILS[key]
 
@@ -59,7 +59,7 @@ def agree(given: onnx.ModelProto, made: onnx.ModelProto, head: str, turned: bool
         here = found["image"] == i
         assert found["labels"][here].tolist() == labels.tolist()
         np.testing.assert_allclose(found["scores"][here], scores, atol=1e-5)
-        np.testing.assert_allclose(found["boxes"][here], boxes, atol=1e-3)
+        np.testing.assert_allclose(found["boxes"][here], boxes.clip(0, [SIDE] * 4), atol=1e-3)
     return len(found["image"])
 
 
@@ -80,6 +80,45 @@ def test_the_joined_graph_finds_what_brute_force_finds(
     assert report.boxes > 0
     assert report.max_abs < 1e-3
     assert report.opset == opset(made) == max(version, 15)
+    assert [value.name for value in made.graph.output] == ["boxes", "scores", "labels", "image"]
+
+
+def test_models_of_open_size_are_decoded_at_any(tmp_path: Path) -> None:
+    """Wide and high pictures, whose boxes are cut at their own edges."""
+    path, out = save(of_open_size(), tmp_path / "raw.onnx"), tmp_path / "det.onnx"
+    report = api.decode(path, out, input_shape="3,64,96", **LIMITS)
+    assert (report.images, report.warnings[:1]) == (4, ())  # three pictures of that size, and a larger one
+    raw, made = open_session(load_model(path)), open_session(load_model(out))
+    cut = 0
+    for height, width in ((64, 96), (96, 64), (40, 168)):
+        images = np.random.default_rng(height).random((2, 3, height, width), np.float32)
+        found = made({"images": images})
+        edges = np.array([width, height, width, height], np.float32)
+        wanted = brute_force(raw({"images": images})["output0"], "yolov8", **LIMITS)
+        for i, (boxes, scores, labels) in enumerate(wanted):
+            here = found["image"] == i
+            assert found["labels"][here].tolist() == labels.tolist()
+            np.testing.assert_allclose(found["scores"][here], scores, atol=1e-5)
+            np.testing.assert_allclose(found["boxes"][here], boxes.clip(0, edges), atol=1e-3)
+            cut += int((boxes != boxes.clip(0, edges)).any(1).sum())
+    assert cut > 3
+
+
+def test_a_size_that_is_open_in_name_only_is_told(tmp_path: Path) -> None:
+    model = of_open_size()
+    shape = next(node for node in model.graph.node if "shape" in node.output)
+    shape.attribute[0].ints[2] = 96  # 64x96 pixels
+    report = api.decode(save(model, tmp_path / "raw.onnx"), tmp_path / "det.onnx", input_shape="3,64,96", **LIMITS)
+    assert "leaves its size open and does not run at 96x128; proven at 64x96 alone" in report.warnings[0]
+
+
+@pytest.mark.parametrize(("boxes_last", "scores_last"), [(False, False), (True, True), (True, False)])
+def test_boxes_and_scores_in_two_outputs(boxes_last: bool, scores_last: bool, tmp_path: Path) -> None:
+    path = save(in_two(network(), boxes_last, scores_last, scores_first=boxes_last), tmp_path / "raw.onnx")
+    report = api.decode(path, tmp_path / "det.onnx", **LIMITS)
+    made = load_model(tmp_path / "det.onnx")
+    assert agree(network(), made, "yolov8", False) > 6
+    assert report.raw == (1, 7, 64)
     assert [value.name for value in made.graph.output] == ["boxes", "scores", "labels", "image"]
 
 
@@ -159,8 +198,18 @@ def test_what_is_no_detector(tmp_path: Path) -> None:
         api.decode(save(conv_net(), tmp_path / "net.onnx"), tmp_path / "det.onnx")
     two = network()
     two.graph.output.append(onnx.helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, ["N", 7, 8, 8]))
-    with pytest.raises(BadInput, match=r"answers with 2 tensors \(output0, seen\)"):
+    with pytest.raises(BadInput, match=r"answers output0 \(1, 7, 64\), seen \(1, 7, 8, 8\), not boxes \(N"):
         api.decode(save(two, tmp_path / "two.onnx"), tmp_path / "det.onnx")
+    with pytest.raises(BadInput, match=r"answers with 2 tensors \(output0, seen\), a raw head is one, or"):
+        api.decode(tmp_path / "two.onnx", tmp_path / "det.onnx", head="yolov5")
+    three = network()
+    del three.graph.output[:]
+    for name in ("seen", "s1", "s2"):
+        if name != "seen":
+            three.graph.node.append(onnx.helper.make_node("Identity", ["seen"], [name]))
+        three.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 7, 8, 8]))
+    with pytest.raises(BadInput, match=r"answers with 3 tensors .*these are feature maps: export it with its boxes"):
+        api.decode(save(three, tmp_path / "three.onnx"), tmp_path / "det.onnx")
 
 
 def test_another_graph_is_not_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

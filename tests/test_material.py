@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecnn.choosing.said import judged_as
 from edgecnn.data.load import load_data
-from edgecnn.data.material import material_for, part, with_model_labels
+from edgecnn.data.material import Material, material_for, part, with_model_labels
 from edgecnn.data.samples import Samples
+from edgecnn.runners import graph_outputs
 from exporters.artifact import Identity
 from graphs import parse
 from runtimes.base import BadInput
@@ -103,7 +105,16 @@ def test_more_classes_than_outputs_is_bad_input() -> None:
 
 def test_a_model_without_classes_is_judged_without_labels() -> None:
     model = parse("g (float[N,1,8,8] x) => (float[N,2,6,6] y) { y = Conv(x, w) }", w=(2, 1, 3, 3))
-    assert with_model_labels(labelled(("a", "b")), (), open_session(model)).labels is None
+    material = Material("x", (1, 8, 8), labelled(("a", "b")), labelled(("a", "b")))
+    kept = with_model_labels(material.judged, (), open_session(model))
+    assert kept.class_names == ("a", "b")
+    for task, why in (
+        ("other", "they are classes, and answers of shape (N, 2, 6, 6) are of no known task"),
+        ("segmentation", "they are classes, and the task is segmentation"),
+        ("classification", "they are classes, and answers of shape (N, 2, 6, 6) are no scores of classes"),
+    ):
+        found = judged_as(task, material, graph_outputs(model))
+        assert (found.judged.labels, found.unused) == (None, why)
 
 
 def test_a_model_that_takes_no_image_is_fed_with_arrays(tmp_path: Path) -> None:

@@ -105,9 +105,8 @@ def test_a_grid_that_is_off_by_one_level_is_not_free() -> None:
 
 def test_a_difference_of_one_bit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = pixel_input.normalization
-    monkeypatch.setattr(
-        pixel_input, "normalization", lambda p: [(op, np.nextafter(v, np.float32(999))) for op, v in real(p)]
-    )
+    off = lambda p, last: [(op, np.nextafter(v, np.float32(999))) for op, v in real(p, last)]  # noqa: E731
+    monkeypatch.setattr(pixel_input, "normalization", off)
     with pytest.raises(CheckFailed, match="not equal to the bit"):
         with_pixel_input(conv_net(), Preprocess((8, 8), 3, input=UINT8))
 

@@ -81,7 +81,9 @@ def test_other_answers_are_left_alone(
     [
         ("N,5,8,8", True, "segmentation"),
         ("N,5,8,8", False, "other"),
+        ("N,8,8,5", True, "segmentation"),
         ("N,1,8,8", True, "other"),
+        ("N,8,8,1", True, "other"),
         ("N,5", True, "classification"),
         ("N,5,8", True, "other"),
     ],

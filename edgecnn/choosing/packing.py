@@ -19,7 +19,7 @@ from exporters.artifact import Identity, Stage
 from exporters.pack import pack
 from runtimes.base import Tensors
 from runtimes.proof.manifest import GIVEN_MODEL
-from runtimes.session import open_session
+from runtimes.session import TensorInfo, open_session
 
 
 def pack_given(
@@ -38,15 +38,16 @@ def pack_given(
     """
     session, theirs = open_session(chosen), open_session(given[0], optimize=False, subject=given[1])
     shown = list(material.judged.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
-    original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs[0].name) for feed in shown])
+    original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs[0]) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
     pack(path, chosen, manifest, *proof.golden(original, session, shown))
 
 
-def _floats(identity: Identity, feed: Tensors, name: str) -> Tensors:
+def _floats(identity: Identity, feed: Tensors, wanted: TensorInfo) -> Tensors:
     """What the given model takes for `feed`, one image as the chosen graph takes it."""
     (value,) = feed.values()
-    if identity.preprocess is None or identity.preprocess.floating:
-        return {name: value}
-    return {name: identity.preprocess.floats(value[0])[None]}
+    ready = identity.preprocess
+    if ready is None or ready.floating:
+        return {wanted.name: value}
+    return {wanted.name: ready.floats(value[0], ready.last_in(wanted.shape[1:]))[None]}

@@ -27,10 +27,10 @@ from edgecnn.choosing.said import (
     identified,
     judged_as,
     judged_by_chance,
-    of_unused,
+    judging,
     prepared,
     preparing,
-    task_of,
+    tasked,
 )
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
@@ -109,7 +109,7 @@ def quantize(
     own, aim = own_metric(metric), aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
-    identity = identified(original, identity, path.stem, labels)
+    known, identity = identity is not None, identified(original, identity, path.stem, labels)
     material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
     material = material.measured_by(own)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
@@ -120,9 +120,9 @@ def quantize(
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
-    task = task_of(identity, float_model, material.judged.masks is not None)
-    material = judged_as(task, material, graph_outputs(float_model))
-    early += doubts.aloud(tell, doubts.told(of_unused(name, material)))
+    task, identity = tasked(identity, known, float_model, material)
+    material, said = judging(name, task, float_model, material, tell)
+    early += said
     trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
@@ -134,18 +134,18 @@ def quantize(
         identity = taking(identity or Identity(path.stem, task, (), material.preprocess), input)
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
     if path.suffix == SUFFIX:
-        known = identity or Identity(Path(model).stem, task, (), material.preprocess)
+        about = identity or Identity(Path(model).stem, task, (), material.preprocess)
         as_taken = material
         if input != FLOAT32:
-            as_taken = material_for(original, known, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
-        pack_given(path, chosen, (original, Path(model).name), known, result, done, as_taken)
+            again = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
+            as_taken = judged_as(task, again.measured_by(own), graph_outputs(float_model))
+        pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)
-    beside = saved_beside(beside, result, identity, done, force)
     heard = doubts.told(*early, judged_by_chance(name, result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
-        beside, warnings=heard, pixels=material.pixels,
+        saved_beside(beside, result, identity, done, force), warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 
 
@@ -180,8 +180,6 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
         raise BadInput(f"--input {plugins.unknown(name, MADE, 'input')}")
     if name != FLOAT32 and preprocess is None:
         raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
-    if name != FLOAT32 and preprocess is not None and preprocess.floating and preprocess.channels_last:
-        raise BadInput(f"--input {name}: is made for models with channels first, this one has them last; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import onnx
@@ -18,15 +19,22 @@ import onnx
 from edgecnn import doubts, tasks
 from edgecnn.choosing.choose import Decision
 from edgecnn.data.labels import read_labels
-from edgecnn.data.material import Material
+from edgecnn.data.material import Material, tells_classes
+from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.networks.assumed import Assumed, sentence
+from edgecnn.runners import graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from runtimes import plugins
 from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.maps import is_map, is_whole
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.session import open_session
 
+MOST_NUMBERED = 64
+"""Images with objects on which it is found out how a detector counts classes."""
 UNUSED_HINTS = {
     "boxes": "a raw detector head becomes boxes by `--decode yolov8` or `edgecnn decode` (docs/detectors.md)",
     "masks": '`task = "segmentation"` on the class makes maps of (N, classes, H, W) classes',
@@ -64,17 +72,57 @@ def of_material(name: str, material: Material, carried: bool) -> str:
 
 
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
-    """`material` as a model of this `task` can use it: what was labelled for another one does not judge it."""
+    """`material` as a model of this `task` can use it: without labels that do not judge it, and with the reason."""
     judged = material.judged
     kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets}
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
-    known = task in plugins.names(tasks)
-    if not given or material.metric or (known and plugins.load(tasks, task, "task").has_answers(judged)):
+    known = plugins.load(tasks, task, "task") if task in plugins.names(tasks) else None
+    if not given or material.metric:
         return material
-    shape = ", ".join("?" if size is None else str(size) for size in outputs[0].shape)
-    whose = f"the task is {task}" if known else f"answers of shape ({shape}) are of no known task"
-    why = f"they are {given}, and {whose}"
-    return replace(material, judged=judged.without_answers(), unused=material.unused or why)
+    if known is not None and known.has_answers(judged):
+        if task != "classification" or tells_classes(outputs):
+            return material
+        whose = f"{_answers(outputs)} are no scores of classes"
+    else:
+        whose = f"the task is {task}" if known is not None else f"{_answers(outputs)} are of no known task"
+    return replace(material, judged=judged.without_answers(), unused=f"they are {given}, and {whose}")
+
+
+def _answers(outputs: Sequence[TensorInfo]) -> str:
+    """`answers of shape (?, 10)`, one for each output."""
+    shapes = (", ".join("?" if size is None else str(size) for size in info.shape) for info in outputs)
+    return f"answers of shape {' and '.join(f'({shape})' for shape in shapes)}"
+
+
+def tasked(
+    identity: Identity | None, said: bool, model: onnx.ModelProto, material: Material
+) -> tuple[str, Identity | None]:
+    """(the task of `model`, `identity` with it); `said`: the model itself says it, which counts."""
+    task = task_of(identity if said else None, model, material.judged.masks is not None)
+    return task, None if identity is None else replace(identity, task=task)
+
+
+def judging(
+    name: str, task: str, model: onnx.ModelProto, material: Material, tell: doubts.Tell
+) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
+    """(`material` as the float `model`, called `name`, can use it; what was told of labels unused or in question)."""
+    material = judged_as(task, material, graph_outputs(model))
+    unused, line = of_unused(name, material), ""
+    if task == "detection" and not material.metric and material.judged.targets is not None:
+        judged, line = numbered(name, model, material.judged, material.input_name)
+        material = replace(material, judged=judged)
+    return material, doubts.aloud(tell, doubts.told(unused, line))
+
+
+def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: str) -> tuple[Samples, str]:
+    """(`samples` whose classes are counted as the detector `model` counts them; the line about that, if any)."""
+    assert samples.targets is not None
+    full = (i for i in range(len(samples)) if len(samples.targets[i].labels))
+    shown = list(islice(full, MOST_NUMBERED))
+    if not shown:
+        return samples, ""
+    score = detection.score(open_session(model), samples.subset(shown), input_name, 1)
+    return held(samples, score), of_numbers(name, score)
 
 
 def of_unused(name: str, material: Material) -> str:
@@ -119,7 +167,8 @@ def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = Fal
     names = [value.name for value in model.graph.output]
     if set(detection.OUTPUTS) <= set(names):
         return "detection"
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    if masks and len(names) == 1 and len(shape) == 4 and shape[1].dim_value > 1:
+    first = graph_outputs(model)[0]
+    shape = first.shape
+    if masks and len(names) == 1 and is_map(shape[1:], is_whole(first.dtype)):
         return "segmentation"
     return "classification" if len(names) == 1 and len(shape) == 2 else tasks.OTHER

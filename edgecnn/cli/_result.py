@@ -6,8 +6,8 @@ Test: tests/test_cli_main.py.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TextIO
 
 from runtimes.device import process
 from runtimes.device.page import Page
@@ -18,8 +18,18 @@ STARTS = ("-o", *(f"{name}=" for name in WRITES if name.startswith("--")))
 """How an option that names an output is spelled."""
 
 
+class Report(Protocol):
+    """What a library call returns that also tells while it works; some have a `failure` too."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def verdict(self) -> str: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 class Telling:
-    """Called with a warning it says that on stderr at once; `rest` is what a result has beside these."""
+    """Called with a warning it says that on stderr at once; a `result` says the others of its report at the end."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -28,8 +38,10 @@ class Telling:
         self.told.append(line)
         process.warn([line])
 
-    def rest(self, warnings: Sequence[str]) -> list[str]:
-        return [line for line in warnings if line not in self.told]
+    def result(self, report: Report, draw: Callable[[Page], None]) -> Result:
+        """The result that `report` is, with the warnings that were not told yet."""
+        left = [line for line in report.warnings if line not in self.told]
+        return Result(report.to_dict(), draw, report.verdict, getattr(report, "failure", None), left)
 
 
 def show(result: Result, as_json: bool, args: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 from runtimes.device import tables
 
 
@@ -49,5 +49,6 @@ def command(models: tuple[str, ...], **chosen: Any) -> Result:
     """
     from edgecnn import api
 
-    report = api.bench(models, **chosen, track=options.track())
-    return Result(report.to_dict(), lambda page: tables.benched(page, report), report.verdict, report.failure)
+    tell = Telling()
+    report = api.bench(models, **chosen, track=options.track(), tell=tell)
+    return tell.result(report, lambda page: tables.benched(page, report))

@@ -87,14 +87,6 @@ def command(
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
                        track=options.track(), tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
     if isinstance(report, DeviceBuildReport):
-        return Result(report.to_dict(), lambda page: tables.built_for_device(page, report), report.verdict,
-                      warnings=left)  # fmt: skip
-    return Result(
-        report.to_dict(),
-        lambda page: tables.built(page, report),
-        report.verdict,
-        report.failure,
-        left,
-    )
+        return tell.result(report, lambda page: tables.built_for_device(page, report))
+    return tell.result(report, lambda page: tables.built(page, report))

@@ -73,8 +73,7 @@ def command(
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
                        decode=decode, provider=provider, require_all=require_all, track=options.track(),
                        tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, left)
+    return tell.result(report, lambda page: _draw(page, report))
 
 
 def _draw(page: Page, report: CheckReport) -> None:

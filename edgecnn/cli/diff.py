@@ -68,8 +68,7 @@ def command(
                       input_shape=input_shape, preprocess=preprocess, decode=decode, layers=layers, plot=plot,
                       reproducer=reproducer, force=force, threads=threads, seed=seed, track=options.track(),
                       tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
-    return Result(report.to_dict(), lambda page: _draw(page, report, layers), report.verdict, report.failure, left)
+    return tell.result(report, lambda page: _draw(page, report, layers))
 
 
 def _draw(page: Page, report: DiffReport, layers: bool) -> None:

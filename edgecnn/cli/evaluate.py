@@ -73,8 +73,7 @@ def command(
                           labels=labels, preprocess=preprocess, decode=decode,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track(), tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
-    return Result(report.to_dict(), lambda page: _draw(page, report), report.verdict, report.failure, left)
+    return tell.result(report, lambda page: _draw(page, report))
 
 
 def _draw(page: Page, report: EvaluateReport) -> None:

@@ -9,8 +9,6 @@ from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
 from edgecnn.cli._result import Result, Telling
-from edgecnn.words import decibel
-from runtimes.base import counted
 
 
 @register("export", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
@@ -68,11 +66,4 @@ def command(
                         simplify=simplify, fp16=fp16, provider=provider,
                         allow_slower=allow_slower, force=force, seed=seed, track=options.track(),
                         tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
-    last = report.stages[-1]
-    return Result(
-        report.to_dict(),
-        lambda page: tables.exported(page, report),
-        f"{output}: {decibel(last.snr_db)} to the PyTorch module, {counted(last.nodes, 'node')}.",
-        warnings=left,
-    )
+    return tell.result(report, lambda page: tables.exported(page, report))

@@ -11,7 +11,7 @@ from edgecnn.cli import _options as options
 from edgecnn.cli import _profiled as tables
 from edgecnn.cli._click import command as register
 from edgecnn.cli._click import option
-from edgecnn.cli._result import Result
+from edgecnn.cli._result import Result, Telling
 
 if TYPE_CHECKING:
     from edgecnn.profiling.profiled import By
@@ -53,8 +53,9 @@ def command(
     """
     from edgecnn import api
 
+    tell = Telling()
     report = api.profile(model, against=against, by=by, depth=depth, threads=threads, batch=batch,
                          iterations=iterations, seed=seed, input_shape=input_shape, plot=plot, csv=csv, force=force,
-                         track=options.track())  # fmt: skip
+                         track=options.track(), tell=tell)  # fmt: skip
     written = [path for path in (plot, csv) if path is not None]
-    return Result(report.to_dict(), lambda page: tables.profiled(page, report, written), report.verdict)
+    return tell.result(report, lambda page: tables.profiled(page, report, written))

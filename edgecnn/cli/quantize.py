@@ -73,18 +73,6 @@ def command(
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
                           track=options.track(), tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
     if isinstance(report, TargetReport):
-        return Result(
-            report.to_dict(),
-            lambda page: tables.aimed(page, report),
-            report.verdict,
-            warnings=left,
-        )
-    return Result(
-        report.to_dict(),
-        lambda page: tables.quantized(page, report),
-        report.verdict,
-        report.failure,
-        left,
-    )
+        return tell.result(report, lambda page: tables.aimed(page, report))
+    return tell.result(report, lambda page: tables.quantized(page, report))

@@ -72,14 +72,9 @@ def command(
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
                        qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
-    left = tell.rest(report.warnings)
-    document = report.to_dict()
-    shown = {**document, "judged": report.judged and report.judged.words}
-    return Result(
-        document,
-        lambda page: page.pairs((key.replace("_", " "), value) for key, value in shown.items() if _scalar(value)),
-        report.verdict,
-        warnings=left,
+    shown = {**report.to_dict(), "judged": report.judged and report.judged.words}
+    return tell.result(
+        report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))
     )
 
 

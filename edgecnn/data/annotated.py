@@ -82,7 +82,10 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
 
     ids = (*first.ids, *second.ids)
     load = lambda i: at(i)[0].load(at(i)[1])  # noqa: E731
-    return Samples(name, ids, load, None, first.class_names, both("masks"), both("targets"))
+    numbers = first.category_ids if first.category_ids == second.category_ids else ()
+    return Samples(
+        name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks

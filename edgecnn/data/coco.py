@@ -16,6 +16,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def _read(name: str, path: Path, root: Path, preprocess: Preprocess) -> Samples:
         corners[:, 2:] += corners[:, :2]
         return Target.of(corners, np.array(labels, np.int64), np.array(crowd, bool))
 
-    return boxed(name, files, objects, preprocess, tuple(str(c.get("name", c["id"])) for c in categories))
+    samples = boxed(name, files, objects, preprocess, tuple(str(c.get("name", c["id"])) for c in categories))
+    ids = tuple(c["id"] for c in categories)
+    return replace(samples, category_ids=ids) if all(isinstance(number, int) for number in ids) else samples
 
 
 def _boxes(

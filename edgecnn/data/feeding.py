@@ -199,7 +199,7 @@ def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tenso
         given = like[name].shape
         wanted[0][name] = tuple(ANOTHER_BATCH if i == 0 and _open(shape[0]) else d for i, d in enumerate(given))
         space = (1, 2) if layout_of(shape[1:]) == "NHWC" else range(2, len(given))
-        wanted[1][name] = tuple(_another(d) if i in space and _open(shape[i]) else d for i, d in enumerate(given))
+        wanted[1][name] = tuple(another(d) if i in space and _open(shape[i]) else d for i, d in enumerate(given))
     fitted = tuple(type(info)(info.name, info.dtype, tight[info.name]) for info in subjects[0].inputs)
     same = {name: value.shape for name, value in like.items()}
     return [seeded_feeds(subjects, fitted, 1, seed, sizes) for sizes in wanted if sizes != same]
@@ -220,10 +220,10 @@ def _open(size: int | str | None) -> bool:
     return not isinstance(size, int)
 
 
-def _another(size: int) -> int:
+def another(size: int) -> int:
     """A larger size, of which halves and quarters are whole as often as those of `size`.
 
-    >>> _another(64), _another(33)
+    >>> another(64), another(33)
     (96, 42)
     """
     return size + 32 if size % 32 == 0 else size + size // 4 + 1

@@ -31,7 +31,7 @@ from runtimes.base import BadInput, Tensors, counted
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape
-from runtimes.session import Session, open_session
+from runtimes.session import Session, TensorInfo, open_session
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,12 @@ def material_for(
     labels = identity.labels if identity else ()
     task = identity.task if identity else "classification"
     calibration = load_data(seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task)
-    unused = ""
     if judge is None:
         judged = (held_out(seen, ready, calibration, limit, seed, task) or calibration).without_answers()
     else:
         judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task)
-        unused = labels_unused(judged, session)
         judged = with_model_labels(judged, labels, session)
-    return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed, unused)
+    return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
 
 
 def held_out(
@@ -172,16 +170,9 @@ def said(ready: Ready | Several, preprocess: str) -> Preprocess:
     return read_preprocess(preprocess, (shape[0], shape[1], shape[2]))
 
 
-def labels_unused(samples: Samples, session: Session) -> str:
-    """Why the labels of `samples` do not tell how good the model is; empty where they do, or there are none."""
-    if samples.labels is None or samples.masks is not None or samples.targets is not None:
-        return ""
-    if len(session.outputs) != 1:
-        return f"the model has {len(session.outputs)} outputs, top-1 needs one"
-    shape = session.outputs[0].shape
-    if len(shape) != 2 or not isinstance(shape[1], int):
-        return f"the output is {', '.join(map(str, shape))}, top-1 needs N, classes".replace("None", "?")
-    return ""
+def tells_classes(outputs: Sequence[TensorInfo]) -> bool:
+    """Whether `outputs` are a score for each of so many classes, which top-1 takes."""
+    return len(outputs) == 1 and len(outputs[0].shape) == 2 and isinstance(outputs[0].shape[1], int)
 
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
@@ -237,17 +228,16 @@ def _way_out(session: Session) -> str:
 
 
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
-    """`samples` with its labels counted as the model counts its classes; unlabelled when the model has no classes.
+    """`samples` with its labels counted as the model counts its classes; as they are where it has none to count.
 
-    Masks and boxes stay as they are. Class names are looked up among the model's `labels`; a model without names wants
-    as many classes as it has outputs.
+    Class names are looked up among the model's `labels`; a classifier without names must have as many outputs.
     Raises `BadInput` when that does not fit.
     """
     if samples.masks is not None or samples.targets is not None:
-        return samples
+        return samples.with_labels(labels)
     shape = session.outputs[0].shape
-    if samples.labels is None or labels_unused(samples, session):
-        return replace(samples, labels=None)
+    if samples.labels is None or not tells_classes(session.outputs):
+        return samples
     if not labels and len(samples.class_names) != shape[1]:
         have = counted(len(samples.class_names), "class", "classes")
         raise BadInput(

@@ -97,6 +97,10 @@ class Samples:
     """How many there were before a limit."""
     others: Mapping[str, Callable[[int], Array]] = field(default_factory=dict)
     """What the further inputs of a network that has several are fed, by their names."""
+    category_ids: tuple[int | None, ...] = ()
+    """The number that the data itself has for each class, where it has one, as COCO does (class_numbers.py)."""
+    read_as: str = ""
+    """How the labels that detectors answer are to be read, if they can be; empty where nobody knows."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -144,13 +148,17 @@ class Samples:
         """
         if not self.class_names or not names or tuple(names) == self.class_names:
             return self
+        count = len(self.class_names)
+        if self.labels is None and count <= len(names) and self.class_names == tuple(map(str, range(count))):
+            return replace(self, class_names=tuple(names))  # boxes and masks that were only numbered
         for name in self.class_names:
             if name not in names:
                 raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")
         place = np.array([list(names).index(name) for name in self.class_names])
         labels = None if self.labels is None else place[self.labels]
         masks, targets = _renumbered_masks(self.masks, place), _renumbered_targets(self.targets, place)
-        return replace(self, labels=labels, masks=masks, targets=targets, class_names=tuple(names))
+        ids = _renumbered_ids(self.category_ids, place, len(names))
+        return replace(self, labels=labels, masks=masks, targets=targets, class_names=tuple(names), category_ids=ids)
 
     def stack(self) -> Array:
         """All samples at once, float32 (N, C, H, W); for data that fits into memory."""
@@ -178,6 +186,12 @@ def _renumbered_masks(masks: Sequence[Array] | None, place: Array) -> Sequence[A
     table = np.arange(IGNORE + 1, dtype=np.uint8)
     table[: len(place)] = place
     return OnDemand(len(masks), lambda i: table[masks[i]])
+
+
+def _renumbered_ids(ids: Sequence[int | None], place: Array, count: int) -> tuple[int | None, ...]:
+    """The ids of `count` classes, of which `place` says which was which; None for a class that had none."""
+    known = dict(zip(place.tolist(), ids, strict=False))
+    return tuple(known.get(i) for i in range(count)) if ids else ()
 
 
 def _renumbered_targets(targets: Sequence[Target] | None, place: Array) -> Sequence[Target] | None:

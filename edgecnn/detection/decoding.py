@@ -2,7 +2,8 @@
 
     raw (N, 4 + C, places) -> corners (N, places, 4), scores (N, C, places) -> select -> boxes, scores, labels, image
 
-Suppression is class by class, as `select` does it for every detector here. Boxes are not cut at the picture's edge.
+Suppression is class by class, as `select` does it for every detector here. The boxes that stay are cut at the edges of
+the picture, as YOLO's own code does it: after suppression, which sees them whole.
 Test: tests/test_raw_heads.py (oracle: greedy suppression in numpy).
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecnn.detection.boxes import to_corners
+from edgecnn.detection.boxes import clip, to_corners
 from edgecnn.detection.raw import FIRST, Head, Layout, check_values, layout_of
 from edgecnn.detection.select import Detections, Selection, select
 from runtimes.base import BadInput
@@ -47,8 +48,8 @@ class Decoded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Detections:
         answer = self.net(x)
-        found: Detections = self.tail(answer if isinstance(answer, torch.Tensor) else answer[0])
-        return found
+        boxes, *others = self.tail(answer if isinstance(answer, torch.Tensor) else answer[0])
+        return clip(boxes, (x.shape[2], x.shape[3])), *others
 
 
 def decoded(

@@ -11,7 +11,6 @@ a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.scores import Difference, Score, rows
@@ -35,7 +35,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
-from runtimes.session import TensorInfo
+from runtimes.imaging.maps import Seen, count_of, is_whole
 
 BATCH = 32
 
@@ -134,7 +134,7 @@ class EvaluateReport:
             "data": self.data,
             "images": self.images,
             "models": [
-                {"model": name, "value": score.value, "nonfinite": count, **score.details}
+                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
                 for (name, score), count in zip(self.models, self.nonfinite, strict=False)
             ],
             "difference": self.difference.to_dict() if self.difference else None,
@@ -187,30 +187,34 @@ def evaluate(
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
     task = task or task_of(subjects[0], known=own is None)
     how = own or plugins.load(edgecnn.tasks, task, "task")
-    classes = [classes_of(subject.outputs) if task != "detection" else None for subject in subjects]
+    classes = [classes_of(subject) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
     samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
-    scores = [
-        score(how, replace(subject, runner=runner), shown, batch, track)
-        for subject, runner, shown in zip(subjects, answers, seen, strict=True)
-    ]
+    scores: list[Score] = []
+    for subject, runner, shown in zip(subjects, answers, seen, strict=True):
+        shown = held(shown, scores[0]) if scores else shown
+        scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
-    heard = doubts.told(*early, *chance)
+    heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
+
+
+def _reading(score: Score) -> dict[str, Any]:
+    return {"class_numbers": dict(score.reading)} if score.reading is not None else {}
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
     """The line that says that `subject` is no better than chance; empty where it is, and where no one trained it."""
     if subject.seeded:
         return ""
-    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject.outputs))
+    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject))
 
 
 @dataclass
@@ -249,8 +253,10 @@ def task_of(subject: Subject, known: bool = True) -> str:
     if {"boxes", "scores", "labels", "image"} <= names:
         return "detection"
     ranks = [len(info.shape) for info in subject.outputs]
-    if ranks in ([2], [4]):
-        return "classification" if ranks == [2] else "segmentation"
+    if ranks == [2]:
+        return "classification"
+    if ranks == [4] or (ranks == [3] and is_whole(subject.outputs[0].dtype)):
+        return "segmentation"
     if not known:
         return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
@@ -275,7 +281,7 @@ def samples_for(
         raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")
     if subject.labels:
         return samples.with_labels(subject.labels)
-    classes = classes_of(subject.outputs) if task != "detection" else None
+    classes = classes_of(subject) if task != "detection" else None
     if samples.class_names and classes is not None and classes != len(samples.class_names):
         have = len(samples.class_names)
         name = (
@@ -292,7 +298,9 @@ def _remedy(subject: Subject, classes: int) -> str:
     return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
 
 
-def classes_of(outputs: Sequence[TensorInfo]) -> int | None:
-    """Size of the second axis of the first output, where it is known."""
-    shape = outputs[0].shape if outputs else ()
+def classes_of(subject: Subject) -> int | None:
+    """How many classes the first output tells apart, where that is known."""
+    shape = subject.outputs[0].shape if subject.outputs else ()
+    if len(shape) in (3, 4):
+        return count_of(shape[1:], is_whole(subject.outputs[0].dtype), Seen.of(subject.inputs[0].shape[1:]))
     return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None

@@ -49,6 +49,8 @@ class Score:
     images: int
     details: Mapping[str, Any]
     resample: Callable[[Array], Array]
+    reading: Mapping[str, Any] | None = None
+    """How the labels that a detector answers were read as classes (evaluation/class_numbers.py)."""
 
     @cached_property
     def per_sample(self) -> Array:

@@ -19,24 +19,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgecnn import doubts
 from edgecnn.latency import baseline as baselines
 from edgecnn.latency import gates
-from edgecnn.latency.fresh_process import inputs_of, probe
+from edgecnn.latency.assumed import Jobs, of_pictures, of_sizes, sized
+from edgecnn.latency.fresh_process import probe
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_threads
-from edgecnn.latency.same_shapes import same_shapes
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.fresh import PROBES, Probe, middle
-from runtimes.execution.model_file import built_size
 from runtimes.execution.provider_options import require, several
 from runtimes.execution.shapes import ShapeText
 from runtimes.files import check_output, write_atomic
 from runtimes.machine import default_threads, describe
 from runtimes.timing.bench_report import BenchReport, Combination, Heat
-from runtimes.timing.racer import Timing, distinct, heat
+from runtimes.timing.racer import OnnxRacer, Racer, Timing, distinct, heat
 
 Name = str | os.PathLike[str]
-Jobs = Mapping[str, Job]
 
 
 def bench(
@@ -57,11 +56,13 @@ def bench(
     plot: Name | None = None,
     force: bool = False,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> BenchReport:
     """Measure .onnx files, bundles, `torch:SOURCE` and `compile:SOURCE` on seeded random inputs; several are raced.
 
     Several providers, batches or numbers of threads: one race for each combination. `gate` and `baseline` decide the
-    report's `failure`; `csv` and `plot` are files to write. Raises `BadInput` and `Unavailable`.
+    report's `failure`; `csv` and `plot` are files to write. `tell` hears what was assumed before the race; the report's
+    `warnings` have it too. Raises `BadInput` and `Unavailable`.
     """
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
     names = distinct(given)
@@ -79,10 +80,12 @@ def bench(
     if before is not None:
         before.require(names, [_combination(group) for group in jobs])
     outputs = _outputs(csv, plot, force)
-    jobs = _same_shapes(jobs)
+    asked, jobs = jobs, sized(jobs)
+    lines = (line for one, other in zip(asked, jobs, strict=True) for line in of_sizes(one, other))
+    heard = list(doubts.aloud(tell, doubts.told(*lines)))
     probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
-    heats = tuple(_heat(group, seen, timing, track) for group, seen in zip(jobs, probes, strict=True))
-    report = BenchReport(describe(), heats, seed)
+    heats = tuple(_heat(group, seen, timing, track, tell, heard) for group, seen in zip(jobs, probes, strict=True))
+    report = BenchReport(describe(), heats, seed, warnings=tuple(heard))
     report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats))
     if before is not None:
         compared = before.judge(heats, report.machine)
@@ -114,35 +117,27 @@ def plan(
     ]
 
 
-def _same_shapes(groups: Sequence[Jobs]) -> list[Jobs]:
-    """Every group with the sizes that its models are raced with; a model alone has its own."""
-    if len(groups[0]) == 1:
-        return list(map(_at_built_size, groups))
-    wanted = {name: inputs_of(job) for name, job in groups[0].items()}
-    return [_at_built_size(same_shapes(group, wanted)) for group in groups]
-
-
-def _at_built_size(jobs: Jobs) -> Jobs:
-    """Bundles of open size, where nothing else says one, at the size for which the first of them was built."""
-    undecided = {name: job for name, job in jobs.items() if job.kind not in TORCH_KINDS and not job.input_shape}
-    sizes = {name: built_size(Path(job.model), job.batch) for name, job in undecided.items()}
-    first = next((text for text in sizes.values() if text), ())
-    return {name: replace(job, input_shape=first) if sizes.get(name) else job for name, job in jobs.items()}
-
-
 def _combination(jobs: Jobs) -> Combination:
     first = next(iter(jobs.values()))
     return Combination(first.provider, first.threads, first.batch)
 
 
-def _heat(jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track) -> Heat:
-    """Race one combination."""
+def _heat(
+    jobs: Jobs, probes: Mapping[str, Probe], timing: Timing, track: Track, tell: doubts.Tell, heard: list[str]
+) -> Heat:
+    """Race one combination; what is to be said of its inputs, and is not in `heard`, is told and added there."""
     first = next(iter(jobs.values()))
     if any(job.kind in TORCH_KINDS for job in jobs.values()):
         quiet_openmp()
     with torch_threads(list(jobs.values())):
         racers = {name: opened(job) for name, job in jobs.items()}
+        lines = (of_pictures(name, outputs_of(racer)) for name, racer in racers.items())
+        heard += doubts.aloud(tell, tuple(line for line in doubts.told(*lines) if line not in heard))
         return heat(racers, probes, first.provider, first.threads, first.batch, timing, track)
+
+
+def outputs_of(racer: Racer) -> tuple[str, ...]:
+    return tuple(info.name for info in racer.session.outputs) if isinstance(racer, OnnxRacer) else ()
 
 
 def _probe(job: Job, track: Track) -> Probe:

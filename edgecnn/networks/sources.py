@@ -44,6 +44,7 @@ from edgecnn.tasks import OTHER
 from runtimes.base import BadInput, counted
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import is_detections
+from runtimes.imaging.maps import Seen, count_of, is_map
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 
 SEED = 0
@@ -109,7 +110,7 @@ def resolve(
         module = decoded(module, head, answer, picture_size(network), known, network.name)
         network = replace(network, module=module)
         answer = probe(network)
-    task, classes = task_of(plan, module, answer)
+    task, classes = task_of(plan, module, answer, network.input_shape)
     if state is None and plan.ours:
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
@@ -235,12 +236,14 @@ def picture_size(network: Network) -> Size:
     return height, width
 
 
-def task_of(plan: Blueprint, module: nn.Module, answer: Any) -> tuple[str, int | None]:
+def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None = None) -> tuple[str, int | None]:
     """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
     if isinstance(answer, torch.Tensor) and answer.ndim == 2:
         return plan.task, int(answer.shape[1])
-    if isinstance(answer, torch.Tensor) and answer.ndim == 4 and plan.task == "segmentation":
-        return plan.task, int(answer.shape[1])
+    whole = isinstance(answer, torch.Tensor) and not answer.is_floating_point()
+    maps = isinstance(answer, torch.Tensor) and (answer.ndim == 4 or is_map(answer.shape[1:], whole))
+    if maps and plan.task == "segmentation":
+        return plan.task, count_of(answer.shape[1:], whole, Seen.of(shape or ()))
     values = [v.detach().numpy() for v in pytree.tree_leaves(answer) if isinstance(v, torch.Tensor)]
     if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
         found = getattr(module, "num_classes", None)

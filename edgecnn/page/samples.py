@@ -20,6 +20,7 @@ from runtimes import machine
 from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
 from runtimes.comparing import matching
+from runtimes.imaging.geometry import UNSEEN
 from runtimes.imaging.pictures import under_mask
 from runtimes.imaging.shown import Shown
 from runtimes.proof import golden
@@ -33,6 +34,8 @@ MEASURES = {
     golden.DISAGREEMENT: "disagreement",
     golden.RELATIVE_L2: "difference as a share of the whole",
 }
+CLEAR = "background:repeating-conic-gradient(#bbb 0 25%,#fff 0 50%) 0 0/.4em .4em"
+"""Squares, as drawing programs show what is transparent."""
 TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
 
 
@@ -205,14 +208,18 @@ def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: 
 
 
 def legend(facts: Facts, found: Sequence[Sample]) -> Html | None:
-    """The colours of the classes that occur in the masks."""
+    """The colours of the classes that occur in the masks; class 0 has none, its pixels are shown as they are."""
     masks = [side.mask for s in found for side in (s.wanted, s.found) if isinstance(side, MaskPrediction)]
     if not masks:
         return None
     labels = facts.bundle.labels
     keys = [
-        tag("span", tag("span", class_="key", style=f"background:{pictures.colour_of(i)}", aria_hidden="true"),
-            labels[i] if i < len(labels) else str(i))
-        for i in sorted({int(v) for mask in masks for v in np.unique(mask)} - {0})
+        tag("span", tag("span", class_="key", style=_swatch(i), aria_hidden="true"),
+            labels[i] if i < len(labels) else str(i), "" if i else " (left as it is)")
+        for i in sorted({int(v) for mask in masks for v in np.unique(mask)} - {UNSEEN})
     ]  # fmt: skip
     return tag("p", *keys, class_="legend")
+
+
+def _swatch(index: int) -> str:
+    return f"background:{pictures.colour_of(index)}" if index else CLEAR

@@ -73,7 +73,7 @@ font-variant-numeric:tabular-nums}
 background:#8884}
 .pixelated{image-rendering:pixelated}
 .view figcaption{font-size:.85rem}
-.legend span{white-space:nowrap;margin-right:.9rem}
+.legend>span{white-space:nowrap;margin-right:.9rem}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:.15em;margin-right:.35em;border:1px solid var(--line);
 vertical-align:-.05em;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--accent)}

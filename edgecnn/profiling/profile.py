@@ -20,10 +20,11 @@ from pathlib import Path
 
 import onnx
 
-from edgecnn.latency.fresh_process import inputs_of, probe
+from edgecnn import doubts
+from edgecnn.latency.assumed import of_pictures, of_sizes, sized
+from edgecnn.latency.fresh_process import probe
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import refuse_source
-from edgecnn.latency.same_shapes import same_shapes
 from edgecnn.numbers.inspection import Sizes
 from edgecnn.numbers.layer_table import layer_name
 from edgecnn.numbers.onnx_numbers import Numbers, node_macs
@@ -66,11 +67,13 @@ def profile(
     csv: str | os.PathLike[str] | None = None,
     force: bool = False,
     track: Track = silent,
+    tell: doubts.Tell = doubts.unheard,
 ) -> ProfileReport:
     """Profile an .onnx file or a bundle on the CPU, on seeded random inputs; `against` another one, layer by layer.
 
     `by` says what the report's rows and the `csv` file are: nodes, PyTorch modules or kernels' operators; `depth` cuts
-    the paths of modules. `plot` is where the roofline goes. Raises `BadInput`.
+    the paths of modules. `plot` is where the roofline goes. `tell` hears what was assumed before the runs; the report's
+    `warnings` have it too. Raises `BadInput`.
     """
     if by not in GROUPINGS:
         raise BadInput(plugins.unknown(by, GROUPINGS, "grouping"))
@@ -81,14 +84,15 @@ def profile(
     plot_path, csv_path = _check_outputs(plot, csv, force)
     texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
     names = [os.fspath(name) for name in (model, against) if name is not None]
-    shapes = _looked_at(names, Job("", "cpu", threads, batch, seed, texts))
+    shapes, lines = _looked_at(names, Job("", "cpu", threads, batch, seed, texts))
+    heard = doubts.aloud(tell, doubts.told(*lines))
     peaks = measure_peaks(threads)
     found, raced = measure(names, peaks, batch, iterations, seed, shapes, track)
     peaks = peaks.best(measure_peaks(threads))
     one, *others = (replace(measured, peaks=peaks) for measured, _ in found)
     ratio = raced.ratio(one.model, others[0].model) if others else None
     causes = spots(one, found[0][1].graph)
-    report = ProfileReport(describe(), one, causes, others[0] if others else None, ratio, by, depth)
+    report = ProfileReport(describe(), one, causes, others[0] if others else None, ratio, by, depth, heard)
     if plot_path is not None:
         from edgecnn.plots.roofline import roofline
 
@@ -98,17 +102,20 @@ def profile(
     return report
 
 
-def _looked_at(names: Sequence[str], like: Job) -> list[tuple[str, ...]]:
-    """The shapes of each model's inputs, after a run in a fresh process: one that crashes ONNX Runtime dies there."""
+def _looked_at(names: Sequence[str], like: Job) -> tuple[list[tuple[str, ...]], list[str]]:
+    """(shapes of each model's inputs, after a run in a fresh process: one that crashes ONNX Runtime dies there; lines
+    about what they assume).
+    """
     for name in names:
         refuse_source(name)
         is_bundle(Path(name))
-    jobs = {key: replace(like, model=name) for key, name in zip(distinct(names), names, strict=True)}
-    if len(jobs) > 1:
-        jobs = same_shapes(jobs, {name: inputs_of(job) for name, job in jobs.items()})
+    asked = {key: replace(like, model=name) for key, name in zip(distinct(names), names, strict=True)}
+    (jobs,) = sized([asked])
     for job in jobs.values():
         probe(job)
-    return [job.input_shape for job in jobs.values()]
+    graphs = {key: read_model(Path(job.model))[0].graph for key, job in jobs.items()}
+    seen = [of_pictures(key, [value.name for value in graph.output]) for key, graph in graphs.items()]
+    return [job.input_shape for job in jobs.values()], [*of_sizes(asked, jobs), *seen]
 
 
 def _check_outputs(

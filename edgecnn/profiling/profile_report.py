@@ -64,6 +64,8 @@ class ProfileReport:
     ratio: Ratio | None = None
     by: By = "node"
     depth: int | None = None
+    warnings: tuple[str, ...] = ()
+    """What was assumed of sizes and inputs."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -137,6 +139,7 @@ class ProfileReport:
             "layers": [pair.to_dict() for pair in self.pairs],
             "balance": self.balance,
             "verdict": self.verdict,
+            "warnings": list(self.warnings),
         }
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
 from edgecnn.data.samples import Samples, Target
 from edgecnn.evaluation import scores
-from edgecnn.evaluation.average_precision import Found, average_precision, weighted_mean
+from edgecnn.evaluation.average_precision import Found, Precision, average_precision, weighted_mean
+from edgecnn.evaluation.class_numbers import numbers_of
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 
@@ -47,8 +48,13 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     found: list[Found] = []
     for feed in track(samples.feeds(input_name, batch), "evaluating"):
         found += detect(runner, feed)
-    classes = classes_of(samples, wanted, found)
-    precision = average_precision(found, wanted, classes)
+
+    def measured(answers: Sequence[Found]) -> Precision:
+        return average_precision(answers, wanted, classes_of(samples, wanted, answers))
+
+    numbers = numbers_of(found, samples, lambda answers: measured(answers).mean)
+    precision = measured(numbers.taken.of(found))
+    classes = precision.at.shape[1]
     if np.isnan(precision.at).all():
         raise BadInput(f"{samples.name}: none of its images has a box; nothing can be found in it")
     names = [*samples.class_names, *map(str, range(len(samples.class_names), classes))]
@@ -61,7 +67,7 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     def resample(weights: Array) -> Array:
         return np.array([weighted_mean(precision.matches, row) for row in weights])
 
-    return Score(METRIC, precision.mean, len(wanted), details, resample)
+    return Score(METRIC, precision.mean, len(wanted), details, resample, numbers.to_dict())
 
 
 def classes_of(samples: Samples, wanted: Sequence[Target], found: Sequence[Found]) -> int:

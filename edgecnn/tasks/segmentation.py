@@ -4,7 +4,8 @@
     mIoU  = mean of IoU_c over the classes that occur in the truth or in an answer
 
 The answer is the largest of `logits` (N, classes, H, W) at a pixel, the first one of equals, as a device would take it;
-a pixel with NaN or infinity has no class and counts against all. Pixels whose truth is 255 count for nothing.
+scores may be last, or an answer the classes themselves (runtimes/imaging/maps.py). A pixel with NaN or infinity has no
+class and counts against all. Pixels whose truth is 255 count for nothing.
 Source: Everingham et al. 2015, PASCAL VOC; Long et al. 2015, section 5. Test: tests/test_task_segmentation.py.
 """
 
@@ -20,6 +21,7 @@ from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation import scores
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
+from runtimes.imaging.maps import MOST, NONE, Seen, classes_of, count_of, is_map, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 METRIC = "mIoU"
 RATE = 1.0
 OUTPUTS = ("logits",)
+AS_USUAL = Seen()
 WANTED = "give images/ and masks/ with PNGs of class indices, a folder as PASCAL VOC has it, or x and masks in an .npz"
 
 
@@ -59,32 +62,41 @@ def counts_of(runner: Runner, samples: Samples, feeds: Any) -> tuple[Array, Arra
     """(both, truth, answer), each int64 (N, classes): pixels of a class in both, in the mask, and in the answer."""
     assert samples.masks is not None
     found: list[tuple[Array, Array, Array]] = []
-    for (logits,) in scores.answers(runner, feeds, OUTPUTS):
-        for given in logits:
-            found.append(counts(given, samples.masks[len(found)], samples.ids[len(found)]))
-    both, truth, answer = (np.stack(part) for part in zip(*found, strict=True))
-    return both, truth, answer
+    for feed in feeds:
+        ((answer,),) = scores.answers(runner, [feed], OUTPUTS)
+        for given in answer:
+            found.append(counts(given, samples.masks[len(found)], samples.ids[len(found)], seen_in(feed)))
+    both, truth, given = (np.stack(part) for part in zip(*found, strict=True))
+    occur = np.flatnonzero((truth + given).sum(0))
+    most = both.shape[1] if both.shape[1] < MOST else max(len(samples.class_names), occur.max(initial=0) + 1)
+    return both[:, :most], truth[:, :most], given[:, :most]
 
 
-def counts(logits: Array, mask: Array, name: str = "image") -> tuple[Array, Array, Array]:
-    """The three counts of one image from logits (classes, H, W) and its mask (H, W), which is `name`'s."""
-    if logits.ndim != 3 or logits.shape[1:] != mask.shape:
+def seen_in(feed: Tensors) -> Seen:
+    """The pictures of a batch, as the network sees them."""
+    return Seen.of(next(iter(feed.values())).shape[1:])
+
+
+def counts(answer: Array, mask: Array, name: str = "image", seen: Seen = AS_USUAL) -> tuple[Array, Array, Array]:
+    """The three counts of one image from an answer (classes, H, W), or in another layout (runtimes/imaging/maps.py),
+    and its mask (H, W), which is `name`'s.
+    """
+    whole = is_whole(answer.dtype)
+    pixels = classes_of(answer, seen) if is_map(answer.shape, whole) else answer
+    if pixels.shape != mask.shape:
+        size = f"{mask.shape[0]}, {mask.shape[1]}"
         raise BadInput(
-            f"output: is {list(logits.shape)} for one image; mIoU needs (classes, {mask.shape[0]}, {mask.shape[1]})"
+            f"output: is {list(answer.shape)} for one image; mIoU needs (classes, {size}) or ({size}, classes)"
         )
-    classes, looked = len(logits), mask != IGNORE
-    wanted, given = mask[looked].astype(np.int64), answer_of(logits)[looked]
+    classes, looked = count_of(answer.shape, whole, seen) or MOST, mask != IGNORE
+    wanted, given = mask[looked].astype(np.int64), pixels[looked]
+    given = np.where((given < 0) | (given >= classes), classes, given)  # of no class
     if wanted.size and wanted.max() >= classes:
         raise BadInput(
             f"{name}: its mask has class {wanted.max()}, unknown to a network with {classes}; check the data"
         )
     both = np.bincount(wanted[wanted == given], minlength=classes)
     return both, np.bincount(wanted, minlength=classes), np.bincount(given, minlength=classes + 1)[:classes]
-
-
-def answer_of(logits: Array) -> Array:
-    """int64 (H, W): the class at each pixel of logits (classes, H, W); `classes`, which is none, for NaN and Inf."""
-    return np.asarray(np.where(np.isfinite(logits).all(axis=0), logits.argmax(0), len(logits)))
 
 
 def iou(both: Array, truth: Array, answer: Array) -> Array:
@@ -112,11 +124,12 @@ def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], tr
     for feed in track(feeds, "comparing"):
         ((a,),) = scores.answers(reference, [feed], OUTPUTS)
         ((b,),) = scores.answers(candidate, [feed], OUTPUTS)
-        if a.ndim != 4 or a.shape != b.shape:
+        if a.shape != b.shape or not is_map(a.shape[1:], is_whole(a.dtype)):
             raise BadInput(f"output: is {list(a.shape)} against {list(b.shape)}; masks of one size are needed")
-        finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-        same += int((finite & (a.argmax(1) == b.argmax(1))).sum())
-        pixels, images = pixels + finite.size, images + len(a)
+        for ours, theirs in zip(a, b, strict=True):
+            classes = classes_of(ours, seen_in(feed))
+            same += int(((classes == classes_of(theirs, seen_in(feed))) & (classes != NONE)).sum())
+            pixels, images = pixels + classes.size, images + 1
     return Agreement(same / pixels, images)
 
 

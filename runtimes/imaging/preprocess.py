@@ -124,11 +124,26 @@ class Preprocess:
             return resize_bilinear(image, self.size)
         return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
 
-    def floats(self, given: Array) -> Array:
-        """`given`, what the network is given of an image: pixels normalized, float32 (C, H, W), floats as they are."""
+    def floats(self, given: Array, last: bool = False) -> Array:
+        """`given`, what the network is given of an image: pixels normalized, float32 (C, H, W) or, with channels
+        `last`, (H, W, C); floats as they are.
+        """
         if self.floating:
             return given
-        return self.normalized(given if self.channels_last else given.transpose(1, 2, 0))
+        made = self.normalized(given if self.channels_last else given.transpose(1, 2, 0))
+        return np.ascontiguousarray(made.transpose(1, 2, 0)) if last else made
+
+    def last_in(self, sizes: Sequence[object]) -> bool:
+        """Whether a network that takes (N, *sizes) of these pictures has channels last.
+
+        >>> Preprocess((3, 32)).last_in((3, 32, 3)), Preprocess((3, 3)).last_in((3, 3, 3))
+        (True, False)
+        """
+
+        def fits(wanted: Sequence[int]) -> bool:
+            return all(not isinstance(s, int) or s == w for s, w in zip(sizes, wanted, strict=True))
+
+        return len(sizes) == 3 and fits((*self.size, self.channels)) and not fits((self.channels, *self.size))
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)

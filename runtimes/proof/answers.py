@@ -1,7 +1,7 @@
 """From a network's outputs for one image to what a person wants to know: a class, a mask, or boxes in that image.
 
     logits (classes,)            --softmax-->  the best few classes
-    logits (classes, h, w)       --argmax-->   the class of every pixel of the original image
+    logits (classes, h, w)       --argmax-->   the class of every pixel of the original image (imaging/maps.py)
     boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
 
 Scores that are probabilities already (none negative, sum 1) are left as they are. Test: tests/test_predict.py.
@@ -17,6 +17,7 @@ import numpy as np
 
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.geometry import UNSEEN, Geometry
+from runtimes.imaging.maps import MOST, Seen, classes_of
 
 TASKS = ("classification", "segmentation", "detection")
 """Whose outputs have a meaning that is known here."""
@@ -140,15 +141,18 @@ def require_finite(name: str, *values: Array) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
-def mask_of(name: str, logits: Array, geometry: Geometry, labels: Sequence[str]) -> MaskPrediction:
-    """The mask of the original image from logits (classes, h, w) of the network's input."""
-    require_finite(name, logits)
-    mask = geometry.mask_to_image(logits.argmax(axis=0).astype(np.uint8))
+def mask_of(name: str, answer: Array, geometry: Geometry, labels: Sequence[str], seen: Seen) -> MaskPrediction:
+    """The mask of the original image from an answer for the picture `seen`: scores, or classes (imaging/maps.py)."""
+    require_finite(name, answer)
+    classes = classes_of(answer, seen)
+    if classes.min() < 0 or classes.max() >= MOST:
+        raise BadInput(f"{name}: is answered with classes {classes.min()} to {classes.max()}; a mask holds 0 to 255")
+    mask = geometry.mask_to_image(classes.astype(np.uint8))
     counts = np.bincount(mask[mask != UNSEEN], minlength=1)
-    seen = int(counts.sum())
+    looked = int(counts.sum())
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     return MaskPrediction(
-        name, mask, tuple(Region(name_of(labels, i), int(counts[i]), float(counts[i] / seen)) for i in order)
+        name, mask, tuple(Region(name_of(labels, i), int(counts[i]), float(counts[i] / looked)) for i in order)
     )
 
 

@@ -21,6 +21,7 @@ from runtimes.bundle import Bundle
 from runtimes.comparing.matching import is_detections
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
+from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import (
     AnyPrediction,
@@ -176,9 +177,11 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
         if not is_detections(outputs):
             require_answers(bundle, first.shape, False)
         return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
-    require_answers(bundle, first.shape)
+    require_answers(bundle, first.shape, whole=is_whole(first.dtype))
     if bundle.task == "segmentation":
-        return mask_of(image.name, first[0], image.geometry(), bundle.labels)
+        ready = bundle.preprocess
+        seen = Seen(ready.size, ready.channels_last) if ready is not None else Seen()
+        return mask_of(image.name, first[0], image.geometry(), bundle.labels, seen)
     return Prediction(image.name, best(first[0], bundle.labels, top, image.name))
 
 
@@ -209,7 +212,7 @@ def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
     """The bundle in `path`, of which the manifest says that it has answers, to see images as `input_shape` says."""
     bundle = open_bundle(path)
     bundle = bundle if input_shape is None else at_size(bundle, input_shape)
-    require_answers(bundle, _output_shape(bundle))
+    require_answers(bundle, _output_shape(bundle), whole=is_whole(bundle.manifest["output"].get("dtype", "float32")))
     return bundle
 
 
@@ -231,13 +234,13 @@ def ready_of(bundle: Bundle) -> Ready:
     return bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
 
 
-def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True) -> None:
+def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, whole: bool = False) -> None:
     """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each of several
     classes, the same for each pixel, or (told by `good`) boxes.
     """
     fits = {
         "classification": len(shape) == 2 and shape[1] != 1,
-        "segmentation": len(shape) == 4 and shape[1] != 1,
+        "segmentation": is_map(shape[1:], whole),
         "detection": len(shape) == 2 and shape[1] == 4,
     }
     if not good or not fits.get(bundle.task, False):

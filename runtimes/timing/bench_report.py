@@ -188,6 +188,8 @@ class BenchReport:
     gates: tuple[Outcome, ...] = ()
     baseline: tuple[Outcome, ...] = ()
     unmeasured: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What was assumed of sizes and inputs."""
 
     @property
     def models(self) -> tuple[ModelBench, ...]:
@@ -242,6 +244,7 @@ class BenchReport:
             "baseline_not_measured": list(self.unmeasured),
             "same_within": SAME_WITHIN,
             "seed": self.seed,
+            "warnings": list(self.warnings),
         }
 
     def to_csv(self) -> str:
