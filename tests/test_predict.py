@@ -473,7 +473,7 @@ def test_floats_that_no_pixel_becomes_are_told(bundle: Path, scale: float, shift
     assert len(found) == odd
     if scale == 255.0:
         assert found[0].startswith(
-            "array 0[0]: holds 0 to 255, pixels become -1 to 1 in this bundle; give uint8 pixels"
+            "array 0[0]: holds 0 to 255, pixels become -1 to 1 in this bundle; of pictures give uint8 pixels"
         )
 
 

@@ -182,7 +182,7 @@ def beyond_pixels(name: str, low: float, high: float, preprocess: Preprocess, wh
         return ""
     return (
         f"{name}: holds {low:.4g} to {high:.4g}, pixels become {least:.2g} to {most:.2g} {where}; "
-        "give uint8 pixels, which are made ready, or normalize these"
+        "of pictures give uint8 pixels, which are made ready, or normalize them; other numbers are right as they are"
     )
 
 
