@@ -99,6 +99,8 @@ def test_whole_numbers_of_any_width_are_taken_where_the_network_wants_such() -> 
     feed = load_data(data, wanted).feeds("image", 2)[0]
     assert feed["rows"].dtype == np.int64
     assert feed["image"].dtype == np.float32
+    with pytest.raises(BadInput, match=r"rows is float32 .12, 2.; the model is fed int64 .N, 2. as it is"):
+        load_data({**data, "rows": np.ones((12, 2), np.float32)}, wanted)
 
 
 @pytest.mark.parametrize(
