@@ -114,11 +114,11 @@ def test_integers_that_only_integers_read_are_compared_with_no_floats() -> None:
 
 def test_calls_of_modules() -> None:
     raw = correspond_calls(CALLS, Parts(exported()))
-    assert list(raw) == ["0", "1", "2", "3", "4", "5", "6"]
+    assert list(raw) == ["0", "1", "2", "3", "4", "5", ""], "the output is the network's own, whatever module made it"
     for net in (fold_batchnorm.run(exported()).model, int8()):
         found = correspond_calls(CALLS, Parts(net))
         assert "0" not in found, "nothing in the graph is what the Conv alone made"
-        assert set(found) >= {"1", "2", "3", "4", "6"}
+        assert set(found) >= {"1", "2", "3", "4", ""}
     assert Parts(int8()).nodes[Parts(int8()).place[found["2"]]].op_type in ("Relu", "DequantizeLinear"), "a float"
 
 

@@ -29,8 +29,7 @@ ROOM_DB = 6.0
 
 def aligned(comparison: Comparison, point: int) -> bool:
     """Whether `point` is the result of one layer, and not of all that stands before the first tensor in common."""
-    sides = comparison.candidate, comparison.reference
-    graph, which = next(((s, 1 - k) for k, s in enumerate(sides) if isinstance(s, GraphSide)), (None, 0))
+    graph, which = comparison.graph
     if graph is None:
         return True
     near, (own,) = comparison.tensors(comparison.points.parents[point], which), comparison.tensors([point], which)

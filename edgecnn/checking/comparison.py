@@ -136,14 +136,23 @@ class Comparison:
 
     @property
     def ends(self) -> list[int]:
-        """The last common points: the outputs, where these have counterparts."""
-        return list(members(self.points.front(self.points.all)))
+        """The outputs; the last common points where these have no counterparts."""
+        graph, which = self.graph
+        names = self.tensors(list(members(self.points.all)), which)
+        own = [i for i, name in enumerate(names) if graph is not None and name in graph.parts.outputs]
+        return own or list(members(self.points.front(self.points.all)))
+
+    @property
+    def graph(self) -> tuple[GraphSide | None, int]:
+        """The side that is a graph, the candidate before the reference, and the place of its names in a pair."""
+        sides = (self.candidate, 1), (self.reference, 0)
+        return next(((side, which) for side, which in sides if isinstance(side, GraphSide)), (None, 0))
 
     @property
     def nodes(self) -> int:
         """Nodes of the graph that is bisected (calls of modules where neither side is a graph)."""
-        sides = (self.candidate, self.reference)
-        return next((len(side.parts.nodes) for side in sides if isinstance(side, GraphSide)), len(self.points.names))
+        side, _ = self.graph
+        return len(self.points.names) if side is None else len(side.parts.nodes)
 
     # ---------------------------------------------------------------------------------------------------- measure
     def measure(self, points: int) -> dict[int, Reading]:
@@ -158,6 +167,12 @@ class Comparison:
             limits = self._limits(kept, names) if min(found)[0] < best else dict.fromkeys(names, best)
         triples = zip(chosen, names, found, strict=True)
         return {i: Reading(value, limits[name], cause, odd) for i, name, (value, cause, odd) in triples}
+
+    def at_ends(self, readings: Mapping[int, Reading]) -> list[Reading]:
+        """The readings of the outputs; those that others are made from may not be among `readings`."""
+        unseen = sum(1 << i for i in self.ends if i not in readings)
+        known = {**readings, **(self.measure(unseen) if unseen else {})}
+        return [known[i] for i in self.ends]
 
     def _keep(self, kept: Kept, names: Sequence[str]) -> None:
         runner = self.reference.open(names)

@@ -204,7 +204,7 @@ def _report(
     rows: tuple[Row, ...],
     notes: tuple[str, ...],
 ) -> DiffReport:
-    ends = [found.readings[i] for i in comparison.ends]
+    ends = comparison.at_ends(found.readings)
     return DiffReport(
         reference=comparison.reference.name,
         candidate=comparison.candidate.name,

@@ -15,6 +15,7 @@ from exporters.graph import Graph
 from exporters.layerwise.activations import stands_for
 from exporters.layerwise.correspond import LINEAR, units
 from exporters.layerwise.origin import module_of
+from exporters.layerwise.owned import owned_by
 from exporters.layerwise.partial import Parts
 
 RELU = (0.0, float("inf"))
@@ -46,12 +47,11 @@ def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
     """Name of a call -> the tensor of the graph that it made, for those that have one.
 
     A BatchNorm that the graph no longer has was folded into the module before it, whose own result is nowhere then; so
-    is that of a convolution whose grid may stand for a ReLU.
+    is that of a convolution whose grid may stand for a ReLU. An output is the network's own answer and no module's: a
+    factor behind the last one may have been folded into it.
     """
-    owned: dict[str, list[str]] = {}
     layers = units(parts, folded=False)
-    for unit in layers:
-        owned.setdefault(unit.module, []).append(unit.output)
+    owned = owned_by(layers, parts, {call.path: -i for i, call in enumerate(reversed(calls))})
     counts = collections.Counter(call.path for call in calls)
     paths = {module_of(node) for node in parts.nodes} | set(owned)
     ends = [call.name for call in calls if not call.path]
@@ -73,11 +73,11 @@ def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
     hidden = {u.output for u in layers if u.op in LINEAR and stands_for(graph, u.output, RELU)}
     active = {call.name for call in calls if call.kind in ENDS}
     found = {name: tensor for name, tensor in found.items() if tensor not in hidden or name in active}
-    found |= zip(ends, parts.outputs, strict=True) if len(ends) == len(parts.outputs) else ()
     seen: dict[str, str] = {}
     for name in reversed(found):  # a block's result is that of its last layer: the outermost name goes
         seen[found[name]] = name
-    return {name: tensor for tensor, name in sorted(seen.items(), key=lambda pair: parts.place[pair[0]])}
+    seen |= zip(parts.outputs, ends, strict=True) if len(ends) == len(parts.outputs) else ()
+    return {name: tensor for tensor, name in sorted(seen.items(), key=lambda pair: parts.place.get(pair[0], -1))}
 
 
 def _in_grid(graph: Graph, call: Call, tensor: str | None, owned: Mapping[str, Sequence[str]]) -> bool:

@@ -74,8 +74,13 @@ def correspond(reference: Parts, candidate: Parts) -> tuple[Pair, ...]:
     more = [pair for pair in more if (pair.reference in left_steps) == (pair.candidate in right_steps)]
     found |= {pair.candidate: pair for pair in more}
     found = _activated(Activations(reference, candidate), found)
-    found |= {b: Pair(a, b, "output") for a, b in outputs_of(reference, candidate) if b not in found}
+    found |= {b: Pair(a, b, "output") for a, b in outputs_of(reference, candidate) if _elsewhere(found.get(b), a)}
     return tuple(sorted(found.values(), key=lambda pair: candidate.place.get(pair.candidate, -1)))
+
+
+def _elsewhere(pair: Pair | None, reference: str) -> bool:
+    """Whether an output has another counterpart than the output `reference`: a layer that a factor was folded into."""
+    return pair is None or pair.reference != reference
 
 
 def _activated(activations: Activations, pairs: Mapping[str, Pair]) -> dict[str, Pair]:
