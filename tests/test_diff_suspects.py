@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ from exporters.layerwise.calls import Call, correspond_calls
 from exporters.layerwise.correspond import correspond
 from exporters.layerwise.partial import Parts
 from exporters.passes import fold_batchnorm
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.torch_export import export_module
 from small_nets import model
 
@@ -102,3 +104,62 @@ def test_a_batchnorm_that_only_the_grid_behind_it_does_not_know() -> None:
              Call("", 0, "Net", (1, 4), False)]  # fmt: skip
     found = correspond_calls(calls, Parts(with_modules(net, "aaaac", {0: "b/BatchNormalization"})))
     assert found == {"b": "e", "": "y"}
+
+
+# ----------------------------------------------------------------------------- tensors that hold the same otherwise
+TEXT = """<ir_version: 9, opset_import: ["" : 20]> g (float[1,3,8,8] x) => (float[1,5,2,2] y) {
+    c1 = Conv (x, w1, b1) r1 = Relu (c1) c2 = Conv (r1, w2) r2 = Relu (c2) y = Conv (r2, w3)
+}"""
+SHAPES = {"w1": (6, 3, 3, 3), "b1": (6,), "w2": (4, 6, 3, 3), "w3": (5, 4, 3, 3)}
+WEIGHTS = {name: (RNG.standard_normal(shape) * 0.4).astype(np.float32) for name, shape in SHAPES.items()}
+ORDER = [3, 5, 0, 1, 2, 4]
+
+
+def with_weights(**changed: np.ndarray) -> onnx.ModelProto:
+    return model(TEXT, **(WEIGHTS | changed))
+
+
+def moved(**changed: np.ndarray) -> onnx.ModelProto:
+    """The same function with the channels of c1 in another order."""
+    w = WEIGHTS
+    return with_weights(**({"w1": w["w1"][ORDER], "b1": w["b1"][ORDER], "w2": w["w2"][:, ORDER]} | changed))
+
+
+def quantized(net: onnx.ModelProto) -> onnx.ModelProto:
+    return quantize_model(net, [{"x": image} for image in IMAGES], QuantRecipe()).model
+
+
+def test_channels_in_another_order_are_no_fault() -> None:
+    """What follows is right, and would be wrong with the reference's tensor."""
+    report = parted(with_weights(), quantized(moved()))
+    assert report.first is None, report.verdict
+    assert report.output_db > 20
+    assert report.notes[0].startswith("Conv node Conv_c1 is compared no more: what follows it is right, and wrong with")
+
+
+def test_channels_in_another_order_that_nothing_puts_back_are_a_fault() -> None:
+    report = parted(with_weights(), quantized(moved(w2=WEIGHTS["w2"])))
+    assert report.first is not None
+    assert (report.first.node, report.first.at_fault) == ("Conv_c1", True)
+    assert not report.notes
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_fault_behind_channels_in_another_order_is_found_where_it_is(int8: bool) -> None:
+    candidate = moved(w3=WEIGHTS["w3"][::-1])
+    report = parted(with_weights(), quantized(candidate) if int8 else candidate)
+    assert report.first is not None
+    assert (report.first.node, report.first.at_fault) == ("Conv_y", True)
+
+
+def test_a_fault_that_what_follows_hides_stays_a_fault() -> None:
+    """The right tensor in its place does no harm behind it: one output sees the fault, the other is right anyhow."""
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[1,3,8,8] x) => (float[1,3,8,8] y, float[1,3,8,8] z) '
+    one, other = (
+        model(text + "{ a = Mul (x, f) y = Neg (a) s = Clip (a, low, high) z = Add (s, x) }", f=np.float32(f),
+              low=np.float32(0), high=np.float32(1e-9))
+        for f in (1, 3)
+    )  # fmt: skip
+    report = parted(one, other)
+    assert report.first is not None
+    assert (report.first.node, report.first.at_fault) == ("Mul_a", True)

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecnn.checking.comparison import Comparison, Meter, Row
+from edgecnn.checking.comparison import Comparison, Row
 from edgecnn.checking.divergence import Divergence
+from edgecnn.checking.meter import Meter
 from edgecnn.checking.sides import GraphSide
 from exporters.graph import constant_value, is_standard
 from exporters.layerwise.partial import Parts
@@ -61,7 +62,7 @@ def cut_db(comparison: Comparison, point: int) -> float:
     meters = {name: Meter() for name in grids}
     try:
         for feed, values in zip(comparison.feeds, comparison.right(point), strict=True):
-            fed = dict(zip(near, values[:-1], strict=True))
+            fed = comparison.as_candidate(dict(zip(near, values[:-1], strict=True)))
             made = fed | side.own(feed)
             asked = [name for name in grids if name not in made]
             if asked:

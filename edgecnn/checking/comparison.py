@@ -14,86 +14,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import numpy as np
 
 from edgecnn.checking.bisection import Reading
 from edgecnn.checking.layer import Layer
+from edgecnn.checking.meter import Kept, Meter, keeping, per_channel
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.checking.tolerance import jitter
 from exporters.layerwise.correspond import Pair
-from exporters.layerwise.points import Points, members
+from exporters.layerwise.points import Points, members, without
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
-from runtimes.comparing.kinds import snr_db
-from runtimes.parity import difference
 
 MARGIN_DB = 25.0
 QUIET_DB = 130.0
 """No tensor is taken to have less noise than this: float32 rounds at 2^-24, 144 dB."""
 BEST_DB = QUIET_DB - MARGIN_DB
 """No limit is higher, so that above it nobody needs to know the noise."""
-KEPT_BYTES = 2**20
-
-
-@dataclass
-class Meter:
-    """Sums of one tensor over samples. Values that are equally NaN or infinite on both sides count as equal."""
-
-    signal: float = 0.0
-    noise: float = 0.0
-    fits: bool = True
-    odd: bool = False
-    """The reference's values are not all finite."""
-
-    def add(self, ours: Array, theirs: Array) -> None:
-        if ours.shape != theirs.shape:
-            self.fits = False
-            return
-        ref = ours.astype(np.float64).ravel()
-        apart = difference(ours, theirs).ravel()
-        odd = ~np.isfinite(ref)
-        self.odd |= bool(odd.any())
-        if odd.any():
-            apart[odd] = np.where(np.array_equal(ref[odd], theirs.astype(np.float64).ravel()[odd], True), 0, np.inf)
-            ref[odd] = 0
-        with np.errstate(over="ignore"):
-            self.signal += float(ref @ ref)
-            self.noise += float(apart @ apart)
-
-    @property
-    def snr_db(self) -> float:
-        return snr_db(self.signal, self.noise) if self.fits else -math.inf
-
-
-class Kept:
-    """Tensors of several samples, in memory while they are small, else in a temporary folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.values = folder, dict[tuple[int, str], Array | Path]()
-
-    def put(self, sample: int, made: Tensors) -> None:
-        for name, value in made.items():
-            if value.nbytes <= KEPT_BYTES:
-                self.values[sample, name] = value
-                continue
-            path = self.folder / f"{len(self.values)}.npy"
-            np.save(path, value)
-            self.values[sample, name] = path
-
-    def get(self, sample: int, name: str) -> Array:
-        value = self.values[sample, name]
-        return np.load(value) if isinstance(value, Path) else value
-
-
-@contextlib.contextmanager
-def keeping() -> Iterator[Kept]:
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
-        yield Kept(Path(folder))
 
 
 @dataclass(frozen=True)
@@ -130,6 +68,8 @@ class Comparison:
     spent: Counter[str] = field(default_factory=Counter)
     other_layout: bool = False
     """One side has channels last, the other first: only tensors that look the same in both are compared."""
+    gains: dict[str, Array] = field(default_factory=dict)
+    """Factors per channel of the candidate's tensors, which a later layer of it takes back (see `gains`)."""
 
     def tensors(self, points: Sequence[int], side: int) -> list[str]:
         return [(self.pairs[i].reference, self.pairs[i].candidate)[side] for i in points]
@@ -155,11 +95,11 @@ class Comparison:
         return len(self.points.names) if side is None else len(side.parts.nodes)
 
     # ---------------------------------------------------------------------------------------------------- measure
-    def measure(self, points: int) -> dict[int, Reading]:
+    def measure(self, points: int, spent: str = "partial") -> dict[int, Reading]:
         """The candidate against the reference at `points`, each from the inputs on."""
         chosen = list(members(points))
         names = self.tensors(chosen, 0)
-        self.spent["partial"] += 1
+        self.spent[spent] += 1
         best = BEST_DB if self.limit_db is None else self.limit_db
         with keeping() as kept:
             self._keep(kept, names)
@@ -208,7 +148,7 @@ class Comparison:
         for k, given in enumerate(feeds):
             made = runner(given)
             for a, b in zip(ours, theirs, strict=True):
-                meters[a].add(kept.get(k, a), made[b])
+                meters[a].add(kept.get(k, a), made[b], self.gains.get(b) if theirs is not ours else None)
         return meters
 
     # ---------------------------------------------------------------------------------------------------- isolate
@@ -225,6 +165,10 @@ class Comparison:
             self._keep(kept, names)
             return [[kept.get(k, name) for name in names] for k in range(len(self.feeds))]
 
+    def reference_at(self, point: int, feed: Tensors) -> Array:
+        (own,) = self.tensors([point], 0)
+        return self.reference.open([own])(feed)[own]
+
     def alone(self, point: int, given: Sequence[Sequence[Array]], wanted: Sequence[Array]) -> tuple[float, str]:
         """The same on values at hand: by sample, those of the point's parents, and the point's own."""
         near = self.tensors(self.points.parents[point], 1)
@@ -232,30 +176,41 @@ class Comparison:
         meter, runner = Meter(), None
         try:
             for feed, inputs, value in zip(self.feeds, given, wanted, strict=True):
-                fed = dict(zip(near, inputs, strict=True))
+                fed = self.as_candidate(dict(zip(near, inputs, strict=True)))
                 runner = runner or self.candidate.alone(own, fed)
-                meter.add(value, runner({**feed, **fed})[own])
+                meter.add(value, runner({**feed, **fed})[own], self.gains.get(own))
         except BadInput as error:
             return -math.inf, str(error)
         return meter.snr_db, ""
 
+    def as_candidate(self, values: Tensors) -> dict[str, Array]:
+        """The reference's `values` by the candidate's names, with the factors that the candidate has there."""
+        gains = {name: per_channel(self.gains[name], v.ndim) for name, v in values.items() if name in self.gains}
+        return {name: value * gains[name] if name in gains else value for name, value in values.items()}
+
     # ----------------------------------------------------------------------------------------------------- stream
     def stream(self, track: Track = silent) -> Iterator[Row]:
-        """Every point in order, each side's layer from its own tensors before; holds what is still to be read."""
+        """Every point in order, each side's layer from its own tensors before."""
+        for i, near, ours, theirs in self.walk(track):
+            alone, _ = self.alone(i, [[value[k] for value in near] for k in range(len(self.feeds))], ours)
+            index = ours[0].dtype.kind in "iub" and ours[0].dtype.itemsize != 1
+            yield Row(self.layer(i), self._apart(i, ours, theirs), alone, i, index)
+        self.spent["stream"] += 1
+
+    def walk(self, track: Track = silent) -> Iterator[tuple[int, list[list[Array]], list[Array], list[Array] | None]]:
+        """(point, the reference's values of its parents, its own in the reference, in the candidate: None where that
+        does not run), in order and by sample; holds what is still to be read.
+        """
         ours: dict[int, list[Array]] = {}
         theirs: dict[int, list[Array] | None] = {}
         last = {p: i for i, parents in enumerate(self.points.parents) for p in parents}
         for i in track(range(len(self.points.names)), "comparing layers"):
             near = self.points.parents[i]
             ours[i] = self._layer(self.reference, 0, i, {p: ours[p] for p in near})
-            inputs = {p: theirs[p] for p in near}
-            theirs[i] = self._try(i, inputs)
-            alone, _ = self.alone(i, [[ours[p][k] for p in near] for k in range(len(self.feeds))], ours[i])
-            index = ours[i][0].dtype.kind in "iub" and ours[i][0].dtype.itemsize != 1
-            yield Row(self.layer(i), self._apart(ours[i], theirs[i]), alone, i, index)
+            theirs[i] = self._try(i, {p: theirs[p] for p in near})
+            yield i, [ours[p] for p in near], ours[i], theirs[i]
             for p in [p for p in (*near, i) if last.get(p, i) <= i]:
                 ours.pop(p, None), theirs.pop(p, None)
-        self.spent["stream"] += 1
 
     def _try(self, point: int, inputs: Mapping[int, list[Array] | None]) -> list[Array] | None:
         known = {p: value for p, value in inputs.items() if value is not None}
@@ -272,13 +227,18 @@ class Comparison:
             made.append(runner({**feed, **fed})[own])
         return made
 
-    def _apart(self, ours: Sequence[Array], theirs: Sequence[Array] | None) -> float:
+    def _apart(self, point: int, ours: Sequence[Array], theirs: Sequence[Array] | None) -> float:
         if theirs is None:
             return -math.inf
-        meter = Meter()
+        meter, (own,) = Meter(), self.tensors([point], 1)
         for a, b in zip(ours, theirs, strict=True):
-            meter.add(a, b)
+            meter.add(a, b, self.gains.get(own))
         return meter.snr_db
+
+    def drop(self, point: int) -> None:
+        """`point` is compared no more: what follows is compared from its parents on."""
+        self.points = without(self.points, point)
+        self.pairs = (*self.pairs[:point], *self.pairs[point + 1 :])
 
     def layer(self, point: int) -> Layer:
         """The point's layer: the candidate's node, and the module that either side knows."""

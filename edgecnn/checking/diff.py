@@ -15,19 +15,18 @@ Test: tests/test_diff.py, tests/test_diff_faults.py.
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgecnn import doubts
-from edgecnn.checking import bisection
-from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
+from edgecnn.checking.bisection import Found
 from edgecnn.checking.calibrated import aligned, beyond, in_range
 from edgecnn.checking.comparing import compare_sides, make_samples
-from edgecnn.checking.comparison import BEST_DB, Comparison, Row
+from edgecnn.checking.comparison import Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
 from edgecnn.checking.kernels import kernels
+from edgecnn.checking.looking import INT8_LAYER_DB, look
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.checking.tolerance import INT8_SNR_DB
@@ -40,13 +39,6 @@ from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
-
-INT8_HIGH_DB = 45.0
-"""What eight bits leave of a first layer; more is not needed to call it healthy."""
-INT8_LAYER_DB = 20.0
-"""A layer that leaves less than this by itself is no rounding of eight bits."""
-OUTLIER_DB = 12.0
-"""So far below the median of all layers, one stands out."""
 
 
 def diff(
@@ -112,47 +104,21 @@ def find(
     drops = quantized and comparison.limit_db is None
     if drops:
         comparison.limit_db = INT8_LAYER_DB
-    found = bisection.search(comparison.points, comparison.measure, ByDrop(INT8_HIGH_DB) if drops else by_limit)
-    first = None if found.point is None else _proven(comparison, found.readings[found.point], found.point)
-    notes, rows = _same_nan(comparison, found), list[Row]()
-    unproven = first is not None and not first.at_fault
-    if layers or unproven:
-        rows = list(comparison.stream(track))
-    if unproven and first is not None:
-        first, note = _by_rows(rows, first, drops)
-        notes.append(note)
+    looked = look(comparison, layers, drops, track)
+    found, first, rows = looked.found, looked.first, looked.rows
     doubt = ""
     if first is not None and first.at_fault and not first.cause:
         first, doubt = _sure(
-            comparison, first, lambda: rows or list(comparison.stream(track)), words, made and quantized
+            comparison, first, lambda: rows or tuple(comparison.stream(track)), words, made and quantized
         )
     ran, least = kernels(comparison, track), INT8_SNR_DB if drops else comparison.limit_db or INT8_SNR_DB
-    report = _report(comparison, words, found, first, tuple(rows), tuple(notes))
+    report = _report(comparison, words, found, first, rows, looked.notes)
     report = replace(report, kernels=ran, least_db=least, doubt=doubt)
     return _written(comparison, report, plot, reproducer, force)
 
 
-def _same_nan(comparison: Comparison, found: Found) -> list[str]:
-    """A note where both sides agree, and what they agree on is no number: `check` lets that never pass."""
-    if found.point is not None or not bisection.by_odd(found.readings):
-        return []
-    point = bisection.search(comparison.points, comparison.measure, bisection.by_odd).point
-    layer = comparison.layer(point or 0)
-    where = f" (module {layer.module})" if layer.module else ""
-    return [f"both give NaN or Inf in the same places, first {layer.op} node {layer.node}{where}; mend that layer"]
-
-
-def _proven(comparison: Comparison, reading: Reading, point: int) -> Divergence:
-    """The point that bisection found, and whether its layer alone is at fault."""
-    alone, cause = comparison.isolate(point)
-    layer = comparison.layer(point)
-    cause = reading.cause or cause
-    return Divergence(layer.node, layer.op, layer.module, reading.snr_db, alone, reading.limit_db,
-                      alone < reading.limit_db, cause, point)  # fmt: skip
-
-
 def _sure(
-    comparison: Comparison, first: Divergence, rows: Callable[[], list[Row]], words: str, made: bool
+    comparison: Comparison, first: Divergence, rows: Callable[[], Sequence[Row]], words: str, made: bool
 ) -> tuple[Divergence | None, str]:
     """(the layer that is at fault for sure, else why none can be blamed). `made`: see `find`."""
     if comparison.other_layout and not aligned(comparison, first.point):
@@ -166,34 +132,6 @@ def _sure(
     where = f"{first.node} (module {first.module})" if first.module else first.node
     seen = words.partition(" (")[0]
     return other, "" if other is not None else f"{seen} leave the calibrated range of {where}; give --data"
-
-
-def _by_rows(rows: Sequence[Row], first: Divergence, drops: bool) -> tuple[Divergence | None, str]:
-    """What all layers say where bisection was not borne out: (the first that differs by itself, what to tell)."""
-    if drops:
-        limit = _outlier_limit(rows)
-        found = next((row for row in rows if row.alone_db < limit), None)
-        why = f"no layer drops suddenly, so every layer was looked at; standing out is below {db(limit)} alone"
-    else:
-        limit = min(first.limit_db, BEST_DB)
-        found = next((row for row in rows if row.alone_db < limit and row.snr_db < limit), None)
-        why = "the error is not monotone along the graph (a ReLU may hide it), so every layer was looked at in order"
-    if found is None and drops:
-        return None, f"{why}; none does, the error is that of all roundings together"
-    if found is None:
-        return first, f"{why}; none differs by itself, the difference builds up over many"
-    return _from_row(found, limit), why
-
-
-def _from_row(row: Row, limit: float) -> Divergence:
-    layer = row.layer
-    return Divergence(layer.node, layer.op, layer.module, row.snr_db, row.alone_db, limit, True, "", row.point)
-
-
-def _outlier_limit(rows: Sequence[Row]) -> float:
-    """Layers that move numbers are equal or nearly so; the median is of those that round."""
-    rounding = [row.alone_db for row in rows if 0 < row.alone_db < 100]
-    return min(INT8_LAYER_DB, statistics.median(rounding) - OUTLIER_DB) if rounding else INT8_LAYER_DB
 
 
 def _report(

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgecnn.checking.comparison import Comparison, keeping
+from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.divergence import Divergence
+from edgecnn.checking.meter import keeping, per_channel
 from edgecnn.checking.sides import GraphSide
 from runtimes.base import Array, BadInput, one_line
 
@@ -62,9 +63,9 @@ def snr_db(reference, candidate):
     return np.inf if noise == 0 else 10 * np.log10((ours**2).sum() / noise)
 
 
-def expected():
+def expected(gained=False):
     with np.load(HERE / "inputs.npz") as arrays:
-        return arrays["expected"]
+        return arrays["expected_gained" if gained and "expected_gained" in arrays else "expected"]
 
 
 @pytest.mark.skipif("reference.onnx" not in INPUTS, reason="the reference is a PyTorch module: only its result is kept")
@@ -74,7 +75,7 @@ def test_the_reference_gives_what_was_recorded():
 
 @pytest.mark.skipif("candidate.onnx" not in INPUTS, reason="the candidate is a PyTorch module: only its result is kept")
 def test_the_candidate_is_the_same_layer():
-    assert snr_db(expected(), run("candidate.onnx")) >= LIMIT_DB
+    assert snr_db(expected(gained=True), run("candidate.onnx")) >= LIMIT_DB
 '''
 
 
@@ -147,6 +148,11 @@ def _arrays(comparison: Comparison, point: int) -> tuple[dict[str, Array], tuple
         arrays = {f"input_{i}": kept.get(0, name) for i, name in enumerate(ours[:-1])}
         arrays["expected"] = kept.get(0, ours[-1])
     maps = tuple({name: f"input_{i}" for i, name in enumerate(names[:-1])} for names in (ours, theirs))
+    labels = {**maps[1], theirs[-1]: "expected"}
+    for name in comparison.gains.keys() & labels.keys():
+        value = arrays[labels[name]]
+        arrays[f"{labels[name]}_gained"] = value * per_channel(comparison.gains[name], value.ndim)
+    maps[1].update({name: f"{label}_gained" for name, label in maps[1].items() if f"{label}_gained" in arrays})
     for i, (name, value) in enumerate(feed.items()):
         arrays[f"feed_{i}"] = value
         adapt = comparison.candidate.adapt
@@ -155,7 +161,10 @@ def _arrays(comparison: Comparison, point: int) -> tuple[dict[str, Array], tuple
         theirs_too = f"feed_{i}" if adapt is None else f"adapted_{i}"
         maps[1].setdefault(comparison.candidate.feeds.get(name, name), theirs_too)
     used = _used(comparison, point, maps)
-    return {name: value for name, value in arrays.items() if name in used | {"expected"}}, (maps[0], maps[1])
+    return {name: value for name, value in arrays.items() if name in used | {"expected", "expected_gained"}}, (
+        maps[0],
+        maps[1],
+    )
 
 
 def _used(comparison: Comparison, point: int, maps: tuple[dict[str, str], ...]) -> set[str]:

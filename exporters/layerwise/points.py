@@ -72,3 +72,13 @@ def with_parents(names: Sequence[str], parents: Sequence[tuple[int, ...]]) -> Po
             behind |= before[p] | 1 << p
         before.append(behind)
     return Points(tuple(names), tuple(parents), tuple(before))
+
+
+def without(points: Points, gone: int) -> Points:
+    """`points` without the one at place `gone`, whose parents its children are made from then."""
+    place = {old: new for new, old in enumerate(i for i in range(len(points.names)) if i != gone)}
+    parents = []
+    for own in (points.parents[i] for i in place):
+        near = {*own} - {gone} | ({*points.parents[gone]} if gone in own else set())
+        parents.append(tuple(sorted(place[p] for p in near)))
+    return with_parents([points.names[i] for i in place], parents)
