@@ -8,17 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from edgecnn import api
+from edgecnn.data.feeding import alike, make_feeds, other_sizes
 from edgecnn.data.known import known_samples
 from edgecnn.data.load import load_data
+from edgecnn.data.resized import in_shape
 from edgecnn.runners import open_subject
 from exporters.artifact import RECIPE_KEY, Identity, write_identity
 from exporters.graph import set_meta
 from exporters.load import load_model
+from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
 from runtimes.imaging.preprocess import Preprocess
-from small_nets import conv_net, save
+from small_nets import conv_net, model, save
 
 READY = Preprocess((8, 8), mean=(0.5,), std=(0.5,))
 
@@ -80,7 +85,41 @@ def test_only_integer_models_need_it(made: Path) -> None:
     assert known_samples(subjects, 4, 0) is None
 
 
-def test_float_models_and_other_sizes_see_made_pictures(made: Path) -> None:
+def test_float_models_see_made_pictures(made: Path) -> None:
     assert api.check(made / "float.onnx", made / "float.onnx").data == "made pictures (seed 0)"
-    shape = api.diff(made / "float.onnx", made / "int8.edge", input_shape="3,8,8")
-    assert shape.data == "made pictures (seed 0)", "a size that was asked for is made"
+
+
+def test_another_size_is_made_of_what_is_known(tmp_path: Path) -> None:
+    """Not of noise, which may leave what the network was made for."""
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[n,3,h,w] x) => (float[n,4,h,w] y) { y = Conv (x, k) }'
+    net = model(text, k=np.random.default_rng(0).standard_normal((4, 3, 1, 1)).astype(np.float32))
+    write_identity(net, Identity("net", preprocess=READY, task="other"))
+    save(net, tmp_path / "float.onnx")
+    for name in ("int8.onnx", "int8.edge"):
+        api.quantize(tmp_path / "float.onnx", tmp_path / name, "digits", allow_slower=True, search_budget=0, limit=16)
+    for way in (api.check, api.diff):
+        bundle = way(tmp_path / "float.onnx", tmp_path / "int8.edge", input_shape="3,12,20")
+        assert bundle.data == f"golden inputs of {tmp_path / 'int8.edge'}, resized to 3x12x20"
+        assert way(tmp_path / "float.onnx", tmp_path / "int8.onnx", input_shape="1,3,12,20").data == "digits"
+    subjects = [open_subject(str(tmp_path / name)) for name in ("float.onnx", "int8.edge")]
+    same, other = (make_feeds(subjects, None, 4, 0, shape, 1)[0] for shape in (None, "2,3,12,20"))
+    assert next(iter(other))["x"].shape == (2, 3, 12, 20)
+    low, high = (float(edge(next(iter(same))["x"])) for edge in (np.min, np.max))
+    grown = alike(other_sizes(subjects, same[0], 0), same)
+    assert [given["x"].shape for given in grown] == [(3, 3, 8, 8), (1, 3, 11, 11)]
+    assert all(low <= given["x"].min() <= given["x"].max() <= 1 for given in grown), "what is tried besides, too"
+    assert high <= 1
+
+
+@pytest.mark.parametrize("size", [(5, 9), (16, 16), (8, 3), (1, 1)])
+def test_the_type_and_the_place_of_the_channels_stay(size: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).random((2, 3, 8, 6), np.float32)
+    wanted = functional.interpolate(torch.from_numpy(images), size, mode="bilinear", antialias=True).numpy()
+    assert np.abs(in_shape(images, (3, *size)) - wanted).max() < 1e-5
+    last = in_shape(np.ascontiguousarray(images.transpose(0, 2, 3, 1)), (*size, 3))
+    assert np.abs(last.transpose(0, 3, 1, 2) - wanted).max() < 1e-5
+    pixels = in_shape((images * 255).astype(np.uint8), (3, *size))
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels - wanted * 255).max() < 1.51
+    with pytest.raises(BadInput, match="cannot be resized"):
+        in_shape(images, (4, *size))

@@ -5,7 +5,7 @@
     3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
 
 Which inputs: edgecnn/data/seeded.py; where one is int8 the images that it was made with, if these are known
-(edgecnn/data/known.py). Test: tests/test_feeding.py.
+(edgecnn/data/known.py), in every size. Test: tests/test_feeding.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 from edgecnn.data.adapting import adapter, like_first
 from edgecnn.data.given import Spec
 from edgecnn.data.known import known_samples
+from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.data.several import Several, several
 from edgecnn.runners import Fed
-from runtimes.base import BadInput, Tensors
+from runtimes.base import Array, BadInput, Tensors
 from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes
@@ -52,10 +53,11 @@ def make_feeds(
         _require_pixels(subjects, samples)
         return samples.feeds(inputs[0].name, batch), samples.name
     require_common(subjects)
-    seen = None if input_shape else known_samples(subjects, limit or MOST_KNOWN, seed)
-    if seen is not None:
-        return seen.feeds(inputs[0].name, batch), seen.name
     sizes = _shapes(subjects, input_shape, batch)
+    asked = next((shape[1:] for shape in sizes.values()), None)
+    seen = known_samples(subjects, limit or MOST_KNOWN, seed, asked)
+    if seen is not None:
+        return seen.feeds(inputs[0].name, next((shape[0] for shape in sizes.values()), batch)), seen.name
     shapes = {info.name: _tightest(subjects, i) for i, info in enumerate(inputs)}
     fitted = tuple(type(info)(info.name, info.dtype, shapes[info.name]) for info in inputs)
     try:
@@ -206,14 +208,19 @@ def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tenso
 
 
 def alike(others: Sequence[Tensors], feeds: Sequence[Tensors]) -> list[Tensors]:
-    """`others`, which were made up; from the images of `feeds` where these are known and only the batch differs."""
+    """`others`, which were made up; from the images of `feeds` where these are known."""
     if not isinstance(feeds, Feeds):
         return list(others)
     known = feeds.samples.feeds(feeds.input_name, ANOTHER_BATCH)[0]
-    return [
-        {n: np.resize(known[n], v.shape) if v.shape[1:] == known[n].shape[1:] else v for n, v in given.items()}
-        for given in others
-    ]
+    return [{name: _like(known[name], value) for name, value in given.items()} for given in others]
+
+
+def _like(known: Array, made: Array) -> Array:
+    """`known` inputs in the shape of `made`, which stays where they do not fit it."""
+    try:
+        return np.resize(in_shape(known, made.shape[1:]), made.shape)
+    except BadInput:
+        return made
 
 
 def _open(size: int | str | None) -> bool:

@@ -4,6 +4,7 @@
     metadata: calibrated on digits   the test part of that built-in set (or of `shapes`), made ready as it says
     anything else                    nothing: made pictures (edgecnn/data/seeded.py), which may leave a layer's range
 
+Where another size is asked for, they are resized to it.
 Test: tests/test_known.py.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from edgecnn.data.adapting import adapter
 from edgecnn.data.built_in import PREFIX
+from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Samples
 from edgecnn.runners import Fed
 from runtimes.base import BadInput
@@ -25,16 +27,18 @@ from runtimes.execution.model_file import is_bundle, is_model_file
 SETS = ("digits", "shapes")
 
 
-def known_samples(subjects: Sequence[Fed], limit: int, seed: int) -> Samples | None:
-    """At most `limit` images of what the integer models among `subjects` were made with, ready for the first of them;
-    None where that is not known.
+def known_samples(
+    subjects: Sequence[Fed], limit: int, seed: int, shape: tuple[int, ...] | None = None
+) -> Samples | None:
+    """At most `limit` images of what the integer models among `subjects` were made with, ready for the first of them,
+    in the `shape` of one sample if that is asked for; None where that is not known.
     """
     if len(subjects) < 2 or len(subjects[0].inputs) != 1:
         return None
     files = [s for s in subjects if s.quantized and is_model_file(s.name)]
     bundles = [s for s in files if is_bundle(Path(s.name))]
-    ways: list[Callable[[], Samples | None]] = [partial(_golden, s, subjects[0], limit) for s in bundles]
-    ways += [partial(_built_in, s, subjects[0], limit, seed) for s in files]
+    ways: list[Callable[[], Samples | None]] = [partial(_golden, s, subjects[0], limit, shape) for s in bundles]
+    ways += [partial(_built_in, s, subjects[0], limit, seed, shape) for s in files]
     for way in ways:
         try:
             found = way()
@@ -45,22 +49,27 @@ def known_samples(subjects: Sequence[Fed], limit: int, seed: int) -> Samples | N
     return None
 
 
-def _golden(bundle: Fed, first: Fed, limit: int) -> Samples | None:
+def _golden(bundle: Fed, first: Fed, limit: int, shape: tuple[int, ...] | None) -> Samples | None:
     arrays = open_bundle(Path(bundle.name)).golden()[0]
     adapt = adapter(bundle, first)
-    images = arrays[0][:limit] if adapt is None else adapt(arrays[0][:limit])
+    given = arrays[0][:limit] if adapt is None else adapt(arrays[0][:limit])
+    images = given if shape is None else in_shape(given, shape)
     ids = tuple(f"golden[{i}]" for i in range(len(images)))
-    found = Samples(f"golden inputs of {bundle.name}", ids, lambda i: images[i], as_is=True)
+    words = "" if images is given else f", resized to {'x'.join(map(str, images.shape[1:]))}"
+    found = Samples(f"golden inputs of {bundle.name}{words}", ids, lambda i: images[i], as_is=True)
     return found if len(arrays) == 1 else None
 
 
-def _built_in(made: Fed, first: Fed, limit: int, seed: int) -> Samples | None:
+def _built_in(made: Fed, first: Fed, limit: int, seed: int, shape: tuple[int, ...] | None) -> Samples | None:
     from edgecnn.data.load import load_data
 
     name, task = _calibrated_on(Path(made.name))
-    if name not in SETS or first.preprocess is None:
+    ready = first.preprocess
+    if name not in SETS or ready is None:
         return None
-    return load_data(f"{PREFIX}{name}", first.preprocess, limit=limit, split="test", seed=seed, task=task)
+    if shape is not None and len(shape) == 3 and shape != ready.shape:
+        ready = ready.at(shape[:2] if ready.channels_last else shape[1:])
+    return load_data(f"{PREFIX}{name}", ready, limit=limit, split="test", seed=seed, task=task)
 
 
 def _calibrated_on(path: Path) -> tuple[str, str]:

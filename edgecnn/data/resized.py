@@ -3,20 +3,38 @@
     (N, C, h, w)  --antialiased bilinear filter, rows then columns-->  (N, C, H, W)         a mean of what was there
 
 A network of open size is proven at a second one. Made-up pictures may leave the range of its data, where an exponential
-answers with numbers that prove nothing. Test: tests/test_resized.py (oracle: torch).
+answers with numbers that prove nothing. Test: tests/test_resized.py, tests/test_known.py (oracle: torch).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from runtimes.base import Array
-from runtimes.imaging.preprocess import PRECISION_BITS, triangle_weights
+from runtimes.base import Array, BadInput
+from runtimes.imaging.preprocess import PRECISION_BITS, layout_of, triangle_weights
 
 
 def resized(images: Array, size: tuple[int, int]) -> Array:
     """float32 (N, C, H, W) of `images` (N, C, h, w), `size` is (H, W)."""
     return _along(_along(images, 2, size[0]), 3, size[1]).astype(np.float32)
+
+
+def in_shape(images: Array, shape: Sequence[int]) -> Array:
+    """`images` (N, C, h, w) or (N, h, w, C) with samples of `shape`, in their own type; raises `BadInput` where more
+    than height and width differs.
+    """
+    if images.shape[1:] == tuple(shape):
+        return images
+    last = layout_of(images.shape[1:]) == "NHWC"
+    channels = -1 if last else 0
+    if images.ndim != 4 or len(shape) != 3 or images.shape[1:][channels] != shape[channels]:
+        raise BadInput(f"inputs of {list(images.shape[1:])}: cannot be resized to {list(shape)}")
+    size = (shape[0], shape[1]) if last else (shape[1], shape[2])
+    planes = resized(images.transpose(0, 3, 1, 2) if last else images, size)
+    made = np.rint(planes) if images.dtype.kind in "iu" else planes
+    return np.ascontiguousarray(made.transpose(0, 2, 3, 1) if last else made, images.dtype)
 
 
 def _along(values: Array, axis: int, outputs: int) -> Array:
