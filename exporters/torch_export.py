@@ -139,10 +139,7 @@ def quiet() -> Iterator[None]:
 
 
 def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
-    """One output is `name`, those of a dict are its keys, others `name_0`, `name_1` ... .
-
-    Runs the module once: a wrong shape shows early.
-    """
+    """The outputs' names (`names_of`). Runs the module once: a wrong shape shows early."""
     try:
         outputs = module(example)
     except Exception as error:
@@ -150,6 +147,11 @@ def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
         raise BadInput(
             f"the network does not run on an input of shape {shape}: {first_line(error)}; see --input-shape"
         ) from error
+    return names_of(outputs, name)
+
+
+def names_of(outputs: Any, name: str = "output") -> list[str]:
+    """What the `outputs` of a network are called: one is `name`, those of a dict are its keys, others `name_0` ..."""
     if isinstance(outputs, dict) and all(isinstance(v, torch.Tensor) and str(k) for k, v in outputs.items()):
         return [str(key) for key in outputs]
     count = len(pytree.tree_leaves(outputs))

@@ -17,119 +17,28 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgecnn import doubts
+from edgecnn.checking.answers import called_alike, classes_known
+from edgecnn.checking.check_report import CheckReport
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.adapting import adapter
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
 from edgecnn.runners import Subject, open_subject, refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
-from runtimes.base import MESSAGE_LIMIT, Array, BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options
 from runtimes.execution.model_file import is_model_file, whereabouts
 from runtimes.execution.residence import Residence
 from runtimes.execution.shapes import ShapeText
-from runtimes.parity import JSON_SNR_LIMIT, ParityReport, compare, json_number
+from runtimes.parity import ParityReport, compare
 
 Limits = float | str | Sequence[str | float]
 DEQUANTIZED = "int8 computed dequantized, in float"
 """What becomes of an int8 graph on the CUDA provider, which has no integer convolution."""
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What was compared, on what, against which limits (by output name), and what does not hold.
-
-    `why` says where limits come from that were not given (empty: all were), `same` the least share of equal integers,
-    `sizes` the shapes of the first input that were tried. `seeded` names the PyTorch networks without weights.
-    """
-
-    reference: str
-    candidate: str
-    data: str
-    snr_db: dict[str, float]
-    top1: float | None
-    max_abs: dict[str, float]
-    same: dict[str, float]
-    why: str
-    parity: ParityReport
-    failures: tuple[str, ...]
-    sizes: tuple[tuple[int, ...], ...] = ()
-    seeded: tuple[str, ...] = ()
-    next_command: str = ""
-    provider: str = "cpu"
-    precision: str | None = None
-    """The arithmetic that set the default limit; None on the CPU, and for limits that were given."""
-    residence: Residence | None = None
-    """Where the candidate's nodes ran, with `require_all`."""
-    warnings: tuple[str, ...] = ()
-    """What was assumed of the sides' inputs."""
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-    @property
-    def failure(self) -> CheckFailed | None:
-        """What the command line exits with: None when every limit holds."""
-        if self.passed:
-            return None
-        more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
-        said, command = f"{self.candidate}: {self.failures[0]}{more}; find the layer with", self.next_command
-        fits = len(said) + len(command) + 3 <= MESSAGE_LIMIT
-        return CheckFailed(f"{said} `{command if fits else 'edgecnn diff'}`")
-
-    @property
-    def verdict(self) -> str:
-        limits = [_limit("SNR", ">=", self.snr_db, " dB", "{:.1f}"), _limit("equal", ">=", self.same, "", "{:.4f}")]
-        limits += [f"top-1 >= {self.top1:g}"] if self.top1 is not None else []
-        limits += [f"|difference| of {name} <= {value:g}" for name, value in self.max_abs.items()]
-        why = f" ({self.why})" if self.why else ""
-        where = "" if self.provider == "cpu" else f" on {self.provider}"
-        word = "agrees with" if self.passed else "does NOT agree with"
-        on = f"{counted(self.parity.images, 'image')} of {self.data}"
-        return f"{self.candidate}{where} {word} {self.reference}: {', '.join(filter(None, limits))}{why}, {on}."
-
-    def to_dict(self) -> dict[str, Any]:
-        limits = {
-            "snr_db": {name: json_number(value, JSON_SNR_LIMIT) for name, value in self.snr_db.items()} or None,
-            "top1": self.top1,
-            "max_abs": self.max_abs or None,
-            "same": self.same or None,
-            "default": bool(self.why),
-            "why": self.why,
-        }
-        return {
-            "passed": self.passed,
-            "reference": self.reference,
-            "candidate": self.candidate,
-            "seeded_weights": bool(self.seeded),
-            "data": self.data,
-            "sizes": [list(shape) for shape in self.sizes],
-            "limits": limits,
-            "provider": self.provider,
-            "precision": self.precision,
-            "residence": self.residence.to_dict() if self.residence else None,
-            **self.parity.to_dict(),
-            "failures": list(self.failures),
-            "next": None if self.passed else self.next_command,
-            "warnings": list(self.warnings),
-        }
-
-
-def _limit(what: str, sign: str, values: dict[str, float], unit: str, form: str) -> str:
-    """One number where all outputs have the same, else the range of them.
-
-    >>> _limit("SNR", ">=", {"a": 90.0, "b": 90.0}, " dB", "{:.1f}")
-    'SNR >= 90.0 dB'
-    """
-    low, high = (form.format(end(values.values(), default=0)) for end in (min, max))
-    return f"{what} {sign} {low if low == high else f'{low} to {high}'}{unit}" if values else ""
 
 
 def check(
@@ -170,7 +79,7 @@ def check(
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     shapes = zip(sources, shapes_for([source for source, _ in sources], input_shape), strict=True)
     subjects = [open_subject(s, weights, shape, threads, where, decode) for (s, where), shape in shapes]
-    subjects = with_pixels(subjects, preprocess)
+    subjects = called_alike(with_pixels(subjects, preprocess))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
     heard = doubts.aloud(tell, all_heard(subjects, feeds, spec))
@@ -202,6 +111,7 @@ def check(
         provider=asked.text,
         precision=precision,
         warnings=heard,
+        classes=classes_known(subjects),
         residence=_residence(subjects, Path(candidate), feeds[0], asked.text, threads) if require_all else None,
     )
 
@@ -215,7 +125,8 @@ def default_limits(
         return tolerance(subjects, feeds, parity), None, None if provider == "cpu" else DEQUANTIZED
     limit = limit_of(provider, any(subject.half for subject in subjects))
     names = dict.fromkeys((out.name for out in parity.outputs), limit.snr_db)
-    return Tolerance(names, {}, f"the default for {limit.precision}"), limit.top1_for(parity), limit.precision
+    top1 = limit.top1_for(parity) if classes_known(subjects) else None
+    return Tolerance(names, {}, f"the default for {limit.precision}"), top1, limit.precision
 
 
 def _residence(subjects: Sequence[Subject], path: Path, feed: Tensors, provider: str, threads: int | None) -> Residence:

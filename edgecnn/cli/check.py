@@ -15,7 +15,7 @@ from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 
 if TYPE_CHECKING:
-    from edgecnn.checking.compare import CheckReport
+    from edgecnn.checking.check_report import CheckReport
     from runtimes.device.page import Page
     from runtimes.parity import OutputParity
 
@@ -77,8 +77,9 @@ def command(
 
 
 def _draw(page: Page, report: CheckReport) -> None:
-    columns = ("output", ">SNR", ">limit", ">largest difference", ">mean", ">cosine", ">same top-1", ">NaN or Inf")
-    page.table(columns, [_row(out, report) for out in report.parity.outputs])
+    top1 = (">same top-1",) if report.classes or report.top1 is not None else ()
+    columns = ("output", ">SNR", ">limit", ">largest difference", ">mean", ">cosine", *top1, ">NaN or Inf")
+    page.table(columns, [_row(out, report, bool(top1)) for out in report.parity.outputs])
     if report.residence is not None:
         page.note(report.residence.words)
     if report.parity.matching is not None:
@@ -94,7 +95,7 @@ def _draw(page: Page, report: CheckReport) -> None:
         page.go_on((report.next_command,))
 
 
-def _row(out: OutputParity, report: CheckReport) -> tuple[object, ...]:
+def _row(out: OutputParity, report: CheckReport, classes: bool) -> tuple[object, ...]:
     limit = report.snr_db.get(out.name)
     kind = out.worst_kind
     snr, least = decibel(out.worst_db) + (f" in {kind.words}" if kind else ""), "-" if limit is None else decibel(limit)
@@ -102,6 +103,6 @@ def _row(out: OutputParity, report: CheckReport) -> tuple[object, ...]:
         snr = f"{out.same:.2%} equal"
         least = f"{report.same[out.name]:.2%}" if out.name in report.same else least
     cosine = "-" if math.isnan(out.cosine) else f"{out.cosine:.6f}"
-    top1 = "-" if out.top1 is None else f"{out.top1:.2%}"
+    top1 = ("-" if out.top1 is None else f"{out.top1:.2%}",) if classes else ()
     mean = "-" if math.isnan(out.mean_abs) else out.mean_abs
-    return (out.name, snr, least, out.max_abs, mean, cosine, top1, out.nonfinite)
+    return (out.name, snr, least, out.max_abs, mean, cosine, *top1, out.nonfinite)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.utils._pytree as pytree
 from torch import nn
 
 from edgecnn import doubts
@@ -24,20 +23,19 @@ from edgecnn.numbers.count import count, layer_macs
 from edgecnn.numbers.inspection import Inspection, Layer
 from edgecnn.numbers.layer_table import Part, layer_table
 from edgecnn.numbers.torch_table import part_of
-from exporters.torch_export import evaluating, module_runner
+from exporters.torch_export import evaluating, module_runner, names_of
 from runtimes.base import Array, Runner
 from runtimes.execution.shapes import ShapeText, first_shape
 from runtimes.session import TensorInfo
 
 
 def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
-    """`module` as a runner with the outputs `output`, or `output_0`, `output_1` ... where there are several
-    and `own_names` are not as many. With `double`, a copy of it computes in float64.
+    """`module` as a runner whose outputs have `own_names` where these are as many, else those that an export gives
+    them: the keys of a dict, `output`, or `output_0` ... . With `double`, a copy of it computes in float64.
     """
     with evaluating(module):
-        count = len(pytree.tree_leaves(module(torch.zeros(1, *input_shape))))
-    names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-    names = list(own_names) if len(own_names) == count else names
+        names = names_of(module(torch.zeros(1, *input_shape)))
+    names = list(own_names) if len(own_names) == len(names) else names
     if not double:
         return module_runner(module, names)
     run = module_runner(copy.deepcopy(module).double(), names)
