@@ -79,7 +79,7 @@ def _told(comparison: Comparison) -> str:
     names = comparison.tensors(range(len(comparison.pairs)), 1)
     nodes = [comparison.layer(i).node for i, name in enumerate(names) if name in comparison.gains]
     more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
-    where = f"{', '.join(nodes[:NAMED])}{more} (cross-layer equalization)"
+    where = f"{', '.join(nodes[:NAMED])}{more} (cross-layer equalization, or a factor that was folded)"
     return f"powers of two per channel, which a later layer takes back, are undone behind {where}"
 
 
