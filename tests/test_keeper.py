@@ -208,9 +208,9 @@ def test_the_exact_forms_are_taken_where_the_fast_ones_miss_the_budget(
 
 
 @only_where_sums_saturate
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
+@pytest.mark.parametrize(("seconds", "long"), [(0.0, True), (0.0, False), (1.0, True)])
 def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
-    seconds: float, monkeypatch: pytest.MonkeyPatch
+    seconds: float, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The images are seen once for each of the two kinds of ranges, however many forms are tried on them."""
     observed, tried = [], []
@@ -220,6 +220,7 @@ def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
     )
     monkeypatch.setattr(keeper, "finer", lambda risks: tuple(replace(risk, choice="u8") for risk in risks))
     monkeypatch.setattr(Keeper, "_improved", lambda self, work, passes: tried.append(passes) or work)
+    monkeypatch.setattr(keeper, "QUICK_STEP", 0.0 if long else 1e9)
     data = material()
     work = Keeper(
         bright_net(), QuantRecipe(target=this_cpu()), data, Trial(data.judged, "x", rounds=6), seconds, silent
@@ -229,6 +230,8 @@ def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
     if seconds:
         assert [set(passes) for passes in tried] == [set(keeper.EXACT), set(FAST), set(FAST), set(SLOW)]
         assert observed.count(6) == 3, "for equalization, for all three attempts, and for layers alone in int8"
+    elif not long:
+        assert [set(passes) for passes in tried] == [set(keeper.EXACT), set(FAST), set(SLOW)]
     else:
         assert not tried
         assert observed.count(8) == 2, "for both attempts, and for layers alone in int8"

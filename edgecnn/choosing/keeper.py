@@ -5,8 +5,8 @@
            -> layers back to float, the sensitive ones first
 
 Each step is taken only where the one before it did not suffice; with 0 seconds, equalizing and what follows in its line
-are left out. Where the CPU is not the one at hand, answers are those of a twin that computes what it does, and nothing
-is raced. Test: tests/test_keeper.py, tests/test_contest.py.
+are left out for networks that take long. Where the CPU is not the one at hand, answers are those of a twin that computes
+what it does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ SLOW = ("rounding", "bias_correction", "float_last")
 NEEDS_TORCH = "rounding"
 MOST_SECONDS, QUICK_SECONDS = 30.0, 8.0
 """For each further step on the way back to the budget, and where no search is wanted."""
+QUICK_STEP = 2.0
+"""Where no search is wanted, they are taken if the first, which calibrates, took less: they take several times that."""
 SENSITIVITY_IMAGES = 4
 MEASURED_IMAGES = 8
 """On which weights in other forms must help; of those that set no range, where there are any."""
@@ -143,19 +145,25 @@ class Keeper:
     def within_budget(self, shop: Workshop, design: Design) -> Kept:
         """The cheapest form of `design` that holds the budget; when none does, the one that came nearest."""
         fast = FAST if self.seconds else ()
+        began = time.monotonic()
         work, fine = self.made(shop, design, fast), False
+        patient = bool(self.seconds) or time.monotonic() - began <= QUICK_STEP
         best = (self.drop(work), work)
         if best[0] > self.trial.max_drop and self.could_be_finer(work):
             best = self.better(best, self.made(shop, design, fast, fine=True))
             fine = best[1] is not work
-        if best[0] > self.trial.max_drop and not self.equalized and self.seconds:
+        if best[0] > self.trial.max_drop and not self.equalized and patient:
             shop = self.workshop(equalize=True)
             best = self.better(best, self.made(shop, design, FAST, fine))
-        if best[0] > self.trial.max_drop and self.seconds:
+        if best[0] > self.trial.max_drop and patient:
             passes = SLOW if importlib.util.find_spec("torch") else tuple(p for p in SLOW if p != NEEDS_TORCH)
             best = self.better(best, self.made(shop, design, passes, fine))
         kept = Kept(best[1], self.aims[best[1].recipe.weight_forms])
         return kept if best[0] <= self.trial.max_drop else self.with_layers_in_float(kept)
+
+    @property
+    def step_seconds(self) -> float:
+        return max(self.seconds, MOST_SECONDS) if self.seconds else QUICK_SECONDS
 
     def could_be_finer(self, work: Work) -> bool:
         """Whether some layers of `work` would be exact with weights that are slower."""
@@ -206,7 +214,7 @@ class Keeper:
     def _improved(self, work: Work, passes: Sequence[str]) -> Work:
         """`work`, calibrated on the images to learn from, with those of `passes` that help; then on all images."""
         found = improve(
-            work.model, self.images, work.recipe, seconds=max(self.seconds, MOST_SECONDS), passes=passes,
+            work.model, self.images, work.recipe, seconds=self.step_seconds, passes=passes,
             score=self._score(), begun=work, track=self.track,
         )  # fmt: skip
         self.effects += found.effects
@@ -237,7 +245,7 @@ class Keeper:
 
     def with_layers_in_float(self, kept: Kept) -> Kept:
         """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""
-        deadline = time.monotonic() + (max(self.seconds, MOST_SECONDS) if self.seconds else QUICK_SECONDS)
+        deadline = time.monotonic() + self.step_seconds
         images = self.images[:SENSITIVITY_IMAGES]
         ranked, work = rank(kept.work, self.judge.base, images, lambda: deadline - time.monotonic(), track=self.track)
 
