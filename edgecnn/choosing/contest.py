@@ -77,8 +77,8 @@ def compete(
 ) -> Contest:
     """Search, calibrate, judge and race. `search_seconds` bounds the search, and again the way back to the budget.
 
-    With 0 seconds two designs are compared, and where the budget is missed a large network's weights become exact or its
-    layers float, no more.
+    With 0 seconds two designs are compared, and where the budget is missed the weights of a large network become
+    exact or its layers float, no more.
     Where `recipe.target` is another CPU than this one nothing is raced: the rewrites that help there are taken.
     """
     recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))

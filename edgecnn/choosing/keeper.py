@@ -4,9 +4,9 @@
            -> the exact forms, which are slower -> equalized -> better rounding, last layer in float
            -> layers back to float, the sensitive ones first
 
-Each step is taken only where the one before it did not suffice; with 0 seconds, equalizing and what follows in its line
-are left out for networks that take long. Where the CPU is not the one at hand, answers are those of a twin that computes
-what it does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
+Each step is taken only where the one before it did not suffice; with 0 seconds, large networks are spared what begins
+with equalizing in that line. Where the CPU is not the one at hand, answers are those of a twin that computes what it
+does, and nothing is raced. Test: tests/test_keeper.py, tests/test_contest.py.
 """
 
 from __future__ import annotations
