@@ -161,12 +161,13 @@ def build(
     check_calibrator(calibrator)
     own, target = own_metric(metric), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
-    network, heard = named(network, seen, judge)
+    network, heard = named(network, seen, judge, own is not None)
     doubts.aloud(tell, heard)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
-    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
+    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed, as_truth=own is not None)
+    material = material.measured_by(own)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
     trial = trial_on(
@@ -186,7 +187,9 @@ def build(
     if input != FLOAT32:
         identity = taking(identity, input)
         assert identity.preprocess is not None
-        pixels = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).judged
+        pixels = material_for(
+            float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed, as_truth=own is not None
+        ).judged
         real, given = stages.in_pixels(network, pixels, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
@@ -212,14 +215,17 @@ def check_bundle_output(path: Path, force: bool) -> Path:
     return path
 
 
-def named(network: Network, calib: Spec, data: Spec | None) -> tuple[Network, tuple[str, ...]]:
+def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = False) -> tuple[Network, tuple[str, ...]]:
     """(`network` with the class names of labelled `data`, if it has none; what is to be heard of names and input).
 
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
     """
-    shown = load_data(data, network.ready, task=network.task) if data is not None else None
-    calibration = load_data(calib, network.ready, task=network.task)
+    shown, calibration = (
+        load_data(spec, network.ready, task=network.task, as_truth=as_truth) if spec is not None else None
+        for spec in (data, calib)
+    )
+    assert calibration is not None
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
     network, tasked = with_task(network, shown)

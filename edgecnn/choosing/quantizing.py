@@ -110,7 +110,9 @@ def quantize(
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
     known, identity = identity is not None, identified(original, identity, path.stem, labels)
-    material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
+    material = material_for(
+        original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess, own is not None
+    )
     material = material.measured_by(own)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
@@ -137,7 +139,9 @@ def quantize(
         about = identity or Identity(Path(model).stem, task, (), material.preprocess)
         as_taken = material
         if input != FLOAT32:
-            again = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
+            again = material_for(
+                original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, as_truth=own is not None
+            )
             as_taken = judged_as(task, again.measured_by(own), graph_outputs(float_model))
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:

@@ -98,7 +98,7 @@ pixels = option("--input", default="float32", group="Output", metavar="TYPE",
 max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
                   help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
-                help="Your own function(answers, image) in place of top-1, mIoU or mAP.")  # fmt: skip
+                help="Your own function(answers, image[, truth]) instead of top-1, mIoU or mAP.")  # fmt: skip
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",

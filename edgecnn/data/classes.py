@@ -22,12 +22,25 @@ def labels_in(arrays: Mapping[str, Array]) -> Array | None:
     return next((arrays[name] for name in LABELS if name in arrays), None)
 
 
+def answered(samples: Samples, answers: Array | None, as_truth: bool) -> Samples:
+    """`samples` with their `answers`: classes, or `as_truth` rows of numbers that are no classes."""
+    if answers is None:
+        return samples
+    if not as_truth:
+        return labelled(samples, answers)
+    if not answers.ndim or len(answers) != len(samples):
+        raise BadInput(f"{samples.name}: y is {answers.dtype} {list(answers.shape)}; give a row for each image")
+    return replace(samples, truth=answers)
+
+
 def labelled(samples: Samples, labels: Array) -> Samples:
     """`samples` with a class for each; raises `BadInput` for what are no classes."""
+    labels = labels[:, 0] if labels.shape == (len(samples), 1) else labels
     if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(
-            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed"
+            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed; "
+            "what else is in y a function of yours can judge by: --metric FILE.py:NAME"
         )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
     return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)

@@ -110,9 +110,11 @@ def material_for(
     seed: int,
     input_shape: str | None = None,
     preprocess: str | None = None,
+    as_truth: bool = False,
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
 
+    `as_truth`: the user's own metric judges, and `y` of the data is for it.
     Raises `BadInput` when they do not fit together.
     """
     seen, judge = both(calib, data)
@@ -125,27 +127,31 @@ def material_for(
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task = identity.task if identity else "classification"
-    calibration = load_data(seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task)
+    calibration = load_data(
+        seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task, as_truth=as_truth
+    )
     if judge is None:
-        judged = (held_out(seen, ready, calibration, limit, seed, task) or calibration).without_answers()
+        judged = held_out(seen, ready, calibration, limit, seed, task, as_truth) or calibration
+        judged = judged if as_truth else judged.without_answers()
     else:
-        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task)
-        judged = with_model_labels(judged, labels, session)
+        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task, as_truth=as_truth)
+        judged = judged if as_truth else with_model_labels(judged, labels, session)
     return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
 
 
 def held_out(
-    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str
-) -> Samples | None:
+    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
+    as_truth: bool = False,
+) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
     Ranges and biases fit the images that set them, so that these flatter int8.
     """
     if part("test", spec, None) == "test":
-        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task)
+        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task, as_truth=as_truth)
     if calibration.of is None:
         return None
-    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task)
+    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task, as_truth=as_truth)
 
 
 def one_at_a_time(session: Session) -> None:

@@ -260,7 +260,10 @@ def task_of(subject: Subject, known: bool = True) -> str:
     if not known:
         return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
-    raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
+    raise BadInput(
+        f"{subject.name}: answers {shown[:150]}, which no known task's metric fits; "
+        "give a function of yours: --metric FILE.py:NAME"
+    )
 
 
 def samples_for(
@@ -273,7 +276,8 @@ def samples_for(
     from edgecnn.data.material import part
 
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
-    samples = load_data(data, ready, limit=limit, split=part("test", data, None), seed=seed, task=task)
+    split, kept = part("test", data, None), own is not None
+    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
     if own is not None:
         return samples
     how = plugins.load(edgecnn.tasks, task, "task")

@@ -1,16 +1,19 @@
 """A metric of the user's own: a function from one answer to a share of 1, and its mean over the images.
 
-    def found(answers, name):                     answers: {output: array of a batch of one image}
+    def found(answers, name, truth):              answers: {output: array of a batch of one image}
         return share_from_0_to_1                  name: which image it is: its file, or its place in an array ("0")
+                                                  truth: its row of `y`, of any shape; else its class, mask or boxes
                                                   higher is better; --max-drop and --min-metric are in its units
 
 It takes the place of a task's metric where answers are of no task that is known here (poses, depths, embeddings, raw
-boxes), or where another number decides. Images need no labels: what is right is the function's to know. Intervals are
-the bootstrap's over images. Imports torch only to find a function that is named. Test: tests/test_own_metric.py.
+boxes), or where another number decides. A function of two arguments needs no labels: what is right is its to know.
+Intervals are the bootstrap's over images. Imports torch only to find a function that is named.
+Test: tests/test_own_metric.py.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -23,7 +26,8 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Difference, Score, bootstrap
 from runtimes.base import Array, BadInput, Runner, Track, silent
 
-Metric = Callable[[Mapping[str, Array], str], float]
+Metric = Callable[[Mapping[str, Array], str], float] | Callable[[Mapping[str, Array], str, Any], float]
+TRUTH = "truth"
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,32 @@ class OwnMetric:
     def score(self, runner: Runner, samples: Samples, input_name: str, batch: int = 1, track: Track = silent) -> Score:
         """The mean of the function over `samples`, one image at a time; raises `BadInput` for what is no share."""
         feeds = track(samples.feeds(input_name, 1), "evaluating")
-        values = np.array(
-            [self.of(runner(feed), place_of(name)) for feed, name in zip(feeds, samples.ids, strict=True)]
-        )
+        found = []
+        for i, (feed, name) in enumerate(zip(feeds, samples.ids, strict=True)):
+            found.append(self.of(runner(feed), place_of(name), *self.truth_in(samples, i)))
+        values = np.array(found)
 
         def resample(weights: Array) -> Array:
             return np.asarray(weights @ values / weights.sum(axis=1))
 
         return Score(self.METRIC, float(values.mean()), len(values), {}, resample)
 
-    def of(self, answers: Mapping[str, Array], name: str) -> float:
+    def truth_in(self, samples: Samples, index: int) -> tuple[Any, ...]:
+        """What the data holds as the answer to one image, where the function asks for that; `BadInput` for none."""
+        if not wants_truth(self.function):
+            return ()
+        truth = samples.truth_of(index)
+        if truth is None:
+            raise BadInput(
+                f"{self.METRIC}: takes the truth of an image, and {samples.name} has none; give y (a row for each "
+                "image), classes, masks or boxes in the data, or a function(answers, name)"
+            )
+        return (truth,)
+
+    def of(self, answers: Mapping[str, Array], name: str, *truth: Any) -> float:
         """What the function says of one image."""
         try:
-            found = self.function(answers, name)
+            found: Any = self.function(answers, name, *truth)
         except Exception as error:
             raise BadInput(f"{self.METRIC}: raised {type(error).__name__} on {name} ({error}); mend it") from error
         if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found) or not 0 <= found <= 1:
@@ -61,6 +78,20 @@ class OwnMetric:
     def drop(self, reference: Score, candidate: Score, seed: int = 0) -> Difference:
         """What `candidate` loses, with the bootstrap interval over images."""
         return bootstrap(reference, candidate, seed)
+
+
+def wants_truth(function: Metric) -> bool:
+    """Whether a third argument has to be given, or is called `truth`.
+
+    >>> wants_truth(lambda answers, name: 1), wants_truth(lambda answers, name, box: 1)
+    (False, True)
+    """
+    try:
+        taken = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C
+        return False
+    placed = [p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(placed) > 2 and (placed[2].name == TRUTH or placed[2].default is placed[2].empty)
 
 
 def place_of(name: str) -> str:
@@ -83,5 +114,5 @@ def own_metric(given: str | Metric | None) -> OwnMetric | None:
         raise BadInput(f"--metric {given}: names no function; write FILE.py:NAME")
     from edgecnn.networks import callables
 
-    found: Any = callables.find(place, name, "a function(answers, name)").target
+    found: Any = callables.find(place, name, "a function(answers, name) or (answers, name, truth)").target
     return OwnMetric(name, found)
