@@ -222,5 +222,5 @@ def test_y_that_has_no_row_for_each_image_is_refused(pose_net: Path) -> None:
 
 def test_no_task_fits_and_a_metric_does(pose_net: Path) -> None:
     two = Subject("two.onnx", lambda feeds: feeds, (), None, False, outputs=(TensorInfo("a", "float32", (1, 2)),) * 2)
-    with pytest.raises(BadInput, match=r"which no known task's metric fits; give .*--metric FILE.py:NAME"):
+    with pytest.raises(BadInput, match=r"which no known task's metric fits; judge by .*--metric FILE.py:NAME"):
         task_of(two)

@@ -23,8 +23,10 @@ from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
+from exporters.artifact import Identity
 from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, silent
+from runtimes.comparing.two_classes import is_one_score, two_classes
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
@@ -58,6 +60,8 @@ class Trial:
     """The user's own metric, which takes the place of the task's."""
     unused: str = ""
     """Why the labels that were given cannot judge."""
+    sigmoid: bool = False
+    """Where an answer is one score for two classes, it is a probability, and no logit."""
     quick: bool = False
     """No search was wanted (`--search-budget 0`): an answer soon."""
 
@@ -86,15 +90,15 @@ class Trial:
 
 
 def trial_on(
-    material: Material, task: str, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
+    material: Material, model: Identity, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
     threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
-    """How graphs for `task` are judged on `material`."""
+    """How graphs of `model` are judged on `material`."""
     quick = search_budget <= 0
     seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed, task=task,
-        all_int8=all_int8, own=own, unused=material.unused, quick=quick,
+        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed,
+        task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,
     )  # fmt: skip
 
 
@@ -193,16 +197,20 @@ class Judge:
 
     def _score(self, session: Session) -> Score:
         batch = 32 if free_batch(session) else 1
-        found: Score = self.trial.rule.score(session, self.trial.samples, self.trial.input_name, batch, self.track)
+        runner = session if self.trial.own else two_classes(session, self.trial.sigmoid)
+        found: Score = self.trial.rule.score(runner, self.trial.samples, self.trial.input_name, batch, self.track)
         return found
 
     def _agreement(self, session: Session, parity: ParityReport) -> Agreement | None:
-        if self.trial.task == "classification":
-            return None if parity.top1 is None else Agreement(parity.top1, parity.images)
+        if self.trial.task == "classification" and parity.top1 is not None:
+            return Agreement(parity.top1, parity.images)
         if self.trial.known is None or parity.nonfinite:
             return None
+        if self.trial.task == "classification" and not is_one_score(session.outputs[0].shape):
+            return None
         feeds = self.trial.samples.feeds(self.trial.input_name, 1)
-        found: Agreement = self.trial.known.agreement(self.base, session, feeds, self.track)
+        base, other = (two_classes(runner, self.trial.sigmoid) for runner in (self.base, session))
+        found: Agreement = self.trial.known.agreement(base, other, feeds, self.track)
         return found
 
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:

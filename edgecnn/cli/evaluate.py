@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
         help="Labelled images, or images with masks or boxes; of built-in data the part never trained on.")  # fmt: skip
-@option("--task", metavar="TASK", group="Data",
-        help="classification, segmentation or detection; default: what the model says of itself.")  # fmt: skip
+@options.task
 @options.metric
 @options.limit
 @option("--max-drop", type=click.FloatRange(0, 1), group="Limits",

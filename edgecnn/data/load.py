@@ -64,14 +64,14 @@ def load_data(
     split: str = "all",
     seed: int = 0,
     task: str = "classification",
-    as_truth: bool = False,
+    as_truth: bool | None = False,
 ) -> Samples:
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
     `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
     drawn with `seed` from all (a folder's first images would all be of its first class), in their order; `skip` leaves
     out the first that are drawn. `task` says what `shapes` draws: one figure, or several with masks and boxes.
-    `as_truth`: `y` is what a metric of the user's own compares with, and no classes.
+    `as_truth`: `y` is what a metric of the user's own compares with, and no classes; None where it may be either.
     """
     if split not in SPLITS:
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
@@ -90,7 +90,7 @@ def load_data(
     return replace(samples.subset(np.sort(order[:limit])), of=len(samples))
 
 
-def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_truth: bool) -> Samples:
+def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_truth: bool | None) -> Samples:
     named = built_in(spec)
     if named is not None:
         return _built_in(named, preprocess, split, seed, task)
@@ -179,7 +179,7 @@ def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
     return samples if found.is_split else split_off(samples, split)
 
 
-def _npz(path: Path, preprocess: Ready, as_truth: bool) -> Samples:
+def _npz(path: Path, preprocess: Ready, as_truth: bool | None) -> Samples:
     arrays = read_npz(path)
     images = images_in(arrays, path)
     samples = from_array(str(path), images, preprocess)
@@ -190,7 +190,7 @@ def _npz(path: Path, preprocess: Ready, as_truth: bool) -> Samples:
     return answered(samples, labels_in(arrays), as_truth)
 
 
-def _in_memory(data: InMemory, preprocess: Ready, as_truth: bool) -> Samples:
+def _in_memory(data: InMemory, preprocess: Ready, as_truth: bool | None) -> Samples:
     images = data.images if data.arrays is None else images_in(data.arrays, Path(data.name))
     samples = from_array(data.name, images, preprocess)
     return answered(samples, data.labels, as_truth)

@@ -156,12 +156,14 @@ class Samples:
         """The same samples, their labels counted as a network with the answers `names` counts them.
 
         A folder that lacks some of the classes numbers the others differently: match by name, or raise `BadInput`.
+        Data that counts its classes and names none has them in the network's order.
         """
         if not self.class_names or not names or tuple(names) == self.class_names:
             return self
         count = len(self.class_names)
-        if self.labels is None and count <= len(names) and self.class_names == tuple(map(str, range(count))):
-            return replace(self, class_names=tuple(names))  # boxes and masks that were only numbered
+        numbered = self.class_names == tuple(map(str, range(count)))
+        if numbered and count <= len(names) and (self.labels is None or not set(names) & set(self.class_names)):
+            return replace(self, class_names=tuple(names))  # classes that were only numbered
         for name in self.class_names:
             if name not in names:
                 raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")

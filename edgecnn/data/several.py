@@ -62,7 +62,7 @@ def several(name: str, inputs: Sequence[TensorInfo]) -> Several:
     return found
 
 
-def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool = False) -> Samples:
+def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool | None = False) -> Samples:
     """The samples in `spec` for all inputs of `wanted`; raises `BadInput` in one line for what does not fit."""
     if isinstance(spec, InMemory):
         if spec.arrays is None:
@@ -80,7 +80,9 @@ def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool = False)
     raise BadInput(f"{spec}: the model takes {wanted.words}; give an .npz file with an array for each, or random")
 
 
-def _samples(name: str, arrays: Mapping[str, Array], labels: Array | None, wanted: Several, as_truth: bool) -> Samples:
+def _samples(
+    name: str, arrays: Mapping[str, Array], labels: Array | None, wanted: Several, as_truth: bool | None
+) -> Samples:
     rows = {info.name: _fitting(name, arrays, info, wanted) for info in wanted.inputs}
     counts = {key: len(values) for key, values in rows.items()}
     if len(set(counts.values())) > 1:

@@ -20,6 +20,7 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.classes import counted_alike, whose_classes
 from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
@@ -33,11 +34,13 @@ from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.comparing.two_classes import class_count, is_one_score, is_single, two_classes
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.maps import Seen, count_of, is_whole
 
 BATCH = 32
+OWN = "judge by a function of yours: --metric FILE.py:NAME"
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,15 @@ def evaluate(
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
+    edgecnn.tasks.require(task)
     task = task or task_of(subjects[0], known=own is None)
+    if own is None and task in edgecnn.tasks.NUMBERS:
+        raise BadInput(f"{names[0]}: its task is {task}, which has no metric here; {OWN}")
     how = own or plugins.load(edgecnn.tasks, task, "task")
     classes = [classes_of(subject) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
-    samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
+    samples, answers = seen[-1], [Answers(asked(subject, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
     scores: list[Score] = []
@@ -208,6 +214,11 @@ def evaluate(
 
 def _reading(score: Score) -> dict[str, Any]:
     return {"class_numbers": dict(score.reading)} if score.reading is not None else {}
+
+
+def asked(subject: Subject, own: OwnMetric | None) -> Runner:
+    """The runner of `subject`; for a task of classes, one score is those of two."""
+    return subject.runner if own is not None else two_classes(subject.runner, subject.sigmoid)
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
@@ -247,23 +258,20 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
     What is none of them raises `BadInput`, and where it need not be `known` is "other".
     """
-    if subject.task in plugins.names(edgecnn.tasks):
+    if subject.task is not None and subject.task != edgecnn.tasks.OTHER:
         return str(subject.task)
     names = {info.name for info in subject.outputs}
     if {"boxes", "scores", "labels", "image"} <= names:
         return "detection"
     ranks = [len(info.shape) for info in subject.outputs]
-    if ranks == [2]:
+    if ranks in ([1], [2]):
         return "classification"
     if ranks == [4] or (ranks == [3] and is_whole(subject.outputs[0].dtype)):
         return "segmentation"
     if not known:
         return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
-    raise BadInput(
-        f"{subject.name}: answers {shown[:150]}, which no known task's metric fits; "
-        "give a function of yours: --metric FILE.py:NAME"
-    )
+    raise BadInput(f"{subject.name}: answers {shown[:150]}, which no known task's metric fits; {OWN}")
 
 
 def samples_for(
@@ -282,16 +290,14 @@ def samples_for(
         return samples
     how = plugins.load(edgecnn.tasks, task, "task")
     if not how.has_answers(samples):
-        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")
+        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}, or {OWN}")
     if subject.labels:
         return samples.with_labels(subject.labels)
     classes = classes_of(subject) if task != "detection" else None
-    if samples.class_names and classes is not None and classes != len(samples.class_names):
-        have = len(samples.class_names)
-        name = (
-            f"{samples.name}: has {counted(have, 'class', 'classes')}, {subject.name} {classes}, which it does not name"
-        )
-        raise BadInput(f"{name}; {_remedy(subject, have)}")
+    shape = subject.outputs[0].shape if subject.outputs else ()
+    if samples.class_names and classes is not None and not counted_alike(samples, shape, classes):
+        way = OWN if is_one_score(shape) else _remedy(subject, len(samples.class_names))
+        raise BadInput(f"{whose_classes(samples, subject.name, shape, classes)}; {way}")
     return samples
 
 
@@ -305,6 +311,7 @@ def _remedy(subject: Subject, classes: int) -> str:
 def classes_of(subject: Subject) -> int | None:
     """How many classes the first output tells apart, where that is known."""
     shape = subject.outputs[0].shape if subject.outputs else ()
-    if len(shape) in (3, 4):
-        return count_of(shape[1:], is_whole(subject.outputs[0].dtype), Seen.of(subject.inputs[0].shape[1:]))
-    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
+    whole = bool(subject.outputs) and is_whole(subject.outputs[0].dtype)
+    if len(shape) in (3, 4) and (whole or not is_single(shape)):
+        return count_of(shape[1:], whole, Seen.of(subject.inputs[0].shape[1:]))
+    return class_count(shape)
