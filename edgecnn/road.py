@@ -137,7 +137,7 @@ def build(
     target: str | None = None,
     portable: bool = False,
     input: str = FLOAT32,
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,

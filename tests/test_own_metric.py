@@ -224,3 +224,77 @@ def test_no_task_fits_and_a_metric_does(pose_net: Path) -> None:
     two = Subject("two.onnx", lambda feeds: feeds, (), None, False, outputs=(TensorInfo("a", "float32", (1, 2)),) * 2)
     with pytest.raises(BadInput, match=r"which no known task's metric fits; judge by .*--metric FILE.py:NAME"):
         task_of(two)
+
+
+# --------------------------------------------------------------------------------------------------- in its own unit
+def decibels(answers: Mapping[str, Array], name: str) -> float:
+    """Some 30 dB; int8 is told from float by its answer, and loses two."""
+    first = FIRST.setdefault(name, answers["pose"])
+    return 30.0 + int(name) - (0.0 if np.array_equal(first, answers["pose"]) else 2.0)
+
+
+FIRST: dict[str, Array] = {}
+decibels.unit = "dB"  # type: ignore[attr-defined]
+
+
+def quantized(pose_net: Path, max_drop: float | None) -> QuantizeReport:
+    FIRST.clear()
+    report = api.quantize(
+        pose_net, pose_net.parent / "unit.edge", IMAGES[JUDGED:], data=IMAGES[:JUDGED], metric=decibels,
+        max_drop=max_drop, search_budget=0, force=True, allow_slower=True,
+    )  # fmt: skip
+    assert isinstance(report, QuantizeReport)
+    return report
+
+
+def test_the_budget_is_in_the_metrics_unit(pose_net: Path) -> None:
+    strict = quantized(pose_net, 1.5)
+    assert strict.chosen == "float"
+    assert "loses 2 dB of decibels (budget 1.5 dB)" in strict.verdict
+    loose = quantized(pose_net, 2.5)
+    assert loose.chosen == "int8"
+    assert "decibels 31.5 dB against 33.5 dB" in loose.verdict
+    assert [c["unit"] for c in loose.to_dict()["candidates"] if c["accuracy"] is not None] == ["dB", "dB"]
+    api.report(pose_net.parent / "unit.edge", pose_net.parent / "unit.html", force=True)
+    page = (pose_net.parent / "unit.html").read_text()
+    assert "31.5 dB" in page
+    assert "dB of decibels lost" in page
+    assert "3150" not in page
+    with pytest.raises(BadInput, match=r"--metric decibels: is in dB; say how many may be lost: --max-drop"):
+        quantized(pose_net, None)
+
+
+def test_verdicts_of_evaluate_are_in_the_metrics_unit(pose_net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quantized(pose_net, 2.5)
+    FIRST.clear()
+    report = api.evaluate(
+        pose_net, pose_net.parent / "unit.edge", data=IMAGES[:JUDGED], metric=decibels, max_drop=1.0, min_metric=33.0
+    )
+    assert report.failures == (
+        f"{pose_net.parent}/unit.edge: loses 2.00 dB of decibels against {pose_net} on 8 images of data array, "
+        "--max-drop allows 1.00",
+        f"{pose_net.parent}/unit.edge: decibels 31.5 dB on 8 images of data array, --min-metric wants 33 dB",
+    )
+    assert "has -2 dB of decibels against" in report.verdict
+    assert "%" not in report.verdict.replace("95 %", "")
+    assert report.to_dict()["unit"] == "dB"
+    with pytest.raises(BadInput, match=r"--max-drop 1.5: is no share"):
+        api.evaluate(pose_net, pose_net, data=IMAGES, metric=lambda answers, name: 1.0, max_drop=1.5)
+    with pytest.raises(BadInput, match=r"--max-drop 1.5: give a share from 0 to 1"):
+        api.quantize(pose_net, pose_net.parent / "x.onnx", IMAGES, max_drop=1.5)
+
+
+def test_a_number_beyond_a_share_says_how_to_give_its_unit(pose_net: Path) -> None:
+    with pytest.raises(BadInput, match=r'return a share from 0 to 1, or say what it is in: deep.unit = "dB" below'):
+        api.evaluate(pose_net, data=IMAGES, metric=f"{pose_net.parent}/metrics.py:deep")
+    odd = OwnMetric("odd", decibels)
+    with pytest.raises(BadInput, match="odd: is nan on 0; return a number"):
+        OwnMetric("odd", _nan).score(lambda feeds: feeds, samples(1), "x")
+    assert odd.unit == "dB"
+
+
+def _nan(answers: Mapping[str, Array], name: str) -> float:
+    return float("nan")
+
+
+_nan.unit = "dB"  # type: ignore[attr-defined]

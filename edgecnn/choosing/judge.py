@@ -21,7 +21,7 @@ import onnx
 from edgecnn import tasks
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import OwnMetric
+from edgecnn.evaluation.own_metric import OwnMetric, share_of
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from exporters.artifact import Identity
 from runtimes import plugins
@@ -31,6 +31,8 @@ from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
 CONFIDENCE = 0.95
+BROKEN = 1e9
+"""What an answer with NaN or infinity costs where a metric has a unit: more than any budget."""
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 """At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
 MEMORY_BYTES = 128 * 2**20
@@ -88,16 +90,21 @@ class Trial:
     def metric(self) -> str:
         return str(self.rule.METRIC) if self.rule is not None else ""
 
+    @property
+    def unit(self) -> str:
+        """Of the metric, the budget and what is lost; empty for shares."""
+        return self.own.unit if self.own is not None else ""
+
 
 def trial_on(
-    material: Material, model: Identity, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
-    threads: int, search_budget: float, seed: int,
+    material: Material, model: Identity, max_drop: float | None, allow_slower: bool, all_int8: bool,
+    own: OwnMetric | None, threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
     """How graphs of `model` are judged on `material`."""
-    quick = search_budget <= 0
+    quick, budget = search_budget <= 0, own.budget(max_drop) if own is not None else share_of(max_drop)
     seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed,
+        material.judged, material.input_name, budget, allow_slower, threads, seconds=seconds, seed=seed,
         task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,
     )  # fmt: skip
 
@@ -192,6 +199,7 @@ class Judge:
         drop, high = drop_of(parity, lost, agreed)
         if lost is None and self.trial.task != "classification":
             high = None  # pixels and boxes of one image are not independent answers
+        drop = BROKEN if parity.nonfinite and self.trial.unit else drop
         words = self._words(parity, agreed, lost, drop)
         return Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, words)
 
@@ -216,6 +224,9 @@ class Judge:
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
+        if lost is not None and self.trial.unit:
+            unit = self.trial.unit
+            return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"
         most = percent(self.trial.max_drop)
         if lost is not None:
             return f"loses {percent(drop)} points of {self.trial.metric} (budget {most})"

@@ -68,7 +68,7 @@ def quantize(
     calibrator: str = "minmax",
     per_tensor: bool = False,
     exclude: Sequence[str] = (),
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     data: Data | None = None,
     task: str | None = None,
     metric: str | Metric | None = None,
@@ -92,7 +92,7 @@ def quantize(
 
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
-    BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
+    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP) that int8 may lose; without
     labels it is the share of answers that may change. `metric` judges in their place: a function of the answers to one
     image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the search
     for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where

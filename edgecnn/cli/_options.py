@@ -95,8 +95,8 @@ portable = option("--portable", is_flag=True, group="Output",
                   help="Also keep a plain QDQ graph for other runtimes (NAME.portable.onnx).")  # fmt: skip
 pixels = option("--input", default="float32", group="Output", metavar="TYPE",
                 help="float32, or uint8 or uint8-nhwc: pixels, normalized inside the model.")  # fmt: skip
-max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
-                  help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
+max_drop = option("--max-drop", type=click.FloatRange(0), group="Quantization",
+                  help="Accuracy that int8 may lose, a share (default: 0.01), or in the unit of --metric.")  # fmt: skip
 task = option("--task", metavar="TASK", group="Network",
               help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",

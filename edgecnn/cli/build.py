@@ -61,7 +61,7 @@ def command(
     limit: int,
     calibrator: str,
     target: str | None,
-    max_drop: float,
+    max_drop: float | None,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 @options.task
 @options.metric
 @options.limit
-@option("--max-drop", type=click.FloatRange(0, 1), group="Limits",
-        help="Metric that MODEL2 may lose against MODEL, as a share (0.01: one point), as in quantize.")  # fmt: skip
-@option("--min-metric", type=click.FloatRange(0, 1), group="Limits",
-        help="Smallest metric of the model (of two: MODEL2), as a share.")  # fmt: skip
+@option("--max-drop", type=click.FloatRange(0), group="Limits",
+        help="Metric that MODEL2 may lose against MODEL, a share (0.01: one point), or in its unit.")  # fmt: skip
+@option("--min-metric", type=float, group="Limits",
+        help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
 @options.weights
 @options.labels

@@ -55,7 +55,7 @@ def command(
     per_tensor: bool,
     exclude: tuple[str, ...],
     target: str | None,
-    max_drop: float,
+    max_drop: float | None,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,

@@ -14,7 +14,6 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -27,13 +26,14 @@ from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
-from edgecnn.evaluation.limits import NO_LIMITS, Limits
+from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
-from edgecnn.evaluation.scores import Difference, Score, rows
+from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
+from edgecnn.evaluation.scores import Score, rows
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes import plugins
-from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.base import BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import class_count, is_one_score, is_single, two_classes
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
@@ -41,109 +41,6 @@ from runtimes.imaging.maps import Seen, count_of, is_whole
 
 BATCH = 32
 OWN = "judge by a function of yours: --metric FILE.py:NAME"
-
-
-@dataclass(frozen=True)
-class EvaluateReport:
-    """Scores of one or two models on the same images; `difference` is the second's minus the first's.
-
-    `seeded` names the PyTorch networks that no weights were given for; `nonfinite` counts the images that a model
-    answered with NaN or infinity, which is a wrong answer. `limits` are what was asked for.
-    """
-
-    task: str
-    data: str
-    models: tuple[tuple[str, Score], ...]
-    difference: Difference | None
-    seeded: tuple[str, ...] = ()
-    nonfinite: tuple[int, ...] = (0, 0)
-    limits: Limits = NO_LIMITS
-    warnings: tuple[str, ...] = ()
-    """What a user should hear beside the result (edgecnn/doubts.py)."""
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether all limits hold; None where none was given."""
-        return None if self.limits == NO_LIMITS else not self.failures
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """One sentence for each limit that does not hold. The measured value decides, not its interval."""
-        (first, _), (last, score) = self.models[0], self.models[-1]
-        least, most, lines = self.limits.min_metric, self.limits.max_drop, []
-        on = f"on {counted(self.images, 'image')} of {self.data}"
-        if most is not None and self.difference is not None and not -self.difference.value <= most:
-            lost = f"loses {-100 * self.difference.value:.2f} points of {self.metric} against {first}"
-            lines.append(f"{last}: {lost} {on}, --max-drop allows {100 * most:.2f}")
-        if least is not None and not score.value >= least:
-            lines.append(f"{last}: {self.metric} {score.value:.2%} {on}, --min-metric wants {least:.2%}")
-        return tuple(lines)
-
-    @property
-    def failure(self) -> CheckFailed | None:
-        """What the command line exits with: None where every limit holds."""
-        return CheckFailed("; ".join(self.failures)) if self.failures else None
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """One sentence for each model that answers with NaN or infinity."""
-        return tuple(
-            f"{name}: answers {count} of {counted(self.images, 'image')} with NaN or infinity, which counts as wrong"
-            for (name, _), count in zip(self.models, self.nonfinite, strict=False)
-            if count
-        )
-
-    @property
-    def metric(self) -> str:
-        return self.models[0][1].metric
-
-    @property
-    def images(self) -> int:
-        return self.models[0][1].images
-
-    @property
-    def verdict(self) -> str:
-        if self.passed is None:
-            return self._found
-        kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
-        return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
-
-    @property
-    def _sorted(self) -> tuple[list[Limits], list[Limits]]:
-        """(limits that hold, limits that do not), one by one."""
-        alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
-        given = [replace(self, limits=one) for one in alone if one != NO_LIMITS]
-        return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
-
-    @property
-    def _found(self) -> str:
-        (first, score), *others = self.models
-        on = f"{counted(self.images, 'image')} of {self.data}"
-        if not others or self.difference is None:
-            return f"{first}: {self.metric} {score.value:.2%} on {on}."
-        found, second = self.difference, others[0][0]
-        interval = f"95 %: {100 * found.low:+.2f} to {100 * found.high:+.2f}"
-        apart = f"{second} has {100 * found.value:+.2f} points of {self.metric} against {first} ({interval}) on {on}"
-        if found.low > 0:
-            return f"{apart}: it is better."
-        return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "passed": self.passed,
-            "limits": vars(self.limits),
-            "metric": self.metric,
-            "task": self.task,
-            "data": self.data,
-            "images": self.images,
-            "models": [
-                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
-                for (name, score), count in zip(self.models, self.nonfinite, strict=False)
-            ],
-            "difference": self.difference.to_dict() if self.difference else None,
-            "seeded_weights": bool(self.seeded),
-            "warnings": list(self.warnings),
-        }
 
 
 def evaluate(
@@ -180,8 +77,8 @@ def evaluate(
     """
     names = [os.fspath(name) for name in (model, other) if name is not None]
     limits = Limits(max_drop, min_metric)
-    limits.check(len(names))
     spec, own = given(data), own_metric(metric)
+    limits.check(len(names), own.unit if own else "")
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = opened(names, weights, input_shape, threads, decode)
@@ -210,10 +107,6 @@ def evaluate(
     heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
-
-
-def _reading(score: Score) -> dict[str, Any]:
-    return {"class_numbers": dict(score.reading)} if score.reading is not None else {}
 
 
 def asked(subject: Subject, own: OwnMetric | None) -> Runner:

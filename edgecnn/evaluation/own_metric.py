@@ -3,7 +3,9 @@
     def found(answers, name, truth):              answers: {output: array of a batch of one image}
         return share_from_0_to_1                  name: which image it is: its file, or its place in an array ("0")
                                                   truth: its row of `y`, of any shape; else its class, mask or boxes
-                                                  higher is better; --max-drop and --min-metric are in its units
+                                                  higher is better
+
+    found.unit = "dB"                             any number instead: --max-drop and --min-metric are then in dB
 
 It takes the place of a task's metric where answers are of no task that is known here (poses, depths, embeddings, raw
 boxes), or where another number decides. A function of two arguments needs no labels: what is right is its to know.
@@ -28,6 +30,8 @@ from runtimes.base import Array, BadInput, Runner, Track, silent
 
 Metric = Callable[[Mapping[str, Array], str], float] | Callable[[Mapping[str, Array], str, Any], float]
 TRUTH = "truth"
+DROP = 0.01
+"""That may be lost of a share where nobody says it: one point."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,17 @@ class OwnMetric:
 
     METRIC: str
     function: Metric
+
+    @property
+    def unit(self) -> str:
+        """What its values are in, where the function says so; empty for shares."""
+        return str(getattr(self.function, "unit", ""))
+
+    def budget(self, max_drop: float | None) -> float:
+        """What may be lost; raises `BadInput` where the function has a unit and nobody said how much of it."""
+        if max_drop is None and self.unit:
+            raise BadInput(f"--metric {self.METRIC}: is in {self.unit}; say how many may be lost: --max-drop")
+        return share_of(max_drop, self.unit)
 
     def has_answers(self, samples: Samples) -> bool:
         return True
@@ -51,7 +66,7 @@ class OwnMetric:
         def resample(weights: Array) -> Array:
             return np.asarray(weights @ values / weights.sum(axis=1))
 
-        return Score(self.METRIC, float(values.mean()), len(values), {}, resample)
+        return Score(self.METRIC, float(values.mean()), len(values), {}, resample, unit=self.unit)
 
     def truth_in(self, samples: Samples, index: int) -> tuple[Any, ...]:
         """What the data holds as the answer to one image, where the function asks for that; `BadInput` for none."""
@@ -71,13 +86,26 @@ class OwnMetric:
             found: Any = self.function(answers, name, *truth)
         except Exception as error:
             raise BadInput(f"{self.METRIC}: raised {type(error).__name__} on {name} ({error}); mend it") from error
-        if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found) or not 0 <= found <= 1:
-            raise BadInput(f"{self.METRIC}: is {str(found)[:40]} on {name}; return a share from 0 to 1")
+        told = f"{self.METRIC}: is {str(found)[:40]} on {name}; return a"
+        if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found):
+            raise BadInput(f"{told} {'number' if self.unit else 'share from 0 to 1'}")
+        if not self.unit and not 0 <= found <= 1:
+            named = self.METRIC if self.METRIC.isidentifier() else "NAME"
+            raise BadInput(f'{told} share from 0 to 1, or say what it is in: {named}.unit = "dB" below the function')
         return float(found)
 
     def drop(self, reference: Score, candidate: Score, seed: int = 0) -> Difference:
         """What `candidate` loses, with the bootstrap interval over images."""
         return bootstrap(reference, candidate, seed)
+
+
+def share_of(max_drop: float | None, unit: str = "") -> float:
+    """`max_drop`, by default one point; raises `BadInput` for what is no share, and no amount of a `unit`."""
+    most = math.inf if unit else 1.0
+    if max_drop is not None and not 0 <= max_drop <= most:
+        what = f"a number of {unit} from 0" if unit else "a share from 0 to 1 (0.01 is a point)"
+        raise BadInput(f"--max-drop {max_drop:g}: give {what}")
+    return DROP if max_drop is None else max_drop
 
 
 def wants_truth(function: Metric) -> bool:
