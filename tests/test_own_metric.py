@@ -254,7 +254,7 @@ def test_the_budget_is_in_the_metrics_unit(pose_net: Path) -> None:
     loose = quantized(pose_net, 2.5)
     assert loose.chosen == "int8"
     assert "decibels 31.5 dB against 33.5 dB" in loose.verdict
-    assert [c["unit"] for c in loose.to_dict()["candidates"] if c["accuracy"] is not None] == ["dB", "dB"]
+    assert {c["unit"] for c in loose.to_dict()["candidates"] if c["accuracy"] is not None} == {"dB"}
     api.report(pose_net.parent / "unit.edge", pose_net.parent / "unit.html", force=True)
     page = (pose_net.parent / "unit.html").read_text()
     assert "31.5 dB" in page

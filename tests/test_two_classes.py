@@ -15,7 +15,8 @@ from runtimes.comparing.two_classes import as_two, class_count, two_classes
 from small_nets import model as onnx_model
 
 RNG = np.random.default_rng(3)
-PICTURES = RNG.integers(0, 256, (40, 8, 8), np.uint8)
+PICTURES = (RNG.choice([50, 85, 170, 205], (40, 1, 1)) + RNG.integers(-50, 51, (40, 8, 8))).astype(np.uint8)
+"""Dark and bright ones, none of them so grey that rounding decides."""
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 3, 5)])
@@ -106,7 +107,9 @@ def test_quantize_run_and_evaluate_know_two_classes(kind: str, tmp_path: Path) -
     assert report.warnings == ()
     candidates = report.decision.candidates
     assert candidates[0].accuracy == pytest.approx(1.0, abs=0.01 if maps else 0.0)  # pixels at zero are rounded
-    assert all(c.agreement is not None and c.agreement > 0.7 for c in candidates[1:])
+    agreed = [c.agreement for c in candidates if c.agreement is not None]  # one that was only raced has none
+    assert agreed
+    assert min(agreed) > 0.7
     bundle = open_bundle(tmp_path / "n.edge")
     assert (bundle.labels, bundle.sigmoid) == (("dark", "light"), "sigmoid" in kind)
 
@@ -120,9 +123,7 @@ def test_quantize_run_and_evaluate_know_two_classes(kind: str, tmp_path: Path) -
     if maps:
         assert np.mean([(one.mask == mask).mean() for one, mask in zip(found.masks, truth, strict=True)]) > 0.9
     else:
-        sure = np.abs(near.mean((1, 2))) > 0.1
-        told = np.array([one.label == "light" for one in found.classes])
-        assert np.array_equal(told[sure], truth[sure] == 1)
+        assert np.array_equal([one.label == "light" for one in found.classes], truth == 1)
         assert all(one.score + one.top[1].score == pytest.approx(1) and one.score >= 0.5 for one in found.classes)
 
 
@@ -136,7 +137,7 @@ def test_more_than_two_classes_are_refused_and_told_how(tmp_path: Path) -> None:
 
 
 def test_data_may_show_one_of_the_two(tmp_path: Path) -> None:
-    scored = api.evaluate(made(tmp_path, "logit"), data=(PICTURES[:4] // 255, np.zeros((4, 1), np.int64)))
+    scored = api.evaluate(made(tmp_path, "logit"), data=(PICTURES[:4] // 4, np.zeros((4, 1), np.int64)))
     assert scored.models[0][1].value == 1.0
 
 
