@@ -74,7 +74,7 @@ def of_task(network: Network) -> str:
     """That nobody said what the maps with which `network` answers are."""
     if network.maps is None or (network.maps in CHANNELS and network.task != SEGMENTATION):
         return ""  # a picture of its own, most likely
-    maps = f"{network.source}: does not say its task and answers with maps of {network.maps} channels"
+    maps = f"{network.source}: does not say its task and answers with maps of {counted(network.maps, 'channel')}"
     if network.task == SEGMENTATION:
         return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
     return (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -38,12 +39,15 @@ from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Metric, own_metric
+from edgecnn.networks.meant import may_be_one, meant
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
+from edgecnn.tasks import NUMBERS
 from exporters import artifact
 from exporters.artifact import Identity
+from exporters.ending import SIGMOID
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
@@ -69,6 +73,7 @@ def export(
     labels: StrPath | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
+    task: str | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
     dynamic_size: bool = False,
@@ -85,6 +90,7 @@ def export(
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
     `decode`: the raw head (`yolov8`, `yolov5`) that the network answers with becomes boxes (docs/detectors.md).
+    `task` says what its answers mean (edgecnn/tasks), where its code does not.
     `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
 
     `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
@@ -95,8 +101,9 @@ def export(
     if not fp16 and (asked.text != "cpu" or allow_slower):
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
-    network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
-    heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), doubts.of_task(network)))
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
+    network, assumed = meant(network)
+    heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), assumed))
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
@@ -125,11 +132,12 @@ def build(
     labels: StrPath | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
+    task: str | None = None,
     calibrator: str = "minmax",
     target: str | None = None,
     portable: bool = False,
     input: str = FLOAT32,
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,
@@ -160,18 +168,19 @@ def build(
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     own, target = own_metric(metric), checked_target(target)
-    network = told(resolve(source, _path(weights), input_shape, num_classes, decode), labels, preprocess)
-    network, heard = named(network, seen, judge)
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
+    network, heard = named(network, seen, judge, own is not None)
     doubts.aloud(tell, heard)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
-    material = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).measured_by(own)
+    images = partial(
+        material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed, own=own
+    )
+    material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
-    trial = trial_on(
-        material, network.task, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed
-    )  # fmt: skip
+    trial = trial_on(material, identity, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed)
     if asked.name != "cpu":
         return build_for(
             asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,
@@ -186,8 +195,7 @@ def build(
     if input != FLOAT32:
         identity = taking(identity, input)
         assert identity.preprocess is not None
-        pixels = material_for(float_model, identity, seen, judge, limit or DEFAULT_LIMIT, seed).judged
-        real, given = stages.in_pixels(network, pixels, identity.preprocess, reference.output_names)
+        real, given = stages.in_pixels(network, images(identity).judged, identity.preprocess, reference.output_names)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights) | material.told
@@ -212,31 +220,23 @@ def check_bundle_output(path: Path, force: bool) -> Path:
     return path
 
 
-def named(network: Network, calib: Spec, data: Spec | None) -> tuple[Network, tuple[str, ...]]:
+def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = False) -> tuple[Network, tuple[str, ...]]:
     """(`network` with the class names of labelled `data`, if it has none; what is to be heard of names and input).
 
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
     """
-    shown = load_data(data, network.ready, task=network.task) if data is not None else None
-    calibration = load_data(calib, network.ready, task=network.task)
+    kept = True if as_truth or (network.tasked and network.task in NUMBERS) else None if may_be_one(network) else False
+    shown = load_data(data, network.ready, task=network.task, as_truth=kept) if data is not None else None
+    calibration = load_data(calib, network.ready, task=network.task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
-    network, tasked = with_task(network, shown)
+    network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), *odd, tasked, doubts.of_few(calibration))
     if shown is None:
         return network, doubts.told(*heard, doubts.of_no_names(network, calibration))
     after = named_by(network, shown)
     return after, doubts.told(*heard, doubts.of_names(shown) if after is not network else "")
-
-
-def with_task(network: Network, data: Samples | None) -> tuple[Network, str]:
-    """(`network` as a segmenter where it says no task, answers with maps, and `data` has masks; the line about it)."""
-    if network.maps is None:
-        return network, ""
-    if data is not None and data.masks is not None:
-        network = replace(network, task=doubts.SEGMENTATION, classes=network.maps)
-    return network, doubts.of_task(network)
 
 
 def named_by(network: Network, data: Samples) -> Network:
@@ -250,7 +250,7 @@ def named_by(network: Network, data: Samples) -> Network:
 
 
 def identity_of(network: Network) -> Identity:
-    return Identity(network.name, network.task, network.labels, network.preprocess)
+    return Identity(network.name, network.task, network.labels, network.preprocess, network.ending == SIGMOID)
 
 
 def _path(value: StrPath | None) -> Path | None:

@@ -70,6 +70,8 @@ class Subject:
     seeded: bool = False
     outputs: tuple[TensorInfo, ...] = ()
     task: str | None = None
+    sigmoid: bool = False
+    """Its answers come out of a Sigmoid."""
     labels: tuple[str, ...] = ()
     half: bool = False
     """Holds float16 tensors."""
@@ -118,7 +120,8 @@ def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
     session = bundle.session(provider, threads)
     return Subject(
         str(path), session, session.inputs, bundle.preprocess, bundle.chosen in INTEGER_CHOICES,
-        outputs=session.outputs, task=bundle.task, labels=bundle.labels, half=bundle.chosen == HALF_CHOICE,
+        outputs=session.outputs, task=bundle.task, labels=bundle.labels, sigmoid=bundle.sigmoid,
+        half=bundle.chosen == HALF_CHOICE,
         again=_plain(path, threads) if bundle.chosen == "float" else None, carried=bundle.preprocess,
         ranges=_bundle_ranges(path) if bundle.chosen in INTEGER_CHOICES and bundle.preprocess is None else {},
     )  # fmt: skip
@@ -134,6 +137,7 @@ def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
     from exporters.artifact import read_identity
+    from exporters.ending import SIGMOID, ending_of
     from exporters.isolation.probe import probe
     from exporters.load import load_model
     from exporters.quantization.input_range import input_ranges
@@ -153,7 +157,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
         str(path), casting(session), session.inputs, preprocess, quantized, outputs=session.outputs, task=task,
         labels=labels, again=None if quantized else _plain(path, threads), half=half,
         carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model), assumed=assumed,
-        edges=edges_of(model),
+        edges=edges_of(model), sigmoid=ending_of(model) == SIGMOID,
     )  # fmt: skip
 
 
@@ -243,6 +247,7 @@ def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None) -> Subject:
     from edgecnn.networks.sources import resolve
     from edgecnn.numbers.torch_numbers import torch_runner
+    from exporters.ending import SIGMOID
 
     network = resolve(source, weights, first_shape(input_shape), decode=decode)
     info = TensorInfo("input", "float32", ("batch", *network.input_shape))
@@ -251,7 +256,7 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
     return Subject(
         source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
-        task=network.task, labels=network.labels,
+        task=network.task, labels=network.labels, sigmoid=network.ending == SIGMOID,
         again=lambda: torch_runner(network.module, network.input_shape, double=True, own_names=names),
         assumed=network.assumed,
     )  # fmt: skip

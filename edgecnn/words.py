@@ -66,3 +66,12 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
             return f"{count:.0f} {unit}" if unit == units[0] or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def valued(value: float, unit: str = "", digits: int = 1) -> str:
+    """A share in per cent, or a number in its unit.
+
+    >>> valued(0.9512), valued(34.56789, "dB")
+    ('95.1 %', '34.57 dB')
+    """
+    return f"{value:.4g} {unit}" if unit else f"{100 * value:.{digits}f} %"

@@ -35,6 +35,8 @@ class Identity:
     task: str = "classification"
     labels: tuple[str, ...] = ()
     preprocess: Preprocess | None = None
+    sigmoid: bool = False
+    """Its answers come out of a Sigmoid: each is a probability of its own, and a class or label starts at one half."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,13 @@ def read_stages(model: onnx.ModelProto) -> tuple[Stage, ...]:
 def write_identity(model: onnx.ModelProto, identity: Identity) -> None:
     """Store `identity` in `model`, in place."""
     preprocess = identity.preprocess.to_dict() if identity.preprocess else None
-    values = {"name": identity.name, "task": identity.task, "labels": list(identity.labels), "preprocess": preprocess}
+    values: dict[str, Any] = {
+        "name": identity.name,
+        "task": identity.task,
+        "labels": list(identity.labels),
+        "preprocess": preprocess,
+    }
+    values |= {"sigmoid": True} if identity.sigmoid else {}
     set_meta(model, {IDENTITY_KEY: json.dumps(values, sort_keys=True)})
 
 
@@ -126,6 +134,7 @@ def read_identity(model: onnx.ModelProto, name: str = "model") -> Identity | Non
     try:
         values = json.loads(text)
         preprocess = Preprocess.from_dict(values["preprocess"]) if values["preprocess"] else None
-        return Identity(str(values["name"]), str(values["task"]), tuple(map(str, values["labels"])), preprocess)
+        labels, sigmoid = tuple(map(str, values["labels"])), values.get("sigmoid") is True
+        return Identity(str(values["name"]), str(values["task"]), labels, preprocess, sigmoid)
     except (ValueError, TypeError, KeyError, RecursionError, BadInput) as error:
         raise BadInput(f"{name}: its metadata {IDENTITY_KEY} is damaged; export the model again") from error

@@ -81,6 +81,11 @@ class Bundle:
         return str(self.manifest["task"])
 
     @property
+    def sigmoid(self) -> bool:
+        """Whether its answers come out of a Sigmoid, so that yes begins at one half and not at zero."""
+        return self.manifest["output"].get("sigmoid") is True
+
+    @property
     def chosen(self) -> str:
         return str(self.manifest["chosen"])
 

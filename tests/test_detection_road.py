@@ -15,7 +15,8 @@ from torch import nn
 from edgecnn import road, stages
 from edgecnn.data.load import load_data
 from edgecnn.detection.select import OUTPUTS
-from edgecnn.networks.sources import resolve, task_of
+from edgecnn.networks.answer import task_of
+from edgecnn.networks.sources import resolve
 from edgecnn.networks.spec import Blueprint
 from edgecnn.prediction import predict
 from edgecnn.tasks import detection

@@ -217,7 +217,7 @@ def test_inputs_that_are_no_pictures(tmp_path: Path) -> None:
     net = model('<ir_version: 9, opset_import: ["" : 20]> g (float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }')
     given = np.ones((2, 4), np.float32)
     tensor = {"dtype": "float32", "shape": ["N", 4]}
-    about = {**ABOUT, "task": "regression", "preprocess": None, "labels": []}
+    about = {**ABOUT, "task": "other", "preprocess": None, "labels": []}
     about |= {"input": {"name": "x", **tensor}, "output": {"name": "y", **tensor}}
     pack(tmp_path / "r.edge", net, about, [given], [given], 0.0)
     text, read = page(tmp_path / "r.edge")

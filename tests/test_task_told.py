@@ -63,7 +63,7 @@ def test_without_masks_maps_are_numbers_and_that_is_told(tmp_path: Path, masked:
     [
         ("task = 'segmentation'", CLASSES, "", None),  # it says so
         ("pass", 3, "", 3),  # a picture
-        ("pass", 1, "", None),
+        ("pass", 1, "", 1),  # of two classes where the data has masks of these
         ("pass", CLASSES, ", nn.MaxPool2d(2)", None),  # not of the picture's size
         ("pass", CLASSES, ", nn.Flatten()", None),  # scores
     ],
@@ -74,22 +74,31 @@ def test_other_answers_are_left_alone(
     network = resolve(source(tmp_path, attributes, maps, last))
     assert network.maps == found
     assert doubts.of_task(network) == ""
+    if maps == 1:
+        masks = np.load(masked)["masks"]
+        np.savez(tmp_path / "two.npz", x=np.load(masked)["x"], masks=masks % 2)
+        for data, task in ((masked, "other"), (str(tmp_path / "two.npz"), "segmentation")):
+            assert named(network, data, data)[0].task == task
 
 
 @pytest.mark.parametrize(
-    ("out", "masks", "task"),
+    ("out", "binary", "task"),
     [
-        ("N,5,8,8", True, "segmentation"),
-        ("N,5,8,8", False, "other"),
-        ("N,8,8,5", True, "segmentation"),
-        ("N,1,8,8", True, "other"),
-        ("N,8,8,1", True, "other"),
-        ("N,5", True, "classification"),
-        ("N,5,8", True, "other"),
+        ("N,5,8,8", False, "segmentation"),
+        ("N,5,8,8", None, "other"),
+        ("N,8,8,5", False, "segmentation"),
+        ("N,1,8,8", False, "other"),
+        ("N,8,8,1", False, "other"),
+        ("N,1,8,8", True, "segmentation"),
+        ("N,8,8,1", True, "segmentation"),
+        ("N,1,8,8", None, "other"),
+        ("N,5", False, "classification"),
+        ("N", None, "classification"),
+        ("N,5,8", False, "other"),
     ],
 )
-def test_what_an_onnx_file_is_judged_by(out: str, masks: bool, task: str) -> None:
+def test_what_an_onnx_file_is_judged_by(out: str, binary: bool | None, task: str) -> None:
     made: onnx.ModelProto = onnx_model(
         f'<ir_version: 9, opset_import: ["" : 18]> g (float[{out}] x) => (float[{out}] y) {{ y = Relu (x) }}'
     )
-    assert task_of(None, made, masks) == task
+    assert task_of(None, made, binary) == task

@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement, Trial
+from edgecnn.words import valued
 from exporters.targets.cpu_target import this_cpu
 from runtimes.base import Track, silent
 from runtimes.latency import Race, Ratio, race
@@ -61,10 +62,12 @@ class Candidate:
     refused: str = ""
     kind: str = FLOAT
     drop_high: float | None = None
+    unit: str = ""
+    """Of `accuracy` and `drop`, where they are no shares."""
 
     def to_dict(self) -> dict[str, Any]:
         snr = None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT)
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "unit" or self.unit}
         return {**values, "snr_db": snr, "speedup": self.speedup.to_dict() if self.speedup else None}
 
 
@@ -120,7 +123,9 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
 
     def raced(rounds: int, seconds: float, seed: int) -> tuple[Race, list[Candidate]]:
         run = race(calls, rounds=rounds, seconds=seconds, seed=seed, threads=trial.threads, track=track)
-        found = [Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value)]
+        found = [
+            Candidate(first, sessions[first].size_bytes, run.median_ms(first), accuracy=judge.value, unit=trial.unit)
+        ]
         for name in others:
             size, p50 = sessions[name].size_bytes, run.median_ms(name)
             timed = Candidate(name, size, p50, run.ratio(name, first), kind=entries[name].kind)
@@ -154,7 +159,7 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
     """
     names, trial = list(entries), judge.trial
     base = open_session(entries[names[0]].model)
-    found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value)]
+    found = [Candidate(names[0], base.size_bytes, None, accuracy=judge.value, unit=trial.unit)]
     for name in names[1:]:
         entry = entries[name]
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
@@ -169,7 +174,7 @@ def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
     refused = f"{raced.name} {found.words}" if over else ""
     return replace(
         raced, snr_db=found.snr_db, agreement=found.agreement, accuracy=found.accuracy, drop=found.drop,
-        refused=refused, drop_high=found.drop_high,
+        refused=refused, drop_high=found.drop_high, unit=trial.unit,
     )  # fmt: skip
 
 
@@ -234,7 +239,8 @@ def _ways(trial: Trial) -> str:
 
 def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
     if base.accuracy is not None and rival.accuracy is not None:
-        return f"{trial.metric} {100 * rival.accuracy:.1f} % against {100 * base.accuracy:.1f} %"
+        both = (valued(value, trial.unit) for value in (rival.accuracy, base.accuracy))
+        return f"{trial.metric} {' against '.join(both)}"
     if rival.agreement is not None:
         least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
         return f"same answer on {100 * rival.agreement:.1f} %{least}"

@@ -21,14 +21,18 @@ import onnx
 from edgecnn import tasks
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import OwnMetric
+from edgecnn.evaluation.own_metric import OwnMetric, share_of
 from edgecnn.evaluation.scores import Agreement, Difference, Score
+from exporters.artifact import Identity
 from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, silent
+from runtimes.comparing.two_classes import is_one_score, two_classes
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
 CONFIDENCE = 0.95
+BROKEN = 1e9
+"""What an answer with NaN or infinity costs where a metric has a unit: more than any budget."""
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 """At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
 MEMORY_BYTES = 128 * 2**20
@@ -58,6 +62,8 @@ class Trial:
     """The user's own metric, which takes the place of the task's."""
     unused: str = ""
     """Why the labels that were given cannot judge."""
+    sigmoid: bool = False
+    """Where an answer is one score for two classes, it is a probability, and no logit."""
     quick: bool = False
     """No search was wanted (`--search-budget 0`): an answer soon."""
 
@@ -84,17 +90,22 @@ class Trial:
     def metric(self) -> str:
         return str(self.rule.METRIC) if self.rule is not None else ""
 
+    @property
+    def unit(self) -> str:
+        """Of the metric, the budget and what is lost; empty for shares."""
+        return self.own.unit if self.own is not None else ""
+
 
 def trial_on(
-    material: Material, task: str, max_drop: float, allow_slower: bool, all_int8: bool, own: OwnMetric | None,
-    threads: int, search_budget: float, seed: int,
+    material: Material, model: Identity, max_drop: float | None, allow_slower: bool, all_int8: bool,
+    own: OwnMetric | None, threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
-    """How graphs for `task` are judged on `material`."""
-    quick = search_budget <= 0
+    """How graphs of `model` are judged on `material`."""
+    quick, budget = search_budget <= 0, own.budget(max_drop) if own is not None else share_of(max_drop)
     seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed, task=task,
-        all_int8=all_int8, own=own, unused=material.unused, quick=quick,
+        material.judged, material.input_name, budget, allow_slower, threads, seconds=seconds, seed=seed,
+        task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,
     )  # fmt: skip
 
 
@@ -188,26 +199,34 @@ class Judge:
         drop, high = drop_of(parity, lost, agreed)
         if lost is None and self.trial.task != "classification":
             high = None  # pixels and boxes of one image are not independent answers
+        drop = BROKEN if parity.nonfinite and self.trial.unit else drop
         words = self._words(parity, agreed, lost, drop)
         return Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, words)
 
     def _score(self, session: Session) -> Score:
         batch = 32 if free_batch(session) else 1
-        found: Score = self.trial.rule.score(session, self.trial.samples, self.trial.input_name, batch, self.track)
+        runner = session if self.trial.own else two_classes(session, self.trial.sigmoid)
+        found: Score = self.trial.rule.score(runner, self.trial.samples, self.trial.input_name, batch, self.track)
         return found
 
     def _agreement(self, session: Session, parity: ParityReport) -> Agreement | None:
-        if self.trial.task == "classification":
-            return None if parity.top1 is None else Agreement(parity.top1, parity.images)
+        if self.trial.task == "classification" and parity.top1 is not None:
+            return Agreement(parity.top1, parity.images)
         if self.trial.known is None or parity.nonfinite:
             return None
+        if self.trial.task == "classification" and not is_one_score(session.outputs[0].shape):
+            return None
         feeds = self.trial.samples.feeds(self.trial.input_name, 1)
-        found: Agreement = self.trial.known.agreement(self.base, session, feeds, self.track)
+        base, other = (two_classes(runner, self.trial.sigmoid) for runner in (self.base, session))
+        found: Agreement = self.trial.known.agreement(base, other, feeds, self.track)
         return found
 
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
+        if lost is not None and self.trial.unit:
+            unit = self.trial.unit
+            return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"
         most = percent(self.trial.max_drop)
         if lost is not None:
             return f"loses {percent(drop)} points of {self.trial.metric} (budget {most})"

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -27,10 +28,9 @@ from edgecnn.choosing.said import (
     identified,
     judged_as,
     judged_by_chance,
-    judging,
     prepared,
     preparing,
-    tasked,
+    settled,
 )
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
@@ -68,8 +68,9 @@ def quantize(
     calibrator: str = "minmax",
     per_tensor: bool = False,
     exclude: Sequence[str] = (),
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     data: Data | None = None,
+    task: str | None = None,
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
@@ -91,7 +92,7 @@ def quantize(
 
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
-    BatchNorms are folded first. `max_drop` is the share of top-1 (mIoU, mAP) that int8 may lose on `data`; without
+    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP) that int8 may lose; without
     labels it is the share of answers that may change. `metric` judges in their place: a function of the answers to one
     image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the search
     for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where
@@ -99,7 +100,7 @@ def quantize(
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
     for another one. `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
-    names) and `preprocess` say what the model does not, and travel with it. `tell` hears what was
+    names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was
     assumed before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
     """
     path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
@@ -109,9 +110,12 @@ def quantize(
     own, aim = own_metric(metric), aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
-    known, identity = identity is not None, identified(original, identity, path.stem, labels)
-    material = material_for(original, identity, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape, preprocess)
-    material = material.measured_by(own)
+    told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
+    images = partial(
+        material_for, original, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
+        input_shape=input_shape, own=own,
+    )  # fmt: skip
+    material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     check_one_input(path, material)
@@ -120,29 +124,26 @@ def quantize(
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
-    task, identity = tasked(identity, known, float_model, material)
-    material, said = judging(name, task, float_model, material, tell)
-    early += said
-    trial = trial_on(material, task, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
+    known = identity or Identity(path.stem, preprocess=material.preprocess)
+    known, material, said = settled(name, known, told, float_model, material, tell)
+    identity = known if identity else None
+    trial = trial_on(material, known, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
         report = aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)
-        return replace(report, warnings=doubts.told(*early, *report.warnings))
+        return replace(report, warnings=doubts.told(*early, *said, *report.warnings))
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     done = (*artifact.read_stages(original), *ready, stage)
     if input != FLOAT32:
-        identity = taking(identity or Identity(path.stem, task, (), material.preprocess), input)
+        identity = known = taking(known, input)
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
     if path.suffix == SUFFIX:
-        about = identity or Identity(Path(model).stem, task, (), material.preprocess)
-        as_taken = material
-        if input != FLOAT32:
-            again = material_for(original, about, seen, judge, limit or DEFAULT_LIMIT, seed, input_shape)
-            as_taken = judged_as(task, again.measured_by(own), graph_outputs(float_model))
+        about = known if identity else replace(known, name=Path(model).stem)
+        as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(chosen, path, force=force)
-    heard = doubts.told(*early, judged_by_chance(name, result.decision, material, classes_in(original)))
+    heard = doubts.told(*early, *said, judged_by_chance(name, result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force), warnings=heard, pixels=material.pixels,

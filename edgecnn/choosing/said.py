@@ -14,20 +14,23 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import onnx
 
-from edgecnn import doubts, tasks
+from edgecnn import doubts, meaning, tasks
 from edgecnn.choosing.choose import Decision
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
-from edgecnn.data.samples import Samples
+from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.runners import graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
+from exporters.ending import SIGMOID, ending_of
 from runtimes import plugins
+from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.maps import is_map, is_whole
 from runtimes.imaging.preprocess import Preprocess
@@ -37,18 +40,54 @@ MOST_NUMBERED = 64
 """Images with objects on which it is found out how a detector counts classes."""
 UNUSED_HINTS = {
     "boxes": "a raw detector head becomes boxes by `--decode yolov8` or `edgecnn decode` (docs/detectors.md)",
+    "numbers": "a function of yours can judge by them: --metric FILE.py:NAME",
     "masks": '`task = "segmentation"` on the class makes maps of (N, classes, H, W) classes',
 }
 
 
 def identified(
-    model: onnx.ModelProto, identity: Identity | None, name: str, labels: str | os.PathLike[str] | None
+    model: onnx.ModelProto,
+    identity: Identity | None,
+    name: str,
+    labels: str | os.PathLike[str] | None,
+    task: str | None = None,
 ) -> Identity | None:
-    """`identity` with the class names in the file `labels`, where that is given."""
-    if labels is None:
+    """`identity` with the class names in the file `labels` and the `task`, where these are given."""
+    tasks.require(task)
+    if labels is None and task is None:
         return identity
     known = identity or Identity(name, task_of(None, model))
-    return replace(known, labels=read_labels(Path(labels), classes_in(model)))
+    known = known if task is None else replace(known, task=task)
+    return known if labels is None else replace(known, labels=read_labels(Path(labels), classes_in(model, known.task)))
+
+
+def settled(
+    name: str, known: Identity, told: bool, model: onnx.ModelProto, material: Material, tell: doubts.Tell
+) -> tuple[Identity, Material, tuple[str, ...]]:
+    """(what is `known` of the model called `name`, with its task; `material` as it can use it; what was told of that).
+
+    `told`: the task is known, and not only assumed.
+    """
+    task, line = task_of(known if told else None, model, is_binary(material.judged)), ""
+    ending = ending_of(model)
+    if not told and task == "classification":
+        session = open_session(model)
+        found = [next(iter(session(feed).values())) for feed in material.calibration_feeds[: meaning.SEEN]]
+        answers, names = np.concatenate(found), len(known.labels)
+        shape = ("N", *answers.shape[1:])
+        labelled = meaning.fits(material.judged.labels, shape)
+        task, line = meaning.of_answers(name, shape, ending, answers, labelled, names)
+    first = doubts.aloud(tell, doubts.told(line))
+    material, said = judging(name, task, model, material, tell)
+    return replace(known, task=task, sigmoid=ending == SIGMOID), material, (*first, *said)
+
+
+def is_binary(samples: Samples) -> bool | None:
+    """Whether the masks of `samples` have two classes at most; None without masks."""
+    if samples.masks is None:
+        return None
+    picked = sorted({round(i) for i in np.linspace(0, len(samples) - 1, doubts.MOST_READ)})
+    return all(((mask := samples.masks[i]) < 2).all() or set(np.unique(mask)) <= {0, 1, IGNORE} for i in picked)
 
 
 def preparing(identity: Identity | None, name: str, model: onnx.ModelProto, preprocess: Preprocess | None) -> Identity:
@@ -74,7 +113,7 @@ def of_material(name: str, material: Material, carried: bool) -> str:
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
     """`material` as a model of this `task` can use it: without labels that do not judge it, and with the reason."""
     judged = material.judged
-    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets}
+    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets, "numbers": judged.truth}
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
     known = plugins.load(tasks, task, "task") if task in plugins.names(tasks) else None
     if not given or material.metric:
@@ -84,7 +123,7 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
             return material
         whose = f"{_answers(outputs)} are no scores of classes"
     else:
-        whose = f"the task is {task}" if known is not None else f"{_answers(outputs)} are of no known task"
+        whose = f"the task is {task}" if task != tasks.OTHER else f"{_answers(outputs)} are of no known task"
     return replace(material, judged=judged.without_answers(), unused=f"they are {given}, and {whose}")
 
 
@@ -92,14 +131,6 @@ def _answers(outputs: Sequence[TensorInfo]) -> str:
     """`answers of shape (?, 10)`, one for each output."""
     shapes = (", ".join("?" if size is None else str(size) for size in info.shape) for info in outputs)
     return f"answers of shape {' and '.join(f'({shape})' for shape in shapes)}"
-
-
-def tasked(
-    identity: Identity | None, said: bool, model: onnx.ModelProto, material: Material
-) -> tuple[str, Identity | None]:
-    """(the task of `model`, `identity` with it); `said`: the model itself says it, which counts."""
-    task = task_of(identity if said else None, model, material.judged.masks is not None)
-    return task, None if identity is None else replace(identity, task=task)
 
 
 def judging(
@@ -139,10 +170,12 @@ def judged_by_chance(name: str, decision: Decision, material: Material, classes:
     return chance_warning(f"{name}: float", decision.metric, value, material.judged, classes)
 
 
-def classes_in(model: onnx.ModelProto) -> int | None:
-    """How many scores the first output of `model` holds for an image; None where that is open."""
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    return dims[1].dim_value or None if len(dims) == 2 else None
+def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | None:
+    """How many names the first output of `model` has for an image; None where that is open."""
+    shape = graph_outputs(model)[0].shape
+    if task in tasks.NUMBERS:
+        return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+    return class_count(shape) if len(shape) < 3 else None
 
 
 def assumed_of(name: str, material: Material, carried: bool, identity: Identity | None) -> tuple[str, ...]:
@@ -157,10 +190,10 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
     return doubts.told(of_material(name, material, carried), few, *odd, counted)
 
 
-def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = False) -> str:
+def task_of(identity: Identity | None, model: onnx.ModelProto, binary: bool | None = None) -> str:
     """The task that the model says it is for; else detection or classification by its outputs, or `other`.
 
-    `masks`: the data has a mask for each picture, so that one map of its size is segmentation.
+    `binary`: the data has a mask for each picture, so that maps of its size are segmentation; one map, of two classes.
     """
     if identity is not None:
         return identity.task
@@ -168,7 +201,8 @@ def task_of(identity: Identity | None, model: onnx.ModelProto, masks: bool = Fal
     if set(detection.OUTPUTS) <= set(names):
         return "detection"
     first = graph_outputs(model)[0]
-    shape = first.shape
-    if masks and len(names) == 1 and is_map(shape[1:], is_whole(first.dtype)):
+    shape, whole = first.shape, is_whole(first.dtype)
+    one = bool(binary) and len(shape) == 4 and is_single(shape)
+    if binary is not None and len(names) == 1 and (one or is_map(shape[1:], whole)):
         return "segmentation"
-    return "classification" if len(names) == 1 and len(shape) == 2 else tasks.OTHER
+    return "classification" if len(names) == 1 and len(shape) in (1, 2) else tasks.OTHER

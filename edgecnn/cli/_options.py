@@ -95,14 +95,16 @@ portable = option("--portable", is_flag=True, group="Output",
                   help="Also keep a plain QDQ graph for other runtimes (NAME.portable.onnx).")  # fmt: skip
 pixels = option("--input", default="float32", group="Output", metavar="TYPE",
                 help="float32, or uint8 or uint8-nhwc: pixels, normalized inside the model.")  # fmt: skip
-max_drop = option("--max-drop", type=click.FloatRange(0, 1), default=0.01, group="Quantization",
-                  help="Accuracy that int8 may lose, as a share of all images.")  # fmt: skip
+max_drop = option("--max-drop", type=click.FloatRange(0), group="Quantization",
+                  help="Accuracy that int8 may lose, a share (default: 0.01), or in the unit of --metric.")  # fmt: skip
+task = option("--task", metavar="TASK", group="Network",
+              help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
-                help="Your own function(answers, image) in place of top-1, mIoU or mAP.")  # fmt: skip
+                help="Your own function(answers, image[, truth]) instead of top-1, mIoU or mAP.")  # fmt: skip
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
-                 help="Pack the program that `python NAME.edge` runs on a device (86 kB).")  # fmt: skip
+                 help="Pack the program that `python NAME.edge` runs on a device (90 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 all_int8 = option("--all-int8", is_flag=True, group="Quantization",
                   help="No layer stays float to be faster: the smallest file within the budget.")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.choosing.names import meanings
 from edgecnn.numbers.layer_table import BYTES
-from edgecnn.words import decibel, rounded, size
+from edgecnn.words import decibel, rounded, size, valued
 from runtimes.base import BadInput, counted
 from runtimes.device.tables import machine_pairs
 from runtimes.words import number
@@ -84,7 +84,8 @@ def candidates(page: Page, decision: Decision) -> None:
 def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
     race = c.speedup
     ratio = "-" if race is None else f"{race.ratio:.2f}x ({race.low:.2f} to {race.high:.2f})"
-    shares = ("-" if share is None else f"{share:.1%}" for share in (c.agreement, c.accuracy))
+    value = "-" if c.accuracy is None else valued(c.accuracy, c.unit) if c.unit else f"{c.accuracy:.1%}"
+    shares = ("-" if c.agreement is None else f"{c.agreement:.1%}", value)
     return (">" if c.name == chosen else "", c.name, c.p50_ms, ratio, size(c.size_bytes), decibel(c.snr_db), *shares)
 
 
@@ -190,7 +191,11 @@ def scored(page: Page, report: EvaluateReport) -> None:
     first = report.models[0][1].details
     numbers = [key for key, value in first.items() if isinstance(value, float)]
     columns = ("model", f">{report.metric}", *(f">{key.replace('_', ' ')}" for key in numbers))
-    page.table(columns, [(n, *map(_share, (s.value, *(s.details[k] for k in numbers)))) for n, s in report.models])
+    values = [valued(s.value, s.unit) if s.unit else _share(s.value) for _, s in report.models]
+    page.table(
+        columns,
+        [(n, v, *(_share(s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
+    )
     for key in (key for key, value in first.items() if not isinstance(value, float)):
         rows = [(c, *(_share(s.details[key].get(c)) for _, s in report.models)) for c in first[key]]
         page.table(("class", *(f">{key} of {name}" for name, _ in report.models)), rows[:MOST_ROWS])

@@ -28,6 +28,7 @@ from edgecnn.cli._result import Result, Telling
 @options.decode
 @options.calib
 @options.data
+@options.task
 @options.metric
 @options.calib_limit
 @options.calibrator
@@ -55,11 +56,12 @@ def command(
     decode: str | None,
     calib: str,
     data: str | None,
+    task: str | None,
     metric: str | None,
     limit: int,
     calibrator: str,
     target: str | None,
-    max_drop: float,
+    max_drop: float | None,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,
@@ -80,9 +82,9 @@ def command(
     from edgecnn.choosing.device_build import DeviceBuildReport
 
     tell = Telling()
-    report = api.build(source, output, weights=weights, calib=calib, data=data, metric=metric, input_shape=input_shape,
-                       num_classes=num_classes, labels=labels, preprocess=preprocess, decode=decode,
-                       calibrator=calibrator,
+    report = api.build(source, output, weights=weights, calib=calib, data=data, task=task, metric=metric,
+                       input_shape=input_shape, num_classes=num_classes, labels=labels, preprocess=preprocess,
+                       decode=decode, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,

@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
         help="Labelled images, or images with masks or boxes; of built-in data the part never trained on.")  # fmt: skip
-@option("--task", metavar="TASK", group="Data",
-        help="classification, segmentation or detection; default: what the model says of itself.")  # fmt: skip
+@options.task
 @options.metric
 @options.limit
-@option("--max-drop", type=click.FloatRange(0, 1), group="Limits",
-        help="Metric that MODEL2 may lose against MODEL, as a share (0.01: one point), as in quantize.")  # fmt: skip
-@option("--min-metric", type=click.FloatRange(0, 1), group="Limits",
-        help="Smallest metric of the model (of two: MODEL2), as a share.")  # fmt: skip
+@option("--max-drop", type=click.FloatRange(0), group="Limits",
+        help="Metric that MODEL2 may lose against MODEL, a share (0.01: one point), or in its unit.")  # fmt: skip
+@option("--min-metric", type=float, group="Limits",
+        help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
 @options.weights
 @options.labels

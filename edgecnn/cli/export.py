@@ -21,6 +21,7 @@ from edgecnn.cli._result import Result, Telling
 @options.labels
 @options.preprocess
 @options.decode
+@options.task
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 @options.dynamic_size
@@ -40,6 +41,7 @@ def command(
     labels: Path | None,
     preprocess: str | None,
     decode: str | None,
+    task: str | None,
     opset: int,
     dynamic: bool,
     dynamic_size: bool,
@@ -61,7 +63,7 @@ def command(
 
     tell = Telling()
     report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
-                        labels=labels, preprocess=preprocess, decode=decode, opset=opset, dynamic=dynamic,
+                        labels=labels, preprocess=preprocess, decode=decode, task=task, opset=opset, dynamic=dynamic,
                         dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,
                         allow_slower=allow_slower, force=force, seed=seed, track=options.track(),

@@ -21,6 +21,7 @@ from edgecnn.cli._result import Result, Telling
 @options.pixels
 @options.calib
 @options.data
+@options.task
 @options.metric
 @options.calib_limit
 @options.input_shape
@@ -44,6 +45,7 @@ def command(
     input: str,
     calib: str,
     data: str | None,
+    task: str | None,
     metric: str | None,
     limit: int,
     input_shape: str | None,
@@ -53,7 +55,7 @@ def command(
     per_tensor: bool,
     exclude: tuple[str, ...],
     target: str | None,
-    max_drop: float,
+    max_drop: float | None,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,
@@ -69,7 +71,7 @@ def command(
     tell = Telling()
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                          data=data, metric=metric, limit=limit,
+                          data=data, task=task, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
                           track=options.track(), tell=tell)  # fmt: skip

@@ -5,13 +5,14 @@ Test: tests/test_data.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgecnn.data.samples import Samples
-from runtimes.base import Array, BadInput
+from runtimes.base import Array, BadInput, counted
+from runtimes.comparing.two_classes import class_count, is_one_score, is_single
 
 MAX_LABEL = 999_999
 LABELS = ("y", "labels")
@@ -22,12 +23,39 @@ def labels_in(arrays: Mapping[str, Array]) -> Array | None:
     return next((arrays[name] for name in LABELS if name in arrays), None)
 
 
+def counted_alike(samples: Samples, shape: Sequence[object], classes: int | None = None) -> bool:
+    """Whether an answer of `shape` has as many classes as the data; one score has two, which data may not all show."""
+    known = len(samples.class_names)
+    return known == (classes or class_count(shape)) or (is_single(shape) and known < 2)
+
+
+def whose_classes(samples: Samples, model: str, shape: Sequence[object], classes: int | None = None) -> str:
+    """The beginning of a refusal of classes that an answer of `shape` does not have."""
+    have = counted(len(samples.class_names), "class", "classes")
+    if is_one_score(shape):
+        return f"{samples.name}: has {have}, {model} one score, which tells two apart"
+    return f"{samples.name}: has {have}, {model} {classes or class_count(shape)}, which it does not name"
+
+
+def answered(samples: Samples, answers: Array | None, as_truth: bool | None) -> Samples:
+    """`samples` with their `answers`: classes, or `as_truth` rows of numbers that are no classes; None: what fits."""
+    if answers is None:
+        return samples
+    if as_truth is False or (as_truth is None and answers.dtype.kind in "iu"):
+        return labelled(samples, answers)
+    if not answers.ndim or len(answers) != len(samples):
+        raise BadInput(f"{samples.name}: y is {answers.dtype} {list(answers.shape)}; give a row for each image")
+    return replace(samples, truth=answers)
+
+
 def labelled(samples: Samples, labels: Array) -> Samples:
     """`samples` with a class for each; raises `BadInput` for what are no classes."""
+    labels = labels[:, 0] if labels.shape == (len(samples), 1) else labels
     if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(
-            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed"
+            f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed; "
+            "what else is in y a function of yours can judge by: --metric FILE.py:NAME"
         )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
     return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)

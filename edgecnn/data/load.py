@@ -34,7 +34,7 @@ import numpy as np
 from edgecnn.data import layouts
 from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.built_in import BUILT_IN, PREFIX, built_in, spelled_path
-from edgecnn.data.classes import labelled, labels_in
+from edgecnn.data.classes import answered, labels_in
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
@@ -64,12 +64,14 @@ def load_data(
     split: str = "all",
     seed: int = 0,
     task: str = "classification",
+    as_truth: bool | None = False,
 ) -> Samples:
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
     `split` cuts labelled or unlabelled data in two disjoint parts, always the same way. `limit` keeps so many samples,
     drawn with `seed` from all (a folder's first images would all be of its first class), in their order; `skip` leaves
     out the first that are drawn. `task` says what `shapes` draws: one figure, or several with masks and boxes.
+    `as_truth`: `y` is what a metric of the user's own compares with, and no classes; None where it may be either.
     """
     if split not in SPLITS:
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
@@ -77,18 +79,18 @@ def load_data(
         raise BadInput(f"limit {limit}: must be at least 1")
     data = given(spec)
     if isinstance(preprocess, Several):
-        samples = split_off(load_several(data, preprocess, seed), split)
+        samples = split_off(load_several(data, preprocess, seed, as_truth), split)
     elif isinstance(data, InMemory):
-        samples = split_off(_in_memory(data, preprocess), split)
+        samples = split_off(_in_memory(data, preprocess, as_truth), split)
     else:
-        samples = _load(data, preprocess, split, seed, task)
+        samples = _load(data, preprocess, split, seed, task, as_truth)
     if skip == 0 and (limit is None or limit >= len(samples)):
         return samples
     order = np.random.default_rng(seed).permutation(len(samples))[skip:]
     return replace(samples.subset(np.sort(order[:limit])), of=len(samples))
 
 
-def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
+def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_truth: bool | None) -> Samples:
     named = built_in(spec)
     if named is not None:
         return _built_in(named, preprocess, split, seed, task)
@@ -101,7 +103,7 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str) -> Sam
         found = layouts.load(path, ready, split, task) or _folder(path, ready, split)
         return replace(found, name=spelled_path(found.name))
     if path.suffix == ".npz":
-        return split_off(_npz(path, preprocess), split)
+        return split_off(_npz(path, preprocess, as_truth), split)
     if path.suffix == ".npy":
         return split_off(from_array(str(path), read_npy(path), preprocess), split)
     if path.exists():
@@ -177,22 +179,21 @@ def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:
     return samples if found.is_split else split_off(samples, split)
 
 
-def _npz(path: Path, preprocess: Ready) -> Samples:
+def _npz(path: Path, preprocess: Ready, as_truth: bool | None) -> Samples:
     arrays = read_npz(path)
     images = images_in(arrays, path)
-    labels = labels_in(arrays)
     samples = from_array(str(path), images, preprocess)
     if isinstance(preprocess, Preprocess):
         ready = images.dtype.kind == "f"
         geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
         samples = with_arrays(samples, arrays, geometry, path)
-    return samples if labels is None else labelled(samples, labels)
+    return answered(samples, labels_in(arrays), as_truth)
 
 
-def _in_memory(data: InMemory, preprocess: Ready) -> Samples:
+def _in_memory(data: InMemory, preprocess: Ready, as_truth: bool | None) -> Samples:
     images = data.images if data.arrays is None else images_in(data.arrays, Path(data.name))
     samples = from_array(data.name, images, preprocess)
-    return samples if data.labels is None else labelled(samples, data.labels)
+    return answered(samples, data.labels, as_truth)
 
 
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:

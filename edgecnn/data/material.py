@@ -17,6 +17,7 @@ from pathlib import Path
 import onnx
 
 from edgecnn.data.built_in import built_in
+from edgecnn.data.classes import counted_alike, whose_classes
 from edgecnn.data.given import Data, InMemory, Spec, both
 from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
@@ -26,8 +27,10 @@ from edgecnn.data.several import Several, several
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
+from edgecnn.tasks import NUMBERS
 from exporters.artifact import Identity
 from runtimes.base import BadInput, Tensors, counted
+from runtimes.comparing.two_classes import class_count, is_one_score
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape
@@ -110,9 +113,11 @@ def material_for(
     seed: int,
     input_shape: str | None = None,
     preprocess: str | None = None,
+    own: OwnMetric | None = None,
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
 
+    Where the user's `own` metric judges, `y` of the data is for that.
     Raises `BadInput` when they do not fit together.
     """
     seen, judge = both(calib, data)
@@ -125,27 +130,33 @@ def material_for(
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task = identity.task if identity else "classification"
-    calibration = load_data(seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task)
+    kept = own is not None or task in NUMBERS
+    calibration = load_data(
+        seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task, as_truth=kept
+    )
     if judge is None:
-        judged = (held_out(seen, ready, calibration, limit, seed, task) or calibration).without_answers()
+        judged = held_out(seen, ready, calibration, limit, seed, task, kept) or calibration
+        judged = judged.without_answers() if own is None else judged
     else:
-        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task)
-        judged = with_model_labels(judged, labels, session)
-    return Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
+        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task, as_truth=kept)
+        judged = judged if kept else with_model_labels(judged, labels, session)
+    made = Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
+    return made.measured_by(own)
 
 
 def held_out(
-    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str
-) -> Samples | None:
+    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
+    as_truth: bool = False,
+) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
     Ranges and biases fit the images that set them, so that these flatter int8.
     """
     if part("test", spec, None) == "test":
-        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task)
+        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task, as_truth=as_truth)
     if calibration.of is None:
         return None
-    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task)
+    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task, as_truth=as_truth)
 
 
 def one_at_a_time(session: Session) -> None:
@@ -171,8 +182,9 @@ def said(ready: Ready | Several, preprocess: str) -> Preprocess:
 
 
 def tells_classes(outputs: Sequence[TensorInfo]) -> bool:
-    """Whether `outputs` are a score for each of so many classes, which top-1 takes."""
-    return len(outputs) == 1 and len(outputs[0].shape) == 2 and isinstance(outputs[0].shape[1], int)
+    """Whether `outputs` are a score for each of so many classes, which top-1 takes, or one score for two."""
+    shape = outputs[0].shape
+    return len(outputs) == 1 and len(shape) in (1, 2) and class_count(shape) is not None
 
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
@@ -238,10 +250,8 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     shape = session.outputs[0].shape
     if samples.labels is None or not tells_classes(session.outputs):
         return samples
-    if not labels and len(samples.class_names) != shape[1]:
-        have = counted(len(samples.class_names), "class", "classes")
-        raise BadInput(
-            f"{samples.name}: has {have}, the model {shape[1]}, which it does not name; "
-            "give its names in their order: --labels FILE"
-        )
+    if not labels and not counted_alike(samples, shape):
+        one = is_one_score(shape)
+        way = "--task regression if it is a number" if one else "give its names in their order: --labels FILE"
+        raise BadInput(f"{whose_classes(samples, 'the model', shape)}; {way}")
     return samples.with_labels(labels)

@@ -3,6 +3,7 @@
     labels     int64 (N,)                          one class an image           classification
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
     targets[i] Target(boxes, labels, ...)          the objects of an image      detection
+    truth[i]   numbers of any shape                what a metric of the user's own wants to see
 
 Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
 them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, NamedTuple, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -101,6 +102,8 @@ class Samples:
     """The number that the data itself has for each class, where it has one, as COCO does (class_numbers.py)."""
     read_as: str = ""
     """How the labels that detectors answer are to be read, if they can be; empty where nobody knows."""
+    truth: Array | None = None
+    """A row for each image that is no class: only a metric of the user's own knows what it means."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,8 +119,11 @@ class Samples:
         labels = None if self.labels is None else self.labels[picked]
         ids = tuple(self.ids[i] for i in picked)
         masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
+        truth = None if self.truth is None else self.truth[picked]
         load, others = _at(self.load, picked), {name: _at(other, picked) for name, other in self.others.items()}
-        return replace(self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others)
+        return replace(
+            self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth
+        )
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:
         """The same samples; those that are asked for first stay in memory, as far as `limit_bytes` go."""
@@ -139,18 +145,25 @@ class Samples:
         return replace(self, load=load)
 
     def without_answers(self) -> Samples:
-        return replace(self, labels=None, masks=None, targets=None)
+        return replace(self, labels=None, masks=None, targets=None, truth=None)
+
+    def truth_of(self, index: int) -> Any:
+        """What the data holds as the answer to one image: its row of `truth`, class, mask or `Target`; else None."""
+        kinds = (self.truth, self.labels, self.masks, self.targets)
+        return next((answers[index] for answers in kinds if answers is not None), None)
 
     def with_labels(self, names: Sequence[str]) -> Samples:
         """The same samples, their labels counted as a network with the answers `names` counts them.
 
         A folder that lacks some of the classes numbers the others differently: match by name, or raise `BadInput`.
+        Data that counts its classes and names none has them in the network's order.
         """
         if not self.class_names or not names or tuple(names) == self.class_names:
             return self
         count = len(self.class_names)
-        if self.labels is None and count <= len(names) and self.class_names == tuple(map(str, range(count))):
-            return replace(self, class_names=tuple(names))  # boxes and masks that were only numbered
+        numbered = self.class_names == tuple(map(str, range(count)))
+        if numbered and count <= len(names) and (self.labels is None or not set(names) & set(self.class_names)):
+            return replace(self, class_names=tuple(names))  # classes that were only numbered
         for name in self.class_names:
             if name not in names:
                 raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.data.built_in import built_in
-from edgecnn.data.classes import labelled, labels_in
+from edgecnn.data.classes import answered, labels_in
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput, counted
@@ -62,12 +62,12 @@ def several(name: str, inputs: Sequence[TensorInfo]) -> Several:
     return found
 
 
-def load_several(spec: Spec, wanted: Several, seed: int) -> Samples:
+def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool | None = False) -> Samples:
     """The samples in `spec` for all inputs of `wanted`; raises `BadInput` in one line for what does not fit."""
     if isinstance(spec, InMemory):
         if spec.arrays is None:
             raise BadInput(f"{spec.name}: is one array; the model takes {wanted.words}; give a dict of arrays by input")
-        return _samples(spec.name, spec.arrays, spec.labels, wanted)
+        return _samples(spec.name, spec.arrays, spec.labels, wanted, as_truth)
     named = built_in(spec)
     noise = NOISE.fullmatch(named) if named is not None else None
     if noise:
@@ -75,11 +75,14 @@ def load_several(spec: Spec, wanted: Several, seed: int) -> Samples:
     if named is None and Path(spec).suffix == ".npz":
         arrays = read_npz(Path(spec))
         taken = {info.name for info in wanted.inputs}
-        return _samples(spec, arrays, labels_in({k: v for k, v in arrays.items() if k not in taken}), wanted)
+        labels = labels_in({k: v for k, v in arrays.items() if k not in taken})
+        return _samples(spec, arrays, labels, wanted, as_truth)
     raise BadInput(f"{spec}: the model takes {wanted.words}; give an .npz file with an array for each, or random")
 
 
-def _samples(name: str, arrays: Mapping[str, Array], labels: Array | None, wanted: Several) -> Samples:
+def _samples(
+    name: str, arrays: Mapping[str, Array], labels: Array | None, wanted: Several, as_truth: bool | None
+) -> Samples:
     rows = {info.name: _fitting(name, arrays, info, wanted) for info in wanted.inputs}
     counts = {key: len(values) for key, values in rows.items()}
     if len(set(counts.values())) > 1:
@@ -90,7 +93,7 @@ def _samples(name: str, arrays: Mapping[str, Array], labels: Array | None, wante
     ids = tuple(f"{name}[{i}]" for i in range(counts[first]))
     others = {key: _reader(rows[key], f"{name}: {key}") for key in more}
     samples = Samples(name, ids, _reader(rows[first], f"{name}: {first}"), as_is=True, others=others)
-    return samples if labels is None else labelled(samples, labels)
+    return answered(samples, labels, as_truth)
 
 
 def _fitting(name: str, arrays: Mapping[str, Array], info: TensorInfo, wanted: Several) -> Array:

@@ -14,133 +14,33 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.classes import counted_alike, whose_classes
 from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
-from edgecnn.evaluation.limits import NO_LIMITS, Limits
+from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
-from edgecnn.evaluation.scores import Difference, Score, rows
+from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
+from edgecnn.evaluation.scores import Score, rows
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes import plugins
-from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, counted, silent
+from runtimes.base import BadInput, Runner, Tensors, Track, silent
+from runtimes.comparing.two_classes import class_count, is_one_score, is_single, two_classes
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.maps import Seen, count_of, is_whole
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class EvaluateReport:
-    """Scores of one or two models on the same images; `difference` is the second's minus the first's.
-
-    `seeded` names the PyTorch networks that no weights were given for; `nonfinite` counts the images that a model
-    answered with NaN or infinity, which is a wrong answer. `limits` are what was asked for.
-    """
-
-    task: str
-    data: str
-    models: tuple[tuple[str, Score], ...]
-    difference: Difference | None
-    seeded: tuple[str, ...] = ()
-    nonfinite: tuple[int, ...] = (0, 0)
-    limits: Limits = NO_LIMITS
-    warnings: tuple[str, ...] = ()
-    """What a user should hear beside the result (edgecnn/doubts.py)."""
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether all limits hold; None where none was given."""
-        return None if self.limits == NO_LIMITS else not self.failures
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """One sentence for each limit that does not hold. The measured value decides, not its interval."""
-        (first, _), (last, score) = self.models[0], self.models[-1]
-        least, most, lines = self.limits.min_metric, self.limits.max_drop, []
-        on = f"on {counted(self.images, 'image')} of {self.data}"
-        if most is not None and self.difference is not None and not -self.difference.value <= most:
-            lost = f"loses {-100 * self.difference.value:.2f} points of {self.metric} against {first}"
-            lines.append(f"{last}: {lost} {on}, --max-drop allows {100 * most:.2f}")
-        if least is not None and not score.value >= least:
-            lines.append(f"{last}: {self.metric} {score.value:.2%} {on}, --min-metric wants {least:.2%}")
-        return tuple(lines)
-
-    @property
-    def failure(self) -> CheckFailed | None:
-        """What the command line exits with: None where every limit holds."""
-        return CheckFailed("; ".join(self.failures)) if self.failures else None
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """One sentence for each model that answers with NaN or infinity."""
-        return tuple(
-            f"{name}: answers {count} of {counted(self.images, 'image')} with NaN or infinity, which counts as wrong"
-            for (name, _), count in zip(self.models, self.nonfinite, strict=False)
-            if count
-        )
-
-    @property
-    def metric(self) -> str:
-        return self.models[0][1].metric
-
-    @property
-    def images(self) -> int:
-        return self.models[0][1].images
-
-    @property
-    def verdict(self) -> str:
-        if self.passed is None:
-            return self._found
-        kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
-        return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
-
-    @property
-    def _sorted(self) -> tuple[list[Limits], list[Limits]]:
-        """(limits that hold, limits that do not), one by one."""
-        alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
-        given = [replace(self, limits=one) for one in alone if one != NO_LIMITS]
-        return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
-
-    @property
-    def _found(self) -> str:
-        (first, score), *others = self.models
-        on = f"{counted(self.images, 'image')} of {self.data}"
-        if not others or self.difference is None:
-            return f"{first}: {self.metric} {score.value:.2%} on {on}."
-        found, second = self.difference, others[0][0]
-        interval = f"95 %: {100 * found.low:+.2f} to {100 * found.high:+.2f}"
-        apart = f"{second} has {100 * found.value:+.2f} points of {self.metric} against {first} ({interval}) on {on}"
-        if found.low > 0:
-            return f"{apart}: it is better."
-        return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "passed": self.passed,
-            "limits": vars(self.limits),
-            "metric": self.metric,
-            "task": self.task,
-            "data": self.data,
-            "images": self.images,
-            "models": [
-                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
-                for (name, score), count in zip(self.models, self.nonfinite, strict=False)
-            ],
-            "difference": self.difference.to_dict() if self.difference else None,
-            "seeded_weights": bool(self.seeded),
-            "warnings": list(self.warnings),
-        }
+OWN = "judge by a function of yours: --metric FILE.py:NAME"
 
 
 def evaluate(
@@ -177,20 +77,23 @@ def evaluate(
     """
     names = [os.fspath(name) for name in (model, other) if name is not None]
     limits = Limits(max_drop, min_metric)
-    limits.check(len(names))
     spec, own = given(data), own_metric(metric)
+    limits.check(len(names), own.unit if own else "")
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     subjects = opened(names, weights, input_shape, threads, decode)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
+    edgecnn.tasks.require(task)
     task = task or task_of(subjects[0], known=own is None)
+    if own is None and task in edgecnn.tasks.NUMBERS:
+        raise BadInput(f"{names[0]}: its task is {task}, which has no metric here; {OWN}")
     how = own or plugins.load(edgecnn.tasks, task, "task")
     classes = [classes_of(subject) if task != "detection" else None for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
-    samples, answers = seen[-1], [Answers(subject.runner) for subject in subjects]
+    samples, answers = seen[-1], [Answers(asked(subject, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
     scores: list[Score] = []
@@ -206,8 +109,9 @@ def evaluate(
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
 
 
-def _reading(score: Score) -> dict[str, Any]:
-    return {"class_numbers": dict(score.reading)} if score.reading is not None else {}
+def asked(subject: Subject, own: OwnMetric | None) -> Runner:
+    """The runner of `subject`; for a task of classes, one score is those of two."""
+    return subject.runner if own is not None else two_classes(subject.runner, subject.sigmoid)
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
@@ -247,20 +151,20 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
     What is none of them raises `BadInput`, and where it need not be `known` is "other".
     """
-    if subject.task in plugins.names(edgecnn.tasks):
+    if subject.task is not None and subject.task != edgecnn.tasks.OTHER:
         return str(subject.task)
     names = {info.name for info in subject.outputs}
     if {"boxes", "scores", "labels", "image"} <= names:
         return "detection"
     ranks = [len(info.shape) for info in subject.outputs]
-    if ranks == [2]:
+    if ranks in ([1], [2]):
         return "classification"
     if ranks == [4] or (ranks == [3] and is_whole(subject.outputs[0].dtype)):
         return "segmentation"
     if not known:
         return edgecnn.tasks.OTHER
     shown = ", ".join(f"{info.name} {list(info.shape)}" for info in subject.outputs) or "unknown outputs"
-    raise BadInput(f"{subject.name}: answers {shown[:150]}, which is no known task's; give --task")
+    raise BadInput(f"{subject.name}: answers {shown[:150]}, which no known task's metric fits; {OWN}")
 
 
 def samples_for(
@@ -273,21 +177,20 @@ def samples_for(
     from edgecnn.data.material import part
 
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
-    samples = load_data(data, ready, limit=limit, split=part("test", data, None), seed=seed, task=task)
+    split, kept = part("test", data, None), own is not None
+    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
     if own is not None:
         return samples
     how = plugins.load(edgecnn.tasks, task, "task")
     if not how.has_answers(samples):
-        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}")
+        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}, or {OWN}")
     if subject.labels:
         return samples.with_labels(subject.labels)
     classes = classes_of(subject) if task != "detection" else None
-    if samples.class_names and classes is not None and classes != len(samples.class_names):
-        have = len(samples.class_names)
-        name = (
-            f"{samples.name}: has {counted(have, 'class', 'classes')}, {subject.name} {classes}, which it does not name"
-        )
-        raise BadInput(f"{name}; {_remedy(subject, have)}")
+    shape = subject.outputs[0].shape if subject.outputs else ()
+    if samples.class_names and classes is not None and not counted_alike(samples, shape, classes):
+        way = OWN if is_one_score(shape) else _remedy(subject, len(samples.class_names))
+        raise BadInput(f"{whose_classes(samples, subject.name, shape, classes)}; {way}")
     return samples
 
 
@@ -301,6 +204,7 @@ def _remedy(subject: Subject, classes: int) -> str:
 def classes_of(subject: Subject) -> int | None:
     """How many classes the first output tells apart, where that is known."""
     shape = subject.outputs[0].shape if subject.outputs else ()
-    if len(shape) in (3, 4):
-        return count_of(shape[1:], is_whole(subject.outputs[0].dtype), Seen.of(subject.inputs[0].shape[1:]))
-    return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
+    whole = bool(subject.outputs) and is_whole(subject.outputs[0].dtype)
+    if len(shape) in (3, 4) and (whole or not is_single(shape)):
+        return count_of(shape[1:], whole, Seen.of(subject.inputs[0].shape[1:]))
+    return class_count(shape)

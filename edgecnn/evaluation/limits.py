@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from runtimes.base import BadInput
@@ -23,10 +24,11 @@ class Limits:
         named = (("--max-drop", self.max_drop), ("--min-metric", self.min_metric))
         return " and ".join(f"{name} {value:g}" for name, value in named if value is not None)
 
-    def check(self, models: int) -> None:
-        """Raise `BadInput` for a limit that says nothing of so many models."""
+    def check(self, models: int, unit: str = "") -> None:
+        """Raise `BadInput` for a limit that says nothing of so many models, or is no share and has no `unit`."""
         for name, value in (("--max-drop", self.max_drop), ("--min-metric", self.min_metric)):
-            if value is not None and not 0 <= value <= 1:
+            low = -math.inf if unit and name == "--min-metric" else 0
+            if value is not None and not low <= value <= (math.inf if unit else 1):
                 raise BadInput(f"{name} {value}: is no share; give a number from 0 to 1 (0.01 is a point)")
         if self.max_drop is not None and models < 2:
             raise BadInput(f"--max-drop {self.max_drop:g}: one model loses nothing; give two, or --min-metric")

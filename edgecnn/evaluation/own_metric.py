@@ -1,16 +1,21 @@
 """A metric of the user's own: a function from one answer to a share of 1, and its mean over the images.
 
-    def found(answers, name):                     answers: {output: array of a batch of one image}
+    def found(answers, name, truth):              answers: {output: array of a batch of one image}
         return share_from_0_to_1                  name: which image it is: its file, or its place in an array ("0")
-                                                  higher is better; --max-drop and --min-metric are in its units
+                                                  truth: its row of `y`, of any shape; else its class, mask or boxes
+                                                  higher is better
+
+    found.unit = "dB"                             any number instead: --max-drop and --min-metric are then in dB
 
 It takes the place of a task's metric where answers are of no task that is known here (poses, depths, embeddings, raw
-boxes), or where another number decides. Images need no labels: what is right is the function's to know. Intervals are
-the bootstrap's over images. Imports torch only to find a function that is named. Test: tests/test_own_metric.py.
+boxes), or where another number decides. A function of two arguments needs no labels: what is right is its to know.
+Intervals are the bootstrap's over images. Imports torch only to find a function that is named.
+Test: tests/test_own_metric.py.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -23,7 +28,10 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Difference, Score, bootstrap
 from runtimes.base import Array, BadInput, Runner, Track, silent
 
-Metric = Callable[[Mapping[str, Array], str], float]
+Metric = Callable[[Mapping[str, Array], str], float] | Callable[[Mapping[str, Array], str, Any], float]
+TRUTH = "truth"
+DROP = 0.01
+"""That may be lost of a share where nobody says it: one point."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +41,85 @@ class OwnMetric:
     METRIC: str
     function: Metric
 
+    @property
+    def unit(self) -> str:
+        """What its values are in, where the function says so; empty for shares."""
+        return str(getattr(self.function, "unit", ""))
+
+    def budget(self, max_drop: float | None) -> float:
+        """What may be lost; raises `BadInput` where the function has a unit and nobody said how much of it."""
+        if max_drop is None and self.unit:
+            raise BadInput(f"--metric {self.METRIC}: is in {self.unit}; say how many may be lost: --max-drop")
+        return share_of(max_drop, self.unit)
+
     def has_answers(self, samples: Samples) -> bool:
         return True
 
     def score(self, runner: Runner, samples: Samples, input_name: str, batch: int = 1, track: Track = silent) -> Score:
         """The mean of the function over `samples`, one image at a time; raises `BadInput` for what is no share."""
         feeds = track(samples.feeds(input_name, 1), "evaluating")
-        values = np.array(
-            [self.of(runner(feed), place_of(name)) for feed, name in zip(feeds, samples.ids, strict=True)]
-        )
+        found = []
+        for i, (feed, name) in enumerate(zip(feeds, samples.ids, strict=True)):
+            found.append(self.of(runner(feed), place_of(name), *self.truth_in(samples, i)))
+        values = np.array(found)
 
         def resample(weights: Array) -> Array:
             return np.asarray(weights @ values / weights.sum(axis=1))
 
-        return Score(self.METRIC, float(values.mean()), len(values), {}, resample)
+        return Score(self.METRIC, float(values.mean()), len(values), {}, resample, unit=self.unit)
 
-    def of(self, answers: Mapping[str, Array], name: str) -> float:
+    def truth_in(self, samples: Samples, index: int) -> tuple[Any, ...]:
+        """What the data holds as the answer to one image, where the function asks for that; `BadInput` for none."""
+        if not wants_truth(self.function):
+            return ()
+        truth = samples.truth_of(index)
+        if truth is None:
+            raise BadInput(
+                f"{self.METRIC}: takes the truth of an image, and {samples.name} has none; give y (a row for each "
+                "image), classes, masks or boxes in the data, or a function(answers, name)"
+            )
+        return (truth,)
+
+    def of(self, answers: Mapping[str, Array], name: str, *truth: Any) -> float:
         """What the function says of one image."""
         try:
-            found = self.function(answers, name)
+            found: Any = self.function(answers, name, *truth)
         except Exception as error:
             raise BadInput(f"{self.METRIC}: raised {type(error).__name__} on {name} ({error}); mend it") from error
-        if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found) or not 0 <= found <= 1:
-            raise BadInput(f"{self.METRIC}: is {str(found)[:40]} on {name}; return a share from 0 to 1")
+        told = f"{self.METRIC}: is {str(found)[:40]} on {name}; return a"
+        if not isinstance(found, int | float | np.number | np.bool_) or not math.isfinite(found):
+            raise BadInput(f"{told} {'number' if self.unit else 'share from 0 to 1'}")
+        if not self.unit and not 0 <= found <= 1:
+            named = self.METRIC if self.METRIC.isidentifier() else "NAME"
+            raise BadInput(f'{told} share from 0 to 1, or say what it is in: {named}.unit = "dB" below the function')
         return float(found)
 
     def drop(self, reference: Score, candidate: Score, seed: int = 0) -> Difference:
         """What `candidate` loses, with the bootstrap interval over images."""
         return bootstrap(reference, candidate, seed)
+
+
+def share_of(max_drop: float | None, unit: str = "") -> float:
+    """`max_drop`, by default one point; raises `BadInput` for what is no share, and no amount of a `unit`."""
+    most = math.inf if unit else 1.0
+    if max_drop is not None and not 0 <= max_drop <= most:
+        what = f"a number of {unit} from 0" if unit else "a share from 0 to 1 (0.01 is a point)"
+        raise BadInput(f"--max-drop {max_drop:g}: give {what}")
+    return DROP if max_drop is None else max_drop
+
+
+def wants_truth(function: Metric) -> bool:
+    """Whether a third argument has to be given, or is called `truth`.
+
+    >>> wants_truth(lambda answers, name: 1), wants_truth(lambda answers, name, box: 1)
+    (False, True)
+    """
+    try:
+        taken = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C
+        return False
+    placed = [p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(placed) > 2 and (placed[2].name == TRUTH or placed[2].default is placed[2].empty)
 
 
 def place_of(name: str) -> str:
@@ -83,5 +142,5 @@ def own_metric(given: str | Metric | None) -> OwnMetric | None:
         raise BadInput(f"--metric {given}: names no function; write FILE.py:NAME")
     from edgecnn.networks import callables
 
-    found: Any = callables.find(place, name, "a function(answers, name)").target
+    found: Any = callables.find(place, name, "a function(answers, name) or (answers, name, truth)").target
     return OwnMetric(name, found)

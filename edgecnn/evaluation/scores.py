@@ -39,7 +39,8 @@ CHUNK = 50
 
 @dataclass(frozen=True)
 class Score:
-    """`value` in 0..1 of the metric over `images`. `details`: further numbers by name, some of them by class.
+    """`value` of the metric, in 0..1 or in its `unit`, over `images`. `details`: further numbers by name,
+    some of them by class.
 
     `resample` maps weights (R, N), how often each image counts, to R values of the metric (NaN where it has none).
     """
@@ -51,6 +52,8 @@ class Score:
     resample: Callable[[Array], Array]
     reading: Mapping[str, Any] | None = None
     """How the labels that a detector answers were read as classes (evaluation/class_numbers.py)."""
+    unit: str = ""
+    """Of `value`, as dB; empty for a share from 0 to 1."""
 
     @cached_property
     def per_sample(self) -> Array:

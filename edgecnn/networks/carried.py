@@ -1,7 +1,7 @@
 """What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
 
     input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
-    labels        names, in order of the outputs  task         one of edgecnn/tasks
+    labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
 The nearest that says something counts: a function before the module that it returns, that before the file that it
@@ -23,7 +23,6 @@ from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
 from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
-from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 
@@ -46,6 +45,7 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
     owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
+    edgecnn.tasks.require(task, f"{plan.source or plan.name}.task")
     told = found["input_shape"]
     shape = None if told is None else without_batch(sizes_in(told), axes_of(module))
     return replace(
@@ -55,7 +55,8 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
         any_channels=isinstance(said, Mapping) and "channels" not in said,
         labels=tuple(str(label) for label in found["labels"] or ()),
         decode=None if found["decode"] is None else head_of(found["decode"], plan.source or plan.name),
-        task=task if task in plugins.names(edgecnn.tasks) else plan.task,
+        task=task or plan.task,
+        tasked=task is not None,
     )
 
 

@@ -35,16 +35,15 @@ from edgecnn.detection.decoding import decoded
 from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
 from edgecnn.networks import callables, libraries, zoo
+from edgecnn.networks.answer import maps_of, task_of
 from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.axes import AXES, axes_of, first_channels
 from edgecnn.networks.carried import carried
+from edgecnn.networks.ending import ending_of
 from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for, sizes_in, without_batch
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
-from edgecnn.tasks import OTHER
+from edgecnn.tasks import OTHER, require
 from runtimes.base import BadInput, counted
-from runtimes.comparing.matching import NAMES as DETECTIONS
-from runtimes.comparing.matching import is_detections
-from runtimes.imaging.maps import Seen, count_of, is_map
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 
 SEED = 0
@@ -71,6 +70,10 @@ class Network:
     source: str = ""
     maps: int | None = None
     """How many channels its one answer has, where that is as large as the picture and no task is said."""
+    ending: str = ""
+    """The operator that its one answer comes out of, where that says what it means."""
+    tasked: bool = True
+    """Its task is known, and not assumed."""
 
     @property
     def ready(self) -> Ready:
@@ -88,10 +91,11 @@ def resolve(
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
     decode: str | None = None,
+    task: str | None = None,
 ) -> Network:
     """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
 
-    `decode` names the raw head that it answers with, which is then decoded to boxes.
+    `decode` names the raw head that it answers with, which is then decoded to boxes; `task` is what it is for.
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
     """
@@ -100,7 +104,8 @@ def resolve(
     if num_classes is None and trained is not None and plan.classes is not None:
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
-    plan = carried(plan, module)
+    require(task)
+    plan = carried(plan, module) if task is None else replace(carried(plan, module), task=task, tasked=True)
     asked = None if input_shape is None else without_batch(sizes_in(input_shape), axes_of(module))
     network = describe(plan, module, trained, asked)
     answer = probe(network)
@@ -110,14 +115,17 @@ def resolve(
         module = decoded(module, head, answer, picture_size(network), known, network.name)
         network = replace(network, module=module)
         answer = probe(network)
-    task, classes = task_of(plan, module, answer, network.input_shape)
+    means, classes = task_of(plan, module, answer, network.input_shape)
     if state is None and plan.ours:
         settle(module, network.ready)
     seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
     called = source if isinstance(source, str) else network.name
-    maps = maps_of(answer, network.input_shape) if task == OTHER else None
-    return replace(network, task=task, weights=file, seeded=seeded, classes=classes, source=called, maps=maps)
+    tasked = plan.tasked or plan.ours or trained is not None
+    maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
+    ending = "" if plan.ours else ending_of(module, _picture(network))
+    network = replace(network, ending=ending, tasked=tasked, maps=maps)
+    return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
 
 # -------------------------------------------------------------------------------------------------------- finding it
@@ -236,28 +244,6 @@ def picture_size(network: Network) -> Size:
     return height, width
 
 
-def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None = None) -> tuple[str, int | None]:
-    """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
-    if isinstance(answer, torch.Tensor) and answer.ndim == 2:
-        return plan.task, int(answer.shape[1])
-    whole = isinstance(answer, torch.Tensor) and not answer.is_floating_point()
-    maps = isinstance(answer, torch.Tensor) and (answer.ndim == 4 or is_map(answer.shape[1:], whole))
-    if maps and plan.task == "segmentation":
-        return plan.task, count_of(answer.shape[1:], whole, Seen.of(shape or ()))
-    values = [v.detach().numpy() for v in pytree.tree_leaves(answer) if isinstance(v, torch.Tensor)]
-    if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
-        found = getattr(module, "num_classes", None)
-        return "detection", found if isinstance(found, int) else None
-    return OTHER, None
-
-
-def maps_of(answer: Any, shape: Shape) -> int | None:
-    """Channels of an `answer` (N, channels, H, W) as large as the picture of `shape`; None for any other answer."""
-    if not isinstance(answer, torch.Tensor) or answer.ndim != 4 or answer.shape[2:] != shape[1:]:
-        return None
-    return int(answer.shape[1]) if answer.shape[1] > 1 else None
-
-
 def settle(module: nn.Module, ready: Ready) -> None:
     """Give an untrained module's BatchNorms the statistics of seeded pictures, so that its activations live.
 
@@ -282,7 +268,7 @@ def probe(network: Network) -> Any:
 
     Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
     """
-    picture = torch.from_numpy(textures(network.ready, 1, np.random.default_rng(SEED)))
+    picture = _picture(network)
     try:
         with torch.no_grad(), callables.quiet():
             answer, again = network.module(picture), network.module(picture)
@@ -295,6 +281,10 @@ def probe(network: Network) -> Any:
             "training=self.training, or a random number?"
         )
     return answer
+
+
+def _picture(network: Network) -> torch.Tensor:
+    return torch.from_numpy(textures(network.ready, 1, np.random.default_rng(SEED)))
 
 
 def _why_not(error: Exception, shape: tuple[int, ...], axes: str) -> str:

@@ -70,6 +70,8 @@ class Blueprint:
     task: str = "classification"
     labels: tuple[str, ...] = ()
     epochs: int = 10
+    tasked: bool = False
+    """Somebody said its task: the code, or the user."""
     any_channels: bool = False
     """`preprocess` does not say for how many channels it is: the network does."""
     ours: bool = True

@@ -87,6 +87,8 @@ class Candidate:
     drop_high: float | None
     refused: str
     against: str
+    unit: str = ""
+    """Of `accuracy` and `drop`; empty for shares."""
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Candidate:
@@ -95,7 +97,8 @@ class Candidate:
             name=text(entry.get("name")), kind=text(entry.get("kind", entry.get("model"))),
             size_bytes=whole(entry.get("size_bytes")), speedup=Span.of(entry.get("speedup")),
             snr_db=decibels(entry.get("snr_db")), refused=text(entry.get("refused")),
-            against=text(entry.get("against")) if "against" in entry else FLOAT, **numbers,
+            against=text(entry.get("against")) if "against" in entry else FLOAT,
+            unit=text(entry.get("unit")), **numbers,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgecnn.choosing.names import meanings
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
-from edgecnn.words import decibel, size
+from edgecnn.words import decibel, size, valued
 from runtimes.base import counted
 from runtimes.words import number as words
 
@@ -43,8 +43,20 @@ def lost(candidate: Candidate) -> Html:
     """What the budget was held against; its meaning is told below the table."""
     if candidate.drop is None:
         return Html(NOTHING)
-    most = [" (", number(candidate.drop_high, f"{100 * candidate.drop_high:z.1f}"), ")"] if candidate.drop_high else []
-    return tag("span", number(candidate.drop, f"{100 * candidate.drop:z.1f}"), *most)
+    drop, high = candidate.drop, candidate.drop_high
+    most = [" (", number(high, cost(high, candidate.unit)), ")"] if high else []
+    return tag("span", number(drop, cost(drop, candidate.unit)), *most)
+
+
+def cost(drop: float, unit: str) -> str:
+    """A loss in per cent or points, or in the metric's unit."""
+    return f"{drop:z.2f}" if unit else f"{100 * drop:z.1f}"
+
+
+def worth(candidate: Candidate) -> Html:
+    """The metric of a candidate, in its unit."""
+    value = candidate.accuracy
+    return number(value, valued(value or 0.0, candidate.unit))
 
 
 def _row(c: Candidate, facts: Facts) -> list[Content]:
@@ -55,13 +67,16 @@ def _row(c: Candidate, facts: Facts) -> list[Content]:
         number(c.size_bytes, size(c.size_bytes or 0)),
         number(c.snr_db, decibel(c.snr_db)),
         share(c.agreement),
-        share(c.accuracy),
+        worth(c),
         lost(c),
     ]
 
 
 def cost_in_words(facts: Facts) -> str:
     """What `drop` counts in this bundle."""
+    units = [c.unit for c in facts.candidates if c.unit]
+    if units:
+        return f"{units[0]} of {facts.metric} lost"
     if any(c.accuracy is not None for c in facts.candidates):
         return f"points of {facts.metric} lost"
     if any(c.agreement is not None for c in facts.candidates):
@@ -100,7 +115,9 @@ def _cost_plot(facts: Facts) -> Iterator[Html]:
 
     raced = [c for c in facts.candidates if c.speedup is not None and c.against == FLOAT][:MOST_POINTS]
     points = [
-        plot.Point(c.name, c.speedup.ratio, c.speedup.low, c.speedup.high, _percent(c.drop), _percent(c.drop_high))
+        plot.Point(
+            c.name, c.speedup.ratio, c.speedup.low, c.speedup.high, _cost(c.drop, c.unit), _cost(c.drop_high, c.unit)
+        )
         for c in raced
         if c.speedup is not None
     ]
@@ -128,8 +145,8 @@ def _spread_plot(facts: Facts) -> Iterator[Html]:
                       "stalls, beyond the 99th percentile, may lie outside.")  # fmt: skip
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _cost(drop: float | None, unit: str) -> float | None:
+    return None if drop is None else drop if unit else 100 * drop
 
 
 def _outcome(step: Mapping[str, Any]) -> str:

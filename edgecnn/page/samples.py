@@ -24,7 +24,16 @@ from runtimes.imaging.geometry import UNSEEN
 from runtimes.imaging.pictures import under_mask
 from runtimes.imaging.shown import Shown
 from runtimes.proof import golden
-from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction, Prediction
+from runtimes.proof.answers import (
+    SPOKEN,
+    Answer,
+    AnyPrediction,
+    BoxesPrediction,
+    LabelsPrediction,
+    MaskPrediction,
+    NumbersPrediction,
+    Prediction,
+)
 from runtimes.proof.prediction import answer
 from runtimes.session import Session
 from runtimes.words import number as words
@@ -36,7 +45,7 @@ MEASURES = {
 }
 CLEAR = "background:repeating-conic-gradient(#bbb 0 25%,#fff 0 50%) 0 0/.4em .4em"
 """Squares, as drawing programs show what is transparent."""
-TOP, MOST_BOXES, MIN_SCORE = 3, 12, 0.3
+TOP, MOST_BOXES, MIN_SCORE, MOST_LABELS = 3, 12, 0.3, 8
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Sample:
         a, b = self.wanted, self.found
         if isinstance(a, Prediction) and isinstance(b, Prediction):
             return a.label == b.label
+        if isinstance(a, LabelsPrediction) and isinstance(b, LabelsPrediction):
+            return sorted(a.labels) == sorted(b.labels)
         if isinstance(a, MaskPrediction) and isinstance(b, MaskPrediction):
             return bool(np.array_equal(a.mask, b.mask))
         if isinstance(a, BoxesPrediction) and isinstance(b, BoxesPrediction):
@@ -137,7 +148,8 @@ def alike(found: Sequence[Sample], original: str) -> str:
         equal = sum(int((a == b).sum()) for a, b in masks) / sum(a.size for a, _ in masks)
         return f"the model gives the class of {original} to {100 * equal:.2f} % of the pixels; "
     known = [sample.same for sample in found if sample.same is not None]
-    what = "boxes of the same classes" if isinstance(found[0].wanted, BoxesPrediction) else "the same class"
+    kinds = {BoxesPrediction: "boxes of the same classes", LabelsPrediction: "the same labels"}
+    what = kinds.get(type(found[0].wanted), "the same class") if found else ""
     return f"the model gives {what} as {original} on {sum(known)} of {counted(len(known), 'sample')}; " if known else ""
 
 
@@ -165,21 +177,40 @@ def _drawn(facts: Facts, index: int, sample: Sample) -> Html | None:
         view = tag("figure", pictures.picture(pixels, alt), class_="view") if pixels is not None else None
         parts = [tag("div", view, class_="views") if view else None]
         if isinstance(wanted, Prediction) and isinstance(found, Prediction):
-            parts.append(_classes(wanted, found, index, facts.original))
+            parts.append(_classes(wanted.top, found.top, index, facts.original))
+        if isinstance(wanted, LabelsPrediction) and isinstance(found, LabelsPrediction):
+            parts.append(_classes(wanted.scores, found.scores, index, facts.original, "Scores of the labels"))
+        if isinstance(wanted, NumbersPrediction) and isinstance(found, NumbersPrediction):
+            parts.append(_numbers(wanted, found, index, facts.original))
     if not any(parts):
         return None
     return tag("article", tag("h3", f"Sample {index}"), *parts, class_="sample")
 
 
-def _classes(wanted: Prediction, found: Prediction, index: int, original: str) -> Html:
-    """The best classes of either side, in the original's order."""
-    scores = [{a.label: a.score for a in side.top} for side in (wanted, found)]
+def _classes(
+    wanted: Sequence[Answer], found: Sequence[Answer], index: int, original: str, what: str = f"Best {TOP} classes"
+) -> Html:
+    """The best classes (or labels) of either side, in the original's order."""
+    scores = [{a.label: a.score for a in side[:MOST_LABELS]} for side in (wanted, found)]
     rows = [
         [label, *(number(side.get(label), f"{100 * side.get(label, 0):.1f} %") for side in scores)]
         for label in dict.fromkeys([*scores[0], *scores[1]])
     ]
-    caption = f"Best {TOP} classes of each side, sample {index}"
+    caption = f"{what} of each side, sample {index}"
     return table(caption, ("class", f">{original}", ">this model"), rows)
+
+
+def _numbers(wanted: NumbersPrediction, found: NumbersPrediction, index: int, original: str) -> Html:
+    """The numbers of either side, where they are few; else in a few words."""
+    rows: list[list[Content]] = []
+    for theirs, ours in zip(wanted.outputs, found.outputs, strict=False):
+        if theirs.values is None or ours.values is None or len(theirs.values) > SPOKEN:
+            rows.append([theirs.output, theirs.words, ours.words])
+            continue
+        names = theirs.names or [f"{theirs.output}[{i}]" for i in range(len(theirs.values))]
+        pairs = zip(names, theirs.values, ours.values, strict=False)
+        rows += [[name, number(a, words(a)), number(b, words(b))] for name, a, b in pairs]
+    return table(f"Numbers of each side, sample {index}", ("number", f">{original}", ">this model"), rows)
 
 
 def _view(drawn: Html, caption: Content, large: bool = False) -> Html:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.page.facts import FLOAT, Facts, items, real, text, whole
 from edgecnn.page.html import Content, Html, Section, folded, joined, number, pairs, table, tag
-from edgecnn.page.race import cost_in_words, share
+from edgecnn.page.race import cost, cost_in_words, worth
 from edgecnn.words import size
 from runtimes.base import counted
 from runtimes.proof import golden
@@ -84,14 +84,14 @@ def _accuracy(facts: Facts) -> Iterator[Html]:
     if winner is None or (winner.accuracy is None and winner.drop is None):
         return
     if winner.drop is None:
-        yield _card(facts.metric, share(winner.accuracy), "the float model's own")
+        yield _card(facts.metric, worth(winner), "the float model's own")
         return
     most = winner.drop_high
-    high: Content = joined(["95 %: at most ", number(most, f"{100 * (most or 0):z.1f}")]) if most is not None else None
+    high: Content = joined(["95 %: at most ", number(most, cost(most, winner.unit))]) if most is not None else None
     if winner.accuracy is not None and base is not None and base.accuracy is not None:
-        both: Content = joined([share(winner.accuracy), " against ", share(base.accuracy)])
+        both: Content = joined([worth(winner), " against ", worth(base)])
         high = joined([both, "; ", high]) if high else both
-    yield _card(cost_in_words(facts), number(winner.drop, f"{100 * winner.drop:z.1f}"), high)
+    yield _card(cost_in_words(facts), number(winner.drop, cost(winner.drop, winner.unit)), high)
 
 
 def _size(facts: Facts) -> Iterator[Html]:

@@ -15,7 +15,27 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
     loss(module, images, answers, smoothing) -> torch scalar                    `module` in training mode
 
 `plugins.load(edgecnn.tasks, "segmentation", "task")` gives one. Test: tests/test_tasks_contract.py.
+
+Tasks without a file have no metric of their own and are judged by SNR: numbers (poses, ages, embeddings), labels that
+do not exclude each other (several sigmoids), and whatever else.
 """
+
+from __future__ import annotations
+
+import sys
+
+from runtimes import plugins
+from runtimes.base import BadInput
+from runtimes.proof.answers import MULTI_LABEL as MULTI_LABEL
+from runtimes.proof.answers import REGRESSION as REGRESSION
 
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
+NUMBERS = (REGRESSION, MULTI_LABEL, OTHER)
+
+
+def require(task: str | None, where: str = "--task") -> None:
+    """Raise `BadInput` naming `where` for a `task` that does not exist; None was not given."""
+    known = (*plugins.names(sys.modules[__name__]), *NUMBERS)
+    if task is not None and task not in known:
+        raise BadInput(f"{where}: {plugins.unknown(task, known, 'task')}")

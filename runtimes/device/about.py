@@ -12,7 +12,7 @@ from typing import Any
 from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.proof.answers import TASKS
+from runtimes.proof.answers import REGRESSION, TASKS
 
 MOST_LABELS = 10
 LONGEST = 200
@@ -30,7 +30,7 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "task", one_line(bundle.task, LONGEST)
     yield "input", one_line(f"{_tensor(manifest['input'])}{_pictures(bundle.preprocess)}", LONGEST)
     yield "output", one_line(_tensor(manifest["output"]), LONGEST)
-    yield "answers", one_line(_labels(bundle.labels) if bundle.task in TASKS else "numbers, of no known task", LONGEST)
+    yield "answers", one_line(_answers(bundle), LONGEST)
     winner = manifest.get("winner")
     yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
     if isinstance(manifest.get("verdict"), str):
@@ -39,6 +39,14 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if isinstance(raced_on, str) and raced_on:
         yield "raced on", one_line(raced_on, LONGEST)
     yield "proof", f"{counted(manifest['golden']['images'], 'input')} with the {bundle.original}'s own outputs"
+
+
+def _answers(bundle: Bundle) -> str:
+    if bundle.task not in TASKS:
+        return "numbers, of no known task"
+    if bundle.task == REGRESSION:
+        return f"numbers, {_labels(bundle.labels)}" if bundle.labels else "numbers"
+    return _labels(bundle.labels)
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -1,10 +1,13 @@
-"""From a network's outputs for one image to what a person wants to know: a class, a mask, or boxes in that image.
+"""From a network's outputs for one image to what a person wants to know: a class, labels, a mask, boxes, or numbers.
 
     logits (classes,)            --softmax-->  the best few classes
     logits (classes, h, w)       --argmax-->   the class of every pixel of the original image (imaging/maps.py)
     boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
+    multi-label (labels,)        --sigmoid-->  the labels over one half
+    regression, any outputs      --as is-->    the numbers
 
-Scores that are probabilities already (none negative, sum 1) are left as they are. Test: tests/test_predict.py.
+Scores that are probabilities already (none negative, sum 1, or behind a Sigmoid) are left as they are.
+Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ import numpy as np
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.geometry import UNSEEN, Geometry
 from runtimes.imaging.maps import MOST, Seen, classes_of
+from runtimes.words import number
 
-TASKS = ("classification", "segmentation", "detection")
+REGRESSION, MULTI_LABEL = "regression", "multi-label"
+TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION)
 """Whose outputs have a meaning that is known here."""
+HALF = 0.5
+SPOKEN, WRITTEN = 16, 4096
+"""Numbers of an output that are shown one by one, and that JSON holds."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +115,104 @@ class BoxesPrediction:
         return {"input": self.input, "boxes": [asdict(b) for b in self.boxes], "files": list(self.files)}
 
 
-AnyPrediction = Prediction | MaskPrediction | BoxesPrediction
+@dataclass(frozen=True)
+class LabelsPrediction:
+    """The score of every label of one image, the highest first; none excludes another."""
+
+    input: str
+    scores: tuple[Answer, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those over one half."""
+        return tuple(answer.label for answer in self.scores if answer.score > HALF)
+
+    @property
+    def words(self) -> str:
+        said = ", ".join(f"{a.label} {a.score:.1%}" for a in self.scores if a.score > HALF)
+        return said or f"no label over {HALF:.0%}, at most {self.scores[0].label} {self.scores[0].score:.1%}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "labels": list(self.labels), "scores": [asdict(a) for a in self.scores]}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One output for one image: all its `values` where these are few, else None. `names` of them, where known."""
+
+    output: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...] | None
+    low: float
+    mean: float
+    high: float
+    names: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        if self.values is None or len(self.values) > SPOKEN:
+            sizes = "x".join(map(str, self.shape))
+            return f"{sizes} numbers from {number(self.low)} to {number(self.high)}, mean {number(self.mean)}"
+        said = map(number, self.values)
+        return (
+            ", ".join(f"{name} {value}" for name, value in zip(self.names, said, strict=True))
+            if self.names
+            else ", ".join(said)
+        )
+
+
+@dataclass(frozen=True)
+class NumbersPrediction:
+    """What a network of numbers answers for one image, output by output."""
+
+    input: str
+    outputs: tuple[Numbers, ...]
+
+    @property
+    def words(self) -> str:
+        if len(self.outputs) == 1:
+            return self.outputs[0].words
+        return "; ".join(f"{one.output}: {one.words}" for one in self.outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "outputs": [asdict(one) for one in self.outputs]}
+
+
+AnyPrediction = Prediction | MaskPrediction | BoxesPrediction | LabelsPrediction | NumbersPrediction
 
 
 def name_of(labels: Sequence[str], index: int) -> str:
     return labels[index] if index < len(labels) else str(index)
+
+
+# -------------------------------------------------------------------------------------------------- labels and numbers
+def labels_of(scores: Array, labels: Sequence[str], sigmoid: bool, name: str = "output") -> tuple[Answer, ...]:
+    """Every label of `scores` (labels,), the highest first; logits become probabilities, each on its own.
+
+    >>> labels_of(np.float32([-1, 3]), ("cat", "dog"), sigmoid=False)[0].label
+    'dog'
+    """
+    require_finite(name, scores)
+    values = scores.astype(np.float64)
+    values = values if sigmoid else 0.5 + 0.5 * np.tanh(values / 2)
+    order = np.argsort(-values, kind="stable")
+    return tuple(Answer(name_of(labels, int(i)), float(values[i])) for i in order)
+
+
+def numbers_of(name: str, outputs: Tensors, labels: Sequence[str]) -> NumbersPrediction:
+    """The numbers of every output for one image, without the batch; `labels` name those of the first."""
+    found: list[Numbers] = []
+    for output, batch in outputs.items():
+        require_finite(name, batch)
+        value = batch[0] if batch.ndim else batch
+        flat = value.astype(np.float64).ravel()
+        if not flat.size:
+            raise BadInput(f"{name}: output {output} is empty, {list(batch.shape)}")
+        named = tuple(labels) if not found and len(labels) == flat.size else ()
+        values = tuple(map(float, flat)) if flat.size <= WRITTEN else None
+        ends = float(flat.min()), float(flat.mean()), float(flat.max())
+        found.append(Numbers(output, tuple(value.shape), values, *ends, named))
+    return NumbersPrediction(name, tuple(found))
 
 
 # -------------------------------------------------------------------------------------------------------------- classes

@@ -19,24 +19,34 @@ from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
 from runtimes.bundle import Bundle
 from runtimes.comparing.matching import is_detections
+from runtimes.comparing.two_classes import as_two, is_single
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import (
+    MULTI_LABEL,
+    REGRESSION,
     AnyPrediction,
     BoxesPrediction,
+    LabelsPrediction,
     MaskPrediction,
+    NumbersPrediction,
     Prediction,
     best,
     boxes_of,
+    labels_of,
     mask_of,
+    numbers_of,
 )
 from runtimes.proof.sizes import require_size
 
 T = TypeVar("T")
-P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction)
-ANSWERS = {Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes"}
+P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction, LabelsPrediction, NumbersPrediction)
+ANSWERS = {
+    Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes", LabelsPrediction: "labels",
+    NumbersPrediction: "numbers",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,16 @@ class RunReport:
     def boxes(self) -> tuple[BoxesPrediction, ...]:
         """`predictions` of a bundle that detects; raises `BadInput` for another."""
         return self._of(BoxesPrediction)
+
+    @property
+    def labels(self) -> tuple[LabelsPrediction, ...]:
+        """`predictions` of a bundle whose labels do not exclude each other; raises `BadInput` for another."""
+        return self._of(LabelsPrediction)
+
+    @property
+    def numbers(self) -> tuple[NumbersPrediction, ...]:
+        """`predictions` of a bundle that answers with numbers; raises `BadInput` for another."""
+        return self._of(NumbersPrediction)
 
     def _of(self, kind: type[P]) -> tuple[P, ...]:
         found = tuple(one for one in self.predictions if isinstance(one, kind))
@@ -178,11 +198,16 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
             require_answers(bundle, first.shape, False)
         return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
     require_answers(bundle, first.shape, whole=is_whole(first.dtype))
+    if bundle.task == REGRESSION:
+        return numbers_of(image.name, outputs, bundle.labels)
+    if bundle.task == MULTI_LABEL:
+        return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
+    scores = as_two(first, bundle.sigmoid)[0]
     if bundle.task == "segmentation":
         ready = bundle.preprocess
         seen = Seen(ready.size, ready.channels_last) if ready is not None else Seen()
-        return mask_of(image.name, first[0], image.geometry(), bundle.labels, seen)
-    return Prediction(image.name, best(first[0], bundle.labels, top, image.name))
+        return mask_of(image.name, scores, image.geometry(), bundle.labels, seen)
+    return Prediction(image.name, best(scores, bundle.labels, top, image.name))
 
 
 def _files(
@@ -190,9 +215,11 @@ def _files(
 ) -> list[tuple[Path, ...]]:
     if save is None:
         return []
-    if bundle.task == "classification":
+    kinds = {"classification": "classes", MULTI_LABEL: "labels", REGRESSION: "numbers"}
+    if bundle.task in kinds:
+        what = kinds[bundle.task]
         raise BadInput(
-            f"--save {os.fspath(save)}: {bundle.path} answers with classes, which are no pictures; leave it out"
+            f"--save {os.fspath(save)}: {bundle.path} answers with {what}, which are no pictures; leave it out"
         )
     from runtimes.imaging.pictures import check_folder, files_for
 
@@ -235,17 +262,20 @@ def ready_of(bundle: Bundle) -> Ready:
 
 
 def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, whole: bool = False) -> None:
-    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each of several
-    classes, the same for each pixel, or (told by `good`) boxes.
+    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each class or
+    label, the same for each pixel, or (told by `good`) boxes; numbers may have any shape.
     """
     fits = {
-        "classification": len(shape) == 2 and shape[1] != 1,
-        "segmentation": is_map(shape[1:], whole),
+        "classification": len(shape) in (1, 2),
+        "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
         "detection": len(shape) == 2 and shape[1] == 4,
+        MULTI_LABEL: len(shape) == 2,
+        REGRESSION: True,
     }
     if not good or not fits.get(bundle.task, False):
         sizes = f"[{', '.join(map(str, shape))}]"
-        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes"}
+        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
+                MULTI_LABEL: "not with labels"}  # fmt: skip
         said = what.get(bundle.task, "and what these are is not known here (its task)")
         raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
 

@@ -1,0 +1,134 @@
+"""What `evaluate` found: scores, their difference, the limits that hold and those that do not, in words.
+
+Test: tests/test_evaluate.py, tests/test_own_metric.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgecnn.evaluation.limits import NO_LIMITS, Limits
+from edgecnn.evaluation.scores import Difference, Score
+from runtimes.base import CheckFailed, counted
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """Scores of one or two models on the same images; `difference` is the second's minus the first's.
+
+    `seeded` names the PyTorch networks that no weights were given for; `nonfinite` counts the images that a model
+    answered with NaN or infinity, which is a wrong answer. `limits` are what was asked for.
+    """
+
+    task: str
+    data: str
+    models: tuple[tuple[str, Score], ...]
+    difference: Difference | None
+    seeded: tuple[str, ...] = ()
+    nonfinite: tuple[int, ...] = (0, 0)
+    limits: Limits = NO_LIMITS
+    warnings: tuple[str, ...] = ()
+    """What a user should hear beside the result (edgecnn/doubts.py)."""
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all limits hold; None where none was given."""
+        return None if self.limits == NO_LIMITS else not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each limit that does not hold. The measured value decides, not its interval."""
+        (first, _), (last, score) = self.models[0], self.models[-1]
+        least, most, lines, unit = self.limits.min_metric, self.limits.max_drop, [], score.unit
+        on = f"on {counted(self.images, 'image')} of {self.data}"
+        if most is not None and self.difference is not None and not -self.difference.value <= most:
+            times, what = (1, unit) if unit else (100, "points")
+            lost = f"loses {-times * self.difference.value:.2f} {what} of {self.metric} against {first}"
+            lines.append(f"{last}: {lost} {on}, --max-drop allows {times * most:.2f}")
+        if least is not None and not score.value >= least:
+            lines.append(
+                f"{last}: {self.metric} {worth(score.value, unit)} {on}, --min-metric wants {worth(least, unit)}"
+            )
+        return tuple(lines)
+
+    @property
+    def failure(self) -> CheckFailed | None:
+        """What the command line exits with: None where every limit holds."""
+        return CheckFailed("; ".join(self.failures)) if self.failures else None
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """One sentence for each model that answers with NaN or infinity."""
+        return tuple(
+            f"{name}: answers {count} of {counted(self.images, 'image')} with NaN or infinity, which counts as wrong"
+            for (name, _), count in zip(self.models, self.nonfinite, strict=False)
+            if count
+        )
+
+    @property
+    def metric(self) -> str:
+        return self.models[0][1].metric
+
+    @property
+    def images(self) -> int:
+        return self.models[0][1].images
+
+    @property
+    def verdict(self) -> str:
+        if self.passed is None:
+            return self._found
+        kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
+        return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
+
+    @property
+    def _sorted(self) -> tuple[list[Limits], list[Limits]]:
+        """(limits that hold, limits that do not), one by one."""
+        alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
+        given = [replace(self, limits=one) for one in alone if one != NO_LIMITS]
+        return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
+
+    @property
+    def _found(self) -> str:
+        (first, score), *others = self.models
+        on = f"{counted(self.images, 'image')} of {self.data}"
+        if not others or self.difference is None:
+            return f"{first}: {self.metric} {worth(score.value, score.unit)} on {on}."
+        found, second = self.difference, others[0][0]
+        low, value, high = (signed(v, score.unit) for v in (found.low, found.value, found.high))
+        interval = f"95 %: {low} to {high}"
+        apart = f"{second} has {value} {score.unit or 'points'} of {self.metric} against {first} ({interval}) on {on}"
+        if found.low > 0:
+            return f"{apart}: it is better."
+        return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "limits": vars(self.limits),
+            "metric": self.metric,
+            **({"unit": self.models[0][1].unit} if self.models[0][1].unit else {}),
+            "task": self.task,
+            "data": self.data,
+            "images": self.images,
+            "models": [
+                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
+                for (name, score), count in zip(self.models, self.nonfinite, strict=False)
+            ],
+            "difference": self.difference.to_dict() if self.difference else None,
+            "seeded_weights": bool(self.seeded),
+            "warnings": list(self.warnings),
+        }
+
+
+def worth(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}" if unit else f"{value:.2%}"
+
+
+def signed(value: float, unit: str) -> str:
+    """A difference: in points, or in the metric's unit."""
+    return f"{value:+.3g}" if unit else f"{100 * value:+.2f}"
+
+
+def _reading(score: Score) -> dict[str, Any]:
+    return {"class_numbers": dict(score.reading)} if score.reading is not None else {}

@@ -1,0 +1,91 @@
+"""What an answer of numbers, (N, K) or (N,), means where nobody said its task: by its last operator and by its looks.
+
+    labels, one class an image         ->  classification
+    one number, behind a Sigmoid or
+      with two class names             ->  classification of two classes       (runtimes/comparing/two_classes.py)
+    one number otherwise               ->  regression
+    several, each behind a Sigmoid     ->  multi-label: they do not exclude each other
+    several, always of length 1        ->  regression: an embedding
+    anything else                      ->  classification, with a line where no logits look like that
+
+What is not certain is told in a line that names `--task`. No torch here. Test: tests/test_meaning.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecnn.tasks import MULTI_LABEL, REGRESSION
+from exporters.ending import SIGMOID
+from runtimes.base import Array
+from runtimes.comparing.two_classes import class_count, is_single
+
+CLASSES = "classification"
+SEEN = 16
+"""Images whose answers are looked at."""
+LARGEST_LOGIT = 100.0
+"""exp(100) is 10^43: a classifier that is so sure of every picture was not trained by cross-entropy."""
+UNIT = 1e-3
+"""How far a length may be from 1 in float32 and in float16."""
+
+
+def of_answers(
+    name: str, shape: Sequence[object], ending: str, answers: Array, labelled: bool, names: int
+) -> tuple[str, str]:
+    """(task, the line that says what was assumed of the model `name`; empty where nothing was).
+
+    `answers` (images, K) to a few images; `labelled`: the data has a class for each image; `names` of classes known.
+    """
+    if labelled:
+        return CLASSES, ""
+    whose = f"{name}: does not say its task; its ({', '.join(map(_size, shape))}) output"
+    if is_single(shape):
+        return _of_one(whose, ending, names)
+    if ending == SIGMOID:
+        said = "ends in a Sigmoid: taken for labels that do not exclude each other, compared by SNR"
+        return MULTI_LABEL, f"{whose} {said}; --task classification if they do"
+    if is_unit(answers):
+        said = "always has length 1: taken for an embedding, compared by SNR"
+        return REGRESSION, f"{whose} {said}; --task classification if it is not"
+    why = "" if names else why_no_logits(answers, ending)
+    return CLASSES, f"{whose} is taken for class scores, though {why}; --task regression if it is not" if why else ""
+
+
+def _of_one(whose: str, ending: str, names: int) -> tuple[str, str]:
+    if names == 2:
+        return CLASSES, ""
+    if ending == SIGMOID:
+        return CLASSES, f"{whose} ends in a Sigmoid: taken for the score of two classes; --task regression if it is not"
+    said = "is taken for a number, compared by SNR; --task classification if it tells two classes apart"
+    return REGRESSION, f"{whose} {said}"
+
+
+def _size(size: object) -> str:
+    return str(size) if isinstance(size, int) else "N"
+
+
+def is_unit(answers: Array) -> bool:
+    """Whether each row has length 1 and no row can be probabilities, of which one alone may be 1."""
+    lengths = np.sqrt((answers.astype(np.float64) ** 2).sum(axis=1))
+    return bool((np.abs(lengths - 1) < UNIT).all() and (np.abs(answers.sum(axis=1) - 1) > UNIT).all())
+
+
+def why_no_logits(answers: Array, ending: str) -> str:
+    """Why rows of `answers` do not look like logits or probabilities; empty where they do."""
+    if not np.isfinite(answers).all() or answers.shape[1] < 2:
+        return ""
+    low, high = float(answers.min()), float(answers.max())
+    if max(-low, high) > LARGEST_LOGIT:
+        return f"it holds numbers from {low:.3g} to {high:.3g}"
+    probabilities = low >= 0 and bool((np.abs(answers.sum(axis=1) - 1) < UNIT).all())
+    if ending in ("Relu", "Clip") and not probabilities:
+        return f"it ends in a {ending}"
+    return ""
+
+
+def fits(labels: Array | None, shape: Sequence[object]) -> bool:
+    """Whether `labels`, one for each image, are classes that an answer of `shape` can tell apart."""
+    classes = class_count(shape)
+    return labels is not None and classes is not None and bool(labels.max() < classes)

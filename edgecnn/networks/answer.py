@@ -1,0 +1,48 @@
+"""What a network is for, by what it answers to one picture, and what that leaves open.
+
+    (N, K), (N,)            what its code says, else classification        (edgecnn/meaning.py looks closer)
+    (N, K, H, W)            segmentation where its code says so
+    boxes, scores, ...      detection
+    anything else           other
+
+Test: tests/test_sources.py, tests/test_detection_road.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from edgecnn.networks.spec import Blueprint, Shape
+from edgecnn.tasks import NUMBERS, OTHER
+from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.comparing.matching import is_detections
+from runtimes.comparing.two_classes import class_count, is_single
+from runtimes.imaging.maps import Seen, count_of, is_map
+
+
+def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None = None) -> tuple[str, int | None]:
+    """(task, number of classes) of a network that gave `answer` (to one picture): what it says counts, not its plan."""
+    rank = answer.ndim if isinstance(answer, torch.Tensor) else None
+    if plan.task in NUMBERS:
+        return plan.task, int(answer.shape[1]) if rank == 2 else None
+    whole = rank is not None and not answer.is_floating_point()
+    if rank in (1, 2) or (plan.task == "segmentation" and rank == 4 and not whole and is_single(answer.shape)):
+        return plan.task, class_count(answer.shape)
+    if plan.task == "segmentation" and (rank == 4 or (rank is not None and is_map(answer.shape[1:], whole))):
+        return plan.task, count_of(answer.shape[1:], whole, Seen.of(shape or ()))
+    values = [v.detach().numpy() for v in pytree.tree_leaves(answer) if isinstance(v, torch.Tensor)]
+    if len(values) == len(DETECTIONS) and is_detections(dict(zip(DETECTIONS, values, strict=True))):
+        found = getattr(module, "num_classes", None)
+        return "detection", found if isinstance(found, int) else None
+    return OTHER, None
+
+
+def maps_of(answer: Any, shape: Shape) -> int | None:
+    """Channels of an `answer` (N, channels, H, W) as large as the picture of `shape`; None for any other answer."""
+    if not isinstance(answer, torch.Tensor) or answer.ndim != 4 or answer.shape[2:] != shape[1:]:
+        return None
+    return int(answer.shape[1])

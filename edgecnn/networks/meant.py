@@ -1,0 +1,67 @@
+"""A network whose code does not say its task, with the task that its answers and the data speak for.
+
+    network --a few images--> answers      answers, labels, last operator -> task      (edgecnn/meaning.py)
+
+Test: tests/test_meaning.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgecnn import doubts, meaning
+from edgecnn.choosing.said import is_binary
+from edgecnn.data.samples import Samples
+from edgecnn.data.textures import textures
+from edgecnn.networks.sources import SEED, Network
+from edgecnn.tasks import NUMBERS
+from runtimes.comparing.two_classes import class_count, is_one_score
+
+
+def meant(network: Network, data: Samples | None = None, calibration: Samples | None = None) -> tuple[Network, str]:
+    """(`network` with the task that is assumed where nobody said it, the line about that; empty where it is clear).
+
+    `data` has labels that were meant as such; those of `calibration` count where no folders made them.
+    """
+    if network.maps is not None:
+        return _segmenting(network, data)
+    if network.tasked or network.classes is None or network.task != meaning.CLASSES:
+        return network, ""
+    answers = _answers(network, calibration)
+    if answers.ndim > 2:
+        return network, ""
+    shape = ("N", *answers.shape[1:])
+    given = [data, None if calibration is None or Path(calibration.name).is_dir() else calibration]
+    labelled = any(samples is not None and meaning.fits(samples.labels, shape) for samples in given)
+    called = network.source or network.name
+    task, line = meaning.of_answers(called, shape, network.ending, answers, labelled, len(network.labels))
+    classes = class_count(shape) if task not in NUMBERS else None if is_one_score(shape) else network.classes
+    return replace(network, task=task, classes=classes), line
+
+
+def may_be_one(network: Network) -> bool:
+    """Whether its answer may be one number, or one score of two classes: what `y` of the data is then tells."""
+    return not network.tasked and network.task == meaning.CLASSES and network.classes == 2
+
+
+def _answers(network: Network, samples: Samples | None) -> np.ndarray:
+    """To a few images of the data; to drawn ones where there are none."""
+    if samples is None:
+        images = textures(network.ready, meaning.SEEN // 2, np.random.default_rng(SEED))
+    else:
+        images = samples.subset(range(min(meaning.SEEN, len(samples)))).stack()
+    with torch.no_grad():
+        found = [network.module(torch.from_numpy(image[None])).numpy() for image in images]
+    return np.concatenate(found)
+
+
+def _segmenting(network: Network, data: Samples | None) -> tuple[Network, str]:
+    """`network` as a segmenter where it answers with maps and `data` has masks; one map is for masks of two classes."""
+    binary = is_binary(data) if data is not None else None
+    if binary is not None and network.maps is not None and (network.maps > 1 or binary):
+        network = replace(network, task=doubts.SEGMENTATION, classes=max(2, network.maps))
+    return network, doubts.of_task(network)
