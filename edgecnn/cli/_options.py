@@ -104,7 +104,7 @@ metric = option("--metric", metavar="FILE.py:NAME", group="Data",
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
-                 help="Pack the program that `python NAME.edge` runs on a device (90 kB).")  # fmt: skip
+                 help="Pack the program that `python NAME.edge` runs on a device (92 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 all_int8 = option("--all-int8", is_flag=True, group="Quantization",
                   help="No layer stays float to be faster: the smallest file within the budget.")  # fmt: skip
