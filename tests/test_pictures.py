@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from runtimes.base import BadInput
-from runtimes.imaging.pictures import check_folder, colour_of, colours, files_for, rgb, save_boxes
+from runtimes.imaging.named import check_folder
+from runtimes.imaging.pictures import colour_of, colours, files_for, rgb, save_boxes
 from runtimes.proof.answers import Box, BoxesPrediction
 
 LABELS = ("circle", "square", "triangle", "a long name")

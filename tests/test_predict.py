@@ -260,7 +260,6 @@ def repacked(bundle: Path, **changes: object) -> Path:
         ({"task": "detection", "output": {"shape": ["M", 4]}}, "[1, 10], not with boxes"),
         ({"output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8], not with classes"),
         ({"task": "multi-label", "output": {"shape": ["N", 2, 8, 8]}}, "[N, 2, 8, 8], not with labels"),
-        ({"task": "other"}, "[N, 10], and what these are is not known here (its task)"),
     ],
 )
 def test_outputs_that_are_not_what_the_task_says(

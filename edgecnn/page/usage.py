@@ -36,7 +36,7 @@ def commands(facts: Facts, program: str = "") -> list[str]:
     file = quoted(facts.file)
     on = "" if facts.provider == "cpu" else f" --provider {shlex.quote(safe(facts.provider))}"
     image = "inputs.npy" if facts.bundle.preprocess is None else "photo.jpg"
-    wanted = [("verify", ""), *([("run", f" {image}")] if facts.bundle.task in TASKS else []), ("bench", "")]
+    wanted = [("verify", ""), ("run", f" {image}"), ("bench", "")]
     start = {name: f"{program} {name}" if program else f"edgecnn {name} {file}" for name, _ in wanted}
     return [f"{start[name]}{rest}{on}" for name, rest in wanted]
 

@@ -89,7 +89,6 @@ def _import(*names: str) -> None:
 def _about(bundle: str, program: str, only_version: bool) -> None:
     _import("numpy")
     from runtimes.device.about import described, made
-    from runtimes.proof.answers import TASKS
     from runtimes.proof.prediction import open_bundle
 
     opened, page = open_bundle(Path(bundle)), PlainPage(sys.stdout)
@@ -97,8 +96,7 @@ def _about(bundle: str, program: str, only_version: bool) -> None:
         return page.note(made(opened))
     page.pairs(described(opened))
     shown = "ARRAY.npy" if opened.preprocess is None else "IMAGE..."
-    ways = [*([f"run {shown}"] if opened.task in TASKS else []), "verify", "bench"]
-    page.go_on(f"{program} {words}" for words in ways)
+    page.go_on(f"{program} {words}" for words in (f"run {shown}", "verify", "bench"))
 
 
 def _predict(bundle: str, given: Namespace) -> Result:

@@ -4,16 +4,13 @@
     NAME.overlay.png    the image under the mask, or with its boxes
 
 Colours of masks are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from
-the highest bit down. Those of boxes: `colour_of`. Pillow draws; where it is missing, `check_folder`
+the highest bit down. Those of boxes: `colour_of`. Pillow draws; where it is missing, `require_pillow`
 says so. Test: tests/test_pictures.py.
 """
 
 from __future__ import annotations
 
 import colorsys
-import itertools
-import os
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtimes.base import Array, BadInput, Unavailable
-from runtimes.files import check_output, replace_whole
+from runtimes.files import replace_whole
 from runtimes.imaging.images import has_pillow
+from runtimes.imaging.named import stems
 from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 
 if TYPE_CHECKING:
@@ -54,29 +52,13 @@ def colours() -> Array:
 def files_for(folder: Path, names: Iterable[str], task: str) -> list[tuple[Path, ...]]:
     """Where the pictures of each input go; inputs of one name are numbered."""
     endings = (".mask.png", ".overlay.png") if task == "segmentation" else (".overlay.png",)
-    found, taken = [], set[str]()
-    for name in names:
-        last = Path(name).name if "[" in name else Path(name).stem
-        plain = re.sub(r"[^\w.-]+", "_", last).strip("_.") or "input"
-        stem = next(s for n in itertools.count(1) if (s := plain if n == 1 else f"{plain}_{n}") not in taken)
-        taken.add(stem)
-        found.append(tuple(folder / f"{stem}{ending}" for ending in endings))
-    return found
+    return [tuple(folder / f"{stem}{ending}" for ending in endings) for stem in stems(names)]
 
 
-def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> None:
-    """Raise `BadInput` when `folder` can neither be used nor made, or one of `files` exists (without `force`), and
-    `Unavailable` without Pillow."""
+def require_pillow() -> None:
+    """Raise `Unavailable` without what draws."""
     if not has_pillow():
         raise Unavailable("--save: drawing pictures takes Pillow; `pip install pillow`, or leave it out")
-    if folder.is_dir():
-        for file in itertools.chain(*files):
-            check_output(file, force)
-        return
-    above = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        why = "no permission to write there" if above.is_dir() else "is no folder"
-        raise BadInput(f"{folder}: cannot be made ({above}: {why}); choose another folder")
 
 
 def save_all(

@@ -12,8 +12,8 @@ Test: tests/test_predict.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -163,10 +163,15 @@ class Numbers:
 
 @dataclass(frozen=True)
 class NumbersPrediction:
-    """What a network of numbers answers for one image, output by output."""
+    """What a network of numbers answers for one image, output by output. `files`: what was saved of it.
+
+    `arrays`: the outputs themselves by name, without the batch; empty where all answers would be too large together.
+    """
 
     input: str
     outputs: tuple[Numbers, ...]
+    files: tuple[str, ...] = ()
+    arrays: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def words(self) -> str:
@@ -175,7 +180,7 @@ class NumbersPrediction:
         return "; ".join(f"{one.output}: {one.words}" for one in self.outputs)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"input": self.input, "outputs": [asdict(one) for one in self.outputs]}
+        return {"input": self.input, "outputs": [asdict(one) for one in self.outputs], "files": list(self.files)}
 
 
 AnyPrediction = Prediction | MaskPrediction | BoxesPrediction | LabelsPrediction | NumbersPrediction
@@ -202,9 +207,10 @@ def labels_of(scores: Array, labels: Sequence[str], sigmoid: bool, name: str = "
 def numbers_of(name: str, outputs: Tensors, labels: Sequence[str]) -> NumbersPrediction:
     """The numbers of every output for one image, without the batch; `labels` name those of the first."""
     found: list[Numbers] = []
+    arrays = {output: batch[0] if batch.ndim else batch for output, batch in outputs.items()}
     for output, batch in outputs.items():
         require_finite(name, batch)
-        value = batch[0] if batch.ndim else batch
+        value = arrays[output]
         flat = value.astype(np.float64).ravel()
         if not flat.size:
             raise BadInput(f"{name}: output {output} is empty, {list(batch.shape)}")
@@ -212,7 +218,7 @@ def numbers_of(name: str, outputs: Tensors, labels: Sequence[str]) -> NumbersPre
         values = tuple(map(float, flat)) if flat.size <= WRITTEN else None
         ends = float(flat.min()), float(flat.mean()), float(flat.max())
         found.append(Numbers(output, tuple(value.shape), values, *ends, named))
-    return NumbersPrediction(name, tuple(found))
+    return NumbersPrediction(name, tuple(found), arrays=arrays)
 
 
 # -------------------------------------------------------------------------------------------------------------- classes

@@ -23,10 +23,12 @@ from runtimes.comparing.two_classes import as_two, is_single
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.maps import Seen, is_map, is_whole
+from runtimes.imaging.named import check_folder
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import (
     MULTI_LABEL,
     REGRESSION,
+    TASKS,
     AnyPrediction,
     BoxesPrediction,
     LabelsPrediction,
@@ -39,6 +41,7 @@ from runtimes.proof.answers import (
     mask_of,
     numbers_of,
 )
+from runtimes.proof.numbers import Keeping, files_of_numbers
 from runtimes.proof.sizes import require_size
 
 T = TypeVar("T")
@@ -155,7 +158,7 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
     files = _files(bundle, given, how.save, how.force)
     session = bundle.session(how.provider, how.threads)
     fed = session.inputs[0].name
-    found, answered, odd = list[AnyPrediction](), list[int](), ""
+    found, answered, odd, kept = list[AnyPrediction](), list[int](), "", Keeping()
     for i, image in enumerate(track(given, "answering")):
         try:
             ready = image.ready()
@@ -165,10 +168,11 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
         if how.require_all and not found:
             whereabouts(bundle.path, {fed: ready[None]}, how.provider, how.threads).require_all(name)
         odd = odd or strange(image, ready)
-        found.append(answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score))
+        one = answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score)
+        found.append(kept.hold(one, files[i] if files else ()) if isinstance(one, NumbersPrediction) else one)
         answered.append(i)
     _require_some(found, lost)
-    if files:
+    if files and not isinstance(found[0], NumbersPrediction):
         from runtimes.imaging.pictures import save_all
 
         pixels = (given[i].pixels() for i in answered)
@@ -198,7 +202,7 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
             require_answers(bundle, first.shape, False)
         return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
     require_answers(bundle, first.shape, whole=is_whole(first.dtype))
-    if bundle.task == REGRESSION:
+    if is_numbers(bundle):
         return numbers_of(image.name, outputs, bundle.labels)
     if bundle.task == MULTI_LABEL:
         return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
@@ -215,14 +219,17 @@ def _files(
 ) -> list[tuple[Path, ...]]:
     if save is None:
         return []
-    kinds = {"classification": "classes", MULTI_LABEL: "labels", REGRESSION: "numbers"}
+    if is_numbers(bundle):
+        return files_of_numbers(Path(save), [image.name for image in given], force)
+    kinds = {"classification": "classes", MULTI_LABEL: "labels"}
     if bundle.task in kinds:
         what = kinds[bundle.task]
         raise BadInput(
             f"--save {os.fspath(save)}: {bundle.path} answers with {what}, which are no pictures; leave it out"
         )
-    from runtimes.imaging.pictures import check_folder, files_for
+    from runtimes.imaging.pictures import files_for, require_pillow
 
+    require_pillow()
     files = files_for(Path(save), [image.name for image in given], bundle.task)
     check_folder(Path(save), files, force)
     return files
@@ -270,14 +277,18 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, 
         "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
         "detection": len(shape) == 2 and shape[1] == 4,
         MULTI_LABEL: len(shape) == 2,
-        REGRESSION: True,
     }
-    if not good or not fits.get(bundle.task, False):
+    if not good or not fits.get(bundle.task, True):
         sizes = f"[{', '.join(map(str, shape))}]"
         what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
                 MULTI_LABEL: "not with labels"}  # fmt: skip
-        said = what.get(bundle.task, "and what these are is not known here (its task)")
+        said = what[bundle.task]
         raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
+
+
+def is_numbers(bundle: Bundle) -> bool:
+    """Whether its answers are numbers as they are: what the network's task says, or nobody knows more of them."""
+    return bundle.task == REGRESSION or bundle.task not in TASKS
 
 
 def _output_shape(bundle: Bundle) -> list[object]:
