@@ -45,7 +45,7 @@ def test_outputs_of_no_known_task_are_numbers(bundle: Path, capsys: pytest.Captu
         np.testing.assert_array_equal(found.arrays["file"], np.maximum(X[i], 0))
         assert found.outputs[0].high == np.maximum(X[i], 0).max()
         np.testing.assert_allclose(found.outputs[1].values, X[i].mean((1, 2)).sum(), atol=1e-6)
-    assert "file: 3x8x8 numbers from 0 to" in report.numbers[0].words
+    assert "file: 3x8x8 numbers from 0.00 to" in report.numbers[0].words
     np.save(bundle.parent / "x.npy", X)
     assert main(["run", str(bundle), str(bundle.parent / "x.npy"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)["predictions"][1]

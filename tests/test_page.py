@@ -223,7 +223,7 @@ def test_inputs_that_are_no_pictures(tmp_path: Path) -> None:
     text, read = page(tmp_path / "r.edge")
     sound(text, read)
     assert read.tags["img"] == 0
-    assert "edgecnn run" not in read.words
+    assert "edgecnn run r.edge inputs.npy" in read.words
 
 
 @pytest.mark.parametrize("kind", INPUTS)

@@ -9,7 +9,6 @@ import shlex
 
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Html, Section, lines, tag
-from runtimes.proof.answers import TASKS
 from runtimes.words import safe
 
 
@@ -49,16 +48,16 @@ def quoted(name: str) -> str:
 def snippet(facts: Facts) -> str:
     """What `run` does, for one picture in memory. `runtimes` comes out of the bundle, or is edgecnn's."""
     own = ["import sys", "", "import numpy as np", "", f"sys.path.insert(0, {facts.file!r})"]
-    answers = facts.bundle.task in TASKS
-    imported = ["bundle import open_bundle"]
-    imported += ["imaging.shown import of_array", "proof.prediction import answer, ready_of"] if answers else []
+    imported = [
+        "bundle import open_bundle", "imaging.shown import of_array", "proof.prediction import answer, ready_of",
+    ]  # fmt: skip
     body = [
         *(own if facts.bundle.code else ["import numpy as np", ""]),
         *(f"from runtimes.{what}" for what in imported),
         "",
         f"bundle = open_bundle({facts.file!r})",
         f"session = bundle.session({facts.provider!r}, threads=1)",
-        *(_answered(facts) if answers else _raw(facts)),
+        *_answered(facts),
     ]
     return "\n".join(body) + "\n"
 
@@ -71,17 +70,6 @@ def _answered(facts: Facts) -> list[str]:
         '(shown,) = of_array("image", image, ready_of(bundle))',
         f"outputs = session({{{facts.manifest['input']['name']!r}: shown.ready()[None]}})",
         "print(answer(bundle, shown, outputs, top=5, min_score=0.3).words)",
-    ]
-
-
-def _raw(facts: Facts) -> list[str]:
-    m = facts.manifest
-    pixels = "bundle.preprocess(np.zeros((480, 640, 3), np.uint8))[None]  # a picture (H, W, 3)"
-    array = f"np.zeros({_shape(facts)}, np.{m['input']['dtype']})"
-    return [
-        f"array = {array if facts.bundle.preprocess is None else pixels}",
-        f"outputs = session({{{m['input']['name']!r}: array}})",
-        "print({name: array.shape for name, array in outputs.items()})",
     ]
 
 
