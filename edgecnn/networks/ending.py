@@ -35,12 +35,11 @@ MOVES = frozenset(
 
 
 class Makers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """`made`: the operation behind the numbers at an address. What is seen stays alive, so that no address returns."""
+    """`made`: the operation behind the numbers at an address. An address that is given again has a new operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.made: dict[int, str] = {}
-        self.kept: list[torch.Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -53,7 +52,6 @@ class Makers(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.made[value.data_ptr()] = (
                     self.made.get(first.data_ptr(), "") if moved and first is not None else name
                 )
-                self.kept.append(value)
         return out
 
 
