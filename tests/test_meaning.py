@@ -216,8 +216,8 @@ def test_regression_is_judged_by_snr_and_its_numbers_are_shown(
     page = (tmp_path / "n.html").read_text()
     assert "Numbers of each side, sample 1" in page
     assert "gives the same class" not in page
-    with pytest.raises(BadInput, match="answers with numbers, which are no pictures"):
-        api.run(bundle, PICTURES[:1], save=tmp_path / "out")
+    (saved,) = api.run(bundle, PICTURES[0], save=tmp_path / "saved").numbers
+    assert [Path(file).suffix for file in saved.files] == [".npz"]
     with pytest.raises(BadInput, match=r"its task is regression, which has no metric here; .*--metric"):
         api.evaluate(bundle, data=PICTURES)
     assert api.evaluate(bundle, data=PICTURES, metric=lambda answers, name: 1.0).models[0][1].value == 1.0
