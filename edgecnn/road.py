@@ -38,7 +38,7 @@ from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import Metric, own_metric
+from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.networks.meant import may_be_one, meant
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
@@ -167,7 +167,7 @@ def build(
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
-    own, target = own_metric(metric), checked_target(target)
+    (own, budget), target = budgeted(metric, max_drop), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
     network, heard = named(network, seen, judge, own is not None)
     doubts.aloud(tell, heard)
@@ -180,7 +180,7 @@ def build(
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
-    trial = trial_on(material, identity, max_drop, allow_slower, all_int8, own, threads or 1, search_budget, seed)
+    trial = trial_on(material, identity, budget, allow_slower, all_int8, own, threads or 1, search_budget, seed)
     if asked.name != "cpu":
         return build_for(
             asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,

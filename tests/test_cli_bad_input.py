@@ -108,7 +108,7 @@ def test_outputs_that_cannot_be_written(
         (["quantize", "good.onnx", "-o", "x.onnx", "--calib", "digitz"], "did you mean digits"),
         (["quantize", "good.onnx", "-o", "x.onnx", "--calib", "digits", "--calibrator", "minmaxx"], "minmax"),
         (["quantize", "good.onnx", "-o", "x.onnx", "--calib", "nan.npy"], "nan.npy"),
-        (["quantize", "good.onnx", "-o", "x.onnx", "--calib", "digits", "--max-drop", "2"], "--max-drop: 2"),
+        (["quantize", "good.onnx", "-o", "x.onnx", "--calib", "digits", "--max-drop", "2"], "--max-drop 2: give a"),
         (["build", "lenet5", "-o", "x.edge", "--calib", "empty"], "empty: "),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,

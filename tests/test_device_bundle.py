@@ -108,14 +108,13 @@ def test_python_itself_starts_it(tmp_path: Path) -> None:
     assert lines[-1].strip() == f"python {path} bench"
 
 
-def test_it_promises_no_answers_that_it_cannot_give(tmp_path: Path) -> None:
+def test_it_says_what_its_answers_are(tmp_path: Path) -> None:
     path = changed(cls_bundle(tmp_path / "net.edge"), lambda manifest, _: manifest.update(task="other"))
     words = on_device(path).stdout
     assert "answers  numbers, of no known task" in words.splitlines()
-    assert f"{path} run" not in words
-    assert f"{path} verify" in words
-    known = tmp_path / "net.edge"
-    assert f"{known} run" in on_device(known).stdout
+    for use in ("run IMAGE...", "verify", "bench"):
+        assert f"{path} {use}" in words
+    assert "numbers" not in on_device(tmp_path / "net.edge").stdout
 
 
 def test_its_code_comes_out_of_the_bundle(tmp_path: Path) -> None:

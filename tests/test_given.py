@@ -223,16 +223,16 @@ def test_what_is_printed_to_go_on_with_works(
     assert len(device["predictions"]) == len(CLIPS)
 
 
-def test_no_way_to_answers_is_printed_where_there_are_none(
+def test_one_number_for_each_sequence_is_answered_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One number for each sequence is no class: `run` would refuse it."""
     monkeypatch.chdir(tmp_path)
     one = AUDIO.replace("float[N, 4] y", "float[N, 1] y")
     save(model(one, w=np.ones((16, 2, 5), np.float32), v=np.ones((16, 1), np.float32)), Path("one.onnx"))
     np.save("clips.npy", CLIPS)
     assert main(["quantize", "one.onnx", "-o", "one.edge", "--calib", "clips.npy", "--search-budget", "0"]) == 0
-    told = capsys.readouterr().out
-    assert "go on with: edgecnn verify one.edge" in told
-    assert "edgecnn run" not in told
-    assert main(["run", "one.edge", "clips.npy"]) == 2
+    told, warned = capsys.readouterr()
+    assert "edgecnn run one.edge ARRAY.npy" in told
+    assert "is taken for a number, compared by SNR" in warned
+    assert main(["run", "one.edge", "clips.npy"]) == 0
+    assert "%" not in capsys.readouterr().out

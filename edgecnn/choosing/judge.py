@@ -21,7 +21,7 @@ import onnx
 from edgecnn import tasks
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import OwnMetric, share_of
+from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from exporters.artifact import Identity
 from runtimes import plugins
@@ -97,14 +97,14 @@ class Trial:
 
 
 def trial_on(
-    material: Material, model: Identity, max_drop: float | None, allow_slower: bool, all_int8: bool,
+    material: Material, model: Identity, max_drop: float, allow_slower: bool, all_int8: bool,
     own: OwnMetric | None, threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
     """How graphs of `model` are judged on `material`."""
-    quick, budget = search_budget <= 0, own.budget(max_drop) if own is not None else share_of(max_drop)
+    quick = search_budget <= 0
     seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
-        material.judged, material.input_name, budget, allow_slower, threads, seconds=seconds, seed=seed,
+        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed,
         task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,
     )  # fmt: skip
 

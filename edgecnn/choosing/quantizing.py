@@ -36,7 +36,7 @@ from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.several import Several
-from edgecnn.evaluation.own_metric import Metric, own_metric
+from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
@@ -107,7 +107,7 @@ def quantize(
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
     check_calibrator(calibrator)
-    own, aim = own_metric(metric), aim_of(target, portable, input != FLOAT32, path)
+    (own, budget), aim = budgeted(metric, max_drop), aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
     original, identity = float_file(Path(model), input_shape, seed)
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
@@ -127,7 +127,7 @@ def quantize(
     known = identity or Identity(path.stem, preprocess=material.preprocess)
     known, material, said = settled(name, known, told, float_model, material, tell)
     identity = known if identity else None
-    trial = trial_on(material, known, max_drop, allow_slower, all_int8, own, threads, search_budget, seed)
+    trial = trial_on(material, known, budget, allow_slower, all_int8, own, threads, search_budget, seed)
     if aim is not None:
         before = (*artifact.read_stages(original), *ready)
         report = aimed(aim, float_model, recipe, material, trial, path, identity, before, force, track)

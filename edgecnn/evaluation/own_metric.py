@@ -108,6 +108,12 @@ def share_of(max_drop: float | None, unit: str = "") -> float:
     return DROP if max_drop is None else max_drop
 
 
+def budgeted(metric: str | Metric | None, max_drop: float | None) -> tuple[OwnMetric | None, float]:
+    """(the user's own metric, where there is one; what may be lost by it, else by the task's); raises `BadInput`."""
+    own = own_metric(metric)
+    return own, share_of(max_drop) if own is None else own.budget(max_drop)
+
+
 def wants_truth(function: Metric) -> bool:
     """Whether a third argument has to be given, or is called `truth`.
 
