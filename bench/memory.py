@@ -3,7 +3,7 @@
     python bench/memory.py [NETWORK ...]    writes bench/results/memory-<cpu>.jsonl and prints the table
     python bench/memory.py --table          prints the table of the results that are there
 
-`edgecnn quantize MODEL -o OUT --calib random:32`, with the default search and with `--search-budget 0`, where the
+`edgecnn quantize MODEL -o OUT --calib shapes:32`, with the default search and with `--search-budget 0`, where the
 accuracy budget holds at once (`--max-drop 1`) and where it does not and all is tried (the default: random weights miss
 it). Peak: resident memory of the process at its highest, as the system counts it. Time: of all processors, and on the
 clock.
@@ -52,7 +52,7 @@ def measure(network: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model, out = Path(folder) / "model.onnx", Path(folder) / "out.onnx"
         _run("export", network, "-o", str(model))
-        asked = ["quantize", str(model), "-o", str(out), "--calib", f"random:{IMAGES}", "--force"]
+        asked = ["quantize", str(model), "-o", str(out), "--calib", f"shapes:{IMAGES}", "--force"]
         runs = [
             {"search": search, "budget": held, **_run(*asked, *options, *more)}
             for search, options in SEARCHES.items()
