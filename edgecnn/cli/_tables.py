@@ -53,7 +53,7 @@ def searched(page: Page, contest: Contest) -> None:
     ]
     page.table(columns, rows[:MOST_ROWS])
     end = "nothing helped any more" if found.complete else "--search-budget was used up"
-    page.note(f"{len(rows)} designs raced in {contest.seconds:.0f} s; {end}.")
+    page.note(f"{counted(len(rows), 'design')} raced in {contest.seconds:.0f} s; {end}.")
     if any(map(found.left, found.steps)):
         page.note("(+): taken on the one of two ways, begun with and without rewrites, that lost at its end.")
 
