@@ -138,7 +138,8 @@ def test_what_is_not_finite_is_named_when_it_is_met(name: str) -> None:
     [
         ("digits", "digits: the model takes image .*; give an .npz file with an array for each, or random"),
         (np.zeros((3, 3, 8, 8), np.float32), "data array: is one array; .*; give a dict of arrays by input"),
-        ("random:0", "at least 1"),
+        ("random:0", "random:0: write random or random:N with N from 1 to 100,000"),
+        ("random:many", "random:many: write random or random:N with N from 1 to 100,000"),
     ],
 )
 def test_other_data_is_refused(data: str | Array, words: str) -> None:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,10 +37,11 @@ from edgecnn.data.classes import answered, labels_in
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
+from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.samples import Ready, Samples, split_off
 from edgecnn.data.several import Several, load_several
 from runtimes import plugins
-from runtimes.base import Array, BadInput, counted
+from runtimes.base import Array, BadInput
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
@@ -51,8 +51,6 @@ from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 ARRAYS = (".npz", ".npy")
 SPLITS = ("all", "train", "test")
-RANDOM_SAMPLES = 32
-MAX_RANDOM_SAMPLES = 100_000
 
 
 def load_data(
@@ -115,8 +113,8 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_tru
 
 def _built_in(name: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:
     kind = name.partition(":")[0]
-    if kind == "random":
-        return _random(name, preprocess, seed)
+    if kind == RANDOM:
+        return noise(name, seed, lambda i: _noise(np.random.default_rng((seed, i)), preprocess))
     if kind == "shapes":
         return split_off(load_shapes(name, _of_pictures(name, preprocess), task), split)
     if name == "digits":
@@ -150,20 +148,6 @@ def _digits(preprocess: Preprocess) -> Samples:
     grey = (images.astype(np.uint16) * 255 // 16).astype(np.uint8)  # 17 grey levels, 16 is ink
     ids = tuple(f"digits[{i}]" for i in range(len(labels)))
     return Samples("digits", ids, lambda i: preprocess(grey[i]), labels, tuple("0123456789"))
-
-
-def _random(spec: str, preprocess: Ready, seed: int) -> Samples:
-    found = re.fullmatch(r"random(?::(\d{1,9}))?", spec, re.ASCII)
-    count = int(found[1] or RANDOM_SAMPLES) if found else 0
-    if not 1 <= count <= MAX_RANDOM_SAMPLES:
-        raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
-    ids = tuple(f"random[{i}]" for i in range(count))
-    return Samples(
-        f"random noise ({counted(count, 'sample')}, seed {seed})",
-        ids,
-        lambda i: _noise(np.random.default_rng((seed, i)), preprocess),
-        as_is=True,
-    )
 
 
 def _noise(rng: np.random.Generator, ready: Ready) -> Array:

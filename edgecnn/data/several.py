@@ -10,7 +10,6 @@ Test: tests/test_several.py.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,13 @@ import numpy as np
 from edgecnn.data.built_in import built_in
 from edgecnn.data.classes import answered, labels_in
 from edgecnn.data.given import InMemory, Spec
+from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.samples import Samples
-from runtimes.base import Array, BadInput, counted
+from runtimes.base import Array, BadInput
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.arrays import read_npz
 from runtimes.imaging.shown import finite
 from runtimes.session import random_feeds
-
-NOISE = re.compile(r"random(?::(\d{1,6}))?", re.ASCII)
-NOISE_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,8 @@ def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool | None =
             raise BadInput(f"{spec.name}: is one array; the model takes {wanted.words}; give a dict of arrays by input")
         return _samples(spec.name, spec.arrays, spec.labels, wanted, as_truth)
     named = built_in(spec)
-    noise = NOISE.fullmatch(named) if named is not None else None
-    if noise:
-        return _noise(int(noise[1] or NOISE_SAMPLES), wanted, seed)
+    if named is not None and named.partition(":")[0] == RANDOM:
+        return _noise(named, wanted, seed)
     if named is None and Path(spec).suffix == ".npz":
         arrays = read_npz(Path(spec))
         taken = {info.name for info in wanted.inputs}
@@ -118,16 +114,12 @@ def _reader(values: Array, name: str) -> Callable[[int], Array]:
     return lambda i: finite(np.ascontiguousarray(values[i]), f"{name}[{i}]")
 
 
-def _noise(count: int, wanted: Several, seed: int) -> Samples:
-    """`count` samples of normal noise, or of whole numbers where an input takes these."""
-    if not count:
-        raise BadInput("random:0: write random or random:N with N of at least 1")
+def _noise(spec: str, wanted: Several, seed: int) -> Samples:
+    """Samples of normal noise, or of whole numbers where an input takes these."""
     fixed = tuple(TensorInfo(i.name, i.dtype, (1, *i.shape[1:])) for i in wanted.inputs)
     names = [info.name for info in wanted.inputs]
 
     def made(name: str) -> Callable[[int], Array]:
         return lambda i: np.asarray(random_feeds(fixed, 1, seed * 1_000_003 + i)[name][0])
 
-    ids = tuple(f"random[{i}]" for i in range(count))
-    about = f"random noise ({counted(count, 'sample')}, seed {seed})"
-    return Samples(about, ids, made(names[0]), as_is=True, others={name: made(name) for name in names[1:]})
+    return noise(spec, seed, made(names[0]), {name: made(name) for name in names[1:]})

@@ -15,6 +15,7 @@ Test: tests/test_own_metric.py.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -46,6 +47,10 @@ class OwnMetric:
         """What its values are in, where the function says so; empty for shares."""
         return str(getattr(self.function, "unit", ""))
 
+    @functools.cached_property
+    def asks_truth(self) -> bool:
+        return wants_truth(self.function)
+
     def budget(self, max_drop: float | None) -> float:
         """What may be lost; raises `BadInput` where the function has a unit and nobody said how much of it."""
         if max_drop is None and self.unit:
@@ -70,7 +75,7 @@ class OwnMetric:
 
     def truth_in(self, samples: Samples, index: int) -> tuple[Any, ...]:
         """What the data holds as the answer to one image, where the function asks for that; `BadInput` for none."""
-        if not wants_truth(self.function):
+        if not self.asks_truth:
             return ()
         truth = samples.truth_of(index)
         if truth is None:
