@@ -83,6 +83,28 @@ def test_a_rewrite_that_changes_the_function_is_refused(shop: Workshop, factor: 
     assert ("marking" in shop.refused) == (factor != 1.0)
 
 
+NOISY = """
+<ir_version: 9, opset_import: ["" : 18]>
+net (float[N,16,24,24] x) => (float[N,16,22,22] y) { y = Conv (x, w1) }
+"""
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(1.001, True), (1.05, False)], indirect=["factor"])
+def test_a_network_that_float_itself_leaves_noise_in_is_held_to_that_noise(factor: float, taken: bool) -> None:
+    """Filters that sum to zero over pixels that are 10000 and a little: what is left of the products is their rounding.
+
+    A thousandth (60 dB) would be refused elsewhere; here two orders of summation are as far from one another.
+    """
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(16, 16, 3, 3))
+    weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
+    feeds = [{"x": (10_000 + rng.normal(size=(1, 16, 24, 24))).astype(np.float32)} for _ in range(2)]
+    shop = Workshop(model(NOISY, w1=weights.astype(np.float32)), feeds, QuantRecipe(), seconds=0.1)
+    together, _ = shop.rewrites()
+    assert (together == ("marking",)) == taken
+    assert bool(shop.refused) != taken
+
+
 def test_what_a_design_keeps_in_float_is_float_and_nothing_else(shop: Workshop) -> None:
     built = shop.built(Design(kept_float=("Conv_d",)))
     assert built is not None
