@@ -1,7 +1,7 @@
 """int8 against float on this machine: every network on the real road, raced interleaved on one thread in CPU time.
 
     python bench/latency.py [NETWORK ...] [--rounds 200]      writes bench/results/latency-<cpu>.jsonl
-    python bench/latency.py --table                           prints the README's tables, one for each machine
+    python bench/latency.py --table                           prints the tables of docs/bench.md, one for each machine
     python bench/latency.py --check                           exit 1 when ResNet-18 missed its 2.5x on a VNNI CPU
 
 Four graphs run in one race: ONNX Runtime's float32 at its highest optimization level, our int8, and ONNX Runtime's own
