@@ -1,4 +1,4 @@
-"""Depthwise regions padded to sixteens: inverted residuals, squeeze-excite, SiLU, shared weights, refusals."""
+"""Depthwise regions padded to sixteens: inverted residuals, squeeze-excite, SiLU, pieces, shared weights, refusals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from exporters.rewrites import pad_depthwise
-from exporters.rewrites.pad_depthwise import grown
 from pass_examples import build, draw
 from rewrite_tools import against_reference, check
 
@@ -119,7 +119,7 @@ def test_a_weight_that_another_convolution_shares_is_copied() -> None:
         ("a = Relu (x)", "y = Conv (b, w3)", "input or output of the model"),
         ("a = Conv (x, w1)", "y = Relu (b)", "input or output of the model"),
         ("a = Conv (x, w1)", "s = Softmax <axis = 1> (b) y = Conv (s, w3)", "net.s, a Softmax"),
-        ("a = Conv (x, w1)", "s = Add (b, x) y = Conv (s, w3)", "net.s, a Add"),
+        ("a = Conv (x, w1)", "s = Add (b, x) y = Conv (s, w3)", "reach x, which is an input"),
         ("a = Conv (x, w1)", "s = Mul (b, per) y = Conv (s, w3)", "net.s, a Mul"),
         ("a = Conv (x, w1)", "s = Conv <group = 2> (b, wg) y = Relu (s)", "a Conv of 2 groups"),
         ("a = Conv (x, w1)", 's = Conv <auto_pad = "SAME_UPPER"> (b, w3) y = Relu (s)', "automatic"),
@@ -134,5 +134,73 @@ def test_what_is_refused_says_why(head: str, tail: str, reason: str) -> None:
     assert reason in result.kept[0].reason
 
 
-def test_zeros_stand_behind() -> None:
-    np.testing.assert_array_equal(grown(np.ones((2, 3), np.float32), 1, 5), [[1, 1, 1, 0, 0]] * 2)
+# ------------------------------------------------------------------------------------------------------------- pieces
+def ghost(channels: int) -> onnx.ModelProto:
+    """Two ghost modules (a half, and a cheap half made of it) with a depthwise convolution between, and a shortcut."""
+    text = f""" g (float[N,3,8,8] x) => (float[N,3,4,4] y) {{
+        a = Conv (x, w1, b1) ar = Relu (a)
+        c = Conv <group = {channels}, {PAD}> (ar, w2, b2)
+        j = Concat <axis = 1> (ar, c)
+        d = Conv <group = {2 * channels}, {PAD}, strides: ints = [2,2]> (j, w3)
+        e = Conv (d, w4) f = Conv <group = {channels}, {PAD}> (e, w2)
+        k = Concat <axis = -3> (e, f)
+        s = Conv <strides: ints = [2,2]> (x, w5, b5)
+        z = Add (k, s)
+        y = Conv (z, w6)
+    }}"""
+    weights = {"w1": draw(channels, 3, 1, 1), "b1": draw(channels), "w2": draw(channels, 1, 3, 3), "b2": draw(channels)}
+    weights |= {"w3": draw(2 * channels, 1, 3, 3), "w4": draw(channels, 2 * channels, 1, 1)}
+    weights |= {"w5": draw(2 * channels, 3, 1, 1), "b5": draw(2 * channels), "w6": draw(3, 2 * channels, 1, 1)}
+    return build(text, weights)
+
+
+def test_halves_that_are_joined_are_filled_up_one_by_one() -> None:
+    model = ghost(20)
+    result = pad_depthwise.run(model)
+    check(result, model, acts=True)
+    assert not result.kept
+    found = shapes(result.model)
+    assert (found["a"], found["c"], found["d"]) == ([32, 3, 1, 1], [32, 1, 3, 3], [64, 1, 3, 3])
+    assert (found["e"], found["s"]) == ([32, 64, 1, 1], [64, 3, 1, 1])
+    shortcut = next(node for node in result.model.graph.node if node.name == "net.s")
+    weights = {t.name: numpy_helper.to_array(t) for t in result.model.graph.initializer}
+    made = weights[shortcut.input[1]].any(axis=(1, 2, 3)).nonzero()[0]
+    np.testing.assert_array_equal(made, [*range(20), *range(32, 52)], "the shortcut's zeros stand where the sum's do")
+    against_reference(model, result.model, (2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("split", ["<axis = 1> (b, sizes)", "<axis = 1, num_outputs = 2> (b)"])
+def test_kernels_of_several_sizes_work_on_parts_of_their_own(split: str) -> None:
+    text = f""" g (float[N,4,6,7] x) => (float[N,4,6,7] y) {{
+        a = Conv (x, w1, b1) b = Relu (a)
+        p, q = Split {split}
+        c = Conv <group = 18, {PAD}> (p, w2) d = Conv <group = 18, pads: ints = [2,2,2,2]> (q, w3)
+        j = Concat <axis = 1> (c, d)
+        g = GlobalAveragePool (j) h = Conv (g, w5) s = Sigmoid (h) m = Mul (j, s)
+        z = Conv (m, w4) y = Add (z, x)
+    }}"""
+    weights = {"w1": draw(36, 4, 1, 1), "b1": draw(36), "w2": draw(18, 1, 3, 3), "w3": draw(18, 1, 5, 5)}
+    weights |= {"w4": draw(4, 36, 1, 1), "w5": draw(36, 36, 1, 1), "sizes": np.asarray([18, 18])}
+    model = build(text, {name: value for name, value in weights.items() if name != "sizes" or "sizes" in split})
+    result = pad_depthwise.run(model)
+    check(result, model, acts=True)
+    assert shapes(result.model)["z"] == [4, 64, 1, 1]
+
+
+def test_small_pieces_are_not_worth_it() -> None:
+    model = ghost(6)
+    result = pad_depthwise.run(model)
+    assert result.model == model
+    assert "small pieces: " in result.kept[0].reason
+
+
+def test_a_map_of_one_channel_scales_them_all_and_stays() -> None:
+    text = f""" g (float[N,3,6,6] x) => (float[N,2,6,6] y) {{
+        a = Conv (x, w1) b = Conv <group = 6, {PAD}> (a, w2)
+        h = Conv (b, w4) s = Sigmoid (h) m = Mul (b, s) y = Conv (m, w3)
+    }}"""
+    weights = {"w1": draw(6, 3, 1, 1), "w2": draw(6, 1, 3, 3), "w3": draw(2, 6, 1, 1), "w4": draw(1, 6, 1, 1)}
+    model = build(text, weights)
+    result = pad_depthwise.run(model)
+    check(result, model, acts=True)
+    assert shapes(result.model)["h"] == [1, 16, 1, 1]
