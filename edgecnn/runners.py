@@ -247,6 +247,7 @@ def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None) -> Subject:
     from edgecnn.networks.sources import resolve
     from edgecnn.numbers.torch_numbers import torch_runner
+    from exporters.coarse_sigmoids import with_coarse_sigmoids
     from exporters.ending import SIGMOID
 
     network = resolve(source, weights, first_shape(input_shape), decode=decode)
@@ -257,6 +258,8 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
     return Subject(
         source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
         task=network.task, labels=network.labels, sigmoid=network.ending == SIGMOID,
-        again=lambda: torch_runner(network.module, network.input_shape, double=True, own_names=names),
+        again=lambda: with_coarse_sigmoids(
+            torch_runner(network.module, network.input_shape, double=True, own_names=names)
+        ),
         assumed=network.assumed,
     )  # fmt: skip
