@@ -85,6 +85,11 @@ def test_a_map_of_one_channel_is_not_tied() -> None:
         ("a = Conv (x, w63) b = Conv (x, w63) r = Div (b, a) y = Conv (r, w26)", "b", "net.r, which divides"),
         ("a = Conv (x, w43) r = Concat <axis = 2> (a, a) y = Conv (r, w24)", "a", "net.r, a Concat"),
         ("a = Conv (x, w63) p, q = Split <axis = 2, num_outputs = 2> (a) y = Conv (p, w26)", "a", "net.p, a Split"),
+        (
+            "h = Conv (x, w63) a = Conv (h, w16) b = Relu (a) g = Add (a, b) y = Relu (g)",
+            "a",
+            "net.g, whose maps of one",
+        ),
         ("h = Conv (x, w63) o = Conv (h, w16) g = Add (o, three) y = Relu (g)", "o", "net.g, a Add"),
     ],
 )
@@ -92,6 +97,15 @@ def test_where_a_region_cannot_go(body: str, tensor: str, reason: str) -> None:
     found = region_of(body, tensor)
     assert isinstance(found, str)
     assert reason in found
+
+
+def test_pieces_may_not_grow_too_much() -> None:
+    region = region_of("a = Conv (x, w23) b = Conv (x, w43) j = Concat <axis = 1> (a, b) y = Conv (j, w26)", "a")
+    assert isinstance(region, Region)
+    assert region.layouts(8, 2.0) == "its channels are in small pieces: 12 of them would become 32"
+    layouts = region.layouts(8, 3.0)
+    assert not isinstance(layouts, str)
+    assert {name: one.size for name, one in layouts.items()} == {"a": 8, "b": 8, "j": 16}
 
 
 def test_channels_that_are_not_known_are_none_to_go_by() -> None:

@@ -139,9 +139,9 @@ def _shape(file: Graph, node: onnx.NodeProto) -> Cause | None:
             f"no fast int8 kernel: {SEARCH} races it in float",
         )
     if inputs % 4:
-        return "input channels no multiple of 4", _raced("space_to_depth, fold_columns or pad_inputs")
+        return "input channels no multiple of 4", _raced("space_to_depth, fold_columns, pad_inputs or pad_channels")
     if outputs % 4 or outputs < 16:
-        return "output channels no multiple of 4, or under 16", _raced("fold_pixels or pad_outputs")
+        return "output channels no multiple of 4, or under 16", _raced("fold_pixels, pad_channels or pad_outputs")
     return None
 
 

@@ -13,6 +13,7 @@ ORDER = (
     "depthwise_average",
     "depthwise_batchnorm",
     "pad_depthwise",
+    "pad_channels",
     "widen_groups",
     "split_groups",
     "merge_add",
@@ -29,4 +30,4 @@ ORDER = (
 """Whoever comes first has the convolution: those that take operators away, then those that need the channels as they
 were, then those that change what a convolution is, then those that fill up what is left. `fold_columns`,
 `space_to_depth` and `pad_inputs` are three ways to help the first convolution, `fold_pixels` and `pad_outputs` two for
-a narrow one; the earlier one in this list acts, the later one on what it refused."""
+a narrow one, after `pad_channels`; the earlier one in this list acts, the later one on what it refused."""

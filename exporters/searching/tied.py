@@ -5,8 +5,8 @@
     d = Add(c, s)              parts of d and s: the same
 
 Activations, pools, sums and products of tensors, and depthwise convolutions keep channels apart: what they read and
-make has the same parts. A Concat or Split of channels adds the ends of its pieces, which all tensors tied to it then
-have as well. Ungrouped convolutions end a region: `makers` can make further channels, `readers` can ignore them.
+make has the same parts. A Concat, Split or Slice of channels adds the ends of its pieces, which all tensors tied to it
+then have as well. Ungrouped convolutions end a region: `makers` can make further channels, `readers` can ignore them.
 Refused: a region that reaches an input or output of the model or an operator that mixes channels, or that divides by
 them. Test: tests/test_tied.py.
 """
@@ -70,6 +70,15 @@ class Region:
     readers: set[str] = field(default_factory=set)
     depthwise: set[str] = field(default_factory=set)
     splits: set[str] = field(default_factory=set)
+    slices: set[str] = field(default_factory=set)
+
+    def layouts(self, multiple: int, most: float) -> dict[str, Layout] | str:
+        """Where the channels of each tensor go; or why not, where pieces make them more than `most` times as many."""
+        found = {name: layout(ends, multiple) for name, ends in self.ends.items()}
+        old, new = (sum(sizes) for sizes in zip(*((len(o.places), o.size) for o in found.values()), strict=True))
+        if any(len(ends) > 1 for ends in self.ends.values()) and new > most * old:
+            return f"its channels are in small pieces: {old} of them would become {new}"
+        return found
 
 
 def follow(graph: Graph, name: str, sizes: Mapping[str, Sizes]) -> Region | str:
@@ -106,6 +115,8 @@ class _Search:
             return [(node.input[0], ends), (node.output[0], ends)]
         if any(is_standard(node, op) for op in WITH_SCALAR):
             return self.at_sum(node, ends)
+        if is_standard(node, "Slice"):
+            return self.at_slice(node, tensor, ends)
         pieces = self.pieces(node)
         if pieces:
             return self.at_pieces(node, tensor, ends, *pieces)
@@ -138,6 +149,8 @@ class _Search:
         if isinstance(found, str):
             return found
         growing = [name for name, own in found if own != {1}]
+        if max(ends) == 1:
+            return f"its channels reach {label(node)}, whose maps of one channel may go with any number"
         return (
             [(name, ends) for name in growing] if {max(own) for _, own in found} <= {1, max(ends)} else self.mixes(node)
         )
@@ -165,6 +178,19 @@ class _Search:
         parts = [frozenset(e - a for e in inside if a < e <= b) for a, b in pairwise(starts)]
         return [(whole, frozenset(inside)), *zip(names, parts, strict=True)]
 
+    def at_slice(self, node: onnx.NodeProto, tensor: str, ends: Ends) -> list[Tie] | str:
+        found = self.whole([node.input[0]])
+        if isinstance(found, str):
+            return found
+        bounds = bounds_of(self.graph, node, max(found[0][1]))
+        if bounds is None:
+            return self.mixes(node)
+        start, stop, _ = bounds
+        self.region.slices.add(node.output[0])
+        inside = found[0][1] | {end for end in (start, stop) if end}
+        inside |= ends if tensor == node.input[0] else {start + end for end in ends}
+        return [(node.input[0], inside), (node.output[0], frozenset(e - start for e in inside if start < e <= stop))]
+
     def whole(self, names: Iterable[str]) -> list[Tie] | str:
         """Each tensor as one part; or which of them has a number of channels that is not known."""
         counts = {name: self.channels(name) for name in names}
@@ -177,3 +203,86 @@ class _Search:
         """Of a tensor of images; None for other tensors and where the number is not known."""
         sizes = self.sizes.get(name, ())
         return sizes[1] if len(sizes) == 4 else None
+
+
+EVERYTHING = 2**31 - 1
+"""Where exporters let a Slice end that has no end."""
+
+
+def bounds_of(graph: Graph, node: onnx.NodeProto, size: int) -> tuple[int, int, int] | None:
+    """(first, behind the last) of the `size` channels that the Slice `node` keeps, and their place among its axes.
+
+    None where it does something else: other axes that it names it must keep whole.
+    """
+    values = [graph.constant(name) if name else None for name in node.input[1:]]
+    if len(values) < 3 or any(value is None for value in values):
+        return None
+    starts, stops, axes, *steps = (value.tolist() for value in values if value is not None)
+    cuts = zip(starts, stops, steps[0] if steps else [1] * len(axes), axes, strict=True)
+    whole = [axis not in (1, -3) and start == 0 and stop >= EVERYTHING for start, stop, _, axis in cuts]
+    channels = [i for i, axis in enumerate(axes) if axis in (1, -3)]
+    if len(channels) != 1 or sum(whole) != len(axes) - 1 or any(step != 1 for step in (steps[0] if steps else ())):
+        return None
+    at = channels[0]
+    start, stop, _ = slice(starts[at], stops[at]).indices(size)
+    return (start, stop, at) if start < stop else None
+
+
+# ------------------------------------------------------------------------------------------------------------- growing
+def grow(graph: Graph, region: Region, layouts: Mapping[str, Layout]) -> None:
+    """Give all tensors of `region` their `layouts`: zeros in makers and readers, other sizes of pieces."""
+    for name in sorted(region.makers | region.depthwise):
+        _spread(graph, name, 1, 0, layouts[name])
+        _spread(graph, name, 2, 0, layouts[name])
+    for name in sorted(region.depthwise):
+        group = next(a for a in graph.producer[name].attribute if a.name == "group")
+        group.i = layouts[name].size
+    for name in sorted(region.readers):
+        _spread(graph, name, 1, 1, layouts[graph.producer[name].input[0]])
+    for name in sorted(region.splits):
+        _resize(graph, graph.producer[name], layouts)
+    for name in sorted(region.slices):
+        _move(graph, graph.producer[name], layouts)
+    for name in layouts:
+        graph.forget(name)
+
+
+def rename(graph: Graph, tensors: Iterable[str]) -> None:
+    """Give `tensors`, which grew, new names: a tensor that keeps its name keeps its value."""
+    names = {name: graph.fresh(f"{name}.padded") for name in sorted(tensors)}
+    for node in graph.proto.node:
+        for ends in (node.input, node.output):
+            for i, name in enumerate(ends):
+                ends[i] = names.get(name, name)
+    graph.reindex()
+
+
+def _spread(graph: Graph, name: str, index: int, axis: int, places: Layout) -> None:
+    """Input `index` of the node that makes `name`, with zeros on `axis`; a bias that is not there stays away."""
+    node = graph.producer[name]
+    if index < len(node.input) and node.input[index]:
+        value = graph.constant(node.input[index])
+        assert value is not None
+        graph.set_constant(node, index, places.spread(value, axis), f"{name}.spread")
+
+
+def _resize(graph: Graph, split: onnx.NodeProto, layouts: Mapping[str, Layout]) -> None:
+    """The Split says how many channels each of its parts has now."""
+    kept = [a for a in split.attribute if a.name != "num_outputs"]
+    del split.attribute[:]
+    split.attribute.extend(kept)
+    sizes = np.asarray([layouts[name].size for name in split.output], np.int64)
+    graph.set_constant(split, 1, sizes, f"{split.output[0]}.sizes")
+
+
+def _move(graph: Graph, part: onnx.NodeProto, layouts: Mapping[str, Layout]) -> None:
+    """The Slice says where its channels begin and end now."""
+    whole = layouts[part.input[0]]
+    bounds = bounds_of(graph, part, len(whole.places))
+    assert bounds is not None
+    start, _, at = bounds
+    first = int(whole.places[start])
+    for index, bound in ((1, first), (2, first + layouts[part.output[0]].size)):
+        values = np.array(graph.constant(part.input[index]))
+        values[at] = bound
+        graph.set_constant(part, index, values, f"{part.output[0]}.bound")
