@@ -245,9 +245,9 @@ def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
 
 
 def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None) -> Subject:
+    from edgecnn.coarse_sigmoids import with_coarse_sigmoids
     from edgecnn.networks.sources import resolve
     from edgecnn.numbers.torch_numbers import torch_runner
-    from exporters.coarse_sigmoids import with_coarse_sigmoids
     from exporters.ending import SIGMOID
 
     network = resolve(source, weights, first_shape(input_shape), decode=decode)

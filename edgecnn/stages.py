@@ -23,6 +23,7 @@ import onnx
 import torch
 
 from edgecnn import open_size
+from edgecnn.coarse_sigmoids import with_coarse_sigmoids
 from edgecnn.data.resized import resized
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.textures import textures
@@ -31,7 +32,6 @@ from edgecnn.networks.sources import Network
 from edgecnn.proof import GOLDEN_IMAGES
 from exporters import artifact
 from exporters.artifact import Stage
-from exporters.coarse_sigmoids import with_coarse_sigmoids
 from exporters.suppression import edges_of
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent

@@ -9,9 +9,9 @@ import torch
 
 from edgecnn import stages
 from edgecnn.checking.tolerance import tolerance
+from edgecnn.coarse_sigmoids import ERROR, with_coarse_sigmoids
 from edgecnn.networks.sources import resolve
 from edgecnn.runners import open_subject
-from exporters.coarse_sigmoids import ERROR, with_coarse_sigmoids
 from exporters.torch_export import module_runner
 from runtimes.parity import compare
 from runtimes.session import open_session
