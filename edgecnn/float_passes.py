@@ -29,7 +29,7 @@ Sizes = Mapping[str, tuple[int, ...]]
 FLOAT_PASSES = ("simplify", "fold_batchnorm", "merge_branches", "global_pool", "pool_before_conv", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
 SMALL_PASSES = (
-    "drop_noops", "cast_constants", "clip_of_bounds", "scatter_to_concat", "fold_pad", "norm_of_parts",
+    "drop_noops", "cast_constants", "clip_of_bounds", "scatter_to_concat", "whole_windows", "fold_pad", "norm_of_parts",
     "merge_transposes", "merge_reshapes", "products_of_prelu", "share_initializers",
 )  # fmt: skip
 """What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
