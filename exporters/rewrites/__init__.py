@@ -10,6 +10,7 @@ ORDER = (
     "max_of_prelu",
     "relu_before_pool",
     "concat_of_parts",
+    "sum_of_parts",
     "depthwise_average",
     "depthwise_batchnorm",
     "pad_depthwise",
