@@ -2,13 +2,15 @@
 
 As shipped, every weight of the nine `light_*` files is one constant, so that channels may be swapped or scaled and the
 outputs stay. Here each gets seeded numbers of the size that keeps the signal alive (He et al. 2015), every
-BatchNormalization statistics of its own, and the Softmax at the end goes: it hides all but the largest logit.
+BatchNormalization statistics of its own, and the Softmax at the end goes: it hides all but the largest logit. The 4096
+hidden neurons of AlexNet, VGG-19 and ZFNet are 128: nine tenths of their weights, and of the time that it takes to copy
+them, stand between the same few nodes.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from exporters.graph import Graph, copy_tensor, free_inputs, is_standard
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
+HIDDEN = {4096: 128}
+"""Neurons of a hidden fully connected layer, as published and here."""
 
 
 def reseeded(name: str) -> onnx.ModelProto:
@@ -47,12 +51,16 @@ def _weights(graph: Graph) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every float tensor that the file makes up: initializers and filled shapes."""
     for name, tensor in graph.initializers.items():
         if tensor.data_type == onnx.TensorProto.FLOAT:
-            yield name, tuple(tensor.dims)
+            yield name, _thin(tensor.dims)
     for node in graph.proto.node:
         if is_standard(node, "ConstantOfShape"):
             shape = graph.constant(node.input[0])
             assert shape is not None
-            yield node.output[0], tuple(int(size) for size in shape)
+            yield node.output[0], _thin(shape)
+
+
+def _thin(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(HIDDEN.get(int(size), int(size)) for size in shape)
 
 
 def _role(graph: Graph, name: str) -> tuple[str, int]:
