@@ -11,6 +11,7 @@ every map about a few default boxes. On 300x300 pixels these are 38^2 x 4 + 19^2
 
 - ssd300_vgg16: VGG-16 up to conv4_3 (its map scaled to a learned length of 20 per pixel), pool5 without stride, fc6 as
   a dilated convolution, fc7 as a 1x1, four more blocks. Parameter names, default boxes and limits are torchvision's.
+  `width`, 64 in the paper, makes it smaller.
 - ssd_tiny: three maps of a small network for 64x64 pixels; not of the paper, made to be trained here in minutes.
 
 `num_classes` counts the classes of objects; the head has one more, background, at 0. A checkpoint of torchvision for
@@ -157,30 +158,32 @@ def xavier_init(module: nn.Module) -> None:
 class VGGMaps(nn.Module):
     """Images (N, 3, 300, 300) -> six maps of 38, 19, 10, 5, 3 and 1 pixels with 512, 1024, 512, 256, 256, 256 channels.
 
-    Smaller images leave nothing for the last two blocks, which do not pad.
+    Smaller images leave nothing for the last two blocks, which do not pad. `width`: channels of the first convolution,
+    64 in the paper and above; all others are multiples of it.
     """
 
-    channels = (512, 1024, 512, 256, 256, 256)
+    channels = (8, 16, 8, 4, 4, 4)
+    """Of each map, in widths."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        vgg = list(features(VGG16))
+        vgg = list(features(tuple(tuple(n * width // 64 for n in stage) for stage in VGG16)))
         pool3, pool4, pool5 = (i for i, layer in enumerate(vgg) if isinstance(layer, nn.MaxPool2d) and i > 9)
         vgg[pool3] = nn.MaxPool2d(2, 2, ceil_mode=True)  # 75 -> 38 pixels, as in the paper's figure 2
-        self.scale_weight = nn.Parameter(torch.full((512,), 20.0))
+        self.scale_weight = nn.Parameter(torch.full((8 * width,), 20.0))
         self.features = nn.Sequential(*vgg[:pool4])
         fc = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
-            nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(),  # fc6, every sixth of 19 x 19 pixels
-            nn.Conv2d(1024, 1024, 1), nn.ReLU(),  # fc7
+            nn.Conv2d(8 * width, 16 * width, 3, padding=6, dilation=6), nn.ReLU(),  # fc6, every sixth of 19 x 19 pixels
+            nn.Conv2d(16 * width, 16 * width, 1), nn.ReLU(),  # fc7
         )  # fmt: skip
         self.extra = nn.ModuleList(
             [
                 nn.Sequential(*vgg[pool4:pool5], fc),
-                extra_block(1024, 256, stride=2, padding=1),
-                extra_block(512, 128, stride=2, padding=1),
-                extra_block(256, 128, stride=1, padding=0),
-                extra_block(256, 128, stride=1, padding=0),
+                extra_block(16 * width, 4 * width, stride=2, padding=1),
+                extra_block(8 * width, 2 * width, stride=2, padding=1),
+                extra_block(4 * width, 2 * width, stride=1, padding=0),
+                extra_block(4 * width, 2 * width, stride=1, padding=0),
             ]
         )
         xavier_init(fc)
@@ -210,10 +213,10 @@ SSD300_BOXES = DefaultBoxes(
 )
 
 
-def ssd300_vgg16(num_classes: int = 20) -> SSD:
-    head = Head(VGGMaps.channels, SSD300_BOXES.per_place, num_classes, conv3x3)
+def ssd300_vgg16(num_classes: int = 20, width: int = 64) -> SSD:
+    head = Head([n * width for n in VGGMaps.channels], SSD300_BOXES.per_place, num_classes, conv3x3)
     xavier_init(head)
-    return SSD(VGGMaps(), head, SSD300_BOXES, Selection(low=0.01, iou=0.45, candidates=400, keep=200))
+    return SSD(VGGMaps(width), head, SSD300_BOXES, Selection(low=0.01, iou=0.45, candidates=400, keep=200))
 
 
 CAFFE = Preprocess((300, 300), mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255))

@@ -10,8 +10,8 @@
 Version 1 has two boxes for a cell and one class: small things in groups are out of its reach. Version 3 asks for each
 class apart, starts from anchors, and looks at two resolutions.
 
-- yolov1: the paper's layers, 271,703,550 parameters, three quarters of them in one fully connected layer. `grid` and
-  `hidden` make it smaller. Its numbers have no bound, so that scores are cut to 0..1.
+- yolov1: the paper's layers, 271,703,550 parameters, three quarters of them in one fully connected layer. `grid`,
+  `hidden` and `width` make it smaller. Its numbers have no bound, so that scores are cut to 0..1.
 - yolov3_tiny: 8,852,366 parameters for 80 classes. The stride-1 pooling looks right and down, as in Darknet.
 
 Images are stretched to the square; Darknet pads them. The weights of Darknet's files are in another order of names.
@@ -71,20 +71,21 @@ def conv_leaky(channels: int, outputs: int, kernel: int, stride: int = 1) -> lis
 class YOLOv1(nn.Module):
     """Images (N, 3, 64 grid, 64 grid) -> detections; in training the cells (N, grid, grid, 2 * 5 + classes)."""
 
-    def __init__(self, num_classes: int = 20, hidden: int = 4096, grid: int = 7) -> None:
+    def __init__(self, num_classes: int = 20, hidden: int = 4096, grid: int = 7, width: int = 64) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
         for i, stage in enumerate(STAGES):
             for kernel, outputs in stage:
-                layers += conv_leaky(channels, outputs, kernel, stride=2 if i == 0 else 1)
-                channels = outputs
+                layers += conv_leaky(channels, outputs * width // 64, kernel, stride=2 if i == 0 else 1)
+                channels = outputs * width // 64
             layers += [nn.MaxPool2d(2)] if i < 4 else []
         for i, (kernel, outputs) in enumerate(LAST):
-            layers += conv_leaky(channels, outputs, kernel, stride=2 if i == 0 else 1)
+            layers += conv_leaky(channels, outputs * width // 64, kernel, stride=2 if i == 0 else 1)
+            channels = outputs * width // 64
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
-            nn.Linear(1024 * grid**2, hidden), nn.LeakyReLU(0.1), nn.Dropout(),
+            nn.Linear(channels * grid**2, hidden), nn.LeakyReLU(0.1), nn.Dropout(),
             nn.Linear(hidden, grid**2 * (BOXES * 5 + num_classes)),
         )  # fmt: skip
         self.num_classes, self.grid = num_classes, grid
