@@ -13,6 +13,7 @@ time. Source: fork(2). Test: tests/test_warm.py.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -127,7 +128,9 @@ def _import_tools() -> None:
     from exporters.passes import simplify
     from exporters.targets import target  # noqa: F401
 
-    simplify.preload()
+    simplify.rehearse()
+    gc.collect()
+    gc.freeze()  # a fork that looks for garbage would copy the pages of all these modules
 
 
 if __name__ == "__main__":
