@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -36,16 +37,36 @@ LARGE_SHARE = 0.12
 """Most functions are under 15 lines (house rule 16): at most this share is longer."""
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All of `path`, walked once for all tests."""
+    return tuple(ast.walk(parsed(path)))
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: `f` in `a.f()`."""
+    return getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+
+
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
     """(top-level package, line) of every import in `path`, also those inside functions; not under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text("utf-8"))
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
     hidden = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if id(node) in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -53,7 +74,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write the full name"
             yield str(node.module).partition(".")[0], node.lineno
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+        elif isinstance(node, ast.Call) and called(node).endswith("import_module") and node.args:
             name = node.args[0]
             if isinstance(name, ast.Constant):
                 yield str(name.value).partition(".")[0], node.lineno
@@ -162,16 +183,15 @@ def test_startup_costs_at_most_two_and_a_half_imports_of_click() -> None:
 # ------------------------------------------------------------------------------------------------------- house style
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_every_module_opens_with_what_it_is_for(path: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    docstring = ast.get_docstring(parsed(path))
     assert docstring
     assert len(docstring.splitlines()[0]) <= 120
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     """(name, lines of code: neither signature, docstring, comments nor blank lines) of every function in `path`."""
-    text = path.read_text("utf-8")
-    lines = text.splitlines()
-    for node in ast.walk(ast.parse(text)):
+    lines = path.read_text("utf-8").splitlines()
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             documented = ast.get_docstring(node) is not None
             body = node.body[1:] if documented else node.body
@@ -193,8 +213,7 @@ def test_only_the_command_line_prints() -> None:
     talkers = {"runtimes/execution/fresh.py", "exporters/isolation/probe.py", "edgecnn/models/__main__.py"}
     command_lines = ("edgecnn/cli/", "runtimes/device/")
     for path, name in zip(FILES, NAMES, strict=True):
-        tree = ast.parse(path.read_text("utf-8"))
-        prints = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
+        prints = [n.lineno for n in nodes(path) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
         assert not prints or name in talkers or name.startswith(command_lines) or name.endswith("__main__.py"), name
 
 
