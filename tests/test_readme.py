@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import os
 import re
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+
+from edgecnn.networks.weights import load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -128,6 +131,22 @@ def shape_of(text: str) -> set[str]:
     }
 
 
+def seconds_of_children() -> float:
+    """CPU time of all processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def kept_its_promise(demo: Path, cpu_seconds: float) -> None:
+    """What is said of the demo: under two minutes (45 s on one core), and a network that knows the digits."""
+    _, about = load_weights(demo / "weights.safetensors")
+    assert about is not None
+    assert about.model == "resnet8_w32"
+    assert about.test_score is not None
+    assert about.test_score >= 0.98
+    assert cpu_seconds < 120
+
+
 @pytest.mark.slow
 def test_all_blocks_run_in_order(folder: Path) -> None:
     """One folder, one reader, from the first block to the last (for installing, and pytest itself, see above)."""
@@ -137,7 +156,10 @@ def test_all_blocks_run_in_order(folder: Path) -> None:
         if block.kind == "text":
             assert shape_of(block.text) <= shape_of(last), f"README line {block.line} shows what nobody prints"
         elif block.line in runs:
+            before = seconds_of_children()
             last = execute(Block("sh", block.line, runs[block.line]), folder) if runs[block.line] != "pytest" else ""
+            if runs[block.line] == "edgecnn demo":
+                kept_its_promise(folder / "edgecnn-demo", seconds_of_children() - before)
         else:
             last = execute(block, folder)
 

@@ -57,6 +57,7 @@ def top1(weights: Path, source: str) -> float:
 
 
 # ------------------------------------------------------------------------------------------------------------ promises
+# That resnet8_w32 learns the digits within the demo's budget is asked of the demo itself, in tests/test_readme.py.
 def test_lenet5_learns_the_digits_in_under_a_minute(tmp_path: Path) -> None:
     start = time.process_time()
     report = train("lenet5", "digits", tmp_path / "w.safetensors")
@@ -67,14 +68,6 @@ def test_lenet5_learns_the_digits_in_under_a_minute(tmp_path: Path) -> None:
     assert len(report.losses) == report.epochs
     assert report.losses[-1] < report.losses[0]
     assert report.to_dict()["model"] == "lenet5"
-
-
-@pytest.mark.slow
-def test_resnet8_w32_learns_the_digits_within_the_demos_budget(tmp_path: Path) -> None:
-    start = time.process_time()
-    report = train("resnet8_w32", "digits", tmp_path / "w.safetensors")
-    assert time.process_time() - start < 60  # 20 s on one core; three times that on a slow one
-    assert report.test_score >= 0.98
 
 
 @pytest.mark.parametrize(("name", "limit_bytes"), [("lenet5", 300_000), ("resnet8", 400_000)])
