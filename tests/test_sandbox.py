@@ -232,3 +232,12 @@ def test_a_phase_has_its_own_limit_and_is_named() -> None:
 def test_outside_a_child_a_phase_is_nothing() -> None:
     sandbox.enter("first", 0.01)
     time.sleep(0.05)
+
+
+def test_a_child_finds_this_checkout_before_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -c` in the checkout has only the current folder on its path, which no child gets."""
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: made.update(options))
+    monkeypatch.setattr(sys, "path", [""])
+    sandbox.popen("exporters.isolation.sandbox", stdin=0, stdout=1)
+    assert made["env"]["PYTHONPATH"] == str(Path(__file__).resolve().parent.parent)

@@ -96,7 +96,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def popen(module: str, *arguments: str, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
     """`python -m MODULE ARGUMENTS` with the modules that this process has, and none of the current folder."""
-    home = str(Path(__file__).resolve().parent.parent)
+    home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(dict.fromkeys([home, *(entry for entry in sys.path if entry)]))
     return subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],  # -P: no module of the current folder
