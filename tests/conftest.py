@@ -109,12 +109,13 @@ def walk() -> Callable[[str], Walked]:
     """`walk("resnet18")`: the network, seeded, after `stages.float_road`; each is exported once a session.
 
     The last BatchNorm of every residual branch is damped to 0.2, about where training leaves it: random branches at
-    full strength double any rounding error every few blocks, and ResNet-50's own float32 noise is then at 97 dB.
+    full strength double any rounding error every few blocks, and ResNet-50's own float32 noise is then at 97 dB. Their
+    images are 128 pixels high, a third of the pixels: it is layers that add up rounding.
     """
 
     @functools.cache
     def walked(name: str) -> Walked:
-        network = resolve(name)
+        network = resolve(name, input_shape=(3, 128, 128) if name.startswith("resnet") else None)
         last = {"resnet18": "bn2", "resnet50": "bn3"}.get(name, "none")
         with torch.no_grad():
             for path, module in network.module.named_modules():
