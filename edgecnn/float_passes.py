@@ -54,9 +54,11 @@ def ready_for_int8(
         given = model
         model, note = run_pass(name, given, sizes)
         seconds = time.perf_counter() - started
-        if model == given:
+        changed = model != given
+        if not changed:
             model = given  # and not a copy of all its weights
-        if parity is None or model is not given:
+        del given
+        if parity is None or changed:
             parity = compare(original, open_session(model), feeds, edges=edges)
         stages.append(artifact.describe(name, model, seconds, parity, note))
         if parity.worst_db < FLOAT_LIMIT_DB:
@@ -86,12 +88,12 @@ def simplified(model: onnx.ModelProto, **options: Any) -> PassResult:
     What a small pass leaves alone is no news to the user, who asked for less, and not for these: only onnxsim's reasons
     are kept.
     """
-    first = result = _run("simplify", model, **options)
-    changes = [*first.changes]
+    result = _run("simplify", model, **options)
+    changes, kept = [*result.changes], result.kept  # and not the result, which holds all weights
     for name in SMALL_PASSES:
         result = _run(name, result.model)
         changes += result.changes
-    return PassResult(result.model, tuple(changes), first.kept)
+    return PassResult(result.model, tuple(changes), kept)
 
 
 def one_branch(model: onnx.ModelProto) -> PassResult:

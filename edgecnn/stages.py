@@ -166,7 +166,9 @@ def float_road(
         else:
             model, note = run_pass(name, model, sizes, fold="fold_batchnorm" in steps)
         seconds = time.perf_counter() - started
-        if parity is None or model != given:
+        changed = model != given
+        del given  # its weights, while a session makes two more copies of the others
+        if parity is None or changed:
             parity = reference.parity(open_session(model))
         stages.append(artifact.describe(name, model, seconds, parity, note))
         _require(stages[-1], parity, reference)
