@@ -44,7 +44,7 @@ def of_answers(
     if is_single(shape):
         return _of_one(whose, ending, names)
     if ending == SIGMOID:
-        said = "ends in a Sigmoid: taken for labels that do not exclude each other, compared by SNR"
+        said = "ends in a Sigmoid: taken for labels that do not exclude each other"
         return MULTI_LABEL, f"{whose} {said}; --task classification if they do"
     if is_unit(answers):
         said = "always has length 1: taken for an embedding, compared by SNR"
@@ -58,7 +58,7 @@ def _of_one(whose: str, ending: str, names: int) -> tuple[str, str]:
         return CLASSES, ""
     if ending == SIGMOID:
         return CLASSES, f"{whose} ends in a Sigmoid: taken for the score of two classes; --task regression if it is not"
-    said = "is taken for a number, compared by SNR; --task classification if it tells two classes apart"
+    said = "is taken for a number; --task classification if it tells two classes apart"
     return REGRESSION, f"{whose} {said}"
 
 

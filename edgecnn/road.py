@@ -39,7 +39,7 @@ from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Metric, budgeted
-from edgecnn.networks.meant import may_be_one, meant
+from edgecnn.networks.meant import may_be, meant
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
 from edgecnn.opened import check_model_output
@@ -226,9 +226,10 @@ def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = Fal
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
     """
-    kept = True if as_truth or (network.tasked and network.task in NUMBERS) else None if may_be_one(network) else False
-    shown = load_data(data, network.ready, task=network.task, as_truth=kept) if data is not None else None
-    calibration = load_data(calib, network.ready, task=network.task, as_truth=kept)
+    kept = True if as_truth or (network.tasked and network.task in NUMBERS) else None if may_be(network) else False
+    task = network.task if kept is not None else may_be(network)
+    shown = load_data(data, network.ready, task=task, as_truth=kept) if data is not None else None
+    calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
     network, tasked = meant(network, shown, calibration)

@@ -233,6 +233,6 @@ def test_one_number_for_each_sequence_is_answered_as_one(
     assert main(["quantize", "one.onnx", "-o", "one.edge", "--calib", "clips.npy", "--search-budget", "0"]) == 0
     told, warned = capsys.readouterr()
     assert "edgecnn run one.edge ARRAY.npy" in told
-    assert "is taken for a number, compared by SNR" in warned
+    assert "is taken for a number; --task classification" in warned
     assert main(["run", "one.edge", "clips.npy"]) == 0
     assert "%" not in capsys.readouterr().out

@@ -4,8 +4,9 @@
              in the kind of numbers (boxes, scores) that has most of it
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
-the true share p solves P(X <= k; n, p) = 0.05. Source: Clopper and Pearson 1934, "The use of confidence or fiducial
-limits illustrated in the case of the binomial". Test: tests/test_choose.py.
+the true share p solves P(X <= k; n, p) = 0.05. Of several labels an image, k is the share changed times n, rounded up:
+as if the labels of an image changed together, which leaves most room. Source: Clopper and Pearson 1934, "The use of
+confidence or fiducial limits illustrated in the case of the binomial". Test: tests/test_choose.py.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import onnx
 from edgecnn import tasks
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from exporters.artifact import Identity
-from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, silent
-from runtimes.comparing.two_classes import is_one_score, two_classes
+from runtimes.comparing.two_classes import is_one_score
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
@@ -35,6 +36,9 @@ BROKEN = 1e9
 """What an answer with NaN or infinity costs where a metric has a unit: more than any budget."""
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 """At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
+BY_IMAGE = ("classification", tasks.MULTI_LABEL)
+"""Tasks whose share of changed answers has an upper end."""
+ROUNDING = 1e-9
 MEMORY_BYTES = 128 * 2**20
 """Of answers of the float graph that are kept for the next graph to be judged."""
 
@@ -70,7 +74,7 @@ class Trial:
     @property
     def known(self) -> Any:
         """The file of the task in `edgecnn/tasks`; None for outputs without a meaning that is known here."""
-        return plugins.load(tasks, self.task, "task") if self.task in plugins.names(tasks) else None
+        return tasks.load(self.task) if self.task in tasks.names() else None
 
     @property
     def rule(self) -> Any:
@@ -197,7 +201,7 @@ class Judge:
             score = self._score(session)
             accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed)
         drop, high = drop_of(parity, lost, agreed)
-        if lost is None and self.trial.task != "classification":
+        if lost is None and self.trial.task not in BY_IMAGE:
             high = None  # pixels and boxes of one image are not independent answers
         drop = BROKEN if parity.nonfinite and self.trial.unit else drop
         words = self._words(parity, agreed, lost, drop)
@@ -205,7 +209,7 @@ class Judge:
 
     def _score(self, session: Session) -> Score:
         batch = 32 if free_batch(session) else 1
-        runner = session if self.trial.own else two_classes(session, self.trial.sigmoid)
+        runner = session if self.trial.own else as_task(session, self.trial.task, self.trial.sigmoid)
         found: Score = self.trial.rule.score(runner, self.trial.samples, self.trial.input_name, batch, self.track)
         return found
 
@@ -217,8 +221,8 @@ class Judge:
         if self.trial.task == "classification" and not is_one_score(session.outputs[0].shape):
             return None
         feeds = self.trial.samples.feeds(self.trial.input_name, 1)
-        base, other = (two_classes(runner, self.trial.sigmoid) for runner in (self.base, session))
-        found: Agreement = self.trial.known.agreement(base, other, feeds, self.track)
+        base, other = (as_task(runner, self.trial.task, self.trial.sigmoid) for runner in (self.base, session))
+        found: Agreement | None = self.trial.known.agreement(base, other, feeds, self.track)
         return found
 
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
@@ -251,11 +255,11 @@ def _where(parity: ParityReport) -> str:
     return "" if kind is None else f" in {kind.words} of {parity.worst.name}"
 
 
-ANSWERS = {"segmentation": "the class of", "detection": "boxes,"}
+ANSWERS = {"segmentation": "the class of", "detection": "boxes,", tasks.MULTI_LABEL: "labels,"}
 
 
 def _of(trial: Trial) -> str:
-    what = {"segmentation": "pixels on ", "detection": "all, on "}.get(trial.task, "")
+    what = {"segmentation": "pixels on ", "detection": "all, on ", tasks.MULTI_LABEL: "all, on "}.get(trial.task, "")
     return f"{what}{len(trial.samples)} unlabelled images"
 
 
@@ -267,7 +271,7 @@ def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | N
         return lost.value, lost.high
     if agreed is not None:
         changed = 1.0 - agreed.share
-        return changed, upper_bound(round(changed * agreed.images), agreed.images)
+        return changed, upper_bound(math.ceil(changed * agreed.images - ROUNDING), agreed.images)
     return float(min(1.0, 10.0 ** (-parity.worst_db / 10.0))), None
 
 

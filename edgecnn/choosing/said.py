@@ -24,12 +24,12 @@ from edgecnn.data.material import Material, tells_classes
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
+from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.runners import graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
-from runtimes import plugins
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.maps import is_map, is_whole
@@ -115,10 +115,14 @@ def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> M
     judged = material.judged
     kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets, "numbers": judged.truth}
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
-    known = plugins.load(tasks, task, "task") if task in plugins.names(tasks) else None
+    known = tasks.load(task) if task in tasks.names() else None
     if not given or material.metric:
         return material
-    if known is not None and known.has_answers(judged):
+    if known is not None and task in tasks.NUMBERS and judged.truth is not None:
+        whose = known.why_not(judged, outputs[0].shape) if len(outputs) == 1 else f"{_answers(outputs)} are several"
+        if not whose:
+            return material
+    elif known is not None and known.has_answers(judged):
         if task != "classification" or tells_classes(outputs):
             return material
         whose = f"{_answers(outputs)} are no scores of classes"
@@ -138,7 +142,7 @@ def judging(
 ) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
     """(`material` as the float `model`, called `name`, can use it; what was told of labels unused or in question)."""
     material = judged_as(task, material, graph_outputs(model))
-    unused, line = of_unused(name, material), ""
+    unused, line = of_unused(name, material), "" if material.metric else left_out(task, material.judged)
     if task == "detection" and not material.metric and material.judged.targets is not None:
         judged, line = numbered(name, model, material.judged, material.input_name)
         material = replace(material, judged=judged)

@@ -186,19 +186,25 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
         page.note(f"... and {counted(len(rows) - MOST_ROWS, 'more reason')}; --json lists all")
 
 
+KINDS = {"multi-label": "label", "regression": "number"}
+
+
 def scored(page: Page, report: EvaluateReport) -> None:
     """One row a model, one column a number; below that one row a class where the task tells classes apart."""
     first = report.models[0][1].details
     numbers = [key for key, value in first.items() if isinstance(value, float)]
+    shown = {key: number if key == "mean_absolute_error" else _share for key in numbers}
     columns = ("model", f">{report.metric}", *(f">{key.replace('_', ' ')}" for key in numbers))
     values = [valued(s.value, s.unit) if s.unit else _share(s.value) for _, s in report.models]
     page.table(
         columns,
-        [(n, v, *(_share(s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
+        [(n, v, *(shown[k](s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
     )
     for key in (key for key, value in first.items() if not isinstance(value, float)):
         rows = [(c, *(_share(s.details[key].get(c)) for _, s in report.models)) for c in first[key]]
-        page.table(("class", *(f">{key} of {name}" for name, _ in report.models)), rows[:MOST_ROWS])
+        page.table(
+            (KINDS.get(report.task, "class"), *(f">{key} of {name}" for name, _ in report.models)), rows[:MOST_ROWS]
+        )
     if report.difference is not None:
         page.note(f"interval: {report.difference.method}")
 

@@ -69,7 +69,9 @@ def names_in(places: Sequence[Path], files: Sequence[str] = NAMES) -> tuple[str,
 def joined(name: str, first: Samples, second: Samples) -> Samples:
     """All samples of both; raises `BadInput` when they do not name the same classes."""
     if first.class_names != second.class_names:
-        raise BadInput(f"{name}: its two parts name different classes; give both the same categories or labels.txt")
+        raise BadInput(
+            f"{name}: its two parts name different classes; give both the same categories, labels.txt or columns"
+        )
     cut = len(first)
 
     def at(i: int) -> tuple[Samples, int]:
@@ -83,9 +85,10 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     ids = (*first.ids, *second.ids)
     load = lambda i: at(i)[0].load(at(i)[1])  # noqa: E731
     numbers = first.category_ids if first.category_ids == second.category_ids else ()
+    rows = None if first.truth is None or second.truth is None else np.concatenate([first.truth, second.truth])
     return Samples(
-        name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers
-    )  # fmt: skip
+        name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks

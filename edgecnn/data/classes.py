@@ -13,6 +13,7 @@ import numpy as np
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput, counted
 from runtimes.comparing.two_classes import class_count, is_one_score, is_single
+from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 MAX_LABEL = 999_999
 LABELS = ("y", "labels")
@@ -41,11 +42,15 @@ def answered(samples: Samples, answers: Array | None, as_truth: bool | None) -> 
     """`samples` with their `answers`: classes, or `as_truth` rows of numbers that are no classes; None: what fits."""
     if answers is None:
         return samples
-    if as_truth is False or (as_truth is None and answers.dtype.kind in "iu"):
+    if as_truth is False or (as_truth is None and answers.dtype.kind in "iu" and answers[:1].size == 1):
         return labelled(samples, answers)
     if not answers.ndim or len(answers) != len(samples):
         raise BadInput(f"{samples.name}: y is {answers.dtype} {list(answers.shape)}; give a row for each image")
     return replace(samples, truth=answers)
+
+
+def _other_task(y: Array) -> str:
+    return f"--task {MULTI_LABEL if y.ndim == 2 and bool(((y == 0) | (y == 1)).all()) else REGRESSION}"
 
 
 def labelled(samples: Samples, labels: Array) -> Samples:
@@ -55,7 +60,7 @@ def labelled(samples: Samples, labels: Array) -> Samples:
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(
             f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed; "
-            "what else is in y a function of yours can judge by: --metric FILE.py:NAME"
+            f"{_other_task(labels)} reads what is in y, or a function of yours judges by it: --metric FILE.py:NAME"
         )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
     return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)

@@ -1,7 +1,8 @@
-"""Which of the known layouts some DATA has, and its samples: masks or boxes with their pictures.
+"""Which of the known layouts some DATA has, and its samples: masks, boxes or rows of numbers with their pictures.
 
     images/, masks/         annotated.py      JPEGImages/, Annotations/, SegmentationClass/   voc.py
     annotations(/)*.json    coco.py           images/, labels/                                yolo.py
+    labels.csv              table.py
 
 Test: tests/test_layouts.py.
 """
@@ -10,18 +11,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecnn.data import annotated, coco, voc, yolo
+from edgecnn.data import annotated, coco, table, voc, yolo
 from edgecnn.data.annotated import Parts, joined
 from edgecnn.data.samples import Samples, split_off
 from runtimes.imaging.preprocess import Preprocess
 
-LAYOUTS = (annotated.parts, coco.parts, voc.parts, yolo.parts)
-LISTS = (coco.file_parts, voc.file_parts)
+LAYOUTS = (table.parts, annotated.parts, coco.parts, voc.parts, yolo.parts)
+LISTS = (coco.file_parts, voc.file_parts, table.file_parts)
 """Files that stand for the pictures they name."""
 
 
 def parts_of(path: Path, task: str = "") -> Parts | None:
-    """The parts of the folder or list in `path`, None where no layout fits; `task` decides between masks and boxes."""
+    """The parts of the folder or list in `path`, None where no layout fits; `task` decides what it is read for."""
     known = LAYOUTS if path.is_dir() else LISTS if path.is_file() else ()
     return next((found for layout in known if (found := layout(path, task)) is not None), None)
 

@@ -6,6 +6,7 @@
     photos/train/, photos/val/  (or test/) either of the above, split as they are
     photo.jpg                   one image                                             none
     photos/images/, masks/ ...  masks or boxes of every image (layouts.py)                none
+    photos/labels.csv           a row of numbers for every image, for tasks that read it  none
     x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
                                 float (N, C, H, W) goes to the network as it is
     x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`

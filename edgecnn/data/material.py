@@ -27,14 +27,18 @@ from edgecnn.data.several import Several, several
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
-from edgecnn.tasks import NUMBERS
+from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
+from exporters.ending import SIGMOID, ending_of
 from runtimes.base import BadInput, Tensors, counted
 from runtimes.comparing.two_classes import class_count, is_one_score
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, TensorInfo, open_session
+
+
+CLASSES = "classification"
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Material:
         if self.metric:
             which = " that calibrated" if self.judged.ids == self.calibration.ids else ""
             return f"{counted(len(self.judged), 'image')} of {self.judged.name}{which}, by {self.metric}"
-        if any(answers is not None for answers in (self.judged.labels, self.judged.masks, self.judged.targets)):
+        judged = self.judged
+        if any(answers is not None for answers in (judged.labels, judged.masks, judged.targets, judged.truth)):
             return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
         same = self.judged.ids == self.calibration.ids
         what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"
@@ -129,8 +134,7 @@ def material_for(
     if preprocess is not None:
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
-    task = identity.task if identity else "classification"
-    kept = own is not None or task in NUMBERS
+    task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
     calibration = load_data(
         seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task, as_truth=kept
     )
@@ -139,14 +143,29 @@ def material_for(
         judged = judged.without_answers() if own is None else judged
     else:
         judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task, as_truth=kept)
-        judged = judged if kept else with_model_labels(judged, labels, session)
+        judged = judged if own is not None else with_model_labels(judged, labels, session)
     made = Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
     return made.measured_by(own)
 
 
+def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session) -> tuple[str, bool | None]:
+    """(the task that data is read for, whether its `y` are no classes; None: what `y` looks like).
+
+    Of a model that says nothing, one number or several that come out of a Sigmoid may be classes or not.
+    """
+    if identity is not None:
+        return identity.task, identity.task in NUMBERS
+    outputs = session.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) > 2:
+        return CLASSES, False
+    if is_one_score(outputs[0].shape):
+        return REGRESSION, None
+    return (MULTI_LABEL, None) if ending_of(model) == SIGMOID else (CLASSES, False)
+
+
 def held_out(
     spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
-    as_truth: bool = False,
+    as_truth: bool | None = False,
 ) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
@@ -245,7 +264,7 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     Class names are looked up among the model's `labels`; a classifier without names must have as many outputs.
     Raises `BadInput` when that does not fit.
     """
-    if samples.masks is not None or samples.targets is not None:
+    if samples.masks is not None or samples.targets is not None or samples.truth is not None:
         return samples.with_labels(labels)
     shape = session.outputs[0].shape
     if samples.labels is None or not tells_classes(session.outputs):

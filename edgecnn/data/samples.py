@@ -3,7 +3,7 @@
     labels     int64 (N,)                          one class an image           classification
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
     targets[i] Target(boxes, labels, ...)          the objects of an image      detection
-    truth[i]   numbers of any shape                what a metric of the user's own wants to see
+    truth[i]   numbers of any shape                multi-label, regression, a metric of the user's own
 
 Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
 them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
@@ -103,7 +103,9 @@ class Samples:
     read_as: str = ""
     """How the labels that detectors answer are to be read, if they can be; empty where nobody knows."""
     truth: Array | None = None
-    """A row for each image that is no class: only a metric of the user's own knows what it means."""
+    """A row for each image that is no class: labels, numbers, or what a metric of the user's own knows the meaning of.
+    Where there are `class_names`, they are those of its columns.
+    """
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -168,6 +170,8 @@ class Samples:
             if name not in names:
                 raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")
         place = np.array([list(names).index(name) for name in self.class_names])
+        if self.truth is not None:
+            return replace(self, truth=_in_order(self, names), class_names=tuple(names))
         labels = None if self.labels is None else place[self.labels]
         masks, targets = _renumbered_masks(self.masks, place), _renumbered_targets(self.targets, place)
         ids = _renumbered_ids(self.category_ids, place, len(names))
@@ -191,6 +195,15 @@ def _at(load: Callable[[int], Array], picked: Sequence[int]) -> Callable[[int], 
 
 def _picked(things: Sequence[T] | None, picked: Sequence[int]) -> Sequence[T] | None:
     return None if things is None else OnDemand(len(picked), lambda i: things[picked[i]])
+
+
+def _in_order(samples: Samples, names: Sequence[str]) -> Array:
+    """The columns of the truth in the order of `names`; raises `BadInput` where one of these has none."""
+    assert samples.truth is not None
+    missing = [name for name in names if name not in samples.class_names]
+    if missing:
+        raise BadInput(f"{samples.name}: has no column {missing[0]}, which the model answers; add it, or --labels FILE")
+    return samples.truth[:, [samples.class_names.index(name) for name in names]]
 
 
 def _renumbered_masks(masks: Sequence[Array] | None, place: Array) -> Sequence[Array] | None:

@@ -3,7 +3,13 @@
     p = the largest of 1 / classes and the share of the most frequent class     what is right without looking
     P(X >= right; images, p) > 0.05, X binomial                                 no better than chance
 
-One-sided, exact, on 30 images or more: fewer tell nothing of a network, only of the draw.
+One-sided, exact, on 30 images or more: fewer tell nothing of a network, only of the draw. The same is said of
+
+    labels      mAP <= mean over labels of what a random order gives       E[AP] = q + (1 - q) (m - 1) / (n - 1)
+                of the n images, of which m have the label                 q = (1 + 1/2 + ... + 1/n) / n
+    numbers     R^2 <= 0                                                   always the mean would do as well
+
+Source of E[AP]: Bestgen 2015, "Exact expected average precision of the random baseline for system evaluation".
 Test: tests/test_chance.py.
 """
 
@@ -14,6 +20,7 @@ import math
 import numpy as np
 
 from edgecnn.data.samples import Samples
+from edgecnn.tasks import multi_label, regression
 from runtimes.base import counted
 
 LEVEL = 0.05
@@ -45,6 +52,8 @@ def at_least(k: int, n: int, p: float) -> float:
 
 def chance_warning(subject: str, metric: str, value: float | None, samples: Samples, classes: int | None) -> str:
     """The line for `subject`, whose `metric` on labelled `samples` is `value`; empty where it is better than chance."""
+    if value is not None and samples.truth is not None:
+        return _of_rows(subject, metric, value, samples)
     if metric != "top-1" or value is None or samples.labels is None or not classes:
         return ""
     counts, images = np.bincount(samples.labels), len(samples.labels)
@@ -57,3 +66,31 @@ def chance_warning(subject: str, metric: str, value: float | None, samples: Samp
         f"{subject} is right on {100 * value:.1f} % of {counted(images, 'image')}, {chance}: another order of classes "
         "or other preprocessing? see --labels, --preprocess"
     )
+
+
+def _of_rows(subject: str, metric: str, value: float, samples: Samples) -> str:
+    """The same for labels that do not exclude each other, and for numbers."""
+    assert samples.truth is not None
+    count, remedy = len(samples), "other preprocessing, or another order of columns? see --preprocess, --labels"
+    on = f"on {counted(count, 'image')}"
+    if count < FEWEST:
+        return ""
+    if metric == regression.METRIC and value <= 0:
+        return f"{subject} has {metric} {value:.2f} {on}, no better than always the mean: {remedy}"
+    if metric != multi_label.METRIC or samples.truth.ndim != 2:
+        return ""
+    having = samples.truth.astype(bool).sum(axis=0)
+    expected = float(np.mean([random_precision(int(m), count) for m in having if m]))
+    if value > expected:
+        return ""
+    return f"{subject} has {metric} {value:.1%} {on}, no better than a random order, which has {expected:.1%}: {remedy}"
+
+
+def random_precision(having: int, images: int) -> float:
+    """Average precision that `images` in random order have on average, of which `having` have the label.
+
+    >>> random_precision(1, 2), random_precision(3, 3)
+    (0.75, 1.0)
+    """
+    first = math.fsum(1 / i for i in range(1, images + 1)) / images
+    return first + (1 - first) * (having - 1) / max(1, images - 1)

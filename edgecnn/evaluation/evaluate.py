@@ -1,6 +1,6 @@
 """How good is a model on labelled images, and is another one worse: `edgecnn evaluate MODEL [MODEL2]`.
 
-    each model, on images made ready as it wants them     top-1, mIoU or mAP (edgecnn/tasks)
+    each model, on images made ready as it wants them     top-1, mIoU, mAP or R^2 (edgecnn/tasks)
     both, image by image                                  the paired difference, 95 % interval (evaluation/scores.py)
     limits, where any are given                           metric lost <= max_drop, metric >= min_metric
 
@@ -24,17 +24,19 @@ from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
+from edgecnn.data.table import TABLE
+from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
+from edgecnn.evaluation.left_out import left_out
 from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
-from runtimes import plugins
 from runtimes.base import BadInput, Runner, Tensors, Track, silent
-from runtimes.comparing.two_classes import class_count, is_one_score, is_single, two_classes
+from runtimes.comparing.two_classes import class_count, is_one_score, is_single
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.maps import Seen, count_of, is_whole
@@ -87,15 +89,16 @@ def evaluate(
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
     edgecnn.tasks.require(task)
     task = task or task_of(subjects[0], known=own is None)
-    if own is None and task in edgecnn.tasks.NUMBERS:
+    if own is None and task == edgecnn.tasks.OTHER:
         raise BadInput(f"{names[0]}: its task is {task}, which has no metric here; {OWN}")
-    how = own or plugins.load(edgecnn.tasks, task, "task")
-    classes = [classes_of(subject) if task != "detection" else None for subject in subjects]
+    how = own or edgecnn.tasks.load(task)
+    classes = [named_of(subject, task) for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
-    samples, answers = seen[-1], [Answers(asked(subject, own)) for subject in subjects]
+    samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
-    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by))
+    unscored = "" if own else left_out(task, samples)
+    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = held(shown, scores[0]) if scores else shown
@@ -109,9 +112,9 @@ def evaluate(
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
 
 
-def asked(subject: Subject, own: OwnMetric | None) -> Runner:
-    """The runner of `subject`; for a task of classes, one score is those of two."""
-    return subject.runner if own is not None else two_classes(subject.runner, subject.sigmoid)
+def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:
+    """The runner of `subject`, its answers read for `task`; as they are for a metric of the user's own."""
+    return subject.runner if own is not None else as_task(subject.runner, task, subject.sigmoid)
 
 
 def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
@@ -181,11 +184,14 @@ def samples_for(
     samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
     if own is not None:
         return samples
-    how = plugins.load(edgecnn.tasks, task, "task")
+    how = edgecnn.tasks.load(task)
     if not how.has_answers(samples):
-        raise BadInput(f"{samples.name}: has no answers for {task}; {how.WANTED}, or {OWN}")
+        given = samples.truth is not None and task in edgecnn.tasks.NUMBERS
+        raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacking(how, task, data)}")
     if subject.labels:
         return samples.with_labels(subject.labels)
+    if task in edgecnn.tasks.NUMBERS:
+        return samples
     classes = classes_of(subject) if task != "detection" else None
     shape = subject.outputs[0].shape if subject.outputs else ()
     if samples.class_names and classes is not None and not counted_alike(samples, shape, classes):
@@ -194,11 +200,29 @@ def samples_for(
     return samples
 
 
+def lacking(how: ModuleType, task: str, data: Spec) -> str:
+    """What is missing in data without answers for `task`, and what to do."""
+    if isinstance(data, str) and (Path(data) / TABLE).is_file():
+        reading = f"--task {edgecnn.tasks.MULTI_LABEL} or {edgecnn.tasks.REGRESSION}"
+        return f"has no answers for {task}; its {TABLE} is read with {reading}, or {OWN}"
+    return f"has no answers for {task}; {how.WANTED}, or {OWN}"
+
+
 def _remedy(subject: Subject, classes: int) -> str:
     """What gives a model the classes of the data: another file, or for a network other weights."""
     if is_model_file(subject.name):
         return "give its names in their order: --labels FILE"
     return f"give --weights trained on this data, or data of its classes: `edgecnn train {subject.name}` makes weights"
+
+
+def named_of(subject: Subject, task: str) -> int | None:
+    """How many names there are for what the first output tells apart in `task`, where that is known."""
+    if task == "detection":
+        return None
+    if task not in edgecnn.tasks.NUMBERS:
+        return classes_of(subject)
+    sizes = subject.outputs[0].shape[1:] if subject.outputs else ()
+    return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], int) else None
 
 
 def classes_of(subject: Subject) -> int | None:

@@ -106,6 +106,14 @@ def same_images(reference: Score, candidate: Score) -> None:
         raise BadInput(f"difference: {words[0]} against {words[1]}; both must be measured on the same images")
 
 
+def mean_of_known(values: Array) -> Array:
+    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
+
+
 # ---------------------------------------------------------------------------------------------- shares of right answers
 def paired_shares(only_reference: int, only_candidate: int, images: int) -> Difference:
     """Tango's interval for (only_reference - only_candidate) / images, the difference of two shares of right answers.

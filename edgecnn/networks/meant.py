@@ -18,7 +18,8 @@ from edgecnn.choosing.said import is_binary
 from edgecnn.data.samples import Samples
 from edgecnn.data.textures import textures
 from edgecnn.networks.sources import SEED, Network
-from edgecnn.tasks import NUMBERS
+from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
+from exporters.ending import SIGMOID
 from runtimes.comparing.two_classes import class_count, is_one_score
 
 
@@ -43,9 +44,14 @@ def meant(network: Network, data: Samples | None = None, calibration: Samples | 
     return replace(network, task=task, classes=classes), line
 
 
-def may_be_one(network: Network) -> bool:
-    """Whether its answer may be one number, or one score of two classes: what `y` of the data is then tells."""
-    return not network.tasked and network.task == meaning.CLASSES and network.classes == 2
+def may_be(network: Network) -> str:
+    """The task that it has where it is no classifier, which `y` of the data tells: for one number or two, which may be
+    one score of two classes, and for numbers behind a Sigmoid. Empty where that is no question.
+    """
+    if network.tasked or network.task != meaning.CLASSES:
+        return ""
+    several = network.classes is not None and network.classes > 2 and network.ending == SIGMOID
+    return MULTI_LABEL if several else REGRESSION if network.classes == 2 else ""
 
 
 def _answers(network: Network, samples: Samples | None) -> np.ndarray:

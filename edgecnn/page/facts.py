@@ -18,7 +18,13 @@ from runtimes.parity import JSON_SNR_LIMIT
 from runtimes.proof.manifest import PYTORCH_MODULE
 
 FLOAT = "float"
-METRICS = {"classification": "top-1", "segmentation": "mIoU", "detection": "mAP"}
+METRICS = {
+    "classification": "top-1",
+    "segmentation": "mIoU",
+    "detection": "mAP",
+    "multi-label": "mAP",
+    "regression": "R^2",
+}
 
 
 def real(value: object) -> float | None:

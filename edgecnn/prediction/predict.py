@@ -20,6 +20,7 @@ from edgecnn.data import layouts
 from edgecnn.data.folders import list_images
 from edgecnn.data.given import given
 from edgecnn.data.load import load_data
+from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
@@ -30,7 +31,7 @@ from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
 
-LISTS = (".json", ".txt")
+LISTS = (".json", ".txt", ".csv")
 """Files that name pictures (edgecnn/data/layouts.py)."""
 Source = str | os.PathLike[str] | Array
 """A file, or images that are in memory already."""
@@ -84,9 +85,10 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
     path, spec = Path(source), given(source)
     if takes(path):
         return of_file(path, ready, str(bundle.path))
-    if path.is_dir() and isinstance(ready, Preprocess) and layouts.parts_of(path, bundle.task) is None:
+    numbers = bundle.task in NUMBERS
+    if path.is_dir() and isinstance(ready, Preprocess) and (numbers or layouts.parts_of(path, bundle.task) is None):
         return _below(path, ready, str(bundle.path))
-    samples = load_data(spec, ready, task=bundle.task)
+    samples = load_data(spec, ready, task=bundle.task, as_truth=numbers)
     originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
     return [
         Shown(

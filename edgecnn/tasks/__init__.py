@@ -2,27 +2,31 @@
 
 Contract of a file (imports no torch at the top, so that an .onnx file is judged without it):
 
-    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]"
+    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2"
     RATE: float                      by how much the usual learning rate is multiplied
     OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
     WANTED: str                      what data without answers for it is told to bring
     has_answers(samples)             whether labelled for this task
     score(runner, samples, input_name, batch=32, track=silent) -> Score         raises BadInput without answers
     drop(reference, candidate, seed=0) -> Difference                            reference's value - candidate's
-    agreement(reference, candidate, feeds, track=silent) -> Agreement           share of equal answers, no labels needed
+    agreement(reference, candidate, feeds, track=silent) -> Agreement | None    share of equal answers, no labels needed
+                                                                                (None: numbers, which SNR compares)
     answers(samples, picked)         what there is to learn of those samples, for the two below
     augment(images, answers, order, flip) -> images, answers                    float32 (n, C, H, W), moved together
     loss(module, images, answers, smoothing) -> torch scalar                    `module` in training mode
 
-`plugins.load(edgecnn.tasks, "segmentation", "task")` gives one. Test: tests/test_tasks_contract.py.
+Those of `NUMBERS` also have
 
-Tasks without a file have no metric of their own and are judged by SNR: numbers (poses, ages, embeddings), labels that
-do not exclude each other (several sigmoids), and whatever else.
+    why_not(samples, shape=())       why `samples.truth` is none for answers of `shape`; empty where it is one
+
+`tasks.load("segmentation")` gives one; `multi_label.py` is the task "multi-label". Test: tests/test_tasks_contract.py.
+"other" has no file and no metric of its own: it is judged by SNR.
 """
 
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 from runtimes import plugins
 from runtimes.base import BadInput
@@ -32,10 +36,23 @@ from runtimes.proof.answers import REGRESSION as REGRESSION
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
 NUMBERS = (REGRESSION, MULTI_LABEL, OTHER)
+"""Whose answers are no classes, so that `y` of the data is none either."""
+
+
+def names() -> list[str]:
+    """The tasks that have a file, as users write them."""
+    return [name.replace("_", "-") for name in plugins.names(sys.modules[__name__])]
+
+
+def load(name: str) -> ModuleType:
+    """The file of the task `name`; raises `BadInput` with the nearest where there is none."""
+    if name not in names():
+        raise BadInput(plugins.unknown(name, names(), "task"))
+    return plugins.load(sys.modules[__name__], name.replace("-", "_"), "task")
 
 
 def require(task: str | None, where: str = "--task") -> None:
     """Raise `BadInput` naming `where` for a `task` that does not exist; None was not given."""
-    known = (*plugins.names(sys.modules[__name__]), *NUMBERS)
+    known = (*names(), OTHER)
     if task is not None and task not in known:
         raise BadInput(f"{where}: {plugins.unknown(task, known, 'task')}")

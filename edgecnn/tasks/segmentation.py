@@ -19,7 +19,7 @@ import numpy as np
 from edgecnn.data.moves import flip_images, flips, shift_images, shifts
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation import scores
-from edgecnn.evaluation.scores import Agreement, Difference, Score
+from edgecnn.evaluation.scores import Agreement, Difference, Score, mean_of_known
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.imaging.maps import MOST, NONE, Seen, classes_of, count_of, is_map, is_whole
 
@@ -103,14 +103,6 @@ def iou(both: Array, truth: Array, answer: Array) -> Array:
     """Intersection over union of pixel counts; NaN for what occurs on neither side."""
     union = truth + answer - both
     return np.asarray(np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0))
-
-
-def mean_of_known(values: Array) -> Array:
-    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0).sum(axis=-1)
-    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
 def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,16 @@ from edgecnn import doubts
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
+from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
 from edgecnn.networks.sources import build, describe, probe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
-from edgecnn.tasks import detection
+from edgecnn.tasks import NUMBERS, OTHER, REGRESSION, detection
+from edgecnn.tasks.regression import spread_of
 from edgecnn.training.learning import Recipe
-from runtimes import plugins
+from edgecnn.training.scaling import scale_last
 from runtimes.base import BadInput, counted
 from runtimes.imaging.preprocess import FLOAT32, Preprocess
 
@@ -70,7 +73,9 @@ def prepare(
     state, trained = (None, None) if weights is None else load_weights(weights)
     built = build(plan, None, draft_classes, name, recipe.seed)
     plan = carried(plan, built)
-    task = plugins.load(edgecnn.tasks, plan.task, "task")
+    if plan.task == OTHER:
+        raise BadInput(f"{name}: its task is {OTHER}, of which nothing is known to be learned; `task` on its class")
+    task = edgecnn.tasks.load(plan.task)
     draft = replace(describe(plan, built, trained, shape), source=name)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
         detection.require_loss(draft.module, name)
@@ -80,17 +85,24 @@ def prepare(
     draft = told(draft, None, preprocess)
     pixels = floats_of(draft.preprocess, name)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data)))
-    parts = [load_data(data, pixels, split=part, task=plan.task) for part in ("train", "test")]
+    numbers = plan.task in NUMBERS
+    parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
     names = class_names(parts, plan.task)
-    if not task.has_answers(parts[0]) or len(names) < (1 if plan.task == "detection" else 2):
-        raise BadInput(f"{data}: has no classes to learn for {plan.task}; {task.WANTED}")
-    module = build(plan, None, None if plan.classes is None else num_classes or len(names), name, recipe.seed)
-    check_answer(probe(replace(draft, module=module)), plan, names, name, str(data))
+    count = require_answers(task, parts, plan.task, names, str(data))
+    module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed)
+    answer = probe(replace(draft, module=module))
+    if numbers:
+        check_numbers(answer, task, parts[0], name)
+    else:
+        check_answer(answer, plan, names, name, str(data))
     if plan.task == "detection":
         detection.require_loss(module, name)
     if state is not None:
         apply_weights(module, state, str(weights))
-    about = described(plan, name, str(data), names, draft.input_shape, pixels, recipe.seed)
+    if plan.task == REGRESSION and parts[0].truth is not None:
+        scale_last(module, torch.from_numpy(parts[0][0][None]), *spread_of(parts[0].truth), fresh=state is None)
+    about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
+    heard = (*heard, *doubts.aloud(tell, doubts.told(left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
 
@@ -104,11 +116,35 @@ def floats_of(preprocess: Preprocess | None, name: str) -> Preprocess:
 
 
 def described(
-    plan: Blueprint, name: str, data: str, names: Sequence[str], shape: Shape, preprocess: Preprocess, seed: int
-) -> Trained:
-    task, metric = plan.task, plugins.load(edgecnn.tasks, plan.task, "task").METRIC
+    plan: Blueprint, name: str, data: str, names: Sequence[str], count: int, shape: Shape, preprocess: Preprocess,
+    seed: int,
+) -> Trained:  # fmt: skip
+    task, metric = plan.task, edgecnn.tasks.load(plan.task).METRIC
     version = edgecnn.__version__
-    return Trained(name, len(names), shape, preprocess, tuple(names), data, 0.0, seed, version, task, metric)
+    return Trained(name, count, shape, preprocess, tuple(names), data, 0.0, seed, version, task, metric)
+
+
+def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names: Sequence[str], data: str) -> int:
+    """How many classes, labels or numbers there are to be learned; raises `BadInput` where `parts` have none."""
+    if name in NUMBERS:
+        for part in parts:
+            if part.truth is None:
+                raise BadInput(f"{data}: has nothing to learn for {name}; {task.WANTED}")
+            task.require(part)
+        assert parts[0].truth is not None
+        return int(np.prod(parts[0].truth.shape[1:], dtype=int))
+    if not task.has_answers(parts[0]) or len(names) < (1 if name == "detection" else 2):
+        raise BadInput(f"{data}: has no classes to learn for {name}; {task.WANTED}")
+    return len(names)
+
+
+def check_numbers(answer: Any, task: ModuleType, samples: Samples, name: str) -> None:
+    """Raise `BadInput` when what the network answers has not the shape of what `samples` have to learn."""
+    if not isinstance(answer, torch.Tensor):
+        raise BadInput(f"{name}: answers {type(answer).__name__}; one tensor is needed")
+    odd = task.why_not(samples, ("N", *answer.shape[1:]))
+    if odd:
+        raise BadInput(f"{samples.name}: {odd}; let the answer of {name} have as many")
 
 
 def class_names(parts: Sequence[Samples], task: str) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
     classification   cross-entropy, labels smoothed by 0.1      one class an image (folders of classes, digits, shapes)
     segmentation     the same for every pixel                   images/ and masks/, or shapes
     detection        the detector's own loss                    images/ and annotations.json, or shapes
+    multi-label      binary cross-entropy, smoothed alike       labels.csv, or y of 0 and 1
+    regression       mean squared error (scaling.py)            labels.csv, or y of numbers
 
 SGD with Nesterov momentum, weight decay, one cycle of the rate (edgecnn/training/learning.py); images shifted by up
 to 1/16 of their size, and mirrored where the data allows it (a mirrored 2 does not stay a 2). The held-out fifth of
@@ -39,7 +41,6 @@ from edgecnn.training.learning import Learner, Recipe, reproducible, score_of, t
 from edgecnn.training.lesson import Lesson, prepare
 from edgecnn.training.outcome import TrainReport
 from edgecnn.training.qat import fine_tune
-from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
 
 WARM_UP = 64
@@ -94,7 +95,7 @@ def train(
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, recipe, tell)
-        task = plugins.load(edgecnn.tasks, lesson.about.task, "task")
+        task = edgecnn.tasks.load(lesson.about.task)
         flip = lesson.train.mirrored if flip is None else flip
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         recipe = replace(recipe, rate=rate or usual * task.RATE, flip=flip)

@@ -1,0 +1,144 @@
+"""Pictures with a row of numbers each: labels.csv beside them, for the tasks multi-label and regression.
+
+    photos/labels.csv        file,smiles,hat           a header row; then a picture, and a number for each name
+                             a.jpg,1,0                 0 and 1 for multi-label, any numbers for regression
+    photos/images/a.jpg      or photos/a.jpg           pictures that no row names are left out
+
+The folder may stand below train/ and val/ (or test/). The csv itself can be given as DATA. Names of the columns are
+those of the labels, or of the numbers. UTF-8; quoted as the csv module reads it. Test: tests/test_table.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.data.annotated import IMAGES, Parts, Reader, folders, inside, pictures
+from edgecnn.data.labels import NAME_LIMIT
+from edgecnn.data.samples import Samples
+from edgecnn.tasks import MULTI_LABEL, REGRESSION
+from runtimes.base import BadInput
+from runtimes.files import check_input_file
+from runtimes.imaging.preprocess import Preprocess
+
+TABLE, SUFFIX = "labels.csv", ".csv"
+LIMIT_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """`line` of the file, and what stands in it behind the picture."""
+
+    line: int
+    picture: str
+    cells: tuple[str, ...]
+
+
+def parts(root: Path, task: str) -> Parts | None:
+    """The parts of the folder drawn above, or None; other tasks have no use for it."""
+    return folders(root, lambda place: _reader(place, task)) if task in (MULTI_LABEL, REGRESSION) else None
+
+
+def file_parts(path: Path, task: str) -> Parts | None:
+    """The pictures that one csv names, or None for another file."""
+    return {"all": partial(_read, path.parent, path, task)} if path.suffix == SUFFIX else None
+
+
+def _reader(root: Path, task: str) -> Reader | None:
+    path = root / TABLE
+    return partial(_read, root, path, task) if path.is_file() else None
+
+
+def _read(root: Path, path: Path, task: str, preprocess: Preprocess) -> Samples:
+    names, rows = table(path)
+    files = _files(root, path, rows)
+    values = [
+        [_number(path, row, name, cell, task) for name, cell in zip(names, row.cells, strict=True)] for row in rows
+    ]
+    name = str(root if path.name == TABLE else path)
+    return replace(pictures(name, files, preprocess, names), truth=np.array(values, np.float64))
+
+
+def table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
+    """(names of the columns behind the first, rows) of a csv; raises `BadInput` with the line for what is broken."""
+    lines = list(_lines(path))
+    if not lines:
+        raise BadInput(f"{path}: is empty; a header row, and a row for each picture, are needed")
+    (number, header), *rest = lines
+    names = tuple(name.strip() for name in header[1:])
+    _check_names(path, number, names)
+    if not rest:
+        raise BadInput(f"{path}: line {number} is the header, and no row follows; give one for each picture")
+    for number, cells in rest:
+        if len(cells) != len(header):
+            raise BadInput(
+                f"{path}: line {number} has {len(cells)} values, the header {len(header)}; give one for each"
+            )
+    return names, [Row(number, cells[0].strip(), tuple(cells[1:])) for number, cells in rest]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(number, cells) of each row that is not empty; a row over several lines has the number of its last."""
+    try:
+        text = check_input_file(path, LIMIT_BYTES).read_bytes().decode("utf-8-sig")
+        reader = csv.reader(text.splitlines(keepends=True), strict=True)
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: is no csv in UTF-8 ({str(error)[:80]}); save it as such") from error
+
+
+def _check_names(path: Path, number: int, names: Sequence[str]) -> None:
+    if not names:
+        raise BadInput(f"{path}: line {number} names no column behind the picture's; write file,NAME,... there")
+    if all(_value(name) is not None for name in names):
+        raise BadInput(f"{path}: line {number} holds numbers where names are needed; put a header row above it")
+    for i, name in enumerate(names):
+        if not 0 < len(name) <= NAME_LIMIT or not name.isprintable() or name in names[:i]:
+            what = "is there twice" if name in names[:i] else f"is no name of 1 to {NAME_LIMIT} printable characters"
+            raise BadInput(f"{path}: line {number}: column {i + 2}, {name[:40]!r}, {what}; mend it")
+
+
+def _files(root: Path, path: Path, rows: Sequence[Row]) -> list[Path]:
+    """The pictures of `rows`; raises `BadInput` for one that is not there, and for one that was named before."""
+    lines: dict[str, int] = {}
+    found = []
+    for row in rows:
+        places = [inside(folder, row.picture, f"{path}: line {row.line}") for folder in (root, root / IMAGES)]
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            where = " and ".join(str(folder) for folder in (root, root / IMAGES) if folder.is_dir())
+            raise BadInput(f"{path}: line {row.line}: no picture {row.picture[:80]!r} in {where}; mend its name")
+        before = lines.setdefault(os.path.normpath(file), row.line)
+        if before != row.line:
+            raise BadInput(f"{path}: line {row.line}: {row.picture[:80]!r} is in line {before} too; leave one")
+        found.append(file)
+    return found
+
+
+def _number(path: Path, row: Row, name: str, cell: str, task: str) -> float:
+    value = _value(cell)
+    subject = f"{path}: line {row.line}: {name[:40]}"
+    if value is None or not math.isfinite(value):
+        what = "is missing" if not cell.strip() else f"is {cell.strip()[:40]!r}"
+        raise BadInput(f"{subject} {what}; a number is needed, or leave the row out")
+    if task == MULTI_LABEL and value not in (0, 1):
+        raise BadInput(
+            f"{subject} is {value:g}; {MULTI_LABEL} needs 0 or 1: leave that column out, or --task {REGRESSION}"
+        )
+    return value
+
+
+def _value(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
