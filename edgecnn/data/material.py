@@ -37,7 +37,6 @@ from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, TensorInfo, open_session
 
-
 CLASSES = "classification"
 
 
