@@ -100,7 +100,7 @@ max_drop = option("--max-drop", type=click.FloatRange(0), group="Quantization",
 task = option("--task", metavar="TASK", group="Network",
               help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
-                help="Your own function(answers, image[, truth]) instead of top-1, mIoU or mAP.")  # fmt: skip
+                help="Your own function(answers, image[, truth]) instead of top-1, mIoU, mAP or R^2.")  # fmt: skip
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
-        help="Labelled images, or images with masks or boxes; of built-in data the part never trained on.")  # fmt: skip
+        help="Images with classes, masks, boxes or numbers; of built-in data the part never trained on.")  # fmt: skip
 @options.task
 @options.metric
 @options.limit
@@ -60,7 +60,7 @@ def command(
     threads: int | None,
     seed: int,
 ) -> Result:
-    """Score models on labelled images: top-1, mIoU or mAP; of two also the paired difference.
+    """Score models on labelled images: top-1, mIoU, mAP or R^2; of two also the paired difference.
 
     Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
     its interval: with few images the interval is wide. Without a limit, always 0.

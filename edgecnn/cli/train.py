@@ -17,7 +17,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @register("train", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors")
 @click.argument("name", metavar="SOURCE")
 @option("--data", default="digits", metavar="DATA", group="Data",
-        help="Labelled images, or images with masks or boxes; `digits` and `shapes` are built in.")  # fmt: skip
+        help="Images with classes, masks, boxes, labels or numbers; `digits` and `shapes` are built in.")  # fmt: skip
 @options.output("the weights (.safetensors)")
 @options.force
 @option("--resume", is_flag=True, group="Output", help="Go on where this very command was interrupted.")
@@ -37,6 +37,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @option("--weights", type=options.FILE, group="Training", help="Start from these weights instead of random ones.")
 @option("--qat", is_flag=True, group="Training",
         help="Then fine-tune with int8 rounding simulated; with --weights do only that.")  # fmt: skip
+@options.task
 @options.input_shape
 @options.num_classes
 @options.preprocess
@@ -57,12 +58,13 @@ def command(
     patience: int | None,
     weights: Path | None,
     qat: bool,
+    task: str | None,
     input_shape: str | None,
     num_classes: int | None,
     preprocess: str | None,
     seed: int,
 ) -> Result:
-    """Train a classifier, a segmenter or a detector, seeded, and write its weights."""
+    """Train a network for its task (classes, masks, boxes, labels or numbers), seeded, and write its weights."""
     from edgecnn import api
     from runtimes.files import check_output
 
@@ -71,7 +73,7 @@ def command(
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
-                       qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
+                       task=task, qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
     shown = {**report.to_dict(), "judged": report.judged and report.judged.words}
     return tell.result(
         report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.data.annotated import IMAGES, Parts, Reader, folders, inside, pictures
+from edgecnn.data.folders import TEST, TRAIN
 from edgecnn.data.labels import NAME_LIMIT
 from edgecnn.data.samples import Samples
 from edgecnn.tasks import MULTI_LABEL, REGRESSION
@@ -49,6 +50,13 @@ def parts(root: Path, task: str) -> Parts | None:
 def file_parts(path: Path, task: str) -> Parts | None:
     """The pictures that one csv names, or None for another file."""
     return {"all": partial(_read, path.parent, path, task)} if path.suffix == SUFFIX else None
+
+
+def unread(data: object) -> str:
+    """What reads the labels.csv in the folder `data`, for who has read it as something else; empty without one."""
+    if not isinstance(data, str) or not any((Path(data) / part / TABLE).is_file() for part in ("", *TRAIN, *TEST)):
+        return ""
+    return f"its {TABLE} is read with --task {MULTI_LABEL} or --task {REGRESSION}"
 
 
 def _reader(root: Path, task: str) -> Reader | None:

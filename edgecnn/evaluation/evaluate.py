@@ -24,7 +24,7 @@ from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
-from edgecnn.data.table import TABLE
+from edgecnn.data.table import unread
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
@@ -180,14 +180,15 @@ def samples_for(
     from edgecnn.data.material import part
 
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
-    split, kept = part("test", data, None), own is not None
+    split, kept = part("test", data, None), own is not None or task in edgecnn.tasks.NUMBERS
     samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
     if own is not None:
         return samples
     how = edgecnn.tasks.load(task)
     if not how.has_answers(samples):
         given = samples.truth is not None and task in edgecnn.tasks.NUMBERS
-        raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacking(how, task, data)}")
+        lacks = f"has no answers for {task}; {unread(data) or how.WANTED}, or {OWN}"
+        raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacks}")
     if subject.labels:
         return samples.with_labels(subject.labels)
     if task in edgecnn.tasks.NUMBERS:
@@ -195,17 +196,9 @@ def samples_for(
     classes = classes_of(subject) if task != "detection" else None
     shape = subject.outputs[0].shape if subject.outputs else ()
     if samples.class_names and classes is not None and not counted_alike(samples, shape, classes):
-        way = OWN if is_one_score(shape) else _remedy(subject, len(samples.class_names))
+        way = unread(data) or (OWN if is_one_score(shape) else _remedy(subject, len(samples.class_names)))
         raise BadInput(f"{whose_classes(samples, subject.name, shape, classes)}; {way}")
     return samples
-
-
-def lacking(how: ModuleType, task: str, data: Spec) -> str:
-    """What is missing in data without answers for `task`, and what to do."""
-    if isinstance(data, str) and (Path(data) / TABLE).is_file():
-        reading = f"--task {edgecnn.tasks.MULTI_LABEL} or {edgecnn.tasks.REGRESSION}"
-        return f"has no answers for {task}; its {TABLE} is read with {reading}, or {OWN}"
-    return f"has no answers for {task}; {how.WANTED}, or {OWN}"
 
 
 def _remedy(subject: Subject, classes: int) -> str:

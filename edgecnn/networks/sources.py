@@ -42,7 +42,7 @@ from edgecnn.networks.carried import carried
 from edgecnn.networks.ending import ending_of
 from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for, sizes_in, without_batch
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
-from edgecnn.tasks import OTHER, require
+from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 
@@ -105,7 +105,7 @@ def resolve(
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     require(task)
-    plan = carried(plan, module) if task is None else replace(carried(plan, module), task=task, tasked=True)
+    plan = as_told(carried(plan, module), task, trained)
     asked = None if input_shape is None else without_batch(sizes_in(input_shape), axes_of(module))
     network = describe(plan, module, trained, asked)
     answer = probe(network)
@@ -162,6 +162,13 @@ def _own(place: str, name: str) -> Blueprint:
         target=target,
         home=found.home,
     )
+
+
+def as_told(plan: Blueprint, task: str | None, trained: Trained | None) -> Blueprint:
+    """`plan` for the `task` that somebody said, else that its weights have learned where these are no classes."""
+    if task is None and trained is not None and trained.task in NUMBERS:
+        task = trained.task
+    return plan if task is None else replace(plan, task=task, tasked=True)
 
 
 # ------------------------------------------------------------------------------------------------------- building it

@@ -24,9 +24,10 @@ from edgecnn import doubts
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
+from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
-from edgecnn.networks.sources import build, describe, probe
+from edgecnn.networks.sources import as_told, build, describe, probe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
@@ -61,6 +62,7 @@ def prepare(
     preprocess: str | None,
     num_classes: int | None,
     weights: Path | str | None,
+    task_told: str | None,
     recipe: Recipe,
     tell: doubts.Tell,
 ) -> Lesson:
@@ -72,10 +74,8 @@ def prepare(
     shape = image_shape(input_shape) if input_shape is not None else None
     state, trained = (None, None) if weights is None else load_weights(weights)
     built = build(plan, None, draft_classes, name, recipe.seed)
-    plan = carried(plan, built)
-    if plan.task == OTHER:
-        raise BadInput(f"{name}: its task is {OTHER}, of which nothing is known to be learned; `task` on its class")
-    task = edgecnn.tasks.load(plan.task)
+    plan = as_told(carried(plan, built), task_told, trained)
+    task = learnable(plan, name)
     draft = replace(describe(plan, built, trained, shape), source=name)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
         detection.require_loss(draft.module, name)
@@ -88,7 +88,7 @@ def prepare(
     numbers = plan.task in NUMBERS
     parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
     names = class_names(parts, plan.task)
-    count = require_answers(task, parts, plan.task, names, str(data))
+    count = require_answers(task, parts, plan.task, names, data)
     module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed)
     answer = probe(replace(draft, module=module))
     if numbers:
@@ -105,6 +105,13 @@ def prepare(
     heard = (*heard, *doubts.aloud(tell, doubts.told(left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
+
+
+def learnable(plan: Blueprint, name: str) -> ModuleType:
+    """The file of its task; raises `BadInput` for the one that has none."""
+    if plan.task == OTHER:
+        raise BadInput(f"{name}: its task is {OTHER}, of which it is not known how it is learned; give --task")
+    return edgecnn.tasks.load(plan.task)
 
 
 def floats_of(preprocess: Preprocess | None, name: str) -> Preprocess:
@@ -124,7 +131,7 @@ def described(
     return Trained(name, count, shape, preprocess, tuple(names), data, 0.0, seed, version, task, metric)
 
 
-def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names: Sequence[str], data: str) -> int:
+def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names: Sequence[str], data: Spec) -> int:
     """How many classes, labels or numbers there are to be learned; raises `BadInput` where `parts` have none."""
     if name in NUMBERS:
         for part in parts:
@@ -134,7 +141,7 @@ def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names
         assert parts[0].truth is not None
         return int(np.prod(parts[0].truth.shape[1:], dtype=int))
     if not task.has_answers(parts[0]) or len(names) < (1 if name == "detection" else 2):
-        raise BadInput(f"{data}: has no classes to learn for {name}; {task.WANTED}")
+        raise BadInput(f"{data}: has no classes to learn for {name}; {unread(data) or task.WANTED}")
     return len(names)
 
 

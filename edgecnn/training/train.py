@@ -69,6 +69,7 @@ def train(
     num_classes: int | None = None,
     preprocess: str | None = None,
     weights: Path | str | None = None,
+    task: str | None = None,
     qat: bool = False,
     resume: bool = False,
     force: bool = False,
@@ -78,6 +79,7 @@ def train(
     """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
 
     `data` names a set or a file, or is the arrays (images, labels).
+    `task` is what the network is to learn, by default what it says of itself.
     `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. Training starts from
     `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
     are weights to start from: `epochs` and `rate` are theirs then). A trained network that becomes worse keeps the
@@ -87,6 +89,7 @@ def train(
     """
     path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
+    edgecnn.tasks.require(task)
     plan = blueprint(name)
     only_tuned = qat and weights is not None
     epochs = (fine_epochs(plan.epochs) if only_tuned else plan.epochs) if epochs is None else epochs
@@ -94,13 +97,13 @@ def train(
     check_recipe(recipe, rate)
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
-        lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, recipe, tell)
-        task = edgecnn.tasks.load(lesson.about.task)
+        lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, task, recipe, tell)
+        learned = edgecnn.tasks.load(lesson.about.task)
         flip = lesson.train.mirrored if flip is None else flip
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
-        recipe = replace(recipe, rate=rate or usual * task.RATE, flip=flip)
+        recipe = replace(recipe, rate=rate or usual * learned.RATE, flip=flip)
         layout = torch.channels_last if plan.ours else torch.contiguous_format
-        learner = Learner(lesson.module, task, lesson.train, recipe, layout)
+        learner = Learner(lesson.module, learned, lesson.train, recipe, layout)
         settings = {**asdict(recipe), **lesson.about.settings, "images": len(lesson.train), "from": str(weights)}
 
         def learn() -> None:
@@ -110,23 +113,23 @@ def train(
 
         if weights is None:
             learn()
-        change, before = None, None if weights is None and not qat else score_of(lesson.module, task, lesson.test)
+        change, before = None, None if weights is None and not qat else score_of(lesson.module, learned, lesson.test)
         losses, best = learner.losses, learner.best_epoch
         if qat:
-            recipe = recipe if only_tuned else fine_recipe(recipe, task.RATE)
+            recipe = recipe if only_tuned else fine_recipe(recipe, learned.RATE)
             tuned, change = tune(lesson, learner, recipe, track)
             losses, best = losses + tuned, best if change.worse else len(losses + tuned)
         elif weights is not None:
-            _, change = guarded(lesson.module, task, lesson.train, lesson.held, False, learn)
+            _, change = guarded(lesson.module, learned, lesson.train, lesson.held, False, learn)
             losses, best = learner.losses, 0 if change.worse else learner.best_epoch
-        scores = [score_of(lesson.module, task, part) for part in (lesson.train, lesson.test)]
+        scores = [score_of(lesson.module, learned, part) for part in (lesson.train, lesson.test)]
     about = replace(lesson.about, test_score=scores[1])
     save_weights(lesson.module, path, about, force)
     resuming.place_of(path).unlink(missing_ok=True)
     held = 0 if lesson.held is None else len(lesson.held)
-    heard = doubts.told(*lesson.heard, *(fallen(change, name, task.METRIC, before, scores[1], recipe.rate)))
+    heard = doubts.told(*lesson.heard, *(fallen(change, name, learned.METRIC, before, scores[1], recipe.rate)))
     return TrainReport(
-        str(path), name, about.task, str(spec), about.num_classes, task.METRIC, len(losses), best,
+        str(path), name, about.task, str(spec), about.num_classes, learned.METRIC, len(losses), best,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
         tuple(losses), tuple(learner.scores), seed, qat, before, change, heard,
     )  # fmt: skip
