@@ -218,7 +218,7 @@ def test_regression_is_judged_by_snr_and_its_numbers_are_shown(
     assert "gives the same class" not in page
     (saved,) = api.run(bundle, PICTURES[0], save=tmp_path / "saved").numbers
     assert [Path(file).suffix for file in saved.files] == [".npz"]
-    with pytest.raises(BadInput, match=r"its task is regression, which has no metric here; .*--metric"):
+    with pytest.raises(BadInput, match=r"data array: has no answers for regression; give a labels.csv .*--metric"):
         api.evaluate(bundle, data=PICTURES)
     assert api.evaluate(bundle, data=PICTURES, metric=lambda answers, name: 1.0).models[0][1].value == 1.0
 

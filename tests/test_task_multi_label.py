@@ -279,7 +279,7 @@ def test_a_file_that_says_nothing_is_taken_for_labels_where_it_ends_in_a_sigmoid
     assert "--task multi-label reads what is in y" in capsys.readouterr().err
     assert main(["evaluate", str(bare), "--data", str(tmp_path / "y.npz"), "--preprocess", "signed", "--task",
                  "multi-label", "--min-metric", "0.999"]) == 1  # fmt: skip
-    assert "--min-metric wants 99.90%" in capsys.readouterr().out
+    assert "--min-metric wants 99.90%" in capsys.readouterr().err
 
 
 def test_y_of_another_kind_leaves_agreement_and_a_line(trained: Path, tmp_path: Path) -> None:

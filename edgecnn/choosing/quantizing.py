@@ -92,7 +92,7 @@ def quantize(
 
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
-    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP) that int8 may lose; without
+    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP, R^2) that int8 may lose; without
     labels it is the share of answers that may change. `metric` judges in their place: a function of the answers to one
     image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the search
     for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where
