@@ -234,7 +234,17 @@ def test_the_budget_is_points_of_map(trained: Path, tmp_path: Path) -> None:
     assert "mAP" in (tmp_path / "a.html").read_text()
 
 
-def test_a_budget_that_is_missed_keeps_float(trained: Path) -> None:
+def test_a_budget_that_is_missed_keeps_float(trained: Path, tmp_path: Path) -> None:
+    """Ranges of dark pictures clip all that tells digits apart."""
+    photos = trained / "photos"
+    report = api.quantize(trained / "n.onnx", tmp_path / "a.onnx", PICTURES[:16] // 64, data=photos, search_budget=0,
+                          allow_slower=True)  # fmt: skip
+    assert report.chosen == "float"
+    assert "points of mAP (budget 1.0): kept float" in report.verdict
+    assert report.failure is not None
+
+
+def test_the_judge_counts_points_and_decisions(trained: Path) -> None:
     """A graph whose last layer was turned around loses what it had: the judge says so in points of mAP."""
     model = onnx.load(trained / "n.onnx")
     samples = made(tagged)

@@ -225,7 +225,16 @@ def test_the_budget_is_points_of_r2(trained: Path, tmp_path: Path) -> None:
     assert all(c.agreement is None for c in without.decision.candidates)
 
 
-def test_a_budget_that_is_missed_is_said_in_points(trained: Path) -> None:
+def test_a_budget_that_is_missed_keeps_float(trained: Path, tmp_path: Path) -> None:
+    """Ranges of dark pictures clip all that tells digits apart."""
+    report = api.quantize(trained / "n.onnx", tmp_path / "a.onnx", PICTURES[:16] // 64, data=trained / "photos",
+                          search_budget=0, allow_slower=True)  # fmt: skip
+    assert report.chosen == "float"
+    assert "points of R^2 (budget 1.0): kept float" in report.verdict
+    assert report.failure is not None
+
+
+def test_what_snr_hardly_sees_is_said_in_points(trained: Path) -> None:
     """Numbers that are 2 % off at a mean of a thousand: SNR hardly sees it, R^2 does."""
     model = onnx.load(trained / "n.onnx")
     session, images = open_session(model), (PICTURES[:, None] / 127.5 - 1).astype(np.float32)

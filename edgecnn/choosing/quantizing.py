@@ -92,16 +92,16 @@ def quantize(
 
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
-    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP, R^2) that int8 may lose; without
-    labels it is the share of answers that may change. `metric` judges in their place: a function of the answers to one
-    image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the search
-    for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also where
-    float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
+    BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP, R^2) that int8 may lose;
+    without labels it is the share of answers that may change. `metric` judges in their place: a function of the answers
+    to one image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the
+    search for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also
+    where float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
     for another one. `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
-    names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was
-    assumed before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
+    names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was assumed
+    before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
     """
     path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
     beside = check_output(portable_path(path), force) if portable else None
