@@ -234,6 +234,18 @@ def test_a_budget_that_is_missed_keeps_float(trained: Path, tmp_path: Path) -> N
     assert report.failure is not None
 
 
+def test_several_outputs_have_no_r2(trained: Path, tmp_path: Path) -> None:
+    model = onnx.load(trained / "n.onnx")
+    model.graph.node.append(onnx.helper.make_node("Neg", [model.graph.output[0].name], ["minus"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("minus", onnx.TensorProto.FLOAT, ["batch", 2]))
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(BadInput, match="has 2 outputs, regression is scored on one; judge by"):
+        api.evaluate(tmp_path / "two.onnx", data=trained / "photos")
+    report = api.quantize(tmp_path / "two.onnx", tmp_path / "q.onnx", trained / "photos", data=trained / "photos",
+                          search_budget=0, allow_slower=True)  # fmt: skip
+    assert any("they are numbers, and answers of shape" in line and "are several" in line for line in report.warnings)
+
+
 def test_what_snr_hardly_sees_is_said_in_points(trained: Path) -> None:
     """Numbers that are 2 % off at a mean of a thousand: SNR hardly sees it, R^2 does."""
     model = onnx.load(trained / "n.onnx")

@@ -185,6 +185,8 @@ def samples_for(
     if own is not None:
         return samples
     how = edgecnn.tasks.load(task)
+    if task in edgecnn.tasks.NUMBERS and len(subject.outputs) > 1:
+        raise BadInput(f"{subject.name}: has {len(subject.outputs)} outputs, {task} is scored on one; {OWN}")
     if not how.has_answers(samples):
         given = samples.truth is not None and task in edgecnn.tasks.NUMBERS
         lacks = f"has no answers for {task}; {unread(data) or how.WANTED}, or {OWN}"
