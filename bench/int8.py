@@ -215,7 +215,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         cells = [
             f"`{row['network']}`",
-            f"{row['float']['ms']:.3g}",
+            milliseconds(row["float"]["ms"]),
             *(cell(row, key) for key in keys),
         ]
         snr = [f"{row[key]['snr_db']:.1f}" if key in row else "-" for key in ("ours", "ort_best")]
@@ -225,6 +225,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         means = [f"{np.exp(np.mean([np.log(speed(row, key)) for row in whole])):.2f}x" for key in keys]
         lines.append("| " + " | ".join([f"geometric mean of {len(whole)}", "", *means, ""]) + " |")
     return "\n".join(lines)
+
+
+def milliseconds(value: float) -> str:
+    """Three digits: `0.0396`, `33.8`, `1,350`."""
+    return f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def cell(row: Mapping[str, Any], key: str) -> str:

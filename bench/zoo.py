@@ -70,7 +70,8 @@ def line(row: Mapping[str, Any]) -> str:
     chosen, snr = row["chosen"], row["ours"]["snr_db"]
     loss = "-" if chosen == "float" else f"{snr:.1f} dB"
     slow = reason(row["kinds"]) if int8.speed(row, "ours") < SLOW else ""
-    return f"| `{row['network']}` | {row['float']['ms']:.3g} | {chosen} | {int8.cell(row, 'ours')} | {loss} | {slow} |"
+    ms = int8.milliseconds(row["float"]["ms"])
+    return f"| `{row['network']}` | {ms} | {chosen} | {int8.cell(row, 'ours')} | {loss} | {slow} |"
 
 
 def reason(kinds: Mapping[str, Sequence[float]], most: int = 2) -> str:

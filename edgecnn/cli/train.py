@@ -64,7 +64,7 @@ def command(
     preprocess: str | None,
     seed: int,
 ) -> Result:
-    """Train a network for its task (classes, masks, boxes, labels or numbers), seeded, and write its weights."""
+    """Train a network on classes, masks, boxes, labels or numbers, seeded, and write its weights."""
     from edgecnn import api
     from runtimes.files import check_output
 
