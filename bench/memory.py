@@ -84,7 +84,7 @@ def tables() -> str:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     about = rows[0]["machine"]
     lines = [
-        f"{about['cpu']}, {about['cores']} cores, ONNX Runtime {about['onnxruntime']}:",
+        f"{about['cpu']} ({', '.join(about['isa'])}), {about['cores']} cores, ONNX Runtime {about['onnxruntime']}:",
         "",
         "| network | file | `--search-budget` | accuracy budget | peak | CPU time | on the clock |",
         "|---|---|---|---|---|---|---|",

@@ -39,9 +39,9 @@ EXACT, FAST = ("equalize",), ("bias_correction",)
 SLOW = ("rounding", "bias_correction", "float_last")
 """Those that need a reason: a minute of time, or a layer in float."""
 NEEDS_TORCH = "rounding"
-MOST_SECONDS, QUICK_SECONDS = 30.0, 8.0
+MOST_SECONDS, QUICK_SECONDS = 30.0, 6.0
 """For each further step on the way back to the budget, and where no search is wanted."""
-QUICK_STEP = 2.0
+QUICK_STEP = 1.0
 """Where no search is wanted, they are taken if the first, which calibrates, took less: they take several times that."""
 SENSITIVITY_IMAGES = 4
 MEASURED_IMAGES = 8
