@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgecnn.evaluation.scores import words_of
 from edgecnn.tasks import MULTI_LABEL, REGRESSION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
@@ -40,7 +41,7 @@ def of_answers(
     """
     if labelled:
         return CLASSES, ""
-    whose = f"{name}: does not say its task; its ({', '.join(map(_size, shape))}) output"
+    whose = f"{name}: does not say its task; its {words_of(shape)} output"
     if is_single(shape):
         return _of_one(whose, ending, names)
     if ending == SIGMOID:
@@ -60,10 +61,6 @@ def _of_one(whose: str, ending: str, names: int) -> tuple[str, str]:
         return CLASSES, f"{whose} ends in a Sigmoid: taken for the score of two classes; --task regression if it is not"
     said = "is taken for a number; --task classification if it tells two classes apart"
     return REGRESSION, f"{whose} {said}"
-
-
-def _size(size: object) -> str:
-    return str(size) if isinstance(size, int) else "N"
 
 
 def is_unit(answers: Array) -> bool:

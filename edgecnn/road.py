@@ -226,8 +226,8 @@ def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = Fal
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
     """
-    kept = True if as_truth or (network.tasked and network.task in NUMBERS) else None if may_be(network) else False
-    task = network.task if kept is not None else may_be(network)
+    numbers, other = as_truth or (network.tasked and network.task in NUMBERS), may_be(network)
+    kept, task = (True, network.task) if numbers else (None, other) if other else (False, network.task)
     shown = load_data(data, network.ready, task=task, as_truth=kept) if data is not None else None
     calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]

@@ -106,6 +106,11 @@ def same_images(reference: Score, candidate: Score) -> None:
         raise BadInput(f"difference: {words[0]} against {words[1]}; both must be measured on the same images")
 
 
+def words_of(shape: Sequence[object]) -> str:
+    """`(N, 3)`: an open size is N, whatever it is called."""
+    return f"({', '.join(str(size) if isinstance(size, int) else 'N' for size in shape)})"
+
+
 def mean_of_known(values: Array) -> Array:
     """Mean over the last axis without the NaNs; NaN where there is nothing else."""
     known = ~np.isnan(values)

@@ -22,7 +22,7 @@ import numpy as np
 from edgecnn.data.moves import flip_images, flips, shift_images, shifts
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation import scores
-from edgecnn.evaluation.scores import Agreement, Difference, Score, mean_of_known
+from edgecnn.evaluation.scores import Agreement, Difference, Score, mean_of_known, words_of
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, silent
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SIGMOIDS = ("SigmoidBackward", "HardsigmoidBackward")
 
 
 def has_answers(samples: Samples) -> bool:
-    return samples.truth is not None and not why_not(samples)
+    return not why_not(samples)
 
 
 def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
@@ -62,10 +62,6 @@ def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
 
 def name_of(samples: Samples, place: int) -> str:
     return samples.class_names[place] if place < len(samples.class_names) else str(place)
-
-
-def words_of(shape: Sequence[object]) -> str:
-    return f"({', '.join(str(size) if isinstance(size, int) else 'N' for size in shape)})"
 
 
 def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, track: Track = silent) -> Score:

@@ -20,7 +20,7 @@ import numpy as np
 from edgecnn.data.moves import flip_images, flips
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation import scores
-from edgecnn.evaluation.scores import Difference, Score, mean_of_known
+from edgecnn.evaluation.scores import Difference, Score, mean_of_known, words_of
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MOST_MEASURED = 1 << 20
 
 
 def has_answers(samples: Samples) -> bool:
-    return samples.truth is not None and not why_not(samples)
+    return not why_not(samples)
 
 
 def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
@@ -53,8 +53,7 @@ def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
             f"y is NaN or infinite for {samples.ids[int(np.argwhere(~np.isfinite(y))[0][0])]}; mend it, or leave it out"
         )
     if len(shape) and not same_shape(shape, y.shape):
-        sizes = ", ".join(str(size) if isinstance(size, int) else "N" for size in shape)
-        return f"y is {list(y.shape)}, the network answers ({sizes})"
+        return f"y is {list(y.shape)}, the network answers {words_of(shape)}"
     return ""
 
 

@@ -14,16 +14,12 @@ Test: tests/test_pad_channels.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx
 
-from exporters.base import Change, Kept, PassResult
-from exporters.graph import Graph, label
-from exporters.searching.blocks import convolutions
-from exporters.searching.tied import follow, grow, rename
-from exporters.sizes import Sizes, fixed_sizes
+from exporters.base import PassResult
+from exporters.searching.tied import padded
+from exporters.sizes import Sizes
 
 MULTIPLE = 4
 FEWEST_PIXELS = 8
@@ -33,29 +29,10 @@ MOST_GROWTH = 1.5
 
 def run(model: onnx.ModelProto) -> PassResult:
     """Pad the outputs of every ungrouped convolution that do not come in fours; those that stay are in `kept`."""
-    graph = Graph(model)
-    sizes = fixed_sizes(model)
-    changes: list[Change] = []
-    kept: list[Kept] = []
-    wider: dict[str, int] = {}
-    for node, conv in convolutions(graph):
-        if isinstance(conv, str) or conv.group != 1 or node.output[0] in wider or conv.outputs % MULTIPLE == 0:
-            continue
-        if not _large(sizes, node.output[0]):
-            continue
-        region = follow(graph, node.output[0], sizes)
-        layouts = region if isinstance(region, str) else region.layouts(MULTIPLE, MOST_GROWTH)
-        if isinstance(region, str) or isinstance(layouts, str):
-            kept.append(Kept(label(node), str(layouts)))
-            continue
-        grow(graph, region, layouts)
-        wider |= {name: one.size for name, one in layouts.items()}
-        changes.append(Change(label(node), f"{conv.outputs} channels are {wider[node.output[0]]}", conv.bound))
-    rename(graph, wider)
-    return PassResult(graph.model, tuple(changes), tuple(kept))
+    return padded(model, MULTIPLE, MOST_GROWTH, lambda conv, sizes: conv.group == 1 and _large(sizes))
 
 
-def _large(sizes: Mapping[str, Sizes], name: str) -> bool:
-    """Whether an image of tensor `name` has enough positions, or an open number of them."""
-    image = sizes.get(name, ())[2:]
+def _large(sizes: Sizes) -> bool:
+    """Whether an image of these `sizes` has enough positions, or an open number of them."""
+    image = sizes[2:]
     return None in image or int(np.prod([size or 0 for size in image])) >= FEWEST_PIXELS

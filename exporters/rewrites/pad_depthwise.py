@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import onnx
 
-from exporters.base import Change, Kept, PassResult
-from exporters.graph import Graph, label
-from exporters.searching.blocks import convolutions
-from exporters.searching.tied import follow, grow, rename
-from exporters.sizes import fixed_sizes
+from exporters.base import PassResult
+from exporters.searching.tied import padded
 
 MULTIPLE = 16
 MOST_GROWTH = 2.0
@@ -29,22 +26,4 @@ MOST_GROWTH = 2.0
 
 def run(model: onnx.ModelProto) -> PassResult:
     """Pad every depthwise convolution whose channels do not come in sixteens; the others are in `kept`."""
-    graph = Graph(model)
-    sizes = fixed_sizes(model)
-    changes: list[Change] = []
-    kept: list[Kept] = []
-    wider: set[str] = set()
-    for node, conv in convolutions(graph):
-        if isinstance(conv, str) or not conv.depthwise or conv.outputs % MULTIPLE == 0:
-            continue
-        region = follow(graph, node.output[0], sizes)
-        layouts = region if isinstance(region, str) else region.layouts(MULTIPLE, MOST_GROWTH)
-        if isinstance(region, str) or isinstance(layouts, str):
-            kept.append(Kept(label(node), str(layouts)))
-            continue
-        size = layouts[node.output[0]].size
-        grow(graph, region, layouts)
-        wider |= set(layouts)
-        changes.append(Change(label(node), f"{conv.outputs} channels are {size}", conv.bound))
-    rename(graph, wider)
-    return PassResult(graph.model, tuple(changes), tuple(kept))
+    return padded(model, MULTIPLE, MOST_GROWTH, lambda conv, _: conv.depthwise)

@@ -13,16 +13,17 @@ them. Test: tests/test_tied.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import onnx
 
+from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, attributes, is_standard, label
-from exporters.searching.blocks import ACTIVATIONS, read_conv
-from exporters.sizes import Sizes
+from exporters.searching.blocks import ACTIVATIONS, Conv, convolutions, read_conv
+from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 
 UNARY = (*ACTIVATIONS, "GlobalAveragePool", "AveragePool", "MaxPool", "Softplus", "Identity")
@@ -229,6 +230,32 @@ def bounds_of(graph: Graph, node: onnx.NodeProto, size: int) -> tuple[int, int, 
 
 
 # ------------------------------------------------------------------------------------------------------------- growing
+def padded(model: onnx.ModelProto, multiple: int, most: float, wanted: Callable[[Conv, Sizes], bool]) -> PassResult:
+    """Fill the channels of every convolution up to `multiple` that is `wanted`, by itself and the sizes of its image.
+
+    `most`: as of `Region.layouts`. Those that stay are in `kept`.
+    """
+    graph = Graph(model)
+    sizes = fixed_sizes(model)
+    changes: list[Change] = []
+    kept: list[Kept] = []
+    wider: set[str] = set()
+    for node, conv in convolutions(graph):
+        name = node.output[0]
+        if isinstance(conv, str) or conv.outputs % multiple == 0 or not wanted(conv, sizes.get(name, ())):
+            continue
+        region = follow(graph, name, sizes)
+        layouts = region if isinstance(region, str) else region.layouts(multiple, most)
+        if isinstance(region, str) or isinstance(layouts, str):
+            kept.append(Kept(label(node), str(layouts)))
+            continue
+        grow(graph, region, layouts)
+        wider |= set(layouts)
+        changes.append(Change(label(node), f"{conv.outputs} channels are {layouts[name].size}", conv.bound))
+    rename(graph, wider)
+    return PassResult(graph.model, tuple(changes), tuple(kept))
+
+
 def grow(graph: Graph, region: Region, layouts: Mapping[str, Layout]) -> None:
     """Give all tensors of `region` their `layouts`: zeros in makers and readers, other sizes of pieces."""
     for name in sorted(region.makers | region.depthwise):
