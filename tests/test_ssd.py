@@ -69,6 +69,32 @@ def test_ssdlite_names_its_extra_maps_and_heads_as_torchvision_does() -> None:
     assert [k for k in ours if not k.startswith(("head.", "backbone."))] == []
 
 
+def test_ssd_mobilenet_has_the_size_and_the_work_of_the_paper() -> None:
+    row = next(row for row in zoo.list_models() if row.name == "ssd_mobilenet_v1")
+    assert (round(row.params / 1e6, 1), round(row.macs / 1e9, 1)) == (6.8, 1.2)  # table 13
+
+
+def test_ssd_mobilenet_asks_about_the_boxes_of_the_published_model() -> None:
+    """Its six maps and 1,917 boxes; sides as TensorFlow's detection API names them: scales of 0.2 to 0.95, ratios."""
+    spec = zoo.find("ssd_mobilenet_v1")
+    module = spec.build(num_classes=5).train()
+    with torch.no_grad():
+        maps = module.backbone(torch.zeros(2, *spec.input_shape))
+        logits, code, anchors = module(torch.zeros(2, *spec.input_shape))
+    assert [tuple(x.shape[1:]) for x in maps] == [
+        (512, 19, 19), (1024, 10, 10), (512, 5, 5), (256, 3, 3), (256, 2, 2), (128, 1, 1)
+    ]  # fmt: skip
+    assert (logits.shape, code.shape, anchors.shape) == ((2, 1917, 6), (2, 1917, 4), (1917, 4))
+    sides = (anchors[:, 2:] - anchors[:, :2]) / 300
+    root = 2**0.5
+    assert torch.allclose(sides[:3], torch.tensor([[0.1, 0.1], [0.2 * root, 0.2 / root], [0.2 / root, 0.2 * root]]))
+    second, last = sides[3 * 19**2 :][:6], sides[-6:]
+    scales = {(0.35, 1), (0.35, 2), (0.35, 1 / 2), (0.35, 3), (0.35, 1 / 3), ((0.35 * 0.5) ** 0.5, 1)}
+    expected = {(round(s * r**0.5, 4), round(s / r**0.5, 4)) for s, r in scales}
+    assert {(round(w, 4), round(h, 4)) for w, h in second.tolist()} == expected
+    assert last.max() == 1  # no box is larger than the image
+
+
 def test_ssd_tiny_is_small() -> None:
     assert sum(p.numel() for p in seeded("ssd_tiny", 3).parameters()) < 250_000
 

@@ -98,7 +98,7 @@ SMALL = {
     # Its own size: smaller images leave nothing for its last blocks.
     "ssd300_vgg16": Small(side=None, options={"width": 16}),
     "yolov3_tiny": Small(96),
-    "ssdlite_mobilenet_v2": Small(128),
+    **{name: Small(128) for name in ("ssd_mobilenet_v1", "ssdlite_mobilenet_v2")},
 }  # fmt: skip
 AS_IT_IS = Small(side=None)
 SLOW = ("resnet101",)

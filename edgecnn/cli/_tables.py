@@ -157,7 +157,7 @@ def shortened(text: str, most: int) -> str:
     """`text` with its middle left out where it is longer than `most` characters.
 
     >>> shortened("features.0/Conv ... features.6/Mul in float", 24)
-    'features.0...Mul in float'
+    'features.0...l in float'
     """
     half = (most - 3) // 2
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"

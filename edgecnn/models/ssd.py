@@ -46,15 +46,23 @@ class DefaultBoxes:
     """`scales`: side of each map's boxes as a share of the image, and one more after the last; `ratios` of each map.
 
     `steps`: pixels of the input from one box centre to the next; None: the image divided by the size of the map.
+    `finest`: (width, height) of the first map's boxes as shares of the image, where they are others than its scale's.
     """
 
     scales: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
     steps: tuple[int, ...] | None = None
+    finest: tuple[tuple[float, float], ...] = ()
 
     @property
     def per_place(self) -> list[int]:
-        return [2 + 2 * len(ratios) for ratios in self.ratios]
+        return [len(self.sides(k)) for k in range(len(self.ratios))]
+
+    def sides(self, k: int) -> Sequence[tuple[float, float]]:
+        """(width, height) of the boxes of map `k` as shares of the image."""
+        if k == 0 and self.finest:
+            return self.finest
+        return default_sides(self.scales[k], self.scales[k + 1], self.ratios[k])
 
     def __call__(self, size: tuple[int, int], maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """(P, 4) corners in pixels for an image of `size` (height, width) and its maps (N, C, H, W)."""
@@ -63,8 +71,7 @@ class DefaultBoxes:
         for k, values in enumerate(maps):
             rows, columns = values.shape[2:]
             step = (self.steps[k], self.steps[k]) if self.steps else (height / rows, width / columns)
-            shares = default_sides(self.scales[k], self.scales[k + 1], self.ratios[k])
-            found.append(centred((rows, columns), step, [(w * width, h * height) for w, h in shares]))
+            found.append(centred((rows, columns), step, [(w * width, h * height) for w, h in self.sides(k)]))
         return torch.cat(found)
 
 

@@ -29,7 +29,7 @@ METRIC = "mAP@[.5:.95]"
 RATE = 0.1
 OUTPUTS = ("boxes", "scores", "labels", "image")
 WANTED = "give a folder as COCO, PASCAL VOC or YOLO have it, or x, boxes, box_labels and box_image in an .npz"
-TRAINABLE = ("ssd300_vgg16", "ssd_tiny", "ssdlite_mobilenet_v2")
+TRAINABLE = ("ssd300_vgg16", "ssd_mobilenet_v1", "ssd_tiny", "ssdlite_mobilenet_v2")
 """The zoo's detectors that bring a loss; the others wait for weights from elsewhere."""
 SURE, UNSURE = 0.3, 0.2
 """A box that one network is sure of may be one of which the other is a little less sure."""

@@ -237,7 +237,7 @@ def worst_runs(nodes: Sequence[str], loss_us: Sequence[float], most: int = 4) ->
     """Runs of consecutive `nodes` with the largest sums of loss (Kadane 1984), disjoint, the largest first.
 
     >>> [(r.name, r.loss_us) for r in worst_runs(["a", "b", "c", "d", "e"], [-5, 3, -1, 4, -9])]
-    [('b ... d', 6)]
+    [('b ... d', 6.0)]
     """
     losses, regions = list(loss_us), []
     for _ in range(most):

@@ -235,7 +235,7 @@ def prefixes(nodes: Sequence[str], loss_us: Sequence[float], most: int = 4) -> l
     """The first k nodes for the k at which the summed loss peaks: images come as float, so a prefix has one boundary.
 
     >>> [(r.name, r.loss_us) for r in prefixes(["a", "b", "c"], [3, -1, 4])]
-    [('the first 3 nodes', 6), ('the first node', 3)]
+    [('the first 3 nodes', 6.0), ('the first node', 3.0)]
     """
     total, found = 0.0, []
     for k, loss in enumerate(loss_us, 1):

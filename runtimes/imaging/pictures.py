@@ -139,7 +139,7 @@ def colour_of(label: str, labels: Sequence[str]) -> Colour:
     its number's CRC-32.
 
     >>> colour_of("cat", ["cat", "dog"]), colour_of("dog", ["cat", "dog"])
-    ((255, 89, 89), (89, 137, 255))
+    ((255, 89, 89), (89, 138, 255))
     """
     known = list(labels)
     hue = GOLDEN * known.index(label) if label in known else zlib.crc32(label.encode("utf-8", "replace")) / 2**32

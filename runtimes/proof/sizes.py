@@ -52,7 +52,7 @@ def nearest(size: Size, own: Size, step: int | None) -> Iterator[Size]:
     """Sizes to try for `size`, the nearest first: whole steps from `own`, else multiples of growing numbers.
 
     >>> list(nearest((97, 161), (96, 96), 32)), next(nearest((97, 161), (96, 96), None))
-    ([(96, 160)], (96, 160))
+    ([(96, 160)], (98, 162))
     """
     if step:
         yield _rounded(size[0], own[0] % step, step), _rounded(size[1], own[1] % step, step)
