@@ -128,11 +128,17 @@ def common(identity: Identity, stages: Sequence[Stage], session: Session, weight
         "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
         "created_by": f"edgecnn {edgecnn.__version__}",
         "weights": weights or "random, seed 0",
-        "input": tensor(session.inputs[0]),
+        **taken(session.inputs),
         "output": tensor(session.outputs[0]) | ({"sigmoid": True} if identity.sigmoid else {}),
         "stages": [stage.to_dict() for stage in stages],
         "machine": machine.describe().to_dict(),
     }
+
+
+def taken(inputs: Sequence[TensorInfo]) -> dict[str, Any]:
+    """The manifest's entry of the one input of a model, or of its several."""
+    found = [tensor(info) for info in inputs]
+    return {"input": found[0]} if len(found) == 1 else {"inputs": found}
 
 
 def raced(decision: Decision) -> dict[str, Any] | None:

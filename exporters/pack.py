@@ -25,7 +25,17 @@ import onnx
 from exporters.device_code import device_code
 from exporters.load import save_model
 from runtimes.base import Array, CheckFailed
-from runtimes.bundle import FORMAT, GOLDEN, GOLDEN_SIZE, MANIFEST, MODEL, OTHER_SIZE, open_bundle, verify
+from runtimes.bundle import (
+    FORMAT,
+    FORMAT_SEVERAL,
+    GOLDEN,
+    GOLDEN_SIZE,
+    MANIFEST,
+    MODEL,
+    OTHER_SIZE,
+    open_bundle,
+    verify,
+)
 from runtimes.files import replace_whole
 from runtimes.proof import golden
 from runtimes.proof.golden import golden_bytes
@@ -84,7 +94,8 @@ def pack(
     members |= device_code() if runtime else {}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
     limits = first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
-    manifest = {**about, "format": FORMAT, "files": files, "golden": limits}
+    number = FORMAT_SEVERAL if "inputs" in about else FORMAT
+    manifest = {**about, "format": number, "files": files, "golden": limits}
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     with replace_whole(path) as temporary:
         _write(temporary, {MANIFEST: text.encode(), **members})

@@ -2,7 +2,8 @@
 
     NAME.edge  =  manifest.json   what it is, how it was made, the SHA-256 of every other member
                   model.onnx      (+ model.onnx.data)        the graph that won the race
-                  golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the original network's own answers
+                  golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the original network's own answers;
+                                  input_1 and so on where it has several inputs
                   golden_size.npz optional                   the same at another height and width
                   float.onnx      optional                   the float graph that it was compared with
                   __main__.py, runtimes/      optional       what `python NAME.edge` runs (runtimes/device)
@@ -23,12 +24,14 @@ from typing import Any
 from runtimes import machine
 from runtimes.base import Array, BadInput
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.several import Several
 from runtimes.proof import golden
 from runtimes.proof.archive import Archive, Changed, read_npz
 from runtimes.proof.golden import GoldenCheck, golden_bytes
 from runtimes.proof.manifest import (
     FLOAT_MODEL,
     FORMAT,
+    FORMAT_SEVERAL,
     GOLDEN,
     GOLDEN_SIZE,
     MANIFEST,
@@ -38,6 +41,7 @@ from runtimes.proof.manifest import (
     OTHER_SIZE,
     PYTORCH_MODULE,
     SUFFIX,
+    inputs_of,
     parse_manifest,
 )
 from runtimes.session import Session, open_session
@@ -45,6 +49,7 @@ from runtimes.session import Session, open_session
 __all__ = [
     "FLOAT_MODEL",
     "FORMAT",
+    "FORMAT_SEVERAL",
     "GOLDEN",
     "GOLDEN_SIZE",
     "MANIFEST",
@@ -98,6 +103,16 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.manifest["labels"])
 
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, type and shape of each input of the model, in their order."""
+        return inputs_of(self.manifest)
+
+    @cached_property
+    def several(self) -> Several | None:
+        """What is fed to a network of several inputs; None for one input."""
+        return Several.told(self.inputs) if len(self.inputs) > 1 else None
+
     @cached_property
     def preprocess(self) -> Preprocess | None:
         """From an image to the network's input; None for a network that takes no images."""
@@ -126,9 +141,8 @@ class Bundle:
         session = open_session(
             self.read(member), provider, threads, external=self.external(member), subject=f"{self.path}: {member}"
         )
-        wanted = self.manifest["input"]
-        first = session.inputs[0] if session.inputs else None
-        if first is None or (first.name, first.dtype) != (wanted["name"], wanted["dtype"]):
+        wanted = [(entry["name"], entry["dtype"]) for entry in self.inputs]
+        if [(info.name, info.dtype) for info in session.inputs] != wanted:
             raise BadInput(f"{self.path}: {member} has another input than the manifest says; build it again")
         return session
 

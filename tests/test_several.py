@@ -13,8 +13,9 @@ from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.data.given import given
 from edgecnn.data.load import load_data
-from edgecnn.data.several import Several, several
+from edgecnn.data.several import several
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.imaging.several import Several
 from runtimes.session import TensorInfo, open_session
 from small_nets import model, save
 
@@ -207,7 +208,6 @@ def test_a_metric_of_ones_own_judges_it(files: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-o", "q.edge"], "q.edge: a bundle's model has one input"),
         (["-o", "q.onnx", "--preprocess", "imagenet"], "--preprocess imagenet: the model takes image float32"),
         (["-o", "q.onnx", "--input-shape", "image:3,8,8"], "the model has several inputs"),
         (["-o", "q.onnx", "--input", "uint8"], "takes no pictures"),

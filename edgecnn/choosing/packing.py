@@ -38,15 +38,17 @@ def pack_given(
     """
     session, theirs = open_session(chosen), open_session(given[0], optimize=False, subject=given[1])
     shown = list(material.judged.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
-    original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs[0]) for feed in shown])
+    original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
     pack(path, chosen, manifest, *proof.golden(original, session, shown))
 
 
-def _floats(identity: Identity, feed: Tensors, wanted: TensorInfo) -> Tensors:
-    """What the given model takes for `feed`, one image as the chosen graph takes it."""
-    (value,) = feed.values()
+def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> Tensors:
+    """What the given model takes for `feed`, one image as the chosen graph takes it; several inputs are as they are."""
+    if len(inputs) > 1:
+        return feed
+    (value,), wanted = feed.values(), inputs[0]
     ready = identity.preprocess
     if ready is None or ready.floating:
         return {wanted.name: value}

@@ -35,7 +35,6 @@ from edgecnn.choosing.said import (
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
-from edgecnn.data.several import Several
 from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
@@ -118,7 +117,6 @@ def quantize(
     material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
-    check_one_input(path, material)
     carried = input != FLOAT32 or path.suffix == SUFFIX
     early = doubts.aloud(tell, assumed_of(name, material, carried, identity))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
@@ -183,14 +181,6 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
         raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
-
-
-def check_one_input(output: Path, material: Material) -> None:
-    """Raise `BadInput` for a bundle of a model of several inputs: what a bundle runs is one picture or array."""
-    if output.suffix == SUFFIX and isinstance(material.ready, Several):
-        raise BadInput(
-            f"{output}: a bundle's model has one input, this takes {material.ready.words}; write an .onnx file"
-        )
 
 
 def taking(identity: Identity, name: str) -> Identity:

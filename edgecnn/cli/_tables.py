@@ -116,9 +116,10 @@ def go_on_with_bundle(page: Page, report: QuantizeReport | DeviceBuildReport, wh
     """`where`: options of both. A network that takes no pictures is shown arrays, one without answers nothing."""
     from runtimes.proof.prediction import opened_to_run
 
-    shown, ways = "ARRAY.npy" if report.preprocess is None else "IMAGE", [f"edgecnn verify {report.output}{where}"]
+    ways = [f"edgecnn verify {report.output}{where}"]
     with contextlib.suppress(BadInput):
-        opened_to_run(report.output, None)
+        array = "ARRAYS.npz" if opened_to_run(report.output, None).several else "ARRAY.npy"
+        shown = array if report.preprocess is None else "IMAGE"
         ways.append(f"edgecnn run {report.output} {shown}{where}")
     page.go_on(ways)
 

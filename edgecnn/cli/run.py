@@ -40,7 +40,7 @@ def command(
 ) -> Result:
     """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes.
 
-    `-` is one picture or array from standard input.
+    `-` is one picture or array from standard input. A network of several inputs takes an .npz with an array for each.
     """
     from edgecnn import api
 

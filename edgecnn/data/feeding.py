@@ -22,13 +22,14 @@ from edgecnn.data.known import known_samples
 from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
-from edgecnn.data.several import Several, several
+from edgecnn.data.several import several
 from edgecnn.runners import Fed
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.imaging.preprocess import layout_of
+from runtimes.imaging.several import Several
 
 RANDOM_BATCHES = 8
 MOST_KNOWN = 32

@@ -40,13 +40,14 @@ from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
 from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.samples import Ready, Samples, split_off
-from edgecnn.data.several import Several, load_several
+from edgecnn.data.several import load_several
 from runtimes import plugins
 from runtimes.base import Array, BadInput
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.several import Several
 from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"

@@ -23,7 +23,7 @@ from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
-from edgecnn.data.several import Several, several
+from edgecnn.data.several import several
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
@@ -34,6 +34,7 @@ from runtimes.base import BadInput, Tensors, counted
 from runtimes.comparing.two_classes import class_count, is_one_score
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.several import Several
 from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, TensorInfo, open_session
 

@@ -11,7 +11,6 @@ Test: tests/test_several.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +23,9 @@ from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.arrays import read_npz
+from runtimes.imaging.several import Several
 from runtimes.imaging.shown import finite
 from runtimes.session import random_feeds
-
-
-@dataclass(frozen=True)
-class Several:
-    """The `inputs` of a network that has several; all sizes but the batch are known."""
-
-    inputs: tuple[TensorInfo, ...]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of one sample, without the batch, by input."""
-        return {info.name: tuple(size for size in info.shape[1:] if isinstance(size, int)) for info in self.inputs}
-
-    @property
-    def words(self) -> str:
-        return ", ".join(
-            f"{info.name} {info.dtype} [{', '.join(map(str, ('N', *info.shape[1:])))}]" for info in self.inputs
-        )
 
 
 def several(name: str, inputs: Sequence[TensorInfo]) -> Several:
@@ -64,50 +46,40 @@ def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool | None =
     if isinstance(spec, InMemory):
         if spec.arrays is None:
             raise BadInput(f"{spec.name}: is one array; the model takes {wanted.words}; give a dict of arrays by input")
-        return _samples(spec.name, spec.arrays, spec.labels, wanted, as_truth)
+        return _samples(spec.name, spec.arrays, _labels(spec, wanted), wanted, as_truth)
     named = built_in(spec)
     if named is not None and named.partition(":")[0] == RANDOM:
         return _noise(named, wanted, seed)
     if named is None and Path(spec).suffix == ".npz":
         arrays = read_npz(Path(spec))
-        taken = {info.name for info in wanted.inputs}
-        labels = labels_in({k: v for k, v in arrays.items() if k not in taken})
-        return _samples(spec, arrays, labels, wanted, as_truth)
+        return _samples(spec, arrays, _beside(arrays, wanted), wanted, as_truth)
     raise BadInput(f"{spec}: the model takes {wanted.words}; give an .npz file with an array for each, or random")
+
+
+def _labels(spec: InMemory, wanted: Several) -> Array | None:
+    """Those of the arrays in memory, or of the set that they are used with; no input is taken for labels."""
+    own = None if spec.arrays is None else labels_in(spec.arrays)
+    return _beside(spec.arrays or {}, wanted) if own is spec.labels else spec.labels
+
+
+def _beside(arrays: Mapping[str, Array], wanted: Several) -> Array | None:
+    """The labels among `arrays`: an input may have their name."""
+    return labels_in({name: values for name, values in arrays.items() if name not in wanted.names})
 
 
 def _samples(
     name: str, arrays: Mapping[str, Array], labels: Array | None, wanted: Several, as_truth: bool | None
 ) -> Samples:
-    rows = {info.name: _fitting(name, arrays, info, wanted) for info in wanted.inputs}
-    counts = {key: len(values) for key, values in rows.items()}
-    if len(set(counts.values())) > 1:
-        raise BadInput(
-            f"{name}: holds {', '.join(f'{n} rows of {key}' for key, n in counts.items())}; give as many of each"
-        )
+    return answered(of_rows(name, arrays, wanted), labels, as_truth)
+
+
+def of_rows(name: str, arrays: Mapping[str, Array], wanted: Several) -> Samples:
+    """Samples without answers; raises `BadInput` where the `arrays` do not fit."""
+    rows = wanted.rows(name, arrays)
     first, *more = rows
-    ids = tuple(f"{name}[{i}]" for i in range(counts[first]))
+    ids = tuple(f"{name}[{i}]" for i in range(len(rows[first])))
     others = {key: _reader(rows[key], f"{name}: {key}") for key in more}
-    samples = Samples(name, ids, _reader(rows[first], f"{name}: {first}"), as_is=True, others=others)
-    return answered(samples, labels, as_truth)
-
-
-def _fitting(name: str, arrays: Mapping[str, Array], info: TensorInfo, wanted: Several) -> Array:
-    """The array of one input; raises `BadInput` where there is none, or of another shape or kind of numbers."""
-    values = arrays.get(info.name)
-    if values is None:
-        held = ", ".join(sorted(arrays)[:6]) or "no arrays"
-        raise BadInput(f"{name}: holds {held}; the model takes {wanted.words}: name the arrays after its inputs")
-    dtype = np.dtype(info.dtype)
-    shape = wanted.shapes[info.name]
-    alike = values.dtype.kind == dtype.kind or (values.dtype.kind in "iu" and dtype.kind in "iu")
-    if not alike or values.shape[1:] != shape or not values.size:
-        needed = f"{info.dtype} [{', '.join(map(str, ('N', *shape)))}]"
-        raise BadInput(
-            f"{name}: {info.name} is {values.dtype} {list(values.shape)}; the model is fed {needed} as it is"
-        )
-    cast: Array = values.astype(dtype)
-    return cast
+    return Samples(name, ids, _reader(rows[first], f"{name}: {first}"), as_is=True, others=others)
 
 
 def _reader(values: Array, name: str) -> Callable[[int], Array]:

@@ -17,7 +17,7 @@ def inputs(facts: Facts) -> Section:
     bundle = facts.bundle
     rows: list[tuple[str, Content]] = [
         ("pixels", in_words(bundle.preprocess)),
-        ("input", tensor(facts.manifest["input"])),
+        *(("input", tensor(entry)) for entry in bundle.inputs),
         ("output", tensor(facts.manifest["output"])),
         ("other sizes", "any height and width; proven at two" if "other_size" in facts.manifest["golden"] else None),
         ("calibrated on", calibrated(facts)),
@@ -30,6 +30,8 @@ def inputs(facts: Facts) -> Section:
 def verdict(facts: Facts) -> str:
     bundle = facts.bundle
     classes = f" and answers in {len(bundle.labels)} named classes" if bundle.labels else ""
+    if bundle.several is not None:
+        return f"It takes {len(bundle.inputs)} arrays that are ready for it, one for each input{classes}."
     if bundle.preprocess is None:
         return f"It takes arrays that are ready for it{classes}."
     height, width = bundle.preprocess.size

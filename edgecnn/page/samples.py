@@ -22,7 +22,7 @@ from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
 from runtimes.comparing import matching
 from runtimes.imaging.geometry import UNSEEN
 from runtimes.imaging.pictures import under_mask
-from runtimes.imaging.shown import Shown
+from runtimes.imaging.shown import PICTURE_AXES, Shown
 from runtimes.proof import golden
 from runtimes.proof.answers import (
     SPOKEN,
@@ -92,7 +92,7 @@ def _samples(bundle: Bundle, session: Session, inputs: Sequence[Array], outputs:
     for i in range(len(inputs[0])):
         wanted = matching.unpad(tables, i) if boxes else {name: array[i : i + 1] for name, array in tables.items()}
         found = session({name: array[i : i + 1] for name, array in zip(ins, inputs, strict=False)})
-        given = inputs[0][i]
+        given = next((array for array in inputs if array.ndim == PICTURE_AXES + 1), inputs[0])[i]
         pixels = pictures.pixels_of(given, bundle.preprocess)
         size = given.shape if pixels is None else (1, *pixels.shape[:2])
         yield Sample(pixels, given.shape, *(_told(bundle, size, outputs) for outputs in (wanted, found)))

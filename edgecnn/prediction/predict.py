@@ -2,7 +2,8 @@
 
     image file, uint8 array  --the bundle's preprocessing-->  float32 (C, H, W)  --model-->  classes, a mask, or boxes
 
-A float array is taken as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it, whatever its
+A network of several inputs is given an array for each, in an .npz file or a dict, as they are. A float array is taken
+as ready input, (C, H, W) or (N, C, H, W); a folder is all images below it, whatever its
 subfolders are called. The work is done by
 what a device does it with: runtimes/proof/prediction.py, runtimes/proof/verification.py. Test: tests/test_predict.py.
 """
@@ -10,15 +11,16 @@ what a device does it with: runtimes/proof/prediction.py, runtimes/proof/verific
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
 from edgecnn.data import layouts
 from edgecnn.data.folders import list_images
-from edgecnn.data.given import given
+from edgecnn.data.given import InMemory, given
 from edgecnn.data.load import load_data
 from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
@@ -26,15 +28,16 @@ from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
 from runtimes.imaging.images import SUFFIXES, read_image
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.imaging.shown import Shown, of_array, of_file, takes
+from runtimes.imaging.several import Several
+from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, takes
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
 
 LISTS = (".json", ".txt", ".csv")
 """Files that name pictures (edgecnn/data/layouts.py)."""
-Source = str | os.PathLike[str] | Array
-"""A file, or images that are in memory already."""
+Source = str | os.PathLike[str] | Array | Mapping[str, Array]
+"""A file, or images that are in memory already; a dict has an array for each input of a network of several."""
 
 
 def run(
@@ -60,8 +63,8 @@ def run(
     Raises `BadInput`, `Unavailable`, `CheckFailed`.
     """
     opened = opened_to_run(Path(bundle), input_shape)
-    sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray) else list(inputs)
-    names = [f"array {i}" if isinstance(source, np.ndarray) else os.fspath(source) for i, source in enumerate(sources)]
+    sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray | Mapping) else list(inputs)
+    names = [os.fspath(source) if _is_file(source) else f"array {i}" for i, source in enumerate(sources)]
     found = prediction.gathered(
         zip(names, sources, strict=True), lambda one: shown(one[1], opened, one[0]), lambda one: one[0]
     )
@@ -80,8 +83,8 @@ def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: in
 def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:
     """Every image that `source` names: a picture, an array (or its file), or any DATA."""
     ready = ready_of(bundle)
-    if isinstance(source, np.ndarray):
-        return of_array(array_name, source, ready)
+    if isinstance(source, np.ndarray | Mapping):
+        return _in_memory(array_name, source, ready)
     path, spec = Path(source), given(source)
     if takes(path):
         return of_file(path, ready, str(bundle.path))
@@ -96,9 +99,26 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
             partial(samples.__getitem__, i),
             partial(read_image, samples.ids[i]) if originals else None,
             bundle.preprocess,
+            {name: partial(load, i) for name, load in samples.others.items()},
         )
         for i in range(len(samples))
     ]
+
+
+def _is_file(source: Source) -> TypeGuard[str | os.PathLike[str]]:
+    return not isinstance(source, np.ndarray | Mapping)
+
+
+def _in_memory(name: str, source: Array | Mapping[str, Array], ready: Ready | Several) -> list[Shown]:
+    """The samples in an array, or in a dict that has one for each input."""
+    if isinstance(ready, Several):
+        arrays = given(source, name)
+        if not isinstance(arrays, InMemory) or arrays.arrays is None:
+            raise BadInput(f"{name}: is one array; the model takes {ready.words}; give a dict of arrays by input")
+        return of_arrays(name, arrays.arrays, ready)
+    if isinstance(source, Mapping):
+        raise BadInput(f"{name}: is a dict, and the network has one input; give its array")
+    return of_array(name, source, ready)
 
 
 def _below(folder: Path, ready: Preprocess, network: str) -> list[Shown]:

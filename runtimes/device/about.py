@@ -28,7 +28,8 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
     yield "network", one_line(made(bundle), LONGEST)
     yield "task", one_line(bundle.task, LONGEST)
-    yield "input", one_line(f"{_tensor(manifest['input'])}{_pictures(bundle.preprocess)}", LONGEST)
+    for entry in bundle.inputs:
+        yield "input", one_line(f"{_tensor(entry)}{_pictures(bundle.preprocess)}", LONGEST)
     yield "output", one_line(_tensor(manifest["output"]), LONGEST)
     yield "answers", one_line(_answers(bundle), LONGEST)
     winner = manifest.get("winner")

@@ -95,7 +95,7 @@ def _about(bundle: str, program: str, only_version: bool) -> None:
     if only_version:
         return page.note(made(opened))
     page.pairs(described(opened))
-    shown = "ARRAY.npy" if opened.preprocess is None else "IMAGE..."
+    shown = "ARRAYS.npz" if opened.several else "ARRAY.npy" if opened.preprocess is None else "IMAGE..."
     page.go_on(f"{program} {words}" for words in (f"run {shown}", "verify", "bench"))
 
 

@@ -71,7 +71,7 @@ def built_size(path: Path, batch: int) -> tuple[str, ...]:
     if not is_bundle(path):
         return ()
     opened = bundle.open_bundle(path)
-    sizes = opened.manifest["input"]["shape"]
+    sizes = opened.inputs[0]["shape"]
     if opened.preprocess is None or not any(isinstance(size, str) for size in sizes[1:]):
         return ()
     return (",".join(map(str, (batch, *opened.preprocess.shape))),)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,10 @@ NAMES = ("-", "/dev/stdin")
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 """How the two kinds of array begin; anything else should be a picture."""
 CHUNK_BYTES = 1 << 20
+T = TypeVar("T")
 
 
-def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], Array]) -> Array:
+def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], T]) -> Array | T:
     """The pixels, or the array, that standard input holds; `name` is how the user calls it. Raises `BadInput`.
 
     `images_in` picks the images out of the arrays of an `.npz`.

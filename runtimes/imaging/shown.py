@@ -3,6 +3,7 @@
     picture, uint8 (H, W[, 3])          --the bundle's preprocessing-->  what the network is given
     float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
     float (C, L) or (N, C, L), ...      the same, for a network that takes no pictures: its input's own shape
+    an array for each input             the same, for a network of several inputs (several.py)
 
 A `.npy` or `.npz` file is the array in it, under the name `x` or `images`; `-` is one of all these from standard input
 (piped.py). Test: tests/test_shown.py.
@@ -10,19 +11,20 @@ A `.npy` or `.npz` file is the array in it, under the name `x` or `images`; `-` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from runtimes.base import Array, BadInput
+from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging import piped
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES, read_image
 from runtimes.imaging.preprocess import Preprocess, layout_of
+from runtimes.imaging.several import Several
 
 Ready = Preprocess | tuple[int, ...]
 """How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
@@ -31,16 +33,25 @@ IMAGES = ("x", "images")
 FAR = 8
 """So many times the range of what pixels become, on either side: noise does not reach it, floats of 0..255 do."""
 ARRAYS = (".npy", ".npz")
+PICTURE_AXES = 3
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3)."""
+    """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3).
+
+    `others`: what the further inputs of a network that has several are fed, by their names.
+    """
 
     name: str
     ready: Callable[[], Array]
     original: Callable[[], Array] | None
     preprocess: Preprocess | None
+    others: Mapping[str, Callable[[], Array]] = field(default_factory=dict)
+
+    def feeds(self, inputs: Sequence[str]) -> Tensors:
+        """A batch of it for the network's `inputs`; raises `BadInput` where it cannot be read."""
+        return {inputs[0]: self.ready()[None], **{name: make()[None] for name, make in self.others.items()}}
 
     def geometry(self) -> Geometry:
         if self.original is None or self.preprocess is None:
@@ -59,9 +70,16 @@ class Shown:
         return grey.transpose(1, 2, 0)[:, :, : 3 if len(grey) >= 3 else 1]
 
     def _planes(self) -> Array:
-        """What the network is given, (C, H, W)."""
-        values = self.ready()
+        """What the network is given, (C, H, W); of several inputs the first that is a picture."""
+        values = self.ready() if not self.others else self._picture()
         return values.transpose(2, 0, 1) if self.preprocess is not None and self.preprocess.channels_last else values
+
+    def _picture(self) -> Array:
+        made = (make() for make in (self.ready, *self.others.values()))
+        found = next((values for values in made if values.ndim == PICTURE_AXES), None)
+        if found is None:
+            raise BadInput(f"{self.name}: none of the inputs is a picture, which the answer could be drawn on")
+        return found
 
 
 def takes(path: Path) -> bool:
@@ -69,8 +87,10 @@ def takes(path: Path) -> bool:
     return path.suffix.lower() in (*ARRAYS, *SUFFIXES) or str(path) in piped.NAMES
 
 
-def of_file(path: Path, ready: Ready, network: str) -> list[Shown]:
+def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
     """Every image in a picture, `.npy` or `.npz` file, for `network`; raises `BadInput` for what is none."""
+    if isinstance(ready, Several):
+        return of_arrays(str(path), _arrays_in(path, ready), ready)
     suffix = path.suffix.lower()
     if str(path) in piped.NAMES:
         return of_array(str(path), piped.read_piped(str(path), images_in), ready)
@@ -100,6 +120,35 @@ def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
         Shown(one, lambda i=i, one=one: finite(read(i), one), original and partial(original, i), preprocess)  # type: ignore[misc]
         for i, one in enumerate(names)
     ]
+
+
+def of_arrays(name: str, arrays: Mapping[str, Array], wanted: Several) -> list[Shown]:
+    """Every sample in `arrays`, one for each input, called as `of_array` does; raises `BadInput` where one is missing
+    or does not fit.
+    """
+    single = wanted.is_one(arrays)
+    rows = wanted.rows(name, arrays, one=True)
+    first, *more = wanted.names
+    names = [name] if single else [f"{name}[{i}]" for i in range(len(rows[first]))]
+
+    def reading(key: str, i: int, one: str) -> Callable[[], Array]:
+        return lambda: finite(rows[key][i], f"{one}: {key}")
+
+    return [
+        Shown(one, reading(first, i, one), None, None, {key: reading(key, i, one) for key in more})
+        for i, one in enumerate(names)
+    ]
+
+
+def _arrays_in(path: Path, wanted: Several) -> Mapping[str, Array]:
+    """The arrays of an `.npz` file or from standard input."""
+    piping = str(path) in piped.NAMES
+    if not piping and path.suffix.lower() == ".npz":
+        return read_npz(path)
+    found = piped.read_piped(str(path), lambda arrays, _: arrays) if piping else None
+    if isinstance(found, Mapping):
+        return found
+    raise BadInput(f"{path}: the model takes {wanted.words}; give an .npz file with an array for each")
 
 
 def is_single(array: Array, ready: Ready) -> bool:

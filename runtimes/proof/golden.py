@@ -41,7 +41,8 @@ FLOAT_RELATIVE = 1e-4
 
 @dataclass(frozen=True)
 class GoldenCheck:
-    """One golden input, or several (`images`), of `shape` (C, H, W): what was measured, and its limit.
+    """One golden sample, or several (`images`), whose first input has the `shape` (C, H, W): what was measured, and its
+    limit.
 
     `of`: the numbers that are meant, where outputs hold several kinds.
     """

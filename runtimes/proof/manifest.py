@@ -1,6 +1,7 @@
 """The manifest of a bundle: which fields a reader relies on, and what they must be.
 
     {"format": 1, "name", "task", "created_by", "chosen", "input": {"name", "shape", "dtype"}, "output": {...},
+     "format": 2 with "inputs": [{"name", "shape", "dtype"}, ...] in place of "input": a network of several,
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
      "golden": {"limit_max_abs" | "limit_disagreement", "images", "kinds": [{"output", "axis", "places",
                 "limit_max_abs", "limit_relative_l2"}] | absent, "other_size": the same | absent},
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from runtimes.base import BadInput
 from runtimes.proof.archive import safe_name
 from runtimes.proof.golden import is_entry
 
-FORMAT = 1
+FORMAT, FORMAT_SEVERAL = 1, 2
+"""Of one input, and of several: who knows only the first refuses the second by its number."""
 SUFFIX = ".edge"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -30,6 +33,8 @@ GOLDEN_SIZE, OTHER_SIZE = "golden_size.npz", "other_size"
 """Golden samples of another height and width, and the place of their limit in the manifest's `golden`."""
 FLOAT_MODEL = "float.onnx"
 PYTORCH_MODULE, GIVEN_MODEL = "PyTorch module", "float model"
+NUMBERS = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))} - {"float8"}
+"""Types of arrays that several inputs can be fed with."""
 MAX_MANIFEST_BYTES = 2**24
 _OBJECT = (dict,)
 _REQUIRED: dict[str, tuple[type, ...]] = {
@@ -37,13 +42,13 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "created_by": (str,),
     "chosen": (str,),
-    "input": _OBJECT,
     "output": _OBJECT,
     "preprocess": (dict, type(None)),
     "labels": (list,),
     "files": _OBJECT,
     "golden": _OBJECT,
 }
+_INPUTS: dict[int, dict[str, tuple[type, ...]]] = {FORMAT: {"input": _OBJECT}, FORMAT_SEVERAL: {"inputs": (list,)}}
 
 
 def parse_manifest(data: bytes, subject: str) -> dict[str, Any]:
@@ -54,9 +59,10 @@ def parse_manifest(data: bytes, subject: str) -> dict[str, Any]:
         raise BadInput(f"{subject}: {MANIFEST} is not JSON ({str(error)[:80]}); build it again") from error
     if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
         raise BadInput(f"{subject}: {MANIFEST} has no format number; this is not an edgecnn bundle")
-    if manifest["format"] != FORMAT:
-        raise BadInput(f"{subject}: has format {manifest['format']}, this edgecnn reads {FORMAT}; use a newer edgecnn")
-    for key, types in _REQUIRED.items():
+    if manifest["format"] not in _INPUTS:
+        known = " and ".join(map(str, _INPUTS))
+        raise BadInput(f"{subject}: has format {manifest['format']}, this edgecnn reads {known}; use a newer edgecnn")
+    for key, types in {**_REQUIRED, **_INPUTS[manifest["format"]]}.items():
         if not isinstance(manifest.get(key, ...), types):
             raise BadInput(f"{subject}: {MANIFEST} has no proper {key!r}; build it again")
     if manifest.get("original", PYTORCH_MODULE) not in (PYTORCH_MODULE, GIVEN_MODEL):
@@ -68,9 +74,11 @@ def parse_manifest(data: bytes, subject: str) -> dict[str, Any]:
 
 
 def _wrong_field(manifest: dict[str, Any]) -> str | None:
-    golden, tensor = manifest["golden"], manifest["input"]
-    if not all(isinstance(tensor.get(key), str) for key in ("name", "dtype")):
+    golden = manifest["golden"]
+    if manifest["format"] == FORMAT and not _is_tensor(manifest["input"]):
         return "input"
+    if manifest["format"] == FORMAT_SEVERAL and not _are_several(manifest):
+        return "inputs"
     if not all(isinstance(label, str) for label in manifest["labels"]):
         return "labels"
     if not is_entry(golden) or (OTHER_SIZE in golden) != (GOLDEN_SIZE in manifest["files"]):
@@ -80,6 +88,26 @@ def _wrong_field(manifest: dict[str, Any]) -> str | None:
     if not {MODEL, GOLDEN} <= manifest["files"].keys() or not all(map(_file_ok, manifest["files"].items())):
         return "files"
     return None
+
+
+def inputs_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a checked `manifest` says of each input of its model, in their order."""
+    several: list[dict[str, Any]] = manifest["inputs"] if manifest["format"] == FORMAT_SEVERAL else []
+    return several or [manifest["input"]]
+
+
+def _is_tensor(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("name", "dtype"))
+
+
+def _are_several(manifest: dict[str, Any]) -> bool:
+    """Whether each input has a name of its own and known sizes behind the batch, and none is a picture."""
+    inputs = manifest["inputs"]
+    if len(inputs) < 2 or "input" in manifest or manifest["preprocess"] is not None:
+        return False
+    sizes = [entry.get("shape") if _is_tensor(entry) else None for entry in inputs]
+    known = all(isinstance(each, list) and each and all(type(n) is int and n > 0 for n in each[1:]) for each in sizes)
+    return known and len({e["name"] for e in inputs}) == len(inputs) and {e["dtype"] for e in inputs} <= NUMBERS
 
 
 def _file_ok(item: tuple[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.named import check_folder
+from runtimes.imaging.several import Several
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answers import (
     MULTI_LABEL,
@@ -157,18 +158,18 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
     _require_some(given, lost)
     files = _files(bundle, given, how.save, how.force)
     session = bundle.session(how.provider, how.threads)
-    fed = session.inputs[0].name
+    names = [info.name for info in session.inputs]
     found, answered, odd, kept = list[AnyPrediction](), list[int](), "", Keeping()
     for i, image in enumerate(track(given, "answering")):
         try:
-            ready = image.ready()
+            feeds = image.feeds(names)
         except BadInput as error:
             lost.append(Unread(image.name, str(error)))
             continue
         if how.require_all and not found:
-            whereabouts(bundle.path, {fed: ready[None]}, how.provider, how.threads).require_all(name)
-        odd = odd or strange(image, ready)
-        one = answer(bundle, image, session({fed: ready[None]}), how.top, how.min_score)
+            whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
+        odd = odd or strange(image, feeds[names[0]])
+        one = answer(bundle, image, session(feeds), how.top, how.min_score)
         found.append(kept.hold(one, files[i] if files else ()) if isinstance(one, NumbersPrediction) else one)
         answered.append(i)
     _require_some(found, lost)
@@ -252,6 +253,8 @@ def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
 
 def at_size(bundle: Bundle, input_shape: str) -> Bundle:
     """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
+    if bundle.several is not None:
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes {bundle.several.words}; leave it out")
     session, preprocess = bundle.session(), bundle.preprocess
     sizes = fitting(input_shape, session.inputs[0])
     last = preprocess is not None and preprocess.channels_last
@@ -263,8 +266,10 @@ def at_size(bundle: Bundle, input_shape: str) -> Bundle:
     return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
 
 
-def ready_of(bundle: Bundle) -> Ready:
-    """How images are made ready for `bundle`; the shape of a sample where it takes none."""
+def ready_of(bundle: Bundle) -> Ready | Several:
+    """How images are made ready for `bundle`; the shape of a sample, or its several inputs, where it takes none."""
+    if bundle.several is not None:
+        return bundle.several
     return bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
 
 
