@@ -153,10 +153,10 @@ def prove(
     """
     from exporters.torch_export import module_runner
 
-    run, at = module_runner(module, DETECTIONS, RAW), {id(feed): i for i, feed in enumerate(feeds)}
+    run, at = module_runner(module, DETECTIONS), {id(feed): i for i, feed in enumerate(feeds)}
 
     def reference(feed: Tensors) -> Tensors:
-        found = run(raw[at[id(feed)]])
+        found = run({RAW: raw[at[id(feed)]][RAW]})
         if sides is None:
             return found
         height, width = sides[at[id(feed)]]

@@ -17,7 +17,8 @@ import torch
 
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
-from edgecnn.networks.sources import Network
+from edgecnn.networks.forward import refuse_for
+from edgecnn.networks.network import Network
 from edgecnn.networks.spec import PICTURE
 from exporters.torch_export import evaluating, first_line
 from runtimes.base import BadInput, Runner, Tensors, one_line
@@ -37,6 +38,8 @@ def found(network: Network) -> tuple[Ready, str]:
 
     A module knows best: its attribute `one_size`, a text, is such a reason.
     """
+    if network.several is not None:
+        refuse_for(network.several.names, "--dynamic-size")
     if len(network.input_shape) != PICTURE:
         raise BadInput(
             f"{network.name}: takes {list(network.input_shape)}, no height and width; leave --dynamic-size out"
@@ -45,11 +48,12 @@ def found(network: Network) -> tuple[Ready, str]:
     why = told if isinstance(told, str) and told else _baked(network.module)
     if why:
         raise _tied(network, why)
-    why = _refusal(network, another_size(network.ready))
+    ready = network.preprocess or network.input_shape
+    why = _refusal(network, another_size(ready))
     if not why:
-        return another_size(network.ready), "any height and width"
-    if not _refusal(network, next_size(network.ready)):
-        return next_size(network.ready), f"heights and widths in steps of {STEP}"
+        return another_size(ready), "any height and width"
+    if not _refusal(network, next_size(ready)):
+        return next_size(ready), f"heights and widths in steps of {STEP}"
     raise _tied(network, why)
 
 

@@ -39,6 +39,7 @@ from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Metric, budgeted
+from edgecnn.networks.forward import InputShape
 from edgecnn.networks.meant import may_be, meant
 from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.told import told
@@ -68,7 +69,7 @@ def export(
     output: StrPath,
     *,
     weights: StrPath | None = None,
-    input_shape: str | tuple[int, ...] | None = None,
+    input_shape: InputShape | None = None,
     num_classes: int | None = None,
     labels: StrPath | None = None,
     preprocess: str | None = None,
@@ -127,7 +128,7 @@ def build(
     calib: Data,
     weights: StrPath | None = None,
     data: Data | None = None,
-    input_shape: str | tuple[int, ...] | None = None,
+    input_shape: InputShape | None = None,
     num_classes: int | None = None,
     labels: StrPath | None = None,
     preprocess: str | None = None,

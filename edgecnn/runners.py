@@ -17,7 +17,7 @@ from runtimes.base import Array, BadInput, Runner
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import Edges
 from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.execution.shapes import ShapeText, first_shape, parse_shape
+from runtimes.execution.shapes import ShapeText, parse_shape
 from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.session import Session, TensorInfo, open_session
 
@@ -250,16 +250,15 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
     from edgecnn.numbers.torch_numbers import torch_runner
     from exporters.ending import SIGMOID
 
-    network = resolve(source, weights, first_shape(input_shape), decode=decode)
-    info = TensorInfo("input", "float32", ("batch", *network.input_shape))
+    network = resolve(source, weights, input_shape or None, decode=decode)
     names = DETECTIONS if network.task == "detection" else ()
-    runner = torch_runner(network.module, network.input_shape, own_names=names)
+    runner = torch_runner(network.module, network.shapes, own_names=names)
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
     return Subject(
-        source, runner, (info,), network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
+        source, runner, network.inputs, network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
         task=network.task, labels=network.labels, sigmoid=network.ending == SIGMOID,
         again=lambda: with_coarse_sigmoids(
-            torch_runner(network.module, network.input_shape, double=True, own_names=names)
+            torch_runner(network.module, network.shapes, double=True, own_names=names)
         ),
         assumed=network.assumed,
     )  # fmt: skip

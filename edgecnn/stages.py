@@ -28,7 +28,8 @@ from edgecnn.data.resized import resized
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
-from edgecnn.networks.sources import Network
+from edgecnn.networks.network import INPUT_NAME as INPUT_NAME
+from edgecnn.networks.network import Network
 from edgecnn.proof import GOLDEN_IMAGES
 from exporters import artifact
 from exporters.artifact import Stage
@@ -41,7 +42,6 @@ from runtimes.imaging.preprocess import Preprocess
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
 
-INPUT_NAME = "input"
 BOX_LIMIT_PX = 1e-3
 NOISE_DRAWS = 3
 OUTPUTS = {"classification": ("logits",), "segmentation": ("logits",), "detection": DETECTIONS}
@@ -58,7 +58,7 @@ class Reference:
         self, network: Network, feeds: Sequence[Tensors], output_names: Sequence[str], edges: Edges | None = None
     ) -> None:
         self.network, self.feeds, self.output_names, self.edges = network, feeds, tuple(output_names), edges
-        run = module_runner(network.module, self.output_names, INPUT_NAME)
+        run = module_runner(network.module, self.output_names)
         self.outputs = {id(feed): run(feed) for feed in feeds}
 
     def __call__(self, feeds: Tensors) -> Tensors:
@@ -70,15 +70,15 @@ class Reference:
     @functools.cached_property
     def noise(self) -> ParityReport:
         """The module against what rounding makes of it, the worst draw: no graph can be asked to be closer."""
-        double = module_runner(copy.deepcopy(self.network.module).double(), self.output_names, INPUT_NAME)
+        double = module_runner(copy.deepcopy(self.network.module).double(), self.output_names)
 
         def in_double(feed: Tensors) -> Tensors:
-            return double({INPUT_NAME: feed[INPUT_NAME].astype(np.float64)})
+            return double({name: value.astype(np.float64) for name, value in feed.items()})
 
         exact = compare(in_double, self, self.feeds, edges=self.edges)
         draws = (rounded_otherwise(self.network.module, seed) for seed in range(NOISE_DRAWS))
-        runs = (module_runner(module, self.output_names, INPUT_NAME) for module in draws)
-        run = module_runner(self.network.module, self.output_names, INPUT_NAME)
+        runs = (module_runner(module, self.output_names) for module in draws)
+        run = module_runner(self.network.module, self.output_names)
         others = (*runs, with_coarse_sigmoids(run))
         return min((exact, *map(self.parity, others)), key=lambda report: report.worst_db)
 
@@ -119,9 +119,8 @@ def made_images(network: Network, dynamic: bool, seed: int, other: Ready | None 
     There is a third feed for an `other` height and width.
     """
     rng = np.random.default_rng(seed)
-    wanted = [(network.ready, n) for n in ((1, 3) if dynamic else (1, 1))]
-    wanted += [(other, 1)] if other is not None else []
-    return [{INPUT_NAME: textures(ready, n, rng)} for ready, n in wanted]
+    feeds: list[Tensors] = [network.made(n, rng) for n in ((1, 3) if dynamic else (1, 1))]
+    return [*feeds, *([{INPUT_NAME: textures(other, 1, rng)}] if other is not None else [])]
 
 
 def sizes_of(feeds: Sequence[Tensors]) -> str:
@@ -180,7 +179,7 @@ def _export(network: Network, opset: int, dynamic: bool, dynamic_size: bool) -> 
     try:
         return export_module(
             network.module,
-            network.input_shape,
+            network.shapes,
             opset_version=opset,
             dynamic_batch=dynamic,
             dynamic_size=dynamic_size,

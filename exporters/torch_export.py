@@ -15,7 +15,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
 SIZES = ("depth", "height", "width")
+Shapes = Sequence[int] | Mapping[str, Sequence[int]]
+"""Of one sample without the batch: of the one input, or of each by the name that `forward` has for it."""
+Examples = Mapping[str, torch.Tensor]
 
 Translation = Callable[..., Any]
 """Takes what a torch operator takes, as ONNX values, and returns the values of the nodes that stand for it."""
@@ -62,7 +65,7 @@ def _translation_table() -> dict[Any, Translation]:
 
 def export_module(
     module: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: Shapes,
     *,
     opset_version: int = DEFAULT_OPSET,
     dynamic_batch: bool = True,
@@ -72,39 +75,64 @@ def export_module(
 ) -> onnx.ModelProto:
     """Export `module` in eval mode for one float32 input (N, *input_shape); N is symbolic unless told otherwise.
 
-    `dynamic_size` leaves the axes behind the channels open too, under the names of `SIZES`.
+    `dynamic_size` leaves the axes behind the channels open too, under the names of `SIZES`. Where `input_shape` is a
+    dict, there is an input of each name and shape in it; `input_name` is that of a single one.
 
     Raises `BadInput` when torch cannot trace the module, when a batch size is baked into it, or when the exporter
     produced another opset than the one asked for. The module's train/eval flags are put back as they were.
     """
-    example = torch.randn(2 if dynamic_batch else 1, *input_shape, generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    drawn = {
+        name: torch.randn(2 if dynamic_batch else 1, *shape, generator=draw)
+        for name, shape in by_name(input_shape, input_name).items()
+    }
     with evaluating(module), quiet():
-        names = list(output_names) if len(output_names) > 1 else _names(module, example, output_names[0])
-        program = _trace(
-            module, example, opset_version, open_axes(example, dynamic_batch, dynamic_size), input_name, names
-        )
+        names = list(output_names) if len(output_names) > 1 else _names(module, drawn, output_names[0])
+        require_own_names(module, list(drawn), names)
+        program = _trace(module, drawn, opset_version, open_axes(drawn, dynamic_batch, dynamic_size), names)
         model = _without_invented_biases(_to_proto(program), module)
     if opset(model) != opset_version:
         wanted = f"ask for --opset {opset(model)}, or leave it at {DEFAULT_OPSET}"
         raise BadInput(f"opset {opset_version}: torch's exporter gave {opset(model)}; {wanted}")
-    if not dynamic_batch and _batch(model) != 1:
-        raise EdgeError(f"the exporter made batch {_batch(model)} where 1 was asked for")
-    if dynamic_batch and isinstance(_batch(model), int):
-        raise BadInput(
-            f"batch: the network fixes it to {_batch(model)} (reshape with a number?); mend it or export with --static"
-        )
+    for batch in map(_batch, model.graph.input):
+        if not dynamic_batch and batch != 1:
+            raise EdgeError(f"the exporter made batch {batch} where 1 was asked for")
+        if dynamic_batch and isinstance(batch, int):
+            raise BadInput(
+                f"batch: the network fixes it to {batch} (reshape with a number?); mend it or export with --static"
+            )
     return _tidy(model)
 
 
-def module_runner(module: nn.Module, output_names: Sequence[str], input_name: str = "input") -> Runner:
+def by_name(shapes: Shapes, name: str = "input") -> dict[str, tuple[int, ...]]:
+    """The shape of each input; a single one is called `name`."""
+    named = shapes if isinstance(shapes, Mapping) else {name: shapes}
+    return {key: tuple(shape) for key, shape in named.items()}
+
+
+def zeros(shapes: Shapes) -> dict[str, torch.Tensor]:
+    """A batch of one sample for each input."""
+    return {name: torch.zeros(1, *shape) for name, shape in by_name(shapes).items()}
+
+
+def applied(module: nn.Module, given: Examples) -> Any:
+    """What `module` answers. One input is the first of `forward`, whatever it is called; several go by their names."""
+    if len(given) == 1:
+        (value,) = given.values()
+        return module(value)
+    return module(**given)
+
+
+def module_runner(module: nn.Module, output_names: Sequence[str]) -> Runner:
     """`module` as a `Runner`, in eval mode and without gradients: the reference that every later stage is held to.
 
     Tuples, lists and dicts of outputs are flattened in the order in which the exporter flattens them.
     """
 
     def run(feeds: Tensors) -> Tensors:
+        given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
         with evaluating(module):
-            outputs = pytree.tree_leaves(module(torch.from_numpy(np.ascontiguousarray(feeds[input_name]))))
+            outputs = pytree.tree_leaves(applied(module, given))
         arrays = [value.numpy() for value in outputs if isinstance(value, torch.Tensor)]
         return dict(zip(output_names, arrays, strict=True))
 
@@ -138,12 +166,12 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _names(module: nn.Module, example: torch.Tensor, name: str) -> list[str]:
+def _names(module: nn.Module, examples: Examples, name: str) -> list[str]:
     """The outputs' names (`names_of`). Runs the module once: a wrong shape shows early."""
     try:
-        outputs = module(example)
+        outputs = applied(module, examples)
     except Exception as error:
-        shape = ",".join(map(str, example.shape))
+        shape = " and ".join(",".join(map(str, example.shape)) for example in examples.values())
         raise BadInput(
             f"the network does not run on an input of shape {shape}: {first_line(error)}; see --input-shape"
         ) from error
@@ -158,33 +186,48 @@ def names_of(outputs: Any, name: str = "output") -> list[str]:
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
 
 
-def open_axes(example: torch.Tensor, batch: bool, size: bool) -> dict[int, Any]:
-    """Axis -> its symbol, for those of `example` (N, C, sizes...) that stay open."""
-    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)} if batch else {}
-    rank = example.ndim - 2
-    # a bare name leaves it to torch what the size must satisfy; a Dim would have to say it here
-    return axes | ({2 + i: name for i, name in enumerate(SIZES[-rank:])} if size and rank else {})
+def require_own_names(module: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raise `BadInput` where two things in the graph would have one name: an input and an output, or a parameter."""
+    own = {*dict(module.named_parameters()), *dict(module.named_buffers())}
+    for name in inputs:
+        if name in outputs:
+            raise BadInput(f"{name}: is the name of an input and of an output; rename the key that forward returns")
+        if name in own:
+            raise BadInput(f"{name}: is the name of an input and of a parameter of the network; rename one")
+
+
+def open_axes(examples: Examples, batch: bool, size: bool) -> dict[str, dict[int, Any]]:
+    """Axis -> its symbol for each input, for those of (N, C, sizes...) that stay open; the batch is the same in all."""
+    first: dict[int, Any] = {0: torch.export.Dim("batch", min=1)} if batch else {}
+    axes = {}
+    for name, example in examples.items():
+        rank = example.ndim - 2
+        # a bare name leaves it to torch what the size must satisfy; a Dim would have to say it here
+        sizes = {2 + i: symbol for i, symbol in enumerate(SIZES[-rank:])} if size and rank else {}
+        axes[name] = first | sizes
+    return axes
 
 
 def _trace(
     module: nn.Module,
-    example: torch.Tensor,
+    examples: Examples,
     opset_version: int,
-    axes: dict[int, Any],
-    input_name: str,
+    axes: dict[str, dict[int, Any]],
     output_names: list[str],
 ) -> torch.onnx.ONNXProgram:
-    shapes = (axes,) if axes else None
+    single = len(examples) == 1
+    shapes = (tuple(axes.values()) if single else axes) if any(axes.values()) else None
     try:
         program = torch.onnx.export(
             module,
-            (example,),
+            tuple(examples.values()) if single else (),
+            kwargs=None if single else dict(examples),
             dynamo=True,
             optimize=False,
             verbose=False,
             opset_version=opset_version,
             dynamic_shapes=shapes,
-            input_names=[input_name],
+            input_names=list(examples),
             output_names=output_names,
             custom_translation_table=_translation_table(),
         )
@@ -219,8 +262,8 @@ def _without_invented_biases(model: onnx.ModelProto, module: nn.Module) -> onnx.
     return model
 
 
-def _batch(model: onnx.ModelProto) -> int | str:
-    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+def _batch(value: onnx.ValueInfoProto) -> int | str:
+    dim = value.type.tensor_type.shape.dim[0]
     return dim.dim_param or int(dim.dim_value)
 
 

@@ -101,9 +101,9 @@ def test_the_simulation_is_nearer_to_the_integer_graph_than_the_float_network_is
     feeds = [{stages.INPUT_NAME: part.numpy()} for part in batches(network)]
     integer = open_session(exactly(quantize_model(model, feeds, QuantRecipe()).model))
     names = stages.output_names(model)
-    plain = compare(integer, module_runner(network.module, names, stages.INPUT_NAME), feeds).snr_db
+    plain = compare(integer, module_runner(network.module, names), feeds).snr_db
     with simulated_int8(network.module, batches(network)):
-        simulated = compare(integer, module_runner(network.module, names, stages.INPUT_NAME), feeds).snr_db
+        simulated = compare(integer, module_runner(network.module, names), feeds).snr_db
     assert simulated > plain + (3 if name == "lenet5" else 1)  # the grids of residual sums are not simulated
 
 

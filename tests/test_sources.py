@@ -368,7 +368,7 @@ class Two(nn.Module):
     [
         ("Forgetful", "Forgetful: answers the same picture differently each time; is there a dropout without"),
         ("Bug", r"Bug: does not run on 1,3,8,8 at nets.py line 12 \(.*\); mend it, or give --input-shape"),
-        ("Two", "Two: its forward wants another number of inputs than one"),
+        ("Two", "Two: its forward takes a and b; give --input-shape a:SIZES --input-shape b:SIZES"),
     ],
 )
 def test_a_network_that_cannot_be_shipped_says_where(name: str, complaint: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node
 from runtimes.base import Array, Runner, Tensors
-from runtimes.execution.shapes import ShapeText, first_shape
+from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import TensorInfo
 
@@ -110,7 +110,7 @@ def open_side(
     if not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
 
-        return open_module(source, weights, first_shape(input_shape), decode)
+        return open_module(source, weights, input_shape or None, decode)
     return _open_graph(Path(source), input_shape, threads)
 
 

@@ -25,8 +25,9 @@ from edgecnn.data.adapting import Adapter
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.sources import Network, resolve
 from exporters.layerwise.calls import Call
-from exporters.torch_export import evaluating
+from exporters.torch_export import Examples, Shapes, applied, evaluating, zeros
 from runtimes.base import Array, Runner, Tensors
+from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import TensorInfo
 
@@ -93,14 +94,15 @@ class ModuleSide:
         call = next(call for call in self.calls if call.name == tensor)
         return Layer(call.path or self.name, call.kind, call.path)
 
-    def _input(self, given: Tensors) -> torch.Tensor:
-        name = next((key for key, own in self.feeds.items() if own == self.inputs[0].name), self.inputs[0].name)
-        value = given[name] if self.adapt is None else self.adapt(given[name])
-        return torch.from_numpy(np.ascontiguousarray(value))
+    def _input(self, given: Tensors) -> dict[str, torch.Tensor]:
+        theirs = {own: name for name, own in self.feeds.items()}
+        values = {info.name: given[theirs.get(info.name, info.name)] for info in self.inputs}
+        ready = values if self.adapt is None else {name: self.adapt(value) for name, value in values.items()}
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in ready.items()}
 
 
 def open_module(
-    source: str | nn.Module, weights: Path | None, input_shape: str | None, decode: str | None = None
+    source: str | nn.Module, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None
 ) -> ModuleSide:
     """The network SOURCE with `weights`, run once to learn its calls; raises `BadInput`."""
     network = resolve(source, weights, input_shape, decode=decode)
@@ -108,29 +110,28 @@ def open_module(
 
 
 def module_side(network: Network, name: str) -> ModuleSide:
-    info = TensorInfo("input", "float32", ("batch", *network.input_shape))
-    calls = tuple(trace(network.module, network.input_shape))
-    return ModuleSide(name, network.module, (info,), calls, network.preprocess, seeded=network.seeded,
+    calls = tuple(trace(network.module, network.shapes))
+    return ModuleSide(name, network.module, network.inputs, calls, network.preprocess, seeded=network.seeded,
                       assumed=network.assumed)  # fmt: skip
 
 
-def trace(module: nn.Module, shape: Sequence[int]) -> Iterator[Call]:
-    """The calls of all modules in `module` that give one tensor, and the network's outputs, for zeros (1, *shape)."""
+def trace(module: nn.Module, shapes: Shapes) -> Iterator[Call]:
+    """The calls of all modules in `module` that give one tensor, and the network's outputs, for zeros of its shapes."""
     kinds = {path: (type(m).__name__, not any(True for _ in m.children())) for path, m in module.named_modules()}
     found: list[tuple[str, tuple[int, ...]]] = []
-    _run(module, torch.zeros(1, *shape), lambda name, value: found.append((name, tuple(value.shape))))
+    _run(module, zeros(shapes), lambda name, value: found.append((name, tuple(value.shape))))
     for name, size in found:
         path, _, index = name.partition("#")
         yield Call(path, int(index or 0), kinds[path][0], size, kinds[path][1])
 
 
-def _run(module: nn.Module, value: torch.Tensor, see: Seen) -> None:
+def _run(module: nn.Module, given: Examples, see: Seen) -> None:
     """Run `module` with `see` behind every module that makes one tensor."""
     counts: collections.Counter[str] = collections.Counter()
     with evaluating(module), contextlib.ExitStack() as stack:
         for path, inner in module.named_modules():
             stack.callback(inner.register_forward_hook(_hook(path, counts, see)).remove)
-        module(value)
+        applied(module, given)
 
 
 def _hook(path: str, counts: collections.Counter[str], see: Seen) -> Callable[..., Any]:

@@ -53,6 +53,8 @@ num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network
                      help="Outputs of the network; read from the weights where it can be.")  # fmt: skip
 input_shape = option("--input-shape", metavar="SHAPE", group="Network",
                      help="e.g. 1,3,224,224 or x:1,3,224,224.")  # fmt: skip
+source_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Network",
+                       help="e.g. 3,224,224; for several inputs one each, as image:3,64,64.")  # fmt: skip
 input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
                       help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
 labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
@@ -104,7 +106,7 @@ metric = option("--metric", metavar="FILE.py:NAME", group="Data",
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
-                 help="Pack the program that `python NAME.edge` runs on a device (92 kB).")  # fmt: skip
+                 help="Pack the program that `python NAME.edge` runs on a device (96 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 all_int8 = option("--all-int8", is_flag=True, group="Quantization",
                   help="No layer stays float to be faster: the smallest file within the budget.")  # fmt: skip

@@ -21,7 +21,7 @@ from edgecnn.cli._result import Result, Telling
 @options.portable
 @options.pixels
 @options.weights
-@options.input_shape
+@options.source_shapes
 @options.num_classes
 @options.labels
 @options.preprocess
@@ -49,7 +49,7 @@ def command(
     portable: bool,
     input: str,
     weights: Path | None,
-    input_shape: str | None,
+    input_shape: tuple[str, ...],
     num_classes: int | None,
     labels: Path | None,
     preprocess: str | None,
@@ -83,7 +83,7 @@ def command(
 
     tell = Telling()
     report = api.build(source, output, weights=weights, calib=calib, data=data, task=task, metric=metric,
-                       input_shape=input_shape, num_classes=num_classes, labels=labels, preprocess=preprocess,
+                       input_shape=input_shape or None, num_classes=num_classes, labels=labels, preprocess=preprocess,
                        decode=decode, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,

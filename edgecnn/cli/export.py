@@ -16,7 +16,7 @@ from edgecnn.cli._result import Result, Telling
 @options.output("the ONNX model")
 @options.force
 @options.weights
-@options.input_shape
+@options.source_shapes
 @options.num_classes
 @options.labels
 @options.preprocess
@@ -36,7 +36,7 @@ def command(
     output: Path,
     force: bool,
     weights: Path | None,
-    input_shape: str | None,
+    input_shape: tuple[str, ...],
     num_classes: int | None,
     labels: Path | None,
     preprocess: str | None,
@@ -62,7 +62,7 @@ def command(
     from edgecnn import api
 
     tell = Telling()
-    report = api.export(source, output, weights=weights, input_shape=input_shape, num_classes=num_classes,
+    report = api.export(source, output, weights=weights, input_shape=input_shape or None, num_classes=num_classes,
                         labels=labels, preprocess=preprocess, decode=decode, task=task, opset=opset, dynamic=dynamic,
                         dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,

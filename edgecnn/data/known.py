@@ -19,8 +19,9 @@ from edgecnn.data.adapting import adapter
 from edgecnn.data.built_in import PREFIX
 from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Samples
+from edgecnn.data.several import of_rows, several
 from edgecnn.runners import Fed
-from runtimes.base import BadInput
+from runtimes.base import Array, BadInput
 from runtimes.bundle import open_bundle
 from runtimes.execution.model_file import is_bundle, is_model_file
 
@@ -33,7 +34,7 @@ def known_samples(
     """At most `limit` images of what the integer models among `subjects` were made with, ready for the first of them,
     in the `shape` of one sample if that is asked for; None where that is not known.
     """
-    if len(subjects) < 2 or len(subjects[0].inputs) != 1:
+    if len(subjects) < 2 or (len(subjects[0].inputs) != 1 and shape is not None):
         return None
     files = [s for s in subjects if s.quantized and is_model_file(s.name)]
     bundles = [s for s in files if is_bundle(Path(s.name))]
@@ -51,6 +52,8 @@ def known_samples(
 
 def _golden(bundle: Fed, first: Fed, limit: int, shape: tuple[int, ...] | None) -> Samples | None:
     arrays = open_bundle(Path(bundle.name)).golden()[0]
+    if len(first.inputs) != 1:
+        return _rows(bundle, first, arrays, limit)
     adapt = adapter(bundle, first)
     given = arrays[0][:limit] if adapt is None else adapt(arrays[0][:limit])
     images = given if shape is None else in_shape(given, shape)
@@ -58,6 +61,16 @@ def _golden(bundle: Fed, first: Fed, limit: int, shape: tuple[int, ...] | None) 
     words = "" if images is given else f", resized to {'x'.join(map(str, images.shape[1:]))}"
     found = Samples(f"golden inputs of {bundle.name}{words}", ids, lambda i: images[i], as_is=True)
     return found if len(arrays) == 1 else None
+
+
+def _rows(bundle: Fed, first: Fed, arrays: Sequence[Array], limit: int) -> Samples | None:
+    """The golden `arrays` of a bundle of several inputs under the names that `first` has for these."""
+    ours, theirs = ([info.name for info in fed.inputs] for fed in (first, bundle))
+    if len(ours) != len(arrays):
+        return None
+    names = theirs if set(ours) == set(theirs) else ours
+    given = {name: array[:limit] for name, array in zip(names, arrays, strict=True)}
+    return of_rows(f"golden inputs of {bundle.name}", given, several(first.name, first.inputs))
 
 
 def _built_in(made: Fed, first: Fed, limit: int, seed: int, shape: tuple[int, ...] | None) -> Samples | None:
@@ -98,7 +111,7 @@ def _parsed(text: str) -> object:
 
 
 def _fits(samples: Samples, first: Fed) -> bool:
-    """Whether `samples` have the type and the sizes that the only input of `first` wants."""
+    """Whether `samples` have the type and the sizes that the first input of `first` wants."""
     info, value = first.inputs[0], samples[0]
     sizes = zip(info.shape[1:], value.shape, strict=False)
     batch = info.shape[0] if info.shape else 0

@@ -69,7 +69,7 @@ def wanted(job: Job) -> tuple[TensorInfo, ...]:
         return open_any(Path(job.model), job.provider, job.threads).inputs
     from edgecnn.latency.torch_racer import network_of
 
-    return (network_of(job)[1],)
+    return network_of(job).inputs
 
 
 @contextlib.contextmanager

@@ -20,12 +20,12 @@ import torch.utils._pytree as pytree
 from edgecnn.latency.job import Job
 from edgecnn.networks.callables import quiet
 from edgecnn.networks.sources import Network, resolve
+from exporters.torch_export import applied
 from runtimes.base import BadInput, EdgeError, Unavailable, one_line
 from runtimes.census import Kernel
 from runtimes.execution import provider_options
-from runtimes.execution.shapes import first_shape
 from runtimes.latency import Call
-from runtimes.session import TensorInfo, random_feeds
+from runtimes.session import random_feeds
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda"}
 """Our providers and torch's devices."""
@@ -43,19 +43,19 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def network_of(job: Job) -> tuple[Network, TensorInfo]:
-    """The network that `job` names, and its input."""
-    network = resolve(job.model, Path(job.weights) if job.weights else None, first_shape(job.input_shape))
-    return network, TensorInfo("input", "float32", ("batch", *network.input_shape))
+def network_of(job: Job) -> Network:
+    """The network that `job` names."""
+    return resolve(job.model, Path(job.weights) if job.weights else None, job.input_shape or None)
 
 
 class TorchRacer:
     def __init__(self, job: Job) -> None:
         self.provider, self.subject = job.provider, f"{job.kind}:{job.model}"
         device, self.tf32 = device_of(job.provider), uses_tf32(job.provider)
-        network, info = network_of(job)
-        self.input = torch.from_numpy(random_feeds((info,), job.batch, job.seed)["input"])
-        self.fed = {"input": tuple(self.input.shape)}
+        network = network_of(job)
+        feeds = random_feeds(network.inputs, job.batch, job.seed)
+        self.given = {name: torch.from_numpy(value) for name, value in feeds.items()}
+        self.fed = {name: value.shape for name, value in feeds.items()}
         self.device = torch.device(device)
         module = network.module.to(self.device)
         self.module: Any = torch.compile(module) if job.kind == "compile" else module
@@ -75,7 +75,7 @@ class TorchRacer:
 
     def _here(self) -> object:
         with torch.no_grad():
-            return self.module(self.input)
+            return applied(self.module, self.given)
 
     def _there(self) -> object:
         """On the GPU: the copies belong to a run, as they do in ONNX Runtime's; TF32 is used where it was asked for.
@@ -84,7 +84,8 @@ class TorchRacer:
         """
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         with torch.no_grad():
-            leaves = pytree.tree_leaves(self.module(self.input.to(self.device)))
+            given = {name: value.to(self.device) for name, value in self.given.items()}
+            leaves = pytree.tree_leaves(applied(self.module, given))
             return [leaf.cpu() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     def _explained(self, error: Exception) -> EdgeError:

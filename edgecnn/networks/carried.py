@@ -1,6 +1,7 @@
 """What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
 
     input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
+    input_shapes  the same of several inputs, by the names of forward's parameters
     labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
@@ -22,12 +23,14 @@ import edgecnn.tasks
 from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
+from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 
 KINDS: dict[str, tuple[type, ...]] = {
     "input_shape": (str, list, tuple),
+    "input_shapes": (Mapping,),
     "preprocess": (Mapping, Preprocess),
     "labels": (list, tuple),
     "task": (str,),
@@ -46,11 +49,15 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
     edgecnn.tasks.require(task, f"{plan.source or plan.name}.task")
-    told = found["input_shape"]
-    shape = None if told is None else without_batch(sizes_in(told), axes_of(module))
+    told, several = shapes(owners)
+    if said is not None and len(several) > 1:
+        refuse_for(several, f"{plan.source or plan.name}.preprocess")
+    axes = axes_of(module)
+    shape = None if told is None else without_batch(sizes_in(told), axes)
     return replace(
         plan,
         input_shape=shape,
+        input_shapes={str(name): without_batch(sizes_in(sizes), axes) for name, sizes in several.items()},
         preprocess=pixels(said, shape, plan.source or plan.name),
         any_channels=isinstance(said, Mapping) and "channels" not in said,
         labels=tuple(str(label) for label in found["labels"] or ()),
@@ -58,6 +65,15 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
         task=task or plan.task,
         tasked=task is not None,
     )
+
+
+def shapes(owners: Sequence[Any]) -> tuple[Any, Mapping[str, Any]]:
+    """(`input_shape`, `input_shapes`) of the first of `owners` that says one of them; several go before one."""
+    for owner in owners:
+        several, one = (attribute([owner], name) for name in ("input_shapes", "input_shape"))
+        if several or one is not None:
+            return (None, several) if several else (one, {})
+    return None, {}
 
 
 def head_of(said: str | Mapping[str, Any], where: str) -> Head:

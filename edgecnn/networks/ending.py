@@ -9,10 +9,10 @@ Test: tests/test_ending.py.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,7 +55,7 @@ class Makers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def ending_of(module: nn.Module, picture: torch.Tensor) -> str:
+def ending_of(module: Callable[[Any], Any], picture: Any) -> str:
     """What makes the one answer of `module` to `picture`; empty for another answer, and where it cannot be seen."""
     with contextlib.suppress(Exception), torch.no_grad(), Makers() as makers:
         answer = module(picture)

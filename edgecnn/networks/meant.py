@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from edgecnn import doubts, meaning
 from edgecnn.choosing.said import is_binary
 from edgecnn.data.samples import Samples
-from edgecnn.data.textures import textures
 from edgecnn.networks.sources import SEED, Network
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.ending import SIGMOID
+from runtimes.base import Tensors
 from runtimes.comparing.two_classes import class_count, is_one_score
 
 
@@ -57,12 +56,12 @@ def may_be(network: Network) -> str:
 def _answers(network: Network, samples: Samples | None) -> np.ndarray:
     """To a few images of the data; to drawn ones where there are none."""
     if samples is None:
-        images = textures(network.ready, meaning.SEEN // 2, np.random.default_rng(SEED))
+        rng = np.random.default_rng(SEED)
+        feeds: list[Tensors] = [network.made(1, rng) for _ in range(meaning.SEEN // 2)]
     else:
-        images = samples.subset(range(min(meaning.SEEN, len(samples)))).stack()
-    with torch.no_grad():
-        found = [network.module(torch.from_numpy(image[None])).numpy() for image in images]
-    return np.concatenate(found)
+        shown = samples.subset(range(min(meaning.SEEN, len(samples))))
+        feeds = [*shown.feeds(network.inputs[0].name)]
+    return np.concatenate([network.answer(feed).numpy() for feed in feeds])
 
 
 def _segmenting(network: Network, data: Samples | None) -> tuple[Network, str]:

@@ -18,16 +18,13 @@ Test: tests/test_sources.py.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
@@ -36,59 +33,26 @@ from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
 from edgecnn.networks import callables, libraries, zoo
 from edgecnn.networks.answer import maps_of, task_of
-from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
+from edgecnn.networks.assumed import Assumed, Size
 from edgecnn.networks.axes import AXES, axes_of, first_channels
 from edgecnn.networks.carried import carried
 from edgecnn.networks.ending import ending_of
-from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for, sizes_in, without_batch
+from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
+from edgecnn.networks.network import Network as Network
+from edgecnn.networks.probing import SEED as SEED
+from edgecnn.networks.probing import probe as probe
+from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for
 from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
-
-SEED = 0
-
-
-@dataclass(frozen=True)
-class Network:
-    """A module in evaluation mode and what there is to know about it.
-
-    `weights`: the file they came from, or None. `classes`: how many it answers with; None for any other answer.
-    `assumed`: what nobody said of its input. `source`: how the user called it.
-    """
-
-    name: str
-    module: nn.Module
-    input_shape: Shape
-    preprocess: Preprocess | None
-    task: str = "classification"
-    labels: tuple[str, ...] = ()
-    weights: str | None = None
-    seeded: bool = False
-    classes: int | None = None
-    assumed: Assumed = NOTHING
-    source: str = ""
-    maps: int | None = None
-    """How many channels its one answer has, where that is as large as the picture and no task is said."""
-    ending: str = ""
-    """The operator that its one answer comes out of, where that says what it means."""
-    tasked: bool = True
-    """Its task is known, and not assumed."""
-
-    @property
-    def ready(self) -> Ready:
-        """How a sample is made ready for it; its shape alone where it takes no pictures."""
-        return self.preprocess or self.input_shape
-
-    def assumption(self, seen: Size | None = None) -> str:
-        """The line about what was assumed; `seen` is the size of all its pictures. Empty where all was said."""
-        return sentence(self.source or self.name, self.input_shape, self.preprocess, self.assumed, seen)
+from runtimes.imaging.several import Several
 
 
 def resolve(
     source: str | nn.Module,
     weights: Path | str | None = None,
-    input_shape: str | tuple[int, ...] | None = None,
+    input_shape: InputShape | None = None,
     num_classes: int | None = None,
     decode: str | None = None,
     task: str | None = None,
@@ -96,6 +60,7 @@ def resolve(
     """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
 
     `decode` names the raw head that it answers with, which is then decoded to boxes; `task` is what it is for.
+    `input_shape` is of its one input, or of several by their names (forward.py).
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
     """
@@ -106,24 +71,26 @@ def resolve(
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     require(task)
     plan = as_told(carried(plan, module), task, trained)
-    asked = None if input_shape is None else without_batch(sizes_in(input_shape), axes_of(module))
-    network = describe(plan, module, trained, asked)
+    asked, several = taken(plan, module, input_shape)
+    network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
     answer = probe(network)
     head = plan.decode if decode is None else Head.of(decode)
     if head is not None:
+        if several is not None:
+            refuse_for(several.names, f"{plan.name}.decode" if decode is None else f"--decode {decode}")
         known = len(network.labels) or None
         module = decoded(module, head, answer, picture_size(network), known, network.name)
         network = replace(network, module=module)
         answer = probe(network)
     means, classes = task_of(plan, module, answer, network.input_shape)
-    if state is None and plan.ours:
-        settle(module, network.ready)
+    if state is None and plan.ours and several is None:
+        settle(module, network.preprocess or network.input_shape)
     seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
     called = source if isinstance(source, str) else network.name
     tasked = plan.tasked or plan.ours or trained is not None
     maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
-    ending = "" if plan.ours else ending_of(module, _picture(network))
+    ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
     network = replace(network, ending=ending, tasked=tasked, maps=maps)
     return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
@@ -231,6 +198,11 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
     return Network(plan.name, module, shape, preprocess, plan.task, known.labels, assumed=assumed)
 
 
+def fed_as_is(plan: Blueprint, module: nn.Module, several: Several) -> Network:
+    """A network of several inputs, which are given to it as they are."""
+    return Network(plan.name, module, picture_of(several), None, plan.task, plan.labels, several=several)
+
+
 def of_channels(plan: Blueprint, said: Preprocess, channels: int) -> Preprocess:
     """What `plan` says of pixels for a network of so many channels; raises `BadInput` where its own says of others."""
     if plan.any_channels and channels in CHANNELS:
@@ -268,48 +240,3 @@ def settle(module: nn.Module, ready: Ready) -> None:
         norm.momentum = momentum
     module.eval()
     liven(module, pictures)
-
-
-def probe(network: Network) -> Any:
-    """What the module answers to one picture: what does not fit is found here, not minutes later on the road.
-
-    Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
-    """
-    picture = _picture(network)
-    try:
-        with torch.no_grad(), callables.quiet():
-            answer, again = network.module(picture), network.module(picture)
-    except Exception as error:
-        axes = AXES[axes_of(network.module)]
-        raise BadInput(f"{network.name}: {_why_not(error, tuple(picture.shape), axes)}") from error
-    if not _same(answer, again):
-        raise BadInput(
-            f"{network.name}: answers the same picture differently each time; is there a dropout without "
-            "training=self.training, or a random number?"
-        )
-    return answer
-
-
-def _picture(network: Network) -> torch.Tensor:
-    return torch.from_numpy(textures(network.ready, 1, np.random.default_rng(SEED)))
-
-
-def _why_not(error: Exception, shape: tuple[int, ...], axes: str) -> str:
-    if isinstance(error, TypeError) and "positional argument" in str(error):
-        return (
-            "its forward wants another number of inputs than one; wrap it in a module that takes one image, or give "
-            "what torch.onnx.export makes: `quantize`, `check` and `evaluate` take .onnx files of several inputs"
-        )
-    cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
-    size = ",".join(map(str, shape))
-    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or give --input-shape {axes}"
-
-
-def _same(answer: Any, again: Any) -> bool:
-    """Equal up to the rounding of sums in another order."""
-    pairs = zip(pytree.tree_leaves(answer), pytree.tree_leaves(again), strict=True)
-    return all(
-        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().amax()) if a.numel() else 0.0, equal_nan=True)
-        for a, b in pairs
-        if isinstance(a, torch.Tensor) and a.is_floating_point()
-    )

@@ -7,8 +7,8 @@ the command line can talk about networks without paying for it. Test: tests/test
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.detection.raw import Head
@@ -82,6 +82,8 @@ class Blueprint:
     home: Any = None
     decode: Head | None = None
     """What its one answer is, where that is to be decoded to boxes."""
+    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Of several inputs, by the names of its forward's parameters."""
 
 
 def image_shape(given: str | Sequence[int]) -> Shape:
@@ -96,7 +98,7 @@ def image_shape(given: str | Sequence[int]) -> Shape:
     return sizes[-PICTURE:]
 
 
-def sizes_in(given: str | Sequence[int]) -> Shape:
+def sizes_in(given: str | Sequence[Any]) -> Shape:
     """The sizes in what users write of an input's shape, as they stand there; raises `BadInput` for what is none.
 
     >>> sizes_in("x:[1,8000]"), sizes_in((1, 16, 32, 32))

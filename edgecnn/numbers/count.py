@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecnn.networks.spec import Shape
+from exporters.torch_export import Shapes, applied, zeros
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def layer_macs(layer: nn.Module, given: torch.Tensor, made: torch.Tensor) -> int
     return made.numel() * taps if isinstance(taps, int) else 0
 
 
-def count(module: nn.Module, input_shape: Shape) -> Count:
-    """Parameters of `module` and its multiply-adds for one image (C, H, W); leaves it as it was."""
+def count(module: nn.Module, input_shape: Shapes) -> Count:
+    """Parameters of `module` and its multiply-adds for one sample, as an image (C, H, W); leaves it as it was."""
     macs = 0
 
     def add(layer: nn.Module, args: tuple[Any, ...], made: Any) -> None:
@@ -55,7 +55,7 @@ def count(module: nn.Module, input_shape: Shape) -> Count:
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, *input_shape, device=device))
+            applied(module.eval(), {name: value.to(device) for name, value in zeros(input_shape).items()})
     finally:
         module.train(training)
         for hook in hooks:

@@ -18,23 +18,22 @@ from torch import nn
 
 from edgecnn import doubts
 from edgecnn.networks.sources import resolve
-from edgecnn.networks.spec import Shape
 from edgecnn.numbers.count import count, layer_macs
 from edgecnn.numbers.inspection import Inspection, Layer
 from edgecnn.numbers.layer_table import Part, layer_table
 from edgecnn.numbers.torch_table import part_of
-from exporters.torch_export import evaluating, module_runner, names_of
+from exporters.torch_export import Shapes, applied, evaluating, module_runner, names_of, zeros
 from runtimes.base import Array, Runner
-from runtimes.execution.shapes import ShapeText, first_shape
+from runtimes.execution.shapes import ShapeText
 from runtimes.session import TensorInfo
 
 
-def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
+def torch_runner(module: nn.Module, input_shape: Shapes, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
     """`module` as a runner whose outputs have `own_names` where these are as many, else those that an export gives
     them: the keys of a dict, `output`, or `output_0` ... . With `double`, a copy of it computes in float64.
     """
     with evaluating(module):
-        names = names_of(module(torch.zeros(1, *input_shape)))
+        names = names_of(applied(module, zeros(input_shape)))
     names = list(own_names) if len(own_names) == len(names) else names
     if not double:
         return module_runner(module, names)
@@ -44,10 +43,10 @@ def torch_runner(module: nn.Module, input_shape: Shape, double: bool = False, ow
 
 def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:
     """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
-    network = resolve(source, weights, first_shape(input_shape))
+    network = resolve(source, weights, input_shape or None)
     size_alone = replace(network, assumed=replace(network.assumed, pixels=False))  # which no count depends on
-    layers, parts, made, largest = watch(network.module, network.input_shape)
-    total = count(network.module, network.input_shape)
+    layers, parts, made, largest = watch(network.module, network.shapes)
+    total = count(network.module, network.shapes)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     return Inspection(
         model=source,
@@ -57,7 +56,7 @@ def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | N
         activation_bytes=largest,
         size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         opset=None,
-        inputs=(TensorInfo("input", "float32", ("batch", *network.input_shape)),),
+        inputs=network.inputs,
         outputs=tuple(TensorInfo(name, str(value.dtype), ("batch", *value.shape[1:])) for name, value in made.items()),
         ops=dict(collections.Counter(layer.op for layer in layers).most_common()),
         layers=tuple(layers),
@@ -66,7 +65,7 @@ def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | N
     )
 
 
-def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], list[Part], dict[str, Array], int]:
+def watch(module: nn.Module, input_shape: Shapes) -> tuple[list[Layer], list[Part], dict[str, Array], int]:
     """Leaf modules in the order they ran, those with a line in the table, the outputs, and the largest bytes of input
     and output that one of them holds."""
     names = {leaf: name for name, leaf in module.named_modules()}
@@ -89,7 +88,7 @@ def watch(module: nn.Module, input_shape: Shape) -> tuple[list[Layer], list[Part
         runner = torch_runner(module, input_shape)
         layers.clear()  # finding out the number of outputs ran the module once
         parts.clear()
-        outputs = runner({"input": np.zeros((1, *input_shape), np.float32)})
+        outputs = runner({name: value.numpy() for name, value in zeros(input_shape).items()})
     finally:
         for hook in hooks:
             hook.remove()

@@ -27,6 +27,7 @@ from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
+from edgecnn.networks.forward import parameters
 from edgecnn.networks.sources import as_told, build, describe, probe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
@@ -75,6 +76,7 @@ def prepare(
     state, trained = (None, None) if weights is None else load_weights(weights)
     built = build(plan, None, draft_classes, name, recipe.seed)
     plan = as_told(carried(plan, built), task_told, trained)
+    refuse_several(plan, built, name)
     task = learnable(plan, name)
     draft = replace(describe(plan, built, trained, shape), source=name)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
@@ -105,6 +107,16 @@ def prepare(
     heard = (*heard, *doubts.aloud(tell, doubts.told(left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
+
+
+def refuse_several(plan: Blueprint, module: torch.nn.Module, name: str) -> None:
+    """Raise `BadInput` for a network of several inputs."""
+    wanted = list(plan.input_shapes) or [key for key, must in parameters(module).items() if must]
+    if len(wanted) > 1:
+        raise BadInput(
+            f"{name}: takes {' and '.join(wanted)}; training needs one picture: train it in PyTorch and give its "
+            "weights to `edgecnn build`"
+        )
 
 
 def learnable(plan: Blueprint, name: str) -> ModuleType:

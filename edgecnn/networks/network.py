@@ -1,0 +1,88 @@
+"""A PyTorch network that is ready to export: the module, what it takes, what it answers, and what nobody said of that.
+
+Test: tests/test_sources.py, tests/test_forward.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecnn.data.samples import Ready
+from edgecnn.data.textures import textures
+from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
+from edgecnn.networks.spec import Shape, preprocess_for
+from exporters.torch_export import Shapes, applied
+from runtimes.base import Array, Tensors
+from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.several import Several
+
+INPUT_NAME = "input"
+"""What the only input of a network is called in its graph."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module in evaluation mode and what there is to know about it.
+
+    `weights`: the file they came from, or None. `classes`: how many it answers with; None for any other answer.
+    `assumed`: what nobody said of its input. `source`: how the user called it. `input_shape`: of its one input, or of
+    the first picture among `several`.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: Shape
+    preprocess: Preprocess | None
+    task: str = "classification"
+    labels: tuple[str, ...] = ()
+    weights: str | None = None
+    seeded: bool = False
+    classes: int | None = None
+    assumed: Assumed = NOTHING
+    source: str = ""
+    maps: int | None = None
+    """How many channels its one answer has, where that is as large as the picture and no task is said."""
+    ending: str = ""
+    """The operator that its one answer comes out of, where that says what it means."""
+    tasked: bool = True
+    """Its task is known, and not assumed."""
+    several: Several | None = None
+    """What it is fed, where it has several inputs."""
+
+    @property
+    def ready(self) -> Ready | Several:
+        """How a sample is made ready for it; its shape alone, or that of each input, where it takes no pictures."""
+        return self.several or self.preprocess or self.input_shape
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        one = (TensorInfo(INPUT_NAME, "float32", ("batch", *self.input_shape)),)
+        return one if self.several is None else self.several.inputs
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of a sample of its one input, or of each of several by name."""
+        return self.input_shape if self.several is None else self.several.shapes
+
+    def made(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
+        """A batch of `count` seeded samples for each input: textures for pictures, else noise."""
+        if self.several is None:
+            return {INPUT_NAME: textures(self.preprocess or self.input_shape, count, rng)}
+        shapes = self.several.shapes.items()
+        return {name: textures(preprocess_for(shape) or shape, count, rng) for name, shape in shapes}
+
+    def answer(self, feeds: Tensors) -> Any:
+        """What the module gives for a batch, with gradients off."""
+        given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
+        with torch.no_grad():
+            return applied(self.module, given)
+
+    def assumption(self, seen: Size | None = None) -> str:
+        """The line about what was assumed; `seen` is the size of all its pictures. Empty where all was said."""
+        return sentence(self.source or self.name, self.input_shape, self.preprocess, self.assumed, seen)

@@ -1,0 +1,63 @@
+"""A network is tried on one seeded sample, before the road is walked.
+
+Test: tests/test_sources.py, tests/test_forward.py.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from edgecnn.networks import callables
+from edgecnn.networks.axes import AXES, axes_of
+from edgecnn.networks.network import Network
+from runtimes.base import BadInput, Tensors
+
+SEED = 0
+
+
+def probe(network: Network) -> Any:
+    """What the module answers to one picture: what does not fit is found here, not minutes later on the road.
+
+    Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
+    """
+    feeds = network.made(1, np.random.default_rng(SEED))
+    try:
+        with callables.quiet():
+            answer, again = network.answer(feeds), network.answer(feeds)
+    except Exception as error:
+        raise BadInput(f"{network.name}: {_why_not(error, network, feeds)}") from error
+    if not _same(answer, again):
+        raise BadInput(
+            f"{network.name}: answers the same picture differently each time; is there a dropout without "
+            "training=self.training, or a random number?"
+        )
+    return answer
+
+
+def _why_not(error: Exception, network: Network, feeds: Tensors) -> str:
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        return (
+            "its forward wants another number of inputs than one, and does not name them; name each, and give their "
+            "shapes as `input_shapes` on it"
+        )
+    cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
+    sizes = {name: ",".join(map(str, value.shape)) for name, value in feeds.items()}
+    size, way = next(iter(sizes.values())), f"give --input-shape {AXES[axes_of(network.module)]}"
+    if network.several is not None:
+        size, way = " and ".join(f"{name} {text}" for name, text in sizes.items()), "give other shapes"
+    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or {way}"
+
+
+def _same(answer: Any, again: Any) -> bool:
+    """Equal up to the rounding of sums in another order."""
+    pairs = zip(pytree.tree_leaves(answer), pytree.tree_leaves(again), strict=True)
+    return all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().amax()) if a.numel() else 0.0, equal_nan=True)
+        for a, b in pairs
+        if isinstance(a, torch.Tensor) and a.is_floating_point()
+    )
