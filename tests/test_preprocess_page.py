@@ -41,7 +41,14 @@ def test_every_key_and_preset_is_there() -> None:
 
 
 def test_a_network_that_carries_its_attributes_needs_no_flags(tmp_path: Path) -> None:
-    assert rows("In the code of a network") == {"input_shape", "preprocess", "labels", "task", "decode"}
+    assert rows("In the code of a network") == {
+        "input_shape",
+        "input_shapes",
+        "preprocess",
+        "labels",
+        "task",
+        "decode",
+    }
     (tmp_path / "nets.py").write_text(blocks("python")[1])
     network = resolve(f"{tmp_path / 'nets.py'}:Net")
     assert network.assumption() == ""
