@@ -307,9 +307,9 @@ def test_commands_take_the_bundle_beside_the_network(here: Path) -> None:
     plain = api.check(source, "pair.edge")
     assert plain.passed
     assert "golden inputs of pair.edge" in plain.verdict
-    assert api.check(source, "pair.edge", data=rows(5, seed=9), snr_db=15).passed, (
-        "inputs that change places leave 0 dB"
-    )
+    other = api.check(source, "pair.edge", data=rows(5, seed=9), snr_db=15)
+    assert other.passed, "inputs that change places leave 0 dB"
+    assert other.next_command.endswith("--data ARRAYS.npz --snr-db 15")
     assert api.diff(source, "pair.edge", data="rows.npz").first is None
     labelled = {**rows(24), "y": np.arange(24) % 6}
     scored = api.evaluate(source, "pair.edge", data=labelled)

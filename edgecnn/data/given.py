@@ -81,9 +81,11 @@ def both(calib: Data | InMemory, data: Data | InMemory | None) -> tuple[Spec, Sp
     return first, second
 
 
-def spelled(data: Spec | None, instead: str = "ARRAY.npy") -> str | None:
+def spelled(data: Spec | None) -> str | None:
     """`data` as one word of a command line, which has no arrays."""
-    return instead if isinstance(data, InMemory) else data
+    if not isinstance(data, InMemory):
+        return data
+    return "ARRAY.npy" if data.arrays is None else "ARRAYS.npz"
 
 
 def _numbers(array: Array, name: str) -> Array:
