@@ -153,15 +153,15 @@ GIVE = "give --input-shape right:SIZES --input-shape meta:SIZES, or `input_shape
 @pytest.mark.parametrize(
     ("net", "given", "words"),
     [
-        (said(Apart(), input_shapes=None), None, "Apart: its forward takes left and right and meta; give --input-"),
+        (said(Apart(), input_shapes=None), None, "Apart: its forward takes left, right and meta; give --input-"),
         (said(Apart(), input_shapes=None), "left:3,8,8", f"Apart: its forward also takes right and meta; {GIVE}"),
         (Apart(), "metta:4", "Apart: forward: metta: unknown input; did you mean meta"),
-        (Apart(), "3,8,8", "Apart: takes left and right and meta; say whose shape it is: --input-shape left:SIZES"),
+        (Apart(), "3,8,8", "Apart: takes left, right and meta; say whose shape it is: --input-shape left:SIZES"),
         (Apart(), ("meta:4", "meta:5"), "--input-shape meta: is given twice; give one shape for each input"),
         (Apart(), "meta:5", r"Apart: does not run on left 1,3,16,16 .* meta 1,5 .*; mend it, or give other shapes"),
         (Apart(), {"meta": (0,)}, r"input shape \(0,\): out of range"),
-        (said(Apart(), preprocess={"mean": [0.5]}), None, "Apart.preprocess: is for one picture, and meta and right"),
-        (said(Apart(), decode="yolov8"), None, "Apart.decode: is for one picture, and left and right and meta are fed"),
+        (said(Apart(), preprocess={"mean": [0.5]}), None, "Apart.preprocess: is for one picture, and meta, right"),
+        (said(Apart(), decode="yolov8"), None, "Apart.decode: is for one picture, and left, right and meta are fed"),
         (One(), ("3,8,8", "3,8,8"), "a second shape, but the network has one input"),
         (One(), ("picture:3,8,8", "other:4"), "One: forward: other: unknown input; known: mask, picture"),
         (One(), "mask:3,8,8", "One: its forward also takes picture; give --input-shape picture:SIZES"),
@@ -260,9 +260,9 @@ def test_two_things_of_one_name_are_refused(net: nn.Module, words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--dynamic-size"], "--dynamic-size: is for one picture, and left and right and meta are fed as they are"),
-        (["--preprocess", "imagenet"], "--preprocess imagenet: is for one picture, and left and right and meta"),
-        (["--decode", "yolov8"], "--decode yolov8: is for one picture, and left and right and meta are fed as they"),
+        (["--dynamic-size"], "--dynamic-size: is for one picture, and left, right and meta are fed as they are"),
+        (["--preprocess", "imagenet"], "--preprocess imagenet: is for one picture, and left, right and meta"),
+        (["--decode", "yolov8"], "--decode yolov8: is for one picture, and left, right and meta are fed as they"),
         (["--input-shape", "meta:9"], "Apart: does not run on left 1,3,16,16 and right 1,3,16,16 and meta 1,9"),
     ],
 )
@@ -277,7 +277,7 @@ def test_what_needs_one_picture_says_so(
 def test_it_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", f"{__file__}:Apart", "--data", "digits", "-o", str(tmp_path / "w.safetensors")]) == 2
     said = capsys.readouterr().err
-    assert "takes meta and right and left; training needs one picture: train it in PyTorch and give its weights" in said
+    assert "takes meta, right and left; training needs one picture: train it in PyTorch and give its weights" in said
 
 
 # ----------------------------------------------------------------------------------------- the other commands on torch

@@ -71,14 +71,12 @@ def taken(plan: Blueprint, module: nn.Module, given: InputShape | None) -> tuple
     if len(wanted) < 2 and not plan.input_shapes and _is_one(plain, named, known):
         return next(iter(named.values()), plain), None
     if not shapes:
-        raise BadInput(f"{plan.name}: its forward takes {' and '.join(wanted)}; {_way(wanted)}")
+        raise BadInput(f"{plan.name}: its forward takes {listed(wanted)}; {_way(wanted)}")
     _require_names(plan.name, known, shapes)
     ordered = {name: shapes[name] for name in known if name in shapes}
     if plain is not None:
         whose = next(iter(ordered))
-        raise BadInput(
-            f"{plan.name}: takes {' and '.join(ordered)}; say whose shape it is: --input-shape {whose}:SIZES"
-        )
+        raise BadInput(f"{plan.name}: takes {listed(ordered)}; say whose shape it is: --input-shape {whose}:SIZES")
     if len(ordered) == 1:
         return next(iter(ordered.values())), None
     found = Several(tuple(TensorInfo(name, "float32", ("batch", *shape)) for name, shape in ordered.items()))
@@ -89,7 +87,16 @@ def taken(plan: Blueprint, module: nn.Module, given: InputShape | None) -> tuple
 
 def refuse_for(inputs: Iterable[str], what: str) -> NoReturn:
     """Raise `BadInput` for `what` is said of one picture, where there are several `inputs`."""
-    raise BadInput(f"{what}: is for one picture, and {' and '.join(inputs)} are fed as they are; leave it out")
+    raise BadInput(f"{what}: is for one picture, and {listed(inputs)} are fed as they are; leave it out")
+
+
+def listed(names: Iterable[str]) -> str:
+    """
+    >>> listed(["left", "right", "meta"]), listed(["meta"])
+    ('left, right and meta', 'meta')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def picture_of(several: Several) -> Shape:
@@ -109,7 +116,7 @@ def _require_names(name: str, known: Mapping[str, bool], shapes: Mapping[str, Sh
             raise BadInput(f"{name}: forward: {plugins.unknown(given, known, 'input')}")
     missing = [wanted for wanted, must in known.items() if must and wanted not in shapes]
     if missing:
-        raise BadInput(f"{name}: its forward also takes {' and '.join(missing)}; {_way(missing)}")
+        raise BadInput(f"{name}: its forward also takes {listed(missing)}; {_way(missing)}")
     if len(shapes) == 1 and next(iter(shapes)) != next(iter(known)):
         raise BadInput(f"{name}: its first input is {next(iter(known))}; give the shape of that one")
 

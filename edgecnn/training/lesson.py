@@ -27,7 +27,7 @@ from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
-from edgecnn.networks.forward import parameters
+from edgecnn.networks.forward import listed, parameters
 from edgecnn.networks.sources import as_told, build, describe, probe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
@@ -114,7 +114,7 @@ def refuse_several(plan: Blueprint, module: torch.nn.Module, name: str) -> None:
     wanted = list(plan.input_shapes) or [key for key, must in parameters(module).items() if must]
     if len(wanted) > 1:
         raise BadInput(
-            f"{name}: takes {' and '.join(wanted)}; training needs one picture: train it in PyTorch and give its "
+            f"{name}: takes {listed(wanted)}; training needs one picture: train it in PyTorch and give its "
             "weights to `edgecnn build`"
         )
 
