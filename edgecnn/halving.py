@@ -162,12 +162,16 @@ def halve(
     subject: str = "model",
     track: Track = silent,
 ) -> Halved:
-    """`model` in float16, near enough by `parity_of` and faster on `provider`; raises `CheckFailed` where it is not."""
+    """`model` in float16, near enough by `parity_of` and faster on `provider`; raises `CheckFailed` where it is not.
+
+    float32 runs as `provider` says, float16 with what that needs besides, which is where the result says it ran.
+    """
     from exporters.fp16.half_probe import convert, emulated
 
     started = time.perf_counter()
     found = convert(model, feeds, exclude, threads, track)
     seconds = time.perf_counter() - started
+    given, provider = provider, provider_options.parse(provider).for_half.text
     session = open_session(found.model, provider, threads, subject=subject)
     parity = parity_of(
         session if provider != "cpu" else open_session(emulated(found.model), threads=threads, subject=subject)
@@ -180,7 +184,7 @@ def halve(
     except CheckFailed as error:
         measured = {"output": None, **Halved(found, parity, least, provider, seconds, None).to_dict()}
         raise CheckFailed(f"{subject}: float16 is too coarse for it ({error}); keep float32", measured) from error
-    ratio = raced(open_session(model, provider, threads, subject=subject), session, feeds[0], threads)
+    ratio = raced(open_session(model, given, threads, subject=subject), session, feeds[0], threads)
     halved = Halved(found, parity, least, provider, seconds, ratio)
     if ratio.verdict != "faster" and not allow_slower:
         why = f"{subject}: {ratio} on {provider}: kept float; --allow-slower writes it, for a GPU elsewhere"

@@ -27,6 +27,7 @@ from runtimes.session import Model, Session, open_session
 _SUFFIX = "_kernel_time"
 _GRAPH = "graph.onnx"
 _SIZES = (("activation", "output"), ("parameter",))
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 _WITH_BODIES = ("If", "Loop", "Scan")
 
 Typed = tuple[str, tuple[int, ...]]
@@ -85,12 +86,13 @@ class Tracer:
 
 @dataclass(frozen=True)
 class Kernel:
-    """All nodes of one operator on one provider: how many ran, and their time together."""
+    """All nodes of one operator on one provider: how many ran, and their time together; `half`: some on float16."""
 
     op: str
     provider: str
     count: int
     time_us: float
+    half: bool = False
 
 
 def census(
@@ -167,10 +169,13 @@ def _unrecorded(provider: str) -> str:
 
 def kernels(runs: Iterable[NodeRun]) -> tuple[Kernel, ...]:
     """Count and time by operator and provider, the slowest first."""
-    times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    grouped: dict[tuple[str, str], list[NodeRun]] = collections.defaultdict(list)
     for run in runs:
-        times[run.op, run.provider].append(run.time_us)
-    found = [Kernel(op, provider, len(t), sum(t)) for (op, provider), t in times.items()]
+        grouped[run.op, run.provider].append(run)
+    found = [
+        Kernel(op, provider, len(group), sum(run.time_us for run in group), any(map(_on_half, group)))
+        for (op, provider), group in grouped.items()
+    ]
     return tuple(sorted(found, key=lambda kernel: (-kernel.time_us, kernel.op, kernel.provider)))
 
 
@@ -185,6 +190,15 @@ def kernels_dict(found: Iterable[Kernel]) -> dict[str, int]:
 def dequantized(found: Iterable[Kernel]) -> bool:
     """Whether int8 ran as what it is on an accelerator without integer kernels: dequantized, in float."""
     return any(kernel.op in ("QuantizeLinear", "DequantizeLinear") and kernel.provider != "cpu" for kernel in found)
+
+
+def convolves_in_half(found: Iterable[Kernel]) -> bool:
+    """Whether an accelerator convolved in float16."""
+    return any(kernel.half and kernel.op in CONVOLUTIONS and kernel.provider != "cpu" for kernel in found)
+
+
+def _on_half(run: NodeRun) -> bool:
+    return any(kind == "float16" for kind, _ in run.inputs)
 
 
 def passes(events: list[dict[str, Any]]) -> tuple[Pass, ...]:

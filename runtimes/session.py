@@ -148,6 +148,7 @@ def open_session(
         raise BadInput(f"threads {threads}: at least 1 is needed")
     data, folder = _read(model)
     subject = subject or (os.fspath(model) if isinstance(model, (str, os.PathLike)) else "model")
+    chosen = plugin.options(asked.options)
     plugin.require()
     options = _options(threads, optimize, profile_prefix, folder)
     if graph_path is not None:
@@ -159,7 +160,7 @@ def open_session(
     if external:
         buffers = list(external.values())
         options.add_external_initializers_from_files_in_memory(list(external), buffers, [len(b) for b in buffers])
-    raw = _create(subject, data, options, plugin.ORT_NAME, plugin.options(asked.options))
+    raw = _create(subject, data, options, plugin.ORT_NAME, chosen)
     if plugin.ORT_NAME not in raw.get_providers():
         raise Unavailable(f"{asked.name}: {plugin.ORT_NAME} refused this session; run `edgecnn doctor` for the cause")
     size = len(data) + (sum(map(len, external.values())) or _sibling_bytes(model))

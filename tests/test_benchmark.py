@@ -185,6 +185,36 @@ def fixed(times: dict[str, list[float]]) -> BenchReport:
     return BenchReport(describe(), (Heat(rows, Race(reports, "cpu"), QUIET),), 0)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "provider", "remarks"),
+    [
+        (Kernel("Conv", "cuda", 2, 1.0), "cuda", ()),
+        (Kernel("Conv", "cuda", 2, 1.0, half=True), "cuda:use_tf32=1", ()),
+        (
+            Kernel("Conv", "cuda", 2, 1.0, half=True), "cuda:prefer_nhwc=1",
+            ("its float16 convolutions ran without tensor cores; ask for --provider cuda:use_tf32=1,prefer_nhwc=1",),
+        ),
+        (Kernel("Conv", "cpu", 2, 1.0, half=True), "cpu", ()),
+        (
+            Kernel("DequantizeLinear", "cuda", 2, 1.0), "cuda",
+            ("its int8 ran dequantized, in float; cuda has no integer convolution",),
+        ),
+    ],
+    ids=["float32", "float16", "float16 without tensor cores", "float16 on a CPU", "int8"],
+)  # fmt: skip
+def test_what_arithmetic_it_was_is_told(
+    kernel: Kernel, provider: str, remarks: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    latency = LatencyReport((1.0,) * 50, (1.0,) * 50)
+    row = ModelBench("m.onnx", provider, 1, 1, Probe(1.0, 1.0, 1.0), latency, (kernel,))
+    assert row.to_dict()["remarks"] == list(remarks)
+    report = BenchReport(describe(), (Heat((row,), Race({"m.onnx": latency}, "wall"), QUIET),), 0)
+    benched(Page(sys.stdout), report)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(f"m.onnx: {remark}" in printed for remark in remarks)
+    assert ("without tensor cores" in printed) == ("without tensor cores" in " ".join(remarks))
+
+
 def test_the_winner_is_faster_than_each_of_the_others() -> None:
     steady, wild = [1.0] * 50, list(np.random.default_rng(0).uniform(0.8, 1.3, 50))
     assert fixed({"a": steady, "b": wild}).heats[0].winner is None

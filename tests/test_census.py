@@ -11,7 +11,7 @@ from onnx import numpy_helper, parser
 import cuda_stand_in
 from runtimes import census as module
 from runtimes.base import BadInput
-from runtimes.census import Kernel, NodeRun, census, dequantized, kernels, kernels_dict, profile
+from runtimes.census import Kernel, NodeRun, census, convolves_in_half, dequantized, kernels, kernels_dict, profile
 
 FLOAT = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y) <float[16, 16, 1, 1] w> {
@@ -85,6 +85,15 @@ def test_kernels_are_grouped_by_operator_and_provider_the_slowest_first() -> Non
 def test_int8_on_an_accelerator_is_called_what_it_is() -> None:
     assert dequantized([Kernel("Conv", "cuda", 1, 1.0), Kernel("DequantizeLinear", "cuda", 2, 1.0)])
     assert not dequantized([Kernel("DequantizeLinear", "cpu", 2, 1.0), Kernel("Conv", "cuda", 1, 1.0)])
+
+
+def test_float16_is_seen_in_what_a_kernel_reads() -> None:
+    half, single = (("float16", (1, 4)),), (("float", (1, 4)),)
+    runs = [NodeRun("a", "Conv", "cuda", 1.0, half, half), NodeRun("b", "Conv", "cuda", 2.0, single, half)]
+    assert convolves_in_half(kernels(runs))
+    assert not convolves_in_half(kernels(runs[1:]))
+    assert not convolves_in_half(kernels([NodeRun("a", "Conv", "cpu", 1.0, half, half)]))
+    assert not convolves_in_half(kernels([NodeRun("a", "MatMul", "cuda", 1.0, half, half)]))
 
 
 def test_only_the_last_run_and_only_kernels_are_read() -> None:

@@ -273,6 +273,6 @@ def test_on_the_gpu_float16_gives_what_the_emulation_does() -> None:
     require_gpu()
     model = overflowing()
     result = converted(model)
-    there = open_session(result.model, "cuda", threads=1)
+    there = open_session(result.model, "cuda:use_tf32=1", threads=1)
     assert compare(open_session(emulated(result.model)), there, [FEED]).snr_db > 50
     assert compare(open_session(model), there, [FEED]).snr_db > 40

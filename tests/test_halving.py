@@ -17,6 +17,7 @@ from edgecnn.road import export
 from exporters.artifact import read_stages
 from exporters.fp16.half_probe import convert, emulated
 from runtimes.base import BadInput, CheckFailed, Unavailable
+from runtimes.execution.provider_options import parse
 from runtimes.latency import Ratio
 from runtimes.providers import cuda
 from runtimes.session import open_session
@@ -33,7 +34,7 @@ def decide(monkeypatch: pytest.MonkeyPatch, ratio: float) -> list[str]:
     raced: list[str] = []
 
     def result(float32, float16, feed, threads) -> Ratio:
-        assert float32.provider == float16.provider
+        assert float16.provider == parse(float32.provider).for_half.text
         raced.append(float16.provider)
         verdict = "faster" if ratio > 1 else "slower"
         return Ratio("float16", "float32", ratio, ratio * 0.98, ratio * 1.02, verdict)  # type: ignore[arg-type]
@@ -74,7 +75,8 @@ def test_faster_on_the_gpu_is_written(net: Path, tmp_path: Path, monkeypatch: py
     cuda_stand_in.install(monkeypatch)
     raced = decide(monkeypatch, 2.5)
     report = half(net, tmp_path / "out.onnx", provider="cuda:prefer_nhwc=1")
-    assert raced == ["cuda:prefer_nhwc=1"]
+    assert raced == ["cuda:use_tf32=1,prefer_nhwc=1"]
+    assert report.halved.provider == raced[0]
     assert "2.50x faster than float32" in report.verdict
     (stage,) = read_stages(onnx.load(tmp_path / "out.onnx"))
     assert "measured there" in stage.note

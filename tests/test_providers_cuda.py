@@ -15,6 +15,7 @@ from onnx import parser
 
 import cuda_stand_in
 from runtimes.base import BadInput, Unavailable
+from runtimes.execution import provider_options
 from runtimes.providers import cuda
 from runtimes.session import open_session
 
@@ -170,6 +171,32 @@ def test_tf32_is_off_and_no_algorithm_is_left_to_default() -> None:
         "device_id": "0",
     }
     assert cuda.options(cuda.Options(gpu_mem_limit=2**30))["gpu_mem_limit"] == "1073741824"
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (":fuse_conv_bias=1", "prefer_nhwc=1 and use_tf32=1"),
+        (":fuse_conv_bias=1,use_tf32=1", "prefer_nhwc=1"),
+        (":fuse_conv_bias=1,prefer_nhwc=1", "use_tf32=1"),
+    ],
+)
+def test_a_bias_is_not_fused_where_sums_would_be_wrong(options: str, missing: str) -> None:
+    """Bad usage wherever it is asked for, with or without a GPU, before anything else is looked at."""
+    with pytest.raises(BadInput, match=f"^cuda: fuse_conv_bias=1 is wrong without {missing}; add it"):
+        open_session(MODEL, f"cuda{options}", threads=1)
+    with pytest.raises(BadInput, match=missing):
+        provider_options.require(f"cuda{options}")
+
+
+def test_a_bias_is_fused_with_channels_last_and_tensor_cores() -> None:
+    chosen = provider_options.parse("cuda:fuse_conv_bias=1,prefer_nhwc=1,use_tf32=1")
+    assert cuda.options(chosen.options)["fuse_conv_bias"] == "1"
+
+
+def test_float16_asks_for_tensor_cores() -> None:
+    assert provider_options.parse("cuda:prefer_nhwc=1").for_half.text == "cuda:use_tf32=1,prefer_nhwc=1"
+    assert provider_options.parse("cpu").for_half.text == "cpu"
 
 
 def test_the_options_are_onnx_runtimes_own() -> None:

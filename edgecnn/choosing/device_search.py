@@ -1,6 +1,6 @@
 """Which arithmetic and which settings of a GPU are the fastest that are near enough: races, one decision at a time.
 
-    float32 | TF32 | float16 --race--> best --+ NHWC? + fused bias? + timed algorithms? + CUDA graph?--> best settings
+    float32 | TF32 | float16 --race--> best --+ NHWC? + fused bias? + heuristic B? + CUDA graph?--> best settings
 
 A setting is kept when it wins its race beyond the noise; whoever is not near enough, or cannot be opened, takes part in
 none and says why. int8 is not among them: the CUDA provider has no integer convolution and would compute it
@@ -28,8 +28,8 @@ FLOAT, HALF = "float", "fp16"
 INT8_WORDS = "int8 was not tried: the CUDA provider has no integer convolution and computes it dequantized, in float"
 SETTINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("NHWC", {"prefer_nhwc": True}),
-    ("fused bias", {"fuse_conv_bias": True}),
-    ("timed algorithms", {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
+    ("fused bias", {"fuse_conv_bias": True, "prefer_nhwc": True}),
+    ("heuristic B", {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
     ("CUDA graph", {"enable_cuda_graph": True}),
 )
 """In this order: layout first, because the others depend on it; recording last, because it keeps what came before."""
@@ -111,7 +111,7 @@ def search(asked: Asked, models: Sequence[str], racers: Racers) -> Picked:
     """The fastest variant of `models` (float first) on the provider `asked`, whose own options are where it begins."""
     base = Variant("float32", FLOAT, asked)
     arithmetic = [Variant("TF32", FLOAT, asked.but(use_tf32=True))]
-    arithmetic += [Variant("float16", HALF, asked)] if HALF in models else []
+    arithmetic += [Variant("float16", HALF, asked.for_half)] if HALF in models else []
     _, why = racers.judge(base)
     if why:
         raise BadInput(f"{asked.text}: float32 itself is out: {why}")

@@ -55,8 +55,6 @@ def machine_pairs(found: Machine) -> list[tuple[str, str]]:
 
 
 def benched(page: Page, report: BenchReport) -> None:
-    from runtimes.census import dequantized
-
     page.pairs(machine_pairs(report.machine))
     for heat in report.heats:
         _heat(page, heat, sweep=len(report.heats) > 1)
@@ -65,8 +63,8 @@ def benched(page: Page, report: BenchReport) -> None:
     for model in report.models:
         if not model.probe.finite:
             page.note(f"{model.model}: answers these inputs with NaN or infinity; is it the right file?")
-        if dequantized(model.kernels):
-            page.note(f"{model.model}: its int8 ran dequantized, in float; {model.provider} has no integer convolution")
+        for remark in model.remarks:
+            page.note(f"{model.model}: {remark}")
     for outcome in report.outcomes:
         page.note(f"gate {outcome}")
     for row in report.unmeasured:

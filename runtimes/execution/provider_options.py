@@ -43,6 +43,11 @@ class Asked:
         """The same provider with some options changed."""
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **changed))
 
+    @property
+    def for_half(self) -> Asked:
+        """The same provider as float16 wants it: ONNX Runtime keeps it off tensor cores too where TF32 is off."""
+        return self.but(use_tf32=True) if hasattr(self.options, "use_tf32") else self
+
 
 def parse(text: str) -> Asked:
     """The provider `NAME` or `NAME:OPTION=VALUE,...`; raises `BadInput` with the nearest name for an unknown one.
@@ -72,8 +77,11 @@ def several(text: str) -> tuple[str, ...]:
 
 
 def require(provider: str) -> Asked:
-    """`provider`, which can run here; raises `Unavailable` with the first thing missing, in less than a second."""
+    """`provider`, which can run here; raises `Unavailable` with the first thing missing, in less than a second, and
+    `BadInput` for options that cannot go together.
+    """
     asked = parse(provider)
+    asked.plugin.options(asked.options)
     asked.plugin.require()
     return asked
 

@@ -4,7 +4,7 @@
 
 `onnxruntime.get_available_providers()` answers only the first question, and a session that was asked for CUDA on a
 machine without it comes back on the CPU. Source: CUDA Driver API (cuInit, cuDriverGetVersion, cuDeviceGetCount),
-ONNX Runtime's `preload_dlls`. Test: tests/test_providers_cuda.py.
+ONNX Runtime's `preload_dlls` and `core/providers/cuda/nn/conv.cc`. Test: tests/test_providers_cuda.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtimes.base import Unavailable
+from runtimes.base import BadInput, Unavailable
 
 ORT_NAME = "CUDAExecutionProvider"
 NO_DEVICE = 100
 """CUDA_ERROR_NO_DEVICE"""
+NEEDED_TO_FUSE = ("prefer_nhwc", "use_tf32")
 
 
 def require() -> None:
@@ -40,17 +41,23 @@ class Options:
     """What can be chosen, under ONNX Runtime's own names; a name's text form is that of `provider_options`.
 
     Two defaults are not ONNX Runtime's. `use_tf32` is off: it rounds every product to 10 bits of mantissa, which after
-    20 layers is a relative error of 2.7e-3 instead of 1.5e-6. `cudnn_conv_algo_search` is HEURISTIC: EXHAUSTIVE times
-    all algorithms anew for every shape that comes, and DEFAULT, which takes the first one, is not offered. The other
-    defaults are ONNX Runtime's, because what they gain depends on the network: `build --provider cuda` races them.
+    20 layers is a relative error of 2.7e-3 instead of 1.5e-6. `cudnn_conv_algo_search` is HEURISTIC, which is cuDNN's
+    heuristic A; DEFAULT, its list of what always works, is not offered. The other defaults are ONNX Runtime's, because
+    what they gain depends on the network: `build --provider cuda` races them.
     """
 
     use_tf32: bool = False
+    """Off, ONNX Runtime takes no convolution that uses tensor cores, of float16 neither: `Asked.for_half` sets it."""
     cudnn_conv_algo_search: Literal["HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
+    """EXHAUSTIVE is cuDNN's heuristic B, which thinks longer; nothing is timed since ONNX Runtime 1.20."""
     prefer_nhwc: bool = False
     """Convolutions in channels-last layout, which tensor cores want; transposes where a layer has no such kernel."""
     fuse_conv_bias: bool = False
-    """Convolution and bias in one kernel of cuDNN's runtime fusion, compiled on the first run; ReLU stays apart."""
+    """Convolution and bias in one kernel of cuDNN's runtime fusion, compiled on the first run; ReLU stays apart.
+
+    Only with `prefer_nhwc`: else every run but the first adds what an earlier one left in memory. Only with `use_tf32`:
+    where cuDNN has no such kernel without tensor cores, ONNX Runtime would use them and not say so.
+    """
     enable_cuda_graph: bool = False
     """Record the first run of a shape and replay it: one launch instead of one a kernel. Fixed shapes only."""
     gpu_mem_limit: int = 0
@@ -59,7 +66,11 @@ class Options:
 
 
 def options(chosen: Options) -> dict[str, str]:
-    """As ONNX Runtime wants them: numbers as text, no limit where none was set."""
+    """As ONNX Runtime wants them: numbers as text, no limit where none was set; `BadInput` for what would be wrong."""
+    missing = [name for name in NEEDED_TO_FUSE if chosen.fuse_conv_bias and not getattr(chosen, name)]
+    if missing:
+        wanted = " and ".join(f"{name}=1" for name in missing)
+        raise BadInput(f"cuda: fuse_conv_bias=1 is wrong without {wanted}; add it, or leave fuse_conv_bias out")
     values = {name: str(int(value) if isinstance(value, bool) else value) for name, value in vars(chosen).items()}
     return values if chosen.gpu_mem_limit else {k: v for k, v in values.items() if k != "gpu_mem_limit"}
 

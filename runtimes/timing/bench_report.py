@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from runtimes.base import CheckFailed, EdgeError, Inconclusive, counted
-from runtimes.census import Kernel, kernels_dict
+from runtimes.census import Kernel, convolves_in_half, dequantized, kernels_dict
 from runtimes.execution.fresh import Probe
+from runtimes.execution.provider_options import parse
 from runtimes.latency import LatencyReport, Race, Ratio
 from runtimes.machine import Machine
 from runtimes.timing.noise import Noise
@@ -48,6 +49,17 @@ class ModelBench:
     def images_per_s(self) -> float:
         return self.latency.images_per_s(self.batch)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Where it ran in another arithmetic than its file or its provider makes one think."""
+        found = []
+        if dequantized(self.kernels):
+            found.append(f"its int8 ran dequantized, in float; {self.provider} has no integer convolution")
+        fast = parse(self.provider).for_half.text
+        if convolves_in_half(self.kernels) and fast != self.provider:
+            found.append(f"its float16 convolutions ran without tensor cores; ask for --provider {fast}")
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         low, high = self.latency.p50_interval_ms
         return {
@@ -62,6 +74,7 @@ class ModelBench:
             "inputs": {name: list(sizes) for name, sizes in self.fed.items()},
             "kernels": kernels_dict(self.kernels),
             "providers_used": sorted({kernel.provider for kernel in self.kernels}),
+            "remarks": list(self.remarks),
         }
 
 
