@@ -46,11 +46,13 @@ import torch
 from edgecnn.data.textures import textures
 from edgecnn.networks import zoo
 from exporters.fp16.half_probe import convert
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from runtimes import machine
 from runtimes.base import Tensors, Unavailable
+from runtimes.census import Kernel, census, dequantized
 from runtimes.comparing.precision import LIMITS, coarse_limit_db
 from runtimes.execution import provider_options
-from runtimes.execution.binding import METHOD
+from runtimes.execution.binding import METHOD, Binding, device_times
 from runtimes.execution.residence import residence
 from runtimes.files import write_atomic
 from runtimes.latency import measure, race
@@ -60,20 +62,24 @@ from runtimes.session import open_session
 RESULTS = Path(__file__).parent / "results" / "cuda.jsonl"
 NETWORKS, SWEPT = ("resnet50", "resnet18", "mobilenet_v2"), "resnet50"
 BATCHES, SWEEP = (1, 64), (1, 2, 4, 8, 16, 32, 64, 128, 256)
+GRAPH, INT8 = "use_tf32=1,prefer_nhwc=1,enable_cuda_graph=1", "int8"
 OURS = {  # name -> (graph, options)
     "float32": ("float", ""),
     "TF32": ("float", "use_tf32=1"),
-    "float16": ("half", ""),
-    "float16 NHWC": ("half", "prefer_nhwc=1"),
-    "float16 graph": ("half", "enable_cuda_graph=1"),
-    "float16 NHWC graph": ("half", "prefer_nhwc=1,enable_cuda_graph=1"),
-    "float16 NHWC graph, timed": ("half", "prefer_nhwc=1,enable_cuda_graph=1,cudnn_conv_algo_search=EXHAUSTIVE"),
-    "float16 NHWC graph, fused": ("half", "prefer_nhwc=1,enable_cuda_graph=1,fuse_conv_bias=1"),
-    "float16 NHWC graph, fused, timed": (
-        "half", "prefer_nhwc=1,enable_cuda_graph=1,fuse_conv_bias=1,cudnn_conv_algo_search=EXHAUSTIVE",
-    ),
-}  # fmt: skip
+    "float16": ("half", "use_tf32=1"),  # without it no tensor cores: runtimes/providers/cuda.py
+    "float16 NHWC": ("half", "use_tf32=1,prefer_nhwc=1"),
+    "float16 graph": ("half", "use_tf32=1,enable_cuda_graph=1"),
+    "float16 NHWC graph": ("half", f"{GRAPH}"),
+    "float16 NHWC graph, B": ("half", f"{GRAPH},cudnn_conv_algo_search=EXHAUSTIVE"),
+    "float16 NHWC graph, fused": ("half", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 NHWC graph, fused, B": ("half", f"{GRAPH},fuse_conv_bias=1,cudnn_conv_algo_search=EXHAUSTIVE"),
+}
+ALONE = {"float16 without tensor cores": ("half", ""), INT8: (INT8, "use_tf32=1")}
+"""Not raced: a slow one would take the others' time."""
+ON_A_CPU = ("float32", "float16")
 EAGER, COMPILED = "torch eager float32", "torch.compile float16"
+FASTEST = "float16 NHWC graph, fused"
+SWEPT_RACERS = ("float16 NHWC graph", FASTEST, EAGER, "torch CUDA graph float16")
 OUR_HALF = tuple(name for name in OURS if name.startswith("float16"))
 MATRIX, COPY_BYTES = 8192, 2**30
 PICTURES = 16
@@ -319,16 +325,50 @@ def latency(
     calls, failed, made = competitors(network, feed, place)
     run = race(calls, 200 if place.gpu else 8, 20 if place.gpu else 1, seconds=options.seconds, clock="wall")
     times = {name: run.reports[name].p50_ms for name in run.names}
-    ours = [name for name in times if name in (OUR_HALF if place.gpu else OURS)]
+    ours = [name for name in times if name in (OUR_HALF if place.gpu else ON_A_CPU)]
     best = min(ours, key=times.__getitem__, default=None)
     against = [name for name in times if best and name != best]
+    alone = measured_alone(network, feed, place)
     return {
         "kind": "latency", "network": network.name, "batch": batch, "rounds": run.rounds, "method": METHOD,
         "p50_ms": times, "failed": failed, "best": best, "made_s": made,
         "images_per_s": {name: 1000 * batch / ms for name, ms in times.items()},
         "ratios": {name: run.ratio(best, name).to_dict() for name in against if best},
         "percent_of_peak": {name: percent(network, batch, times[name], name, peak) for name in times},
+        "copies_ms": copies(calls[best], feed, options.seconds) if best else None, **alone,
     }  # fmt: skip
+
+
+def measured_alone(network: Network, feed: Tensors, place: Place) -> dict[str, Any]:
+    """Times of what is not raced, and whether int8 ran dequantized, in float."""
+    times: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    kernels: tuple[Kernel, ...] = ()
+    for name, (graph, text) in ALONE.items():
+        try:
+            model = in_int8(network) if graph == INT8 else network.graphs[graph]
+            call = open_session(model, place.options(text), 1).bind(feed)
+            times[name] = measure(call, 20, 3, 2.0).p50_ms
+            if graph == INT8:
+                kernels = census(model, feed, place.provider)
+        except Exception as error:
+            failed[name] = reason(error)
+    found = {f"{kernel.op} on {kernel.provider}": kernel.count for kernel in kernels}
+    return {
+        "alone_ms": times, "alone_failed": failed, "int8_dequantized": dequantized(kernels), "int8_kernels": found,
+    }  # fmt: skip
+
+
+def in_int8(network: Network) -> onnx.ModelProto:
+    """Pairs of QuantizeLinear and DequantizeLinear around its layers, as for a CPU; its times are real."""
+    return quantize_model(network.graphs["float"], [network.feed(1)], QuantRecipe(), threads=1).model
+
+
+def copies(binding: Callable[[], object], feed: Tensors, seconds: float) -> dict[str, float]:
+    """What a caller pays besides, with ordinary memory on the host: the inputs to the GPU, the outputs from it."""
+    assert isinstance(binding, Binding)
+    found = device_times(binding, feed, 20, 3, min(2.0, seconds)).to_dict()
+    return {"in": found["copy_in_ms"], "out": found["copy_out_ms"]}
 
 
 def percent(network: Network, batch: int, ms: float, name: str, peak: dict[str, float]) -> float:
@@ -344,7 +384,7 @@ def competitors(
     makers: dict[str, Callable[[], Callable[[], object]]] = {
         name: (lambda graph=graph, text=text: open_session(network.graphs[graph], place.options(text), 1).bind(feed))
         for name, (graph, text) in OURS.items()
-        if place.gpu or not text
+        if place.gpu or name in ON_A_CPU
     }
     makers |= {name: (lambda make=make: make(network.module, feed["input"], place)) for name, make in THEIRS.items()}
     calls, failed, made = {}, {}, {}
@@ -457,7 +497,6 @@ THEIRS: dict[str, Callable[..., Callable[[], object]]] = {
 def sweep(name: str, place: Place, options: argparse.Namespace, peak: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Images a second by batch, of two of ours and two of theirs that need no compiling."""
     batches = (SWEEP[::2] if options.quick else SWEEP) if place.gpu else (1, 2)
-    chosen = ("float16 NHWC", "float16 NHWC graph", EAGER, "torch CUDA graph float16")
     network = None
     for batch in batches:
         if place.late:
@@ -466,7 +505,7 @@ def sweep(name: str, place: Place, options: argparse.Namespace, peak: dict[str, 
         network = network or load(name)
         feed = network.feed(batch)
         times, failed = {}, {}
-        for racer in chosen if place.gpu else ("float32", EAGER):
+        for racer in SWEPT_RACERS if place.gpu else ("float32", EAGER):
             try:
                 graph, text = OURS.get(racer, ("", ""))
                 theirs = THEIRS.get(racer)
@@ -506,7 +545,10 @@ def late_row(name: str) -> dict[str, Any]:
 
 
 def parity(name: str, prepared: Callable[[], Prepared], place: Place) -> dict[str, Any]:
-    """float32, TF32 and float16 there against the module on the CPU, each with its own limit; which nodes left."""
+    """float32, TF32 and float16 there against the module on the CPU, each with its own limit; which nodes left.
+
+    What is likely the fastest is looked at, too: channels-last, fused bias and a recording have kernels of their own.
+    """
     try:
         given = prepared()
         noise = given.noise_db
@@ -514,18 +556,27 @@ def parity(name: str, prepared: Callable[[], Prepared], place: Place) -> dict[st
         for label, graph, text, limit in (
             ("fp32", "float", "", min(LIMITS["fp32"].snr_db, noise - 10)),
             ("tf32", "float", "use_tf32=1", coarse_limit_db(noise)),
-            ("fp16", "half", "", coarse_limit_db(noise)),
+            ("fp16", "half", "use_tf32=1", coarse_limit_db(noise)),
         ):
-            session = open_session(given.graphs[graph], place.options(text), 1)
-            found = compare(looked_up(given.feeds, given.logits), session, given.feeds)
-            row[label] = {
-                "snr_db": json_number(found.snr_db, 999.0), "limit_db": limit, "top1": found.top1,
-                "passed": found.snr_db >= limit,
-            }  # fmt: skip
+            row[label] = held(given, graph, place.options(text), limit)
+        try:
+            row[FASTEST] = held(given, "half", place.options(OURS[FASTEST][1]), coarse_limit_db(noise))
+        except Exception as error:
+            row[FASTEST] = {"failed": reason(error)}
         away = residence(given.graphs["half"], given.feeds[0], place.provider).away
         return {**row, "away": [f"{run.op} {run.node}" for run in away]}
     except Exception as error:  # a network that cannot be exported or run here is a row that says so
         return {"kind": "parity", "network": name, "failed": reason(error)}
+
+
+def held(given: Prepared, graph: str, provider: str, limit: float) -> dict[str, Any]:
+    """How near a graph comes there to the module, and whether that is within `limit`."""
+    session = open_session(given.graphs[graph], provider, 1)
+    found = compare(looked_up(given.feeds, given.logits), session, given.feeds)
+    return {
+        "snr_db": json_number(found.snr_db, 999.0), "limit_db": limit, "top1": found.top1,
+        "passed": found.snr_db >= limit,
+    }  # fmt: skip
 
 
 def prepare(name: str) -> Prepared:
@@ -606,10 +657,21 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             *(times_faster(row, name) for name in (EAGER, COMPILED)),
         )
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *int8_lines(of["latency"])]
     judged = [row for row in of["parity"] if "fp16" in row]
     good = [row for row in judged if all(row[name]["passed"] for name in LIMITS)]
-    lines += ["", f"Parity: {len(good)} of {len(of['parity'])} classifiers within the limits of all three precisions."]
+    lines += [f"Parity: {len(good)} of {len(of['parity'])} classifiers within the limits of all three precisions."]
     return "\n".join(lines)
+
+
+def int8_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What int8 is there, where it was measured."""
+    for row in rows:
+        best, ms = row["best"], row.get("alone_ms", {}).get(INT8)
+        if best and ms:
+            how = "dequantized, in float" if row["int8_dequantized"] else "in integers"
+            ratio = f"{ms / row['p50_ms'][best]:.1f}x the best float16's time"
+            yield f"int8 of `{row['network']}`, {row['batch']} ran {how}: {ms:.3g} ms, {ratio}."
 
 
 def times_faster(row: dict[str, Any], name: str) -> str:
@@ -623,9 +685,11 @@ def check(rows: Sequence[dict[str, Any]]) -> int:
     for row in (row for row in rows if row["kind"] == "latency" and row["network"] == SWEPT):
         bars = {COMPILED: 1.0} | ({EAGER: 2.0} if row["batch"] == 1 else {})
         for name, least in bars.items():
-            ratio = row["ratios"].get(name, {"ratio": 0.0})["ratio"]
-            if ratio < least:
-                missed.append(f"{SWEPT} at batch {row['batch']}: {ratio:.2f}x of {name}, wanted {least}x")
+            found, where = row["ratios"].get(name), f"{SWEPT} at batch {row['batch']}"
+            if found is None:
+                missed.append(f"{where}: {name} not measured: {row['failed'].get(name, 'float16 did not run')}")
+            elif found["ratio"] < least:
+                missed.append(f"{where}: {found['ratio']:.2f}x of {name}, wanted {least}x")
     seen = {(row["network"], row["batch"]) for row in rows if row["kind"] == "latency"}
     missed += [f"{SWEPT} at batch {batch}: not measured" for batch in BATCHES if (SWEPT, batch) not in seen]
     judged = [row for row in rows if row["kind"] == "parity"]

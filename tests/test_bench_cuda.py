@@ -22,6 +22,7 @@ import torch
 
 import cuda_stand_in
 from runtimes.base import Unavailable
+from runtimes.execution import provider_options
 from runtimes.providers import cuda as provider
 from test_bench import load
 
@@ -71,12 +72,42 @@ def test_competitors_run_or_say_why_not(rows: list[dict[str, Any]]) -> None:
     assert set(latency["made_s"]) == set(latency["p50_ms"]) | set(latency["failed"])
 
 
+def test_int8_is_measured_and_called_what_it_is(rows: list[dict[str, Any]]) -> None:
+    """On a CPU it runs in integers; copies, too, are measured beside the race."""
+    latency = rows[2]
+    assert set(latency["alone_ms"]) == set(cuda.ALONE)
+    assert latency["alone_failed"] == {}
+    assert latency["int8_dequantized"] is False
+    assert latency["int8_kernels"]["QLinearConv on cpu"] == 2
+    assert set(latency["copies_ms"]) == {"in", "out"}
+    assert all(ms > 0 for ms in latency["copies_ms"].values())
+
+
+def test_what_cannot_be_measured_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(network: object) -> None:
+        raise Unavailable("nothing here")
+
+    monkeypatch.setattr(cuda, "in_int8", fails)
+    network = cuda.Network("none", torch.nn.Identity(), {}, 1, (1,))
+    found = cuda.measured_alone(network, {}, cuda.Place("cpu", "cpu", math.inf))
+    assert found["alone_failed"] == {"float16 without tensor cores": "'half'", "int8": "nothing here"}
+
+
+def test_every_float16_has_its_tensor_cores_and_no_bias_is_fused_where_it_is_wrong() -> None:
+    for name, (graph, text) in cuda.OURS.items():
+        asked = provider_options.parse(f"cuda:{text}")
+        provider.options(asked.options)  # raises for what is refused
+        assert graph != "half" or asked.for_half == asked, name
+    assert set(cuda.SWEPT_RACERS) <= set(cuda.OURS) | set(cuda.THEIRS)
+
+
 def test_parity_holds_each_precision_to_its_own_limit(rows: list[dict[str, Any]]) -> None:
     (parity,) = (row for row in rows if row["kind"] == "parity")
     assert [round(parity[name]["limit_db"]) for name in ("fp32", "tf32", "fp16")] == [80, 40, 40]
     assert all(parity[name]["passed"] for name in ("fp32", "tf32", "fp16"))
     assert parity["fp16"]["snr_db"] < parity["fp32"]["snr_db"]
     assert parity["away"] == []
+    assert parity[cuda.FASTEST]["passed"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter
@@ -159,7 +190,8 @@ def on_a_gpu(compiled: float = 1.1, eager: float = 2.5, passed: bool = True) -> 
         {
             "kind": "latency", "network": "resnet50", "batch": batch, "best": best,
             "p50_ms": {"float32": 2.0, best: 0.5}, "percent_of_peak": {best: 30.0},
-            "ratios": {cuda.COMPILED: ratio(compiled), cuda.EAGER: ratio(eager)},
+            "ratios": {cuda.COMPILED: ratio(compiled), cuda.EAGER: ratio(eager)}, "alone_ms": {"int8": 1.5},
+            "int8_dequantized": True,
         }
         for batch in cuda.BATCHES
     ]  # fmt: skip
@@ -177,6 +209,7 @@ def test_the_table_names_the_machine_and_the_ratios() -> None:
     assert text.startswith("NVIDIA Test, CUDA 13.0, ONNX Runtime 1.31.1, torch 2.11; peak (measured): 800 TFLOP/s")
     assert "| `resnet50`, 64 | 2 | **0.5** (float16 NHWC graph) | 30 | 2.50x (2.49 to 2.51) | 1.10x" in text
     assert "1 of 1 classifiers" in text
+    assert "int8 of `resnet50`, 64 ran dequantized, in float: 1.5 ms, 3.0x the best float16's time." in text
 
 
 @pytest.mark.parametrize(
@@ -186,10 +219,14 @@ def test_the_table_names_the_machine_and_the_ratios() -> None:
         (on_a_gpu(compiled=0.9), "resnet50 at batch 64: 0.90x of torch.compile float16, wanted 1.0x"),
         (on_a_gpu(eager=1.9), "resnet50 at batch 1: 1.90x of torch eager float32, wanted 2.0x"),
         (on_a_gpu(passed=False), "resnet18: parity missed"),
+        (
+            [row | {"ratios": {}, "failed": {cuda.COMPILED: "no compiler"}} for row in on_a_gpu()],
+            "resnet50 at batch 64: torch.compile float16 not measured: no compiler",
+        ),
         ([row for row in on_a_gpu() if row.get("batch") != 64], "resnet50 at batch 64: not measured"),
         ([row for row in on_a_gpu() if row["kind"] != "parity"], "parity: not measured"),
     ],
-    ids=["good", "slower than compile", "slower than eager", "parity", "missing", "no parity"],
+    ids=["good", "slower than compile", "slower than eager", "parity", "not compiled", "missing", "no parity"],
 )
 def test_a_missed_bar_is_named(rows: list[dict[str, Any]], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cuda.check(rows) == (0 if words == "every bar holds" else 1)
