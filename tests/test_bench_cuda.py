@@ -107,7 +107,7 @@ def test_parity_holds_each_precision_to_its_own_limit(rows: list[dict[str, Any]]
     assert all(parity[name]["passed"] for name in ("fp32", "tf32", "fp16"))
     assert parity["fp16"]["snr_db"] < parity["fp32"]["snr_db"]
     assert parity["away"] == []
-    assert parity[cuda.FASTEST]["passed"]
+    assert parity["fused"]["passed"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter

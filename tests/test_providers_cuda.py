@@ -72,7 +72,7 @@ def missing(message: str) -> None:
 
 def test_nothing_is_missing(computer, capfd: pytest.CaptureFixture[str]) -> None:
     cuda.require()
-    assert computer.loaded == ["libcuda.so.1", *cuda.library_names("13.0", "linux")]
+    assert computer.loaded == ["libcuda.so.1", *cuda.library_names("13.0", "linux"), "libnvrtc.so.13"]
     assert capfd.readouterr() == ("", "")
 
 
@@ -153,6 +153,12 @@ def test_the_libraries_of_this_build_are_on_our_list() -> None:
     named = {name for name in named if name.endswith(f".{major}") or "curand" in name}
     assert len(named) >= 4
     assert named <= set(cuda.library_names(ort.cuda_version, "linux"))
+
+
+def test_the_compiler_of_fused_kernels_may_be_missing(computer) -> None:
+    computer.missing = {"libnvrtc.so.13"}
+    cuda.require()
+    assert computer.loaded[-1] == "libnvrtc.so.13"
 
 
 def test_windows_has_its_own_names() -> None:

@@ -141,14 +141,24 @@ def _check_libraries(cuda: str) -> None:
         warnings.simplefilter("ignore")
         getattr(ort, "preload_dlls", lambda: None)()
     for name in library_names(cuda):
-        for place in (name, *_in_wheels(name)):
-            try:
-                load_library(place)
-                break
-            except OSError as error:
-                cause = error
-        else:
+        cause = _load(name)
+        if cause is not None:
             raise Unavailable(f"cuda: the library {name} is missing; pip install 'edgecnn[cuda]'") from cause
+    if sys.platform != "win32":
+        _load(f"libnvrtc.so.{cuda.split('.')[0]}")  # fused bias is compiled with it; all else does without
+
+
+def _load(name: str) -> OSError | None:
+    """Load `name` from where the system looks, else from the wheels of this Python; the last error if it is nowhere."""
+    cause = None
+    for place in (name, *_in_wheels(name)):
+        try:
+            load_library(place)
+        except OSError as error:
+            cause = error
+        else:
+            return None
+    return cause
 
 
 def _in_wheels(name: str) -> tuple[str, ...]:
