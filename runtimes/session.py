@@ -28,7 +28,7 @@ __all__ = ["Model", "Session", "TensorInfo", "complaint", "open_session", "rando
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit for one message; bigger networks keep their weights in an external file."""
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
-_GPU = re.compile(r"cuda|cudnn|cublas", re.IGNORECASE)
+_GPU = re.compile(r"cuda|cudnn|cublas|available memory of|failed to allocate memory", re.IGNORECASE)
 """Words of an error that is the device's, not the model's."""
 _SOURCE = re.compile(
     r"(/onnxruntime_src/)?[\w./]+\.(cc|h):\d+ (\w+ )?"

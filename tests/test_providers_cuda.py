@@ -341,6 +341,30 @@ def test_an_error_of_the_gpu_while_loading_is_unavailable_not_bad_input(monkeypa
         open_session(MODEL, "cuda", threads=1)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Exception during initialization: Available memory of 768 is smaller than requested bytes of 192000",
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1048576",
+    ],
+    ids=["a limit", "what others left"],
+)
+def test_too_little_memory_is_the_gpus_not_the_models(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """As under `gpu_mem_limit`: another export would not help."""
+
+    def fails(*args, **kwargs):
+        raise RuntimeError(text)
+
+    cuda_stand_in.install(monkeypatch)
+    session = open_session(MODEL, "cuda", threads=1)
+    monkeypatch.setattr(session.raw, "run", fails)
+    with pytest.raises(Unavailable, match=r"cuda cannot run it .*memory"):
+        session({"x": np.zeros((1, 4), np.float32)})
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    with pytest.raises(Unavailable, match=r"CUDAExecutionProvider cannot take it .*memory"):
+        open_session(MODEL, "cuda:gpu_mem_limit=1000", threads=1)
+
+
 @pytest.mark.cuda
 def test_the_gpu_really_runs() -> None:
     from runtimes.census import census
