@@ -13,15 +13,16 @@ import pytest
 
 import cuda_stand_in
 from edgecnn import road
-from edgecnn.choosing import device_search
-from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, search
+from edgecnn.choosing import device_build, device_search
+from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, form_of, search
 from edgecnn.choosing.judge import Judgement, Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
-from runtimes.base import BadInput, Unavailable
+from runtimes.base import BadInput, CheckFailed, Unavailable
 from runtimes.execution.provider_options import parse
 from runtimes.latency import LatencyReport, Race
 from runtimes.providers import cuda
+from runtimes.session import open_session
 from small_nets import conv_net
 
 GAINS = {"use_tf32": 1.2, "fp16": 2.0, "prefer_nhwc": 1.3, "fuse_conv_bias": 0.9, "enable_cuda_graph": 1.5}
@@ -40,8 +41,9 @@ class FakeGpu:
 
     def time_ms(self, variant: Variant) -> float:
         """float16 without tensor cores is no faster than float32; with them TF32 gains nothing more."""
-        half = variant.model == HALF and variant.asked.options.use_tf32
+        half = variant.arithmetic == HALF and variant.asked.options.use_tf32
         gain = self.gains.get("fp16", 1.0) / self.gains.get("use_tf32", 1.0) if half else 1.0
+        gain *= self.gains.get(variant.model, 1.0) if variant.model != variant.arithmetic else 1.0
         options = variant.asked.options
         for name in ("use_tf32", "prefer_nhwc", "fuse_conv_bias", "enable_cuda_graph"):
             gain *= self.gains.get(name, 1.0) if getattr(options, name) else 1.0
@@ -80,6 +82,35 @@ def test_fused_bias_comes_with_channels_last() -> None:
     picked = search(parse("cuda"), (FLOAT, HALF), FakeGpu({"fp16": 2.0, "prefer_nhwc": 0.9, "fuse_conv_bias": 1.3}))
     assert picked.variant.name == "float16 + fused bias"
     assert picked.variant.asked.text == "cuda:use_tf32=1,prefer_nhwc=1,fuse_conv_bias=1"
+
+
+def test_another_form_of_the_first_convolution_is_raced_last_and_kept_where_it_wins() -> None:
+    blocks, padded = form_of(HALF, "space_to_depth"), form_of(HALF, "pad_inputs")
+    gpu = FakeGpu({**GAINS, blocks: 1.1, padded: 1.05})
+    picked = search(parse("cuda"), (FLOAT, HALF, blocks, padded), gpu)
+    assert picked.variant.name == "float16 + NHWC + CUDA graph + first convolution on blocks"
+    assert (picked.variant.model, picked.variant.arithmetic, picked.variant.precision) == (blocks, HALF, "fp16")
+    assert len(gpu.races[-2]) == 3, "the best so far and two forms"
+    assert search(parse("cuda"), (FLOAT, HALF, blocks), FakeGpu({**GAINS, blocks: 0.9})).variant.model == HALF
+
+
+def test_forms_are_those_that_do_something_to_the_graph() -> None:
+    trial_feed = samples().feeds("x", 1)[0]
+    found, left_out = device_build.forms(conv_net(), [trial_feed], 1)
+    assert left_out == ()
+    assert set(found) == {form_of(HALF, "pad_inputs")}, "its first convolution has no stride"
+    there = open_session(found[form_of(HALF, "pad_inputs")], threads=1)(trial_feed)["y"]
+    assert np.allclose(there, open_session(conv_net(), threads=1)(trial_feed)["y"], rtol=0.01, atol=0.01)
+
+
+def test_a_form_that_is_not_the_same_function_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise CheckFailed("SNR 20 dB")
+
+    monkeypatch.setattr(device_build, "rewrite", fails)
+    found, left_out = device_build.forms(conv_net(), samples().feeds("x", 1), 1)
+    assert found == {}
+    assert left_out[1] == "4 input channels: not tried, SNR 20 dB"
 
 
 def test_fused_bias_of_float32_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

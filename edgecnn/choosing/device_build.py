@@ -1,6 +1,6 @@
 """`edgecnn build --provider cuda`: the float road, float16 beside it, races on the GPU, and a bundle with what won.
 
-    SOURCE -> float road -> float16 -> search (device_search) -> pack, with the provider's settings in the manifest
+    SOURCE -> float road -> float16 and its forms -> search (device_search) -> pack, settings in the manifest
 
 Test: tests/test_device_search.py.
 """
@@ -8,6 +8,7 @@ Test: tests/test_device_search.py.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import onnx
 
 from edgecnn import proof, stages
 from edgecnn.choosing import device_search
-from edgecnn.choosing.device_search import FLOAT, HALF, Picked, Racers
+from edgecnn.choosing.device_search import FLOAT, FORMS, HALF, Picked, Racers, form_of
 from edgecnn.choosing.judge import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
@@ -27,7 +28,8 @@ from exporters.artifact import Identity, Stage
 from exporters.fp16.half import Half
 from exporters.fp16.half_probe import convert
 from exporters.pack import pack
-from runtimes.base import BadInput, Track
+from exporters.searching.rewriting import rewrite
+from runtimes.base import BadInput, CheckFailed, Tensors, Track
 from runtimes.execution.provider_options import Asked
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.latency import Ratio
@@ -56,7 +58,7 @@ class DeviceBuildReport:
     @property
     def chosen(self) -> str:
         """float or fp16: the graph in the bundle; `provider` says how it is to be run."""
-        return self.picked.variant.model
+        return self.picked.variant.arithmetic
 
     @property
     def provider(self) -> str:
@@ -129,7 +131,10 @@ def build_for(
     begin = time.perf_counter()
     half = convert(float_model, feeds, threads=trial.threads, track=track)
     took = time.perf_counter() - begin
-    models = {FLOAT: float_model, HALF: half.model} if half.nodes else {FLOAT: float_model}
+    models = {FLOAT: float_model}
+    if half.nodes:
+        more, left_out = forms(float_model, feeds, trial.threads)
+        models, heard = {**models, HALF: half.model, **more}, (*heard, *left_out)
     if racers is None:
         racers = device_search.Device(models, trial, feeds[0], reference.noise_db)
     for _ in track((None,), "searching"):
@@ -152,6 +157,22 @@ def build_for(
     )  # fmt: skip
 
 
+def forms(
+    model: onnx.ModelProto, feeds: Sequence[Tensors], threads: int
+) -> tuple[dict[str, onnx.ModelProto], tuple[str, ...]]:
+    """`model` after each of `device_search.FORMS` that changes it, proven equal, in float16; why not others."""
+    found, left_out = {}, []
+    for name, words in FORMS.items():
+        try:
+            other = rewrite(model, [name], feeds[:1])
+        except CheckFailed as error:
+            left_out.append(f"{words}: not tried, {error}")
+            continue
+        if other.modified:
+            found[form_of(HALF, name)] = convert(other.model, feeds, threads=threads).model
+    return found, tuple(left_out)
+
+
 def about(
     identity: Identity, picked: Picked, road: tuple[Stage, ...], session: Any, network: Network
 ) -> dict[str, Any]:
@@ -159,7 +180,7 @@ def about(
     final = picked.final
     return {
         **proof.common(identity, road, session, network.weights),
-        "chosen": picked.variant.model,
+        "chosen": picked.variant.arithmetic,
         "winner": picked.variant.name,
         "provider": picked.variant.asked.text,
         "verdict": picked.verdict,

@@ -1,7 +1,9 @@
 """Which arithmetic and which settings of a GPU are the fastest that are near enough: races, one decision at a time.
 
     float32 | TF32 | float16 --race--> best --+ NHWC? + fused bias? + heuristic B? + CUDA graph?--> best settings
+                                            --another form of the same graph?-->                    best form
 
+Tensor cores read channels in eights, and an image has three: `FORMS` are exact rewrites of the first convolution.
 A setting is kept when it wins its race beyond the noise; whoever is not near enough, or cannot be opened, takes part in
 none and says why. int8 is not among them: the CUDA provider has no integer convolution and would compute it
 dequantized, in float, with more work than float itself. Opening, judging and racing are the caller's (`Device` does
@@ -33,11 +35,13 @@ SETTINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("CUDA graph", {"enable_cuda_graph": True}),
 )
 """In this order: layout first, because the others depend on it; recording last, because it keeps what came before."""
+FORMS = {"space_to_depth": "first convolution on blocks", "pad_inputs": "4 input channels"}
+"""Rewrites (exporters/rewrites) whose graphs are raced last, and what they are called."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A graph (`model`: float or fp16) on a provider with options. `name` is for people: `float16 + NHWC`."""
+    """A graph (`model`: `float`, `fp16`, or `fp16+REWRITE`) on a provider with options; `name` is for people."""
 
     name: str
     model: str
@@ -45,7 +49,12 @@ class Variant:
 
     @property
     def precision(self) -> str:
-        return precision_of(self.asked.text, self.model == HALF)
+        return precision_of(self.asked.text, self.arithmetic == HALF)
+
+    @property
+    def arithmetic(self) -> str:
+        """`float` or `fp16`, whatever the graph's form."""
+        return self.model.partition("+")[0]
 
     def plus(self, name: str, changes: Mapping[str, Any]) -> Variant:
         return Variant(f"{self.name} + {name}", self.model, self.asked.but(**changes))
@@ -120,11 +129,18 @@ def search(asked: Asked, models: Sequence[str], racers: Racers) -> Picked:
     for name, changes in SETTINGS:
         if any(getattr(best.asked.options, key) != value for key, value in changes.items()):
             best = _best_of(best, [best.plus(name, changes)], racers, tried)
+    forms = {name: form_of(best.model, name) for name in FORMS}
+    others = [Variant(f"{best.name} + {FORMS[n]}", form, best.asked) for n, form in forms.items() if form in models]
+    best = _best_of(best, others, racers, tried)
     if best == base:
         final = racers.race([base])
         return Picked(base, None, tuple(tried), final.reports[base.name].p50_ms, final)
     final = racers.race([base, best])
     return Picked(best, final.ratio(best.name, base.name), tuple(tried), final.reports[base.name].p50_ms, final)
+
+
+def form_of(model: str, rewrite: str) -> str:
+    return f"{model}+{rewrite}"
 
 
 def _best_of(best: Variant, others: Sequence[Variant], racers: Racers, tried: list[Tried]) -> Variant:
