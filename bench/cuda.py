@@ -83,7 +83,8 @@ ALONE = {"float16 without tensor cores": ("half", ""), INT8: (INT8, "use_tf32=1"
 """Not raced: a slow one would take the others' time."""
 ON_A_CPU = ("float32", "float16")
 EAGER, COMPILED = "torch eager float32", "torch.compile float16"
-SWEPT_RACERS = ("float16 NHWC graph", "float16 NHWC graph, fused", EAGER, "torch CUDA graph float16")
+FIRST_FUSED, SLOW_TO_MAKE_S = "float16 NHWC graph, fused", 30.0
+SWEPT_RACERS = ("float16 NHWC graph", FIRST_FUSED, EAGER, "torch CUDA graph float16")
 OUR_HALF = tuple(name for name in OURS if name.startswith("float16"))
 MATRIX, COPY_BYTES = 8192, 2**30
 PICTURES = 16
@@ -410,6 +411,7 @@ def competitors(
     for name, make in makers.items():
         begin = time.monotonic()
         try:
+            refuse_slow(name, made)
             call = make()
             call()
             calls[name] = call
@@ -417,6 +419,13 @@ def competitors(
             failed[name] = reason(error)
         made[name] = round(time.monotonic() - begin, 2)
     return calls, failed, made
+
+
+def refuse_slow(name: str, made: Mapping[str, float]) -> None:
+    """Raise `Unavailable` for one more network of fused kernels where those of the first took long to compile."""
+    took = made.get(FIRST_FUSED, 0.0)
+    if took > SLOW_TO_MAKE_S and name.startswith(f"{FIRST_FUSED},"):
+        raise Unavailable(f"not tried: cuDNN compiled for {took:.0f} s for {FIRST_FUSED}")
 
 
 def reason(error: BaseException) -> str:
@@ -566,7 +575,7 @@ def late_row(name: str) -> dict[str, Any]:
 def parity(name: str, prepared: Callable[[], Prepared], place: Place) -> dict[str, Any]:
     """float32, TF32 and float16 there against the module on the CPU, each with its own limit; which nodes left.
 
-    float16 is looked at in channels-last with fused bias, too: what is likely the fastest has kernels of its own.
+    What is raced is looked at in channels-last with fused bias, too: kernels of its own, compiled on the spot.
     """
     try:
         given = prepared()
@@ -579,8 +588,9 @@ def parity(name: str, prepared: Callable[[], Prepared], place: Place) -> dict[st
         ):
             row[label] = held(given, graph, place.options(text), limit)
         try:
-            row["fused"] = held(given, "half", place.options(FUSED), coarse_limit_db(noise))
-        except Exception as error:
+            if name in NETWORKS or not place.gpu:
+                row["fused"] = held(given, "half", place.options(FUSED), coarse_limit_db(noise))
+        except Exception as error:  # no bar is on it
             row["fused"] = {"failed": reason(error)}
         away = residence(given.graphs["half"], given.feeds[0], place.provider).away
         return {**row, "away": [f"{run.op} {run.node}" for run in away]}

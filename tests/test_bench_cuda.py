@@ -96,6 +96,18 @@ def test_a_rewritten_network_is_the_same_and_one_that_is_not_rewritten_says_so()
         network.graph("space_to_depth")
 
 
+def test_where_fused_kernels_compile_slowly_there_is_one_network_of_them() -> None:
+    others = [name for name in cuda.OURS if name.startswith(f"{cuda.FIRST_FUSED},")]
+    assert len(others) == 3
+    for name in cuda.OURS:
+        cuda.refuse_slow(name, {cuda.FIRST_FUSED: 29.0})
+        if name in others:
+            with pytest.raises(Unavailable, match="not tried: cuDNN compiled for 31 s"):
+                cuda.refuse_slow(name, {cuda.FIRST_FUSED: 31.0})
+        else:
+            cuda.refuse_slow(name, {cuda.FIRST_FUSED: 31.0})
+
+
 def test_what_cannot_be_measured_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(network: object) -> None:
         raise Unavailable("nothing here")
