@@ -64,3 +64,9 @@ def test_require_refuses_what_cannot_run(monkeypatch: pytest.MonkeyPatch) -> Non
         provider_options.require("cuda:use_tf32=1")
     with pytest.raises(BadInput, match="unknown option"):  # a typing mistake is worth more than a missing driver
         provider_options.require("cuda:tf=1")
+
+
+def test_float16_asks_for_tensor_cores() -> None:
+    assert parse("cuda:prefer_nhwc=1").for_half.text == "cuda:use_tf32=1,prefer_nhwc=1"
+    assert parse("cuda:use_tf32=1").for_half == parse("cuda:use_tf32=1")
+    assert parse("cpu").for_half.text == "cpu"

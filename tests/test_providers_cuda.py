@@ -200,11 +200,6 @@ def test_a_bias_is_fused_with_channels_last_and_tensor_cores() -> None:
     assert cuda.options(chosen.options)["fuse_conv_bias"] == "1"
 
 
-def test_float16_asks_for_tensor_cores() -> None:
-    assert provider_options.parse("cuda:prefer_nhwc=1").for_half.text == "cuda:use_tf32=1,prefer_nhwc=1"
-    assert provider_options.parse("cpu").for_half.text == "cpu"
-
-
 def test_the_options_are_onnx_runtimes_own() -> None:
     """Its library knows every name; a name that it does not know it would refuse on a GPU only."""
     library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
