@@ -1,9 +1,11 @@
 """Which arithmetic and which settings of a GPU are the fastest that are near enough: races, one decision at a time.
 
-    float32 | TF32 | float16 --race--> best --+ NHWC? + fused bias? + heuristic B? + CUDA graph?--> best settings
-                                            --another form of the same graph?-->                    best form
+    float32 --+ CUDA graph?--> TF32 | float16 | float16 + NHWC? --+ NHWC? + fused bias? + heuristic B?--> another form?
 
-Tensor cores read channels in eights, and an image has three: `FORMS` are exact rewrites of the first convolution.
+The recording comes first: where launches take the time, as for one image, all arithmetic seems equally fast without it.
+float16 is raced in both layouts, because tensor cores want the other one. They read channels in eights, too, and an
+image has three: `FORMS` are exact rewrites of the first convolution.
+
 A setting is kept when it wins its race beyond the noise; whoever is not near enough, or cannot be opened, takes part in
 none and says why. int8 is not among them: the CUDA provider has no integer convolution and would compute it
 dequantized, in float, with more work than float itself. Opening, judging and racing are the caller's (`Device` does
@@ -32,9 +34,9 @@ SETTINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("NHWC", {"prefer_nhwc": True}),
     ("fused bias", {"fuse_conv_bias": True, "prefer_nhwc": True}),
     ("heuristic B", {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
-    ("CUDA graph", {"enable_cuda_graph": True}),
 )
-"""In this order: layout first, because the others depend on it; recording last, because it keeps what came before."""
+"""In this order: layout first, because the others depend on it."""
+RECORDED: tuple[str, Mapping[str, Any]] = ("CUDA graph", {"enable_cuda_graph": True})
 FORMS = {"space_to_depth": "first convolution on blocks", "pad_inputs": "4 input channels"}
 """Rewrites (exporters/rewrites) whose graphs are raced last, and what they are called."""
 
@@ -58,6 +60,9 @@ class Variant:
 
     def plus(self, name: str, changes: Mapping[str, Any]) -> Variant:
         return Variant(f"{self.name} + {name}", self.model, self.asked.but(**changes))
+
+    def has(self, changes: Mapping[str, Any]) -> bool:
+        return all(getattr(self.asked.options, key) == value for key, value in changes.items())
 
 
 @dataclass(frozen=True)
@@ -119,15 +124,14 @@ class Racers(Protocol):
 def search(asked: Asked, models: Sequence[str], racers: Racers) -> Picked:
     """The fastest variant of `models` (float first) on the provider `asked`, whose own options are where it begins."""
     base = Variant("float32", FLOAT, asked)
-    arithmetic = [Variant("TF32", FLOAT, asked.but(use_tf32=True))]
-    arithmetic += [Variant("float16", HALF, asked.for_half)] if HALF in models else []
     _, why = racers.judge(base)
     if why:
         raise BadInput(f"{asked.text}: float32 itself is out: {why}")
     tried: list[Tried] = []
-    best = _best_of(base, arithmetic, racers, tried)
+    best = base if base.has(RECORDED[1]) else _best_of(base, [base.plus(*RECORDED)], racers, tried)
+    best = _best_of(best, arithmetic(best, models), racers, tried)
     for name, changes in SETTINGS:
-        if any(getattr(best.asked.options, key) != value for key, value in changes.items()):
+        if not best.has(changes):
             best = _best_of(best, [best.plus(name, changes)], racers, tried)
     forms = {name: form_of(best.model, name) for name in FORMS}
     others = [Variant(f"{best.name} + {FORMS[n]}", form, best.asked) for n, form in forms.items() if form in models]
@@ -137,6 +141,16 @@ def search(asked: Asked, models: Sequence[str], racers: Racers) -> Picked:
         return Picked(base, None, tuple(tried), final.reports[base.name].p50_ms, final)
     final = racers.race([base, best])
     return Picked(best, final.ratio(best.name, base.name), tuple(tried), final.reports[base.name].p50_ms, final)
+
+
+def arithmetic(base: Variant, models: Sequence[str]) -> list[Variant]:
+    """`base`, which is float32, in TF32 and, where there is such a graph, in float16 in both layouts."""
+    name, layout = base.name.removeprefix("float32"), SETTINGS[0]
+    found = [Variant(f"TF32{name}", base.model, base.asked.but(use_tf32=True))]
+    if HALF in models:
+        half = Variant(f"float16{name}", HALF, base.asked.for_half)
+        found += [half] if half.has(layout[1]) else [half, half.plus(*layout)]
+    return found
 
 
 def form_of(model: str, rewrite: str) -> str:
