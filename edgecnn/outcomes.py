@@ -75,7 +75,8 @@ class QuantizeReport:
     quantized: Quantized
     preprocess: Preprocess | None
     judged_on: str
-    contest: Contest
+    contest: Contest = field(repr=False)
+    """How the search got there; `decision` and `quantized` are of it."""
     portable: Path | None
     """The graph for other runtimes, where one was asked for and holds the budget."""
     warnings: tuple[str, ...] = field(default=(), kw_only=True)

@@ -1,7 +1,8 @@
 """Results for people: tables, sentences and progress bars. Knows numbers and words, nothing of networks.
 
-Colour only on a terminal and without NO_COLOR (https://no-color.org). A table never loses a character: on a narrow
-terminal its cells are folded, into a pipe it is as wide as it needs to be. Names from outside (files, nodes, labels)
+Colour only on a terminal and without NO_COLOR (https://no-color.org). A table never loses a character in silence: on a
+narrow terminal columns that may be missed are named below it, the cells of the others folded; into a pipe it is as wide
+as it needs to be. Names from outside (files, nodes, labels)
 are shown literally, control characters escaped. Test: tests/test_report.py.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -52,17 +54,21 @@ class Page:
         self.begun = False  # a table that follows something is set off by an empty line
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-        """One row a line. A column whose heading starts with `>` is right-aligned."""
+        """One row a line. A column whose heading starts with `>` is right-aligned, with `>?` it may be left out too."""
+        cells = [[safe(cell if isinstance(cell, str) else number(cell)) for cell in row] for row in rows]
+        shown, left_out = fitting(columns, cells, self.console.width)
         table = Table(box=SIMPLE_HEAD, title=safe(title) or None, title_justify="left", pad_edge=False,
                       title_style="bold", header_style="bold", show_edge=False, collapse_padding=True)  # fmt: skip
-        for heading in columns:
-            right = heading.startswith(">")
-            table.add_column(heading.removeprefix(">"), justify="right" if right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(safe(cell if isinstance(cell, str) else number(cell))) for cell in row))
+        for i in shown:
+            right = columns[i].startswith(">")
+            table.add_column(name_of(columns[i]), justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(row[i]) for i in shown))
         if self.begun:
             self.console.print()
         self._print(table)
+        if left_out:
+            self.note(f"columns left out for width: {', '.join(left_out)}; a wider terminal or --json has them")
 
     def pairs(self, rows: Iterable[tuple[str, object]], title: str = "") -> None:
         """Two columns, name and value, without a heading."""
@@ -106,6 +112,34 @@ class Page:
         for i, command in enumerate(commands):
             self.console.print(Text(f"{'' if i else 'go on with:':12}{safe(command)}"), soft_wrap=True)
         self.begun = True
+
+
+GAP = 2
+
+
+def name_of(heading: str) -> str:
+    """The words of a heading.
+
+    >>> name_of(">?bytes"), name_of("node")
+    ('bytes', 'node')
+    """
+    return heading.removeprefix(">").removeprefix("?")
+
+
+def fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> tuple[list[int], list[str]]:
+    """(places of the columns that are shown, names of those left out): the last that may be missed goes first.
+
+    >>> fitting(["node", ">us", ">?bytes"], [["conv1", "12", "9 kB"]], 14)
+    ([0, 1], ['bytes'])
+    """
+    widths = [max(cell_len(text) for text in column) for column in zip(map(name_of, columns), *cells, strict=True)]
+    shown = list(range(len(columns)))
+    while sum(widths[i] for i in shown) + GAP * (len(shown) - 1) > width:
+        spare = [i for i in shown if columns[i].startswith(">?")]
+        if not spare:
+            break
+        shown.remove(spare[-1])
+    return shown, [name_of(columns[i]) for i in range(len(columns)) if i not in shown]
 
 
 class Bars:

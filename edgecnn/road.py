@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal, Unpack, overload
 
 from torch import nn
 
@@ -21,6 +22,7 @@ from edgecnn import doubts, halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.choosing.judge import trial_on
+from edgecnn.choosing.options import BuildOptions
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
     check_calibrator,
@@ -121,6 +123,19 @@ def export(
     return ExportReport(path, done, network.seeded, network.preprocess, heard)
 
 
+@overload
+def build(
+    source: str | nn.Module,
+    output: StrPath,
+    *,
+    calib: Data,
+    provider: Literal["cpu"] = "cpu",
+    **options: Unpack[BuildOptions],
+) -> BuildReport: ...
+@overload
+def build(
+    source: str | nn.Module, output: StrPath, *, calib: Data, provider: str, **options: Unpack[BuildOptions]
+) -> BuildReport | DeviceBuildReport: ...
 def build(
     source: str | nn.Module,
     output: StrPath,

@@ -49,6 +49,10 @@ class LatencyReport:
     samples_ms: tuple[float, ...]
     cpu_ms: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        """Without the samples: a record that holds many of these is to be read by people."""
+        return f"LatencyReport(p50_ms={self.p50_ms:.4g}, samples={len(self.samples_ms)})"
+
     def percentile_ms(self, percent: float) -> float | None:
         """Linear-interpolated percentile of the wall time; None when fewer than 10 samples lie beyond it."""
         beyond = len(self.samples_ms) * (1 - percent / 100)

@@ -215,6 +215,19 @@ def test_what_arithmetic_it_was_is_told(
     assert ("without tensor cores" in printed) == ("without tensor cores" in " ".join(remarks))
 
 
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [(QUIET, "nothing else seen"), (Noise(0.1, None, None, None, None, None, None), "nothing else could be seen")],
+)
+def test_what_no_counter_told_is_not_said_to_be_quiet(
+    noise: Noise, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latency = LatencyReport((1.0,) * 50, (1.0,) * 50)
+    row = ModelBench("m.onnx", "cpu", 1, 1, Probe(1.0, 1.0, 1.0), latency, ())
+    benched(Page(sys.stdout), BenchReport(describe(), (Heat((row,), Race({"m.onnx": latency}, "wall"), noise),), 0))
+    assert f"load average 0.1 before; {words}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_winner_is_faster_than_each_of_the_others() -> None:
     steady, wild = [1.0] * 50, list(np.random.default_rng(0).uniform(0.8, 1.3, 50))
     assert fixed({"a": steady, "b": wild}).heats[0].winner is None

@@ -50,6 +50,7 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     nothing = between(found, replace(found, wall_s=found.wall_s + 9))
     assert nothing == Noise(found.load, None, None, None, None, None, None)
     assert nothing.causes == ()
+    assert not nothing.seen
 
 
 def test_shares_are_of_the_time_between() -> None:
@@ -57,6 +58,7 @@ def test_shares_are_of_the_time_between() -> None:
     before = Counters(100.0, 5.0, 2, 1000.0, 3.0, 7.0, 4, 2000.0, 0.7)
     after = Counters(110.0, 13.0, 2, 1013.0, 4.0, 9.0, 6, 1500.0, 2.0)
     assert between(before, after) == Noise(0.7, 25.0, 5.0, 20.0, 2, 2000.0, 1500.0)
+    assert between(before, after).seen
     short = between(before, replace(after, wall_s=100.4))
     assert (short.others_percent, short.steal_percent, short.throttled_percent) == (None, None, None)
 

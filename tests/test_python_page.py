@@ -61,6 +61,7 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         for line, promised in re.findall(r"^(?!\s*#)(.*)  # (?!N, )(.*)$", block, re.MULTILINE):
             for part in promised.split(", ") if "track" in line else [promised]:
                 assert part in printed, (line, promised)
+    assert len(repr(names["int8"])) < 5_000  # a cell of a notebook shows it
     assert names["strict"].failure.exit_code == 1  # type: ignore[attr-defined]
     assert main(["inspect", "net.onnx", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(api.inspect("net.onnx").to_dict()))

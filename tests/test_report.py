@@ -48,6 +48,24 @@ def test_a_narrow_page_folds_and_keeps_every_character() -> None:
     assert "1,234,567" in text
 
 
+@pytest.mark.parametrize(
+    ("width", "shown", "note"),
+    [
+        (35, "layer us MACs share bytes", ""),
+        (34, "layer us MACs share", "columns left out for width: bytes; a wider terminal or --json has them"),
+        (21, "layer us share", "columns left out for width: MACs, bytes; a wider terminal or --json has them"),
+    ],
+)
+def test_what_may_be_missed_goes_first_and_is_named(width: int, shown: str, note: str) -> None:
+    stream = io.StringIO()
+    columns = ("layer", ">us", ">?MACs", ">share", ">?bytes")
+    Page(stream, width=width).table(columns, [("conv1/Conv", "12", "9.4 M", "80 %", "1 kB")])
+    heads, _, row, *rest = stream.getvalue().splitlines()
+    assert heads.split() == shown.split()
+    assert row.startswith("conv1/Conv  12")
+    assert " ".join(" ".join(rest).split()) == note
+
+
 @pytest.mark.parametrize("text", ["[red]x[/red]", "a:smile:b", "[link=http://x]y[/link]", "[/]"])
 def test_text_from_outside_is_shown_literally(text: str) -> None:
     stream = io.StringIO()

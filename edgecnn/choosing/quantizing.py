@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack, overload
 
 import onnx
 
@@ -21,6 +22,7 @@ from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.judge import Trial, trial_on
+from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import (
     assumed_of,
@@ -59,9 +61,24 @@ DEFAULT_LIMIT = 128
 """Calibration images by default: with 8 instead of 128, int8 loses 9 to 10 dB."""
 
 
+StrPath = str | os.PathLike[str]
+
+
+@overload
 def quantize(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    model: StrPath, output: StrPath, calib: Data, *, target: CPU | None = None, **options: Unpack[QuantizeOptions]
+) -> QuantizeReport: ...
+@overload
+def quantize(
+    model: StrPath, output: StrPath, calib: Data, *, target: OTHER_RUNTIME, **options: Unpack[QuantizeOptions]
+) -> TargetReport: ...
+@overload
+def quantize(
+    model: StrPath, output: StrPath, calib: Data, *, target: str | None, **options: Unpack[QuantizeOptions]
+) -> QuantizeReport | TargetReport: ...
+def quantize(
+    model: StrPath,
+    output: StrPath,
     calib: Data,
     *,
     calibrator: str = "minmax",
@@ -73,7 +90,7 @@ def quantize(
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
-    labels: str | os.PathLike[str] | None = None,
+    labels: StrPath | None = None,
     preprocess: str | None = None,
     target: str | None = None,
     portable: bool = False,

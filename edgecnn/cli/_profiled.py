@@ -44,12 +44,12 @@ def _rows(page: Page, report: ProfileReport) -> None:
         *words,
         ">us",
         ">share",
-        ">MACs",
-        ">bytes",
-        ">MAC/B",
+        ">?MACs",
+        ">?bytes",
+        ">?MAC/B",
         ">GMAC/s",
         ">of peak",
-        ">GB/s",
+        ">?GB/s",
     )
     total = report.measured.nodes_us
     page.table(columns, [_row(row, total, bool(words)) for row in report.rows[:MOST_ROWS]])
@@ -79,7 +79,7 @@ def _side_by_side(page: Page, report: ProfileReport) -> None:
         "layer",
         "ran as",
         ">us",
-        ">us there",
+        ">?us there",
         ">lost us",
         ">speed-up",
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Calibration:
     """What one pass over `images` batches came to."""
 
     images: int
-    seen: tuple[Seen, ...]
+    seen: tuple[Seen, ...] = field(repr=False)
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:

@@ -17,7 +17,9 @@ class Page(Protocol):
     """What a command draws on."""
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-        """One row a line. A column whose heading starts with `>` is right-aligned."""
+        """One row a line. A column whose heading starts with `>` is right-aligned, one with `>?` may be left out too
+        where a terminal is too narrow for all.
+        """
 
     def pairs(self, rows: Iterable[tuple[str, object]], title: str = "") -> None:
         """Two columns, name and value, without a heading."""
@@ -44,7 +46,7 @@ class PlainPage:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
         right = [heading.startswith(">") for heading in columns]
-        heads = [heading.removeprefix(">") for heading in columns]
+        heads = [heading.removeprefix(">").removeprefix("?") for heading in columns]
         cells = [[_cell(value) for value in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
         lines = [_line(row, widths, right) for row in (heads, *cells)]

@@ -105,7 +105,7 @@ def _noise(heat: Heat) -> Iterator[str]:
         yield f"a model against itself {worst.ratio:.3f}x (95 %: {worst.low:.3f} to {worst.high:.3f})"
     if heat.noise.load is not None:
         yield f"load average {heat.noise.load:.1f} before"
-    yield from heat.noise.causes or ("nothing else seen",)
+    yield from heat.noise.causes or ("nothing else seen" if heat.noise.seen else "nothing else could be seen",)
 
 
 def _beside(half: Ratio) -> float:

@@ -63,6 +63,11 @@ class Noise:
         return asdict(self)
 
     @property
+    def seen(self) -> bool:
+        """Whether the counters of other processes could be read: not in a short spell, nor on every system."""
+        return self.others_percent is not None or self.steal_percent is not None
+
+    @property
     def causes(self) -> tuple[str, ...]:
         """The disturbances worth a word, in words."""
         return tuple(self._causes())
