@@ -107,7 +107,10 @@ def test_whole_numbers_of_any_width_are_taken_where_the_network_wants_such() -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"meta": None}, "d: holds image; the model takes image float32 .N, 3, 8, 8., meta .*: name the arrays after"),
+        (
+            {"meta": None},
+            "d: holds image, no meta; the model takes image float32 .N, 3, 8, 8., meta .*: name the arrays after",
+        ),
         ({"meta": np.zeros((5, 4), np.float32)}, "d: holds 12 rows of image, 5 rows of meta; give as many of each"),
         ({"meta": np.zeros((12, 3), np.float32)}, "meta is float32 .12, 3.; the model is fed float32 .N, 4. as it is"),
         ({"image": np.zeros((12, 3, 8, 8), np.uint8)}, "image is uint8 .12, 3, 8, 8.; the model is fed float32"),

@@ -219,7 +219,8 @@ def test_files_are_read_as_arrays_are(here: Path, capsys: pytest.CaptureFixture[
 
 
 CASES: dict[str, tuple[dict[str, Array], str]] = {
-    "lacks": ({"image": rows(2)["image"]}, "holds image; the model takes image float32 [N, 3, 16, 16], meta float32"),
+    "lacks": ({"image": rows(2)["image"]}, "holds image, no meta; the model takes image float32 [N, 3, 16, 16], meta"),
+    "one lacks": ({"image": rows(1)["image"][0]}, "holds image, no meta; the model takes"),
     "counts": ({"image": rows(2)["image"], "meta": rows(3)["meta"]}, "holds 2 rows of image, 3 rows of meta; give as"),
     "mixed": (
         {"image": rows(2)["image"][0], "meta": rows(2)["meta"]},

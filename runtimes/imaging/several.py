@@ -53,6 +53,10 @@ class Several:
 
         `one`: a sample without the batch is taken, too.
         """
+        gone = [key for key in self.names if key not in arrays]
+        if gone:  # before any shape: without it a single sample looks like a batch that does not fit
+            held = f"{', '.join(sorted(arrays)[:6]) or 'no arrays'}, no {' and no '.join(gone)}"
+            raise BadInput(f"{name}: holds {held}; the model takes {self.words}: name the arrays after its inputs")
         if one and self.is_one(arrays):
             arrays = {key: value[None] for key, value in arrays.items()}
         found = {info.name: self._fitting(name, arrays, info) for info in self.inputs}
@@ -64,12 +68,8 @@ class Several:
         return found
 
     def _fitting(self, name: str, arrays: Mapping[str, Array], info: TensorInfo) -> Array:
-        """The array of one input; raises `BadInput` where there is none, or of another shape or kind of numbers."""
-        values = arrays.get(info.name)
-        if values is None:
-            held = ", ".join(sorted(arrays)[:6]) or "no arrays"
-            raise BadInput(f"{name}: holds {held}; the model takes {self.words}: name the arrays after its inputs")
-        dtype, shape = np.dtype(info.dtype), self.shapes[info.name]
+        """The array of one input; raises `BadInput` where it is of another shape or kind of numbers."""
+        values, dtype, shape = arrays[info.name], np.dtype(info.dtype), self.shapes[info.name]
         alike = values.dtype.kind == dtype.kind or (values.dtype.kind in "iu" and dtype.kind in "iu")
         if not alike or values.shape[1:] != shape or not values.size:
             needed = f"{info.dtype} [{', '.join(map(str, ('N', *shape)))}]"
