@@ -22,6 +22,7 @@ from edgecnn.choosing.names import EXACT, meanings
 from edgecnn.cli import main
 from edgecnn.page import facts, pictures
 from edgecnn.page.html import VOID, escaped, number, table
+from edgecnn.plots.race import Point, speed_and_cost
 from exporters.pack import pack
 from runtimes.imaging.preprocess import INPUTS, Preprocess
 from runtimes.session import open_session
@@ -284,3 +285,16 @@ def test_the_builder_escapes() -> None:
     assert number(None, "x") == "–"
     assert '<th scope="row">&lt;i&gt;</th>' in table("c", ("a", ">b"), [["<i>", "1"]])
     assert facts.real(True) is facts.real("1") is facts.real(10**400) is None
+
+
+def test_a_candidate_that_was_not_judged_does_not_stand_where_better_is() -> None:
+    points = [Point("plain int8", 2.5, 2.4, 2.6, None, None), Point("int8", 2.7, 2.6, 2.8, 0.3, 1.8)]
+    axes = speed_and_cost(points, "points of top-1 lost").axes[0]
+    unknown, known = (bar.lines[0].get_xdata()[0] for bar in axes.containers)
+    assert known == 0.3
+    assert unknown > 1.8  # the end of the other's interval: further right is worse
+    labels = {
+        round(float(place), 6): text.get_text()
+        for place, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    }
+    assert labels[round(float(unknown), 6)] == "not\njudged"

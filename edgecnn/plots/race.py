@@ -39,23 +39,25 @@ class Point:
 
 
 def speed_and_cost(points: Sequence[Point], lost: str) -> Any:
-    """The figure; `lost` is the name of its horizontal axis. What has no cost stands beside the others, hollow."""
+    """The figure; `lost` is the name of its horizontal axis. What has no cost stands at the far right, hollow: the left
+    is better, and it must not look so.
+    """
     made, axes = figure(WIDTH, HEIGHT)
     known = [v for p in points for v in (p.lost, p.lost_high) if v is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
     wide = max(high - low, 0.1)
-    aside = low - 0.28 * wide
+    aside = high + 0.28 * wide
     axes.axhline(1, color=SOFT, linewidth=1, linestyle="--", zorder=1)
-    axes.annotate("float", (1, 1), (-2, 3), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+    axes.annotate("float", (0, 1), (2, 3), ("axes fraction", "data"), "offset points", ha="left", fontsize=8)
     for i, point in enumerate(points):
         _point(axes, point, i, aside)
     unknown = any(point.lost is None for point in points)
-    axes.set_xlim((aside if unknown else low) - 0.12 * wide, high + 0.12 * wide)
+    axes.set_xlim(low - 0.12 * wide, (aside if unknown else high) + 0.12 * wide)
     if unknown:
-        axes.axvline(low - 0.14 * wide, color=SOFT, linewidth=0.8, linestyle=":")
+        axes.axvline(high + 0.14 * wide, color=SOFT, linewidth=0.8, linestyle=":")
     ticks = [tick for tick in axes.get_xticks() if tick >= low - 1e-9 and tick <= high + 0.12 * wide]
     axes.set_xticks(
-        [*([aside] if unknown else []), *ticks], [*(["not\njudged"] if unknown else []), *map(_tick, ticks)]
+        [*ticks, *([aside] if unknown else [])], [*map(_tick, ticks), *(["not\njudged"] if unknown else [])]
     )
     axes.set_xlabel(lost)
     axes.set_ylabel("speed-up over float")
