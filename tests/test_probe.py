@@ -11,6 +11,7 @@ from google.protobuf.message import EncodeError
 from onnx import helper, numpy_helper, parser
 
 from exporters.isolation import apart
+from exporters.isolation import probe as probing
 from exporters.isolation.probe import probe
 from exporters.load import check_model
 from runtimes.base import BadInput
@@ -82,6 +83,17 @@ def test_a_loop_that_never_ends_is_stopped() -> None:
     probe(loop(10), "ten.onnx", timeout_s=20)
     with pytest.raises(BadInput, match=r"endless.onnx: .*longer than 2 s"):
         probe(loop(2**62), "endless.onnx", timeout_s=2)
+
+
+def test_large_models_are_given_more_time_than_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine at work on other things takes a minute for a detector of 190 MB; what never ends is small."""
+    given: list[float] = []
+    monkeypatch.setattr(probing, "run_in_child", lambda *_, timeout_s, **__: given.append(timeout_s))
+    weights = np.zeros((1024, 1024), np.float32)
+    text = """g (float[1,1024] x) => (float[1,1024] y) { y = MatMul (x, w) }"""
+    probe(model(text, w=weights), "m")
+    probe(model(text, w=weights), "m", timeout_s=7)
+    assert given == [pytest.approx(34, abs=0.1), 7]
 
 
 def test_good_models_pass() -> None:

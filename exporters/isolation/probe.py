@@ -25,8 +25,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 UNSTEADY = "differs between two runs on one input"
 """In the message about a model that never gives the same answer twice."""
 
-TIMEOUT_S = 30.0
-"""For loading and two runs on one random image; VGG-16 takes 2 s."""
+TIMEOUT_S, SECONDS_A_MB = 30.0, 1.0
+"""For loading and two runs on one random image, and more for large models: VGG-16 (553 MB) takes 2 s, a detector of
+190 MB and 319 billion multiply-adds 15 s, and both several times as long beside busy neighbours."""
 
 
 def probe(
@@ -37,13 +38,13 @@ def probe(
     seed: int = 0,
     finite: bool = True,
     repeatable: bool = False,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float | None = None,
     memory_mb: int | None = None,
 ) -> None:
     """Raise `BadInput` naming `name` unless `model` runs on seeded random inputs, twice with equal, finite outputs.
 
     With `finite=False` only running counts, not what comes out, unless `repeatable` still wants two runs to agree.
-    Symbolic sizes other than the batch must be given by `input_shapes`.
+    Symbolic sizes other than the batch must be given by `input_shapes`. `timeout_s` None: `patience_s` of its size.
     """
     shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
     options: dict[str, Any] = {
@@ -56,11 +57,17 @@ def probe(
     with apart(model, name) as (folder, size):
         options["folder"] = str(folder)
         try:
-            run_in_child(target, b"", options, timeout_s=timeout_s, memory_mb=memory_mb or room_mb(size))
+            seconds = patience_s(size) if timeout_s is None else timeout_s
+            run_in_child(target, b"", options, timeout_s=seconds, memory_mb=memory_mb or room_mb(size))
         except ChildFailed as error:
             raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
         except BadInput as error:
             raise BadInput(f"{name}: {str(error).removeprefix('model: ')}") from error
+
+
+def patience_s(size_bytes: int) -> float:
+    """Seconds for a model of that size: one that never ends is small, one that takes long has weights."""
+    return TIMEOUT_S + SECONDS_A_MB * size_bytes / 2**20
 
 
 def room_mb(size_bytes: int) -> int:

@@ -24,8 +24,7 @@ import onnx
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import captured_names, copy_model, label, opset
 from exporters.isolation.apart import GRAPH, apart, as_inputs, attach, read_graph
-from exporters.isolation.probe import TIMEOUT_S as PROBE_S
-from exporters.isolation.probe import Shapes, room_mb
+from exporters.isolation.probe import Shapes, patience_s, room_mb
 from exporters.isolation.sandbox import ChildFailed, enter, run_in_child
 from exporters.load import check_model, first_sentence
 from exporters.restore import restore, take_defaults
@@ -83,7 +82,8 @@ def _in_child(name: str, options: Mapping[str, Any], room: int) -> tuple[bytes, 
     """What `child` answers. A given model that does not survive its own run is `BadInput`, onnxsim's failure is not."""
     target = "exporters.passes.simplify:child"
     try:
-        return run_in_child(target, b"", options, timeout_s=options["timeout_s"] + PROBE_S, memory_mb=room)
+        seconds = options["timeout_s"] + patience_s(options["size_bytes"])
+        return run_in_child(target, b"", options, timeout_s=seconds, memory_mb=room)
     except ChildFailed as error:
         if error.phase == PROBE:
             raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
@@ -124,7 +124,7 @@ def child(
     Raises `BadInput` for a model that cannot run as it was given.
     """
     home, shapes = Path(folder), {k: tuple(v) for k, v in input_shapes.items()}
-    enter(PROBE, PROBE_S)
+    enter(PROBE, patience_s(size_bytes))
     reference = open_session(home / GRAPH, optimize=False, subject="model")
     reference(random_feeds(reference.inputs, seed=seed, sizes=shapes))
     enter("onnxsim", timeout_s)
