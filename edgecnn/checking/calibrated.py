@@ -17,6 +17,7 @@ import numpy as np
 from edgecnn.checking.comparison import Comparison, Row
 from edgecnn.checking.divergence import Divergence
 from edgecnn.checking.meter import Meter
+from edgecnn.checking.region import allowed, region
 from edgecnn.checking.sides import GraphSide
 from exporters.graph import constant_value, is_standard
 from exporters.layerwise.partial import Parts
@@ -39,10 +40,15 @@ def aligned(comparison: Comparison, point: int) -> bool:
 
 def in_range(comparison: Comparison, first: Divergence, rows: Sequence[Row]) -> Divergence | None:
     """The first of `rows` beyond the limit of `first` whose inputs stay within its grids; None where there is none."""
+    slack = region(comparison, first.point).slack_db if comparison.per_layer else 0.0
+    limit = first.limit_db + slack
     for row in rows:
-        if row.alone_db < first.limit_db and not row.index and not beyond(comparison, row.point, first.limit_db):
-            named = replace(first, node=row.layer.node, op=row.layer.op, module=row.layer.module)
-            return replace(named, snr_db=row.snr_db, alone_db=row.alone_db, point=row.point)
+        if row.alone_db >= limit or row.index or beyond(comparison, row.point, limit):
+            continue
+        if row.alone_db < allowed(comparison, row.point, limit):
+            there = region(comparison, row.point)
+            named = replace(first, node=row.layer.node, op=row.layer.op, module=row.layer.module, nodes=there.nodes)
+            return replace(named, snr_db=row.snr_db, alone_db=row.alone_db, point=row.point, begins=there.begins)
     return None
 
 

@@ -68,6 +68,8 @@ class Comparison:
     spent: Counter[str] = field(default_factory=Counter)
     other_layout: bool = False
     """One side has channels last, the other first: only tensors that look the same in both are compared."""
+    per_layer: bool = False
+    """`limit_db` is that of one layer: what lies between two points may be several (see `region`)."""
     gains: dict[str, Array] = field(default_factory=dict)
     """Factors per channel of the candidate's tensors, which a later layer of it takes back (see `gains`)."""
 

@@ -103,7 +103,7 @@ def find(
     quantized = comparison.candidate.quantized != comparison.reference.quantized
     drops = quantized and comparison.limit_db is None
     if drops:
-        comparison.limit_db = INT8_LAYER_DB
+        comparison.limit_db, comparison.per_layer = INT8_LAYER_DB, True
     looked = look(comparison, layers, drops, track)
     found, first, rows = looked.found, looked.first, looked.rows
     doubt = ""

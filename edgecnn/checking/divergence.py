@@ -20,6 +20,8 @@ class Divergence:
     """The first layer that differs: SNR (dB) of its result, and of the layer alone on the reference's inputs.
 
     `at_fault` says whether the layer alone is beyond the limit; `cause` why it does not run, where it does not.
+    `nodes` compute between it and the nearest tensors in common, from the node `begins` on: more than one are a region
+    in which nothing tells where the fault is.
     """
 
     node: str
@@ -31,6 +33,18 @@ class Divergence:
     at_fault: bool
     cause: str = ""
     point: int = -1
+    nodes: int = 1
+    begins: str = ""
+
+    @property
+    def proof(self) -> str:
+        """What running it alone has shown to be at fault, as a sentence; empty where that showed nothing."""
+        if not self.at_fault or self.cause:
+            return ""
+        so, gives = ("it does so too", "it gives") if self.nodes == 1 else ("they do so too", "they give")
+        seen = so if self.alone_db == -math.inf else f"{gives} {db(self.alone_db)}"
+        where = f"the fault is somewhere in these {self.nodes} nodes, {self.begins} to {self.node}"
+        return f" Alone, on the reference's inputs, {seen}: {'the layer is at fault' if self.nodes == 1 else where}."
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in ("snr_db", "alone_db", "limit_db")}
@@ -84,13 +98,15 @@ class DiffReport:
         if self.first is None:
             return f"inconclusive: {self.doubt}" if self.doubt else f"no layer parts from {self.reference}"
         f = self.first
-        where = f" (module {f.module})" if f.module else ""
+        node = f"{f.op} node {f.node}{f' (module {f.module})' if f.module else ''}"
         if f.cause:
-            return f"{f.op} node {f.node}{where} is the first that does not run: {f.cause}"
+            return f"{node} is the first that does not run: {f.cause}"
+        first = f"{node} is the first that differs" if f.nodes == 1 else f"{f.nodes} nodes up to {node} differ first"
         if f.snr_db == -math.inf:
-            return f"{f.op} node {f.node}{where} is the first that differs: it makes another shape, NaN or Inf"
-        alone = "" if f.at_fault else "; alone, on the reference's inputs, it is right"
-        return f"{f.op} node {f.node}{where} is the first that differs, {db(f.snr_db)} against {db(f.limit_db)}{alone}"
+            return f"{first}: {'it makes' if f.nodes == 1 else 'they make'} another shape, NaN or Inf"
+        right = "it is right" if f.nodes == 1 else "they are right"
+        alone = "" if f.at_fault else f"; alone, on the reference's inputs, {right}"
+        return f"{first}, {db(f.snr_db)} against {db(f.limit_db)}{alone}"
 
     @property
     def verdict(self) -> str:
@@ -99,12 +115,7 @@ class DiffReport:
         if self.first is None:
             ran = f" But {self.kernels.words}." if self.kernels is not None and self.kernels.lose else ""
             return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}.{ran}"
-        proof = ""
-        if self.first.at_fault and not self.first.cause and self.first.alone_db == -math.inf:
-            proof = " Alone, on the reference's inputs, it does so too: the layer is at fault."
-        elif self.first.at_fault and not self.first.cause:
-            proof = f" Alone, on the reference's inputs, it gives {db(self.first.alone_db)}: the layer is at fault."
-        return f"{self.candidate}: {self.sentence}; {on}.{proof}"
+        return f"{self.candidate}: {self.sentence}; {on}.{self.first.proof}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -18,8 +18,9 @@ from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import Divergence, db
 from edgecnn.checking.gains import learned, suspicious
+from edgecnn.checking.region import allowed, region
 from edgecnn.checking.suspects import not_comparable
-from runtimes.base import Track, silent
+from runtimes.base import Track, counted, silent
 
 INT8_HIGH_DB = 45.0
 """What eight bits leave of a first layer; more is not needed to call it healthy."""
@@ -91,7 +92,7 @@ def _once(comparison: Comparison, layers: bool, drops: bool, track: Track) -> Lo
     if layers or unproven:
         rows = list(comparison.stream(track))
     if unproven and first is not None:
-        first, note = _by_rows(rows, first, drops)
+        first, note = _by_rows(comparison, rows, first, drops)
         notes.append(note)
     return Looked(found, first, tuple(rows), tuple(notes))
 
@@ -109,33 +110,53 @@ def _same_nan(comparison: Comparison, found: Found) -> list[str]:
 def _proven(comparison: Comparison, reading: Reading, point: int) -> Divergence:
     """The point that bisection found, and whether its layer alone is at fault."""
     alone, cause = comparison.isolate(point)
-    layer = comparison.layer(point)
-    cause = reading.cause or cause
-    fault = alone < reading.limit_db and reading.bad
-    return Divergence(layer.node, layer.op, layer.module, reading.snr_db, alone, reading.limit_db,
-                      fault, cause, point)  # fmt: skip
+    limit = allowed(comparison, point, reading.limit_db)
+    fault = alone < limit and replace(reading, limit_db=limit).bad
+    return _told_where(comparison, point, reading.snr_db, alone, limit, fault, reading.cause or cause)
 
 
-def _by_rows(rows: Sequence[Row], first: Divergence, drops: bool) -> tuple[Divergence | None, str]:
+def _told_where(
+    comparison: Comparison, point: int, snr: float, alone: float, limit: float, fault: bool, cause: str = ""
+) -> Divergence:
+    layer, there = comparison.layer(point), region(comparison, point)
+    return Divergence(layer.node, layer.op, layer.module, snr, alone, limit, fault, cause, point,
+                      there.nodes, there.begins)  # fmt: skip
+
+
+def _by_rows(
+    comparison: Comparison, rows: Sequence[Row], first: Divergence, drops: bool
+) -> tuple[Divergence | None, str]:
     """What all layers say where bisection was not borne out: (the first that differs by itself, what to tell)."""
     if drops:
-        limit = _outlier_limit(rows)
-        found = next((row for row in rows if row.alone_db < limit and row.snr_db < INT8_LAYER_DB), None)
-        why = f"no layer drops suddenly, so every layer was looked at; standing out is below {db(limit)} alone"
-    else:
-        limit = min(first.limit_db, BEST_DB)
-        found = next((row for row in rows if row.alone_db < limit and row.snr_db < limit), None)
-        why = "the error is not monotone along the graph (a ReLU may hide it), so every layer was looked at in order"
-    if found is None and drops:
-        return None, f"{why}; none does, the error is that of all roundings together"
+        return _standing_out(comparison, rows)
+    limit = min(first.limit_db, BEST_DB)
+    found = next((row for row in rows if row.alone_db < limit and row.snr_db < limit), None)
+    why = "the error is not monotone along the graph (a ReLU may hide it), so every layer was looked at in order"
     if found is None:
         return first, f"{why}; none differs by itself, the difference builds up over many"
-    return _from_row(found, limit), why
+    return _told_where(comparison, found.point, found.snr_db, found.alone_db, limit, True), why
 
 
-def _from_row(row: Row, limit: float) -> Divergence:
-    layer = row.layer
-    return Divergence(layer.node, layer.op, layer.module, row.snr_db, row.alone_db, limit, True, "", row.point)
+def _standing_out(comparison: Comparison, rows: Sequence[Row]) -> tuple[Divergence | None, str]:
+    """The first int8 layer that is worse than the others; a region of several may be worse than one layer may."""
+    limit = _outlier_limit(rows)
+    low = [row for row in rows if row.alone_db < limit and row.snr_db < INT8_LAYER_DB]
+    slack = {row.point: region(comparison, row.point).slack_db for row in low}
+    why = f"no layer drops suddenly, so every layer was looked at; standing out is below {db(limit)} alone"
+    for row in low:
+        least = limit - slack[row.point]
+        if row.alone_db < least and row.snr_db < INT8_LAYER_DB - slack[row.point]:
+            return _told_where(comparison, row.point, row.snr_db, row.alone_db, least, True), why
+    left = f"; {_excused(comparison, low[0])}" if low else ""
+    return None, f"{why}; none does, the error is that of all roundings together{left}"
+
+
+def _excused(comparison: Comparison, row: Row) -> str:
+    there = region(comparison, row.point)
+    return (
+        f"what cannot be told apart are the {there.nodes} nodes {there.begins} to {row.layer.node}: "
+        f"{db(row.alone_db)}, which {counted(there.roundings, 'rounding')} may leave"
+    )
 
 
 def _outlier_limit(rows: Sequence[Row]) -> float:

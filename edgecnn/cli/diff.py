@@ -96,6 +96,7 @@ def _facts(report: DiffReport) -> list[tuple[str, object]]:
     assert first is not None
     return [
         ("node", f"{first.node}  ({first.op})"),
+        *([("region", f"{first.nodes} nodes, from {first.begins} on")] if first.nodes > 1 else []),
         ("module", first.module or "-"),
         ("up to it", f"{decibel(first.snr_db)}, limit {decibel(first.limit_db)}"),
         ("alone", decibel(first.alone_db)),

@@ -18,7 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from exporters.external import copy_fields
-from exporters.graph import captured_names, is_standard
+from exporters.graph import captured_names, get_meta, is_standard
 from exporters.shape_inference import Types, tensor_types
 from runtimes.base import Array, Tensors
 from runtimes.session import Session, open_session
@@ -26,6 +26,9 @@ from runtimes.session import Session, open_session
 LARGE_BYTES = 16384
 """Larger weights are fed as inputs, from where they lie; smaller ones may be shapes, which must be known earlier."""
 Dtypes = Mapping[str, np.dtype]  # type: ignore[type-arg]
+LAYOUT_KEY = "edgecnn.layout"
+"""Node metadata of what a comparison put into a graph: `there`, behind which a tensor looks as in the other graph, and
+`back`."""
 
 
 class Parts:
@@ -55,6 +58,18 @@ class Parts:
                 found.add(here)
                 wait += [self.place[n] for n in self.reads[here] if n in self.place and n not in inputs]
         return sorted(found)
+
+    def rewired(self, nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto]) -> Parts:
+        """The same model with other nodes and further constants; weights are shared."""
+        model = onnx.ModelProto()
+        copy_fields(self.model, model, skip=("graph",))
+        copy_fields(self.model.graph, model.graph, skip=("node",))
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(constants)
+        made = Parts(model)
+        made.arrays |= self.arrays
+        made.weights |= set(self.arrays)
+        return made
 
     def types(self) -> Types:
         """Element type and shape of every tensor that can be told; raises `BadInput` when onnx cannot infer."""
@@ -149,7 +164,16 @@ CARRIERS = ("QuantizeLinear", "DequantizeLinear", "Identity", "Dropout", "Cast",
 """Operators that move numbers from form to form: the layer is what stands before or between them."""
 
 
+def computes(node: onnx.NodeProto) -> bool:
+    return not is_layout(node) and not any(is_standard(node, op) for op in CARRIERS)
+
+
+def is_layout(node: onnx.NodeProto, *ways: str) -> bool:
+    """Whether a comparison put `node` there (one of `ways`), to lay out otherwise what the node before it made."""
+    return get_meta(node).get(LAYOUT_KEY) in (ways or ("there", "back"))
+
+
 def main_node(nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
     """The node that a segment is about: the last one that computes, else the last one."""
-    computing = [node for node in nodes if not any(is_standard(node, op) for op in CARRIERS)]
-    return (computing or list(nodes))[-1]
+    own = [node for node in nodes if not is_layout(node)]
+    return ([node for node in own if computes(node)] or own or list(nodes))[-1]
