@@ -15,6 +15,7 @@ from exporters.layerwise.correspond import Pair, correspond
 from exporters.layerwise.partial import Parts
 from exporters.passes import fold_batchnorm
 from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.rewrites import pad_outputs
 from exporters.torch_export import export_module
 from small_nets import conv_net, model
 
@@ -110,6 +111,18 @@ def test_integers_that_only_integers_read_are_compared_with_no_floats() -> None:
     found = [pair.candidate for pair in correspond(reference, candidate)]
     assert {kinds[name].elem_type for name in found} == {onnx.TensorProto.FLOAT}
     assert len(found) == 3
+
+
+def test_a_layer_whose_result_is_cut_on_its_grid_keeps_its_name() -> None:
+    """pad_outputs makes 16 channels and a Slice of integers drops 11: the name stands for what comes out of both."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 16, 1), nn.Flatten(), nn.Linear(2304, 4))
+    model = export_module(module, (3, 12, 12))
+    feeds = [{"input": np.random.default_rng(0).standard_normal((2, 3, 12, 12), np.float32)}]
+    int8 = quantize_model(pad_outputs.run(model).model, feeds, QuantRecipe()).model
+    pairs = {pair.reference: pair for pair in correspond(Parts(model), Parts(int8))}
+    first = model.graph.node[0].output[0]
+    assert pairs[first] == Pair(first, first, "name")
 
 
 def test_calls_of_modules() -> None:

@@ -19,6 +19,7 @@ from exporters.layerwise.calls import correspond_calls
 from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes, steps_of
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
+from exporters.layerwise.unpadded import channel_counts, padded_names, unpadded
 from runtimes.base import BadInput, Tensors
 from runtimes.execution.shapes import ShapeText
 
@@ -31,12 +32,23 @@ def compare_sides(
     if any(name != own for name, own in names.items()):
         candidate.feeds = names
     candidate.adapt = adapter(reference, candidate)
+    unpad(reference, candidate)
     points, pairs = common_points(reference, candidate)
     if not pairs:
         raise BadInput(f"{candidate.name}: has no tensor in common with {reference.name}; are these two one network?")
     comparison = Comparison(reference, candidate, points, pairs, feeds, limit_db)
     comparison.other_layout = other_layout(reference, candidate)
     return comparison
+
+
+def unpad(reference: Side, candidate: Side) -> None:
+    """Give either side, where it is a graph, tensors of the true channels behind those that a rewrite padded."""
+    for side, other in ((candidate, reference), (reference, candidate)):
+        if isinstance(side, GraphSide) and (wide := padded_names(side.parts)):
+            names = {*wide, *wide.values()}
+            counts = channel_counts(other.parts, names) if isinstance(other, GraphSide) else {}
+            side.filed = side.filed or side.parts
+            side.parts = unpadded(side.parts, counts)
 
 
 def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair, ...]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import onnx
 
 from exporters.graph import Graph, is_standard
-from exporters.layerwise.partial import Parts
+from exporters.layerwise.partial import Parts, is_layout
 from exporters.quantization.input_range import grid_range
 from exporters.quantization.kernels import cut
 
@@ -56,8 +56,16 @@ class Activations:
         return str(reader.output[0])
 
 
-def is_activation(graph: Graph, name: str) -> bool:
+def maker(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """The node that makes `name`, whatever a comparison laid out otherwise behind it."""
     node = graph.producer.get(name)
+    while node is not None and is_layout(node):
+        node = graph.producer.get(node.input[0])
+    return node
+
+
+def is_activation(graph: Graph, name: str) -> bool:
+    node = maker(graph, name)
     return node is not None and cut(graph, node) is not None
 
 
@@ -81,7 +89,7 @@ def stands_for(graph: Graph, name: str, ends: tuple[float, float]) -> bool:
 
 def held_by(graph: Graph, name: str) -> tuple[float, float] | None:
     """(lowest, highest) value of the grid that `name` was rounded to last; None for what comes from no such grid."""
-    back = graph.producer.get(name)
+    back = maker(graph, name)
     if back is None or not is_standard(back, "DequantizeLinear"):
         return None
     there = graph.producer.get(back.input[0])

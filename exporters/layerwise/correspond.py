@@ -25,7 +25,7 @@ from exporters.graph import is_standard
 from exporters.layerwise.activations import Activations
 from exporters.layerwise.integer_ops import float_op
 from exporters.layerwise.origin import last_module
-from exporters.layerwise.partial import Parts
+from exporters.layerwise.partial import CARRIERS, Parts, is_layout
 from exporters.shape_inference import Shape, shape_of
 from runtimes.base import BadInput
 
@@ -124,7 +124,13 @@ def steps_of(parts: Parts) -> frozenset[str]:
 
 
 def _op(parts: Parts, name: str) -> str:
-    return str(parts.nodes[parts.place[name]].op_type)
+    """The operator that computed `name`, whatever carried its result to a grid, back, or to another layout."""
+    node = parts.nodes[parts.place[name]]
+    while node.op_type in CARRIERS or is_layout(node):
+        if not node.input or node.input[0] not in parts.place:
+            break
+        node = parts.nodes[parts.place[node.input[0]]]
+    return float_op(node.op_type)
 
 
 def _related(reference: Parts, candidate: Parts, shared: Sequence[str]) -> bool:
@@ -169,7 +175,7 @@ def units(parts: Parts, folded: bool = True) -> list[Unit]:
             readers[name].append(node)
     found, carried = [], set()
     for node in parts.nodes:
-        if any(name in carried for name in node.output) or _constant(parts, node):
+        if any(name in carried for name in node.output) or _constant(parts, node) or is_layout(node):
             continue
         output, passed = _behind(node, readers, set(parts.outputs), folded)
         carried |= set(passed)
@@ -197,7 +203,7 @@ def _behind(
     behind = (*BEHIND_ALL, *(BEHIND_LINEAR if folded and node.op_type in LINEAR else ()))
     while name not in outputs and len(readers[name]) == 1:
         (reader,) = readers[name]
-        if not any(is_standard(reader, op) for op in behind):
+        if not any(is_standard(reader, op) for op in behind) and not is_layout(reader, "there"):
             break
         name = reader.output[0]
         passed.append(name)

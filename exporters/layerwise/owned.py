@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from exporters.layerwise.correspond import Unit
-from exporters.layerwise.partial import CARRIERS, Parts
+from exporters.layerwise.partial import CARRIERS, Parts, is_layout
 
 GRID = ("QuantizeLinear", "DequantizeLinear")
 
@@ -43,7 +43,7 @@ def _source(parts: Parts, unit: Unit, made: Collection[str]) -> str:
     name, inside = unit.output, True
     while name in parts.place and name not in made:
         node = parts.nodes[parts.place[name]]
-        if not node.input or not (inside or node.op_type in GRID):
+        if not node.input or not (inside or node.op_type in GRID or is_layout(node)):
             break
         inside, name = inside and node.name != unit.node, node.input[0]
     return name
