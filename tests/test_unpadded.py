@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -139,22 +140,44 @@ def test_what_both_sides_padded_alike_stays_as_it_is() -> None:
     assert unpadded(parts, channel_counts(parts, padded_names(parts))) is parts
 
 
+def edited(model: onnx.ModelProto, edits: dict[str, Callable[[np.ndarray], np.ndarray]]) -> onnx.ModelProto:
+    """`model` with other initializers."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for tensor in made.graph.initializer:
+        if tensor.name in edits:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(edits[tensor.name](weight(made, tensor.name)), tensor.name))
+    return made
+
+
+def without(axis: int, at: int) -> Callable[[np.ndarray], np.ndarray]:
+    def zero(value: np.ndarray) -> np.ndarray:
+        value = value.copy()
+        value[(slice(None),) * axis + (at,)] = 0
+        return value
+
+    return zero
+
+
 def test_true_channels_that_are_dead_are_told_by_their_number_or_not_at_all() -> None:
     """Filter 9 of ten is zero and nothing reads it: as good as a pad, were the number not known."""
-    model = onnx.ModelProto()
-    model.CopyFrom(good("at the end"))
-    for tensor in model.graph.initializer:
-        value = weight(model, tensor.name).copy()
-        if tensor.name in ("w10_4", "b10", "d10"):
-            value[9] = 0
-        elif tensor.name == "w4_10":
-            value[:, 9] = 0
-        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-    parts = Parts(pad_depthwise.run(model).model)
-    ties = Ties(parts, {})
+    dead = {"w10_4": without(0, 9), "b10": without(0, 9), "d10": without(0, 9), "w4_10": without(1, 9)}
+    ties = Ties(Parts(pad_depthwise.run(edited(good("at the end"), dead)).model), {})
     assert list(real_places(ties, "a.padded", 10)) == list(range(10))
     assert list(real_places(ties, "a.padded", None)) == list(range(9))
     assert real_places(ties, "a.padded", 17) is None
+
+
+def test_a_dead_channel_at_the_end_of_a_piece_is_told_by_the_pieces() -> None:
+    """Of 10 + 13 channels the tenth is dead; how many are true is known of each piece."""
+    dead = {"w10_4": without(0, 9), "b10": without(0, 9), "d23": without(0, 9), "b23": without(0, 9)}
+    model = edited(good("unequal pieces"), dead | {"w4_23": without(1, 9)})
+    before, after = Parts(model), Parts(pad_depthwise.run(model).model)
+    counts = channel_counts(before, padded_names(after).values())
+    assert counts["j"] == 23
+    assert channel_counts(unpadded(after, counts), counts) == counts
+    ties = Ties(after, {})
+    assert real_places(ties, "j.padded", 23) is None, "by its own zeros it cannot be told"
 
 
 # ---------------------------------------------------------------------------------------------------------------- diff
@@ -185,12 +208,7 @@ def grids(model: onnx.ModelProto) -> list[tuple[str, str]]:
 
 def coarse(model: onnx.ModelProto, scale: str, by: float = 32) -> onnx.ModelProto:
     """`model` with one grid so much too coarse."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    for tensor in made.graph.initializer:
-        if tensor.name == scale:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(by) * weight(model, scale), scale))
-    return made
+    return edited(model, {scale: lambda value: np.float32(by) * value})
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -216,11 +234,7 @@ def test_one_true_channel_behind_the_first_pads_is_compared_too(name: str) -> No
     value = weight(right, from_ints.input[0]).copy()
     last = np.flatnonzero((value != weight(right, from_ints.input[2]).max()).any(axis=(1, 2, 3)))[-1]
     value[last] = -value[last]
-    wrong = onnx.ModelProto()
-    wrong.CopyFrom(right)
-    for tensor in wrong.graph.initializer:
-        if tensor.name == from_ints.input[0]:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    wrong = edited(right, {from_ints.input[0]: lambda _: value})
     report = parted(good(name), wrong)
     assert report.first is not None
     assert (report.first.node, report.first.module) == (conv.name, get_meta(conv)[MODULE_KEY])
@@ -228,13 +242,9 @@ def test_one_true_channel_behind_the_first_pads_is_compared_too(name: str) -> No
 
 def equalized(name: str) -> onnx.ModelProto:
     """The same function with factors on the 23 channels of e, which y takes back, then padded inside its pieces."""
-    made = onnx.ModelProto()
-    made.CopyFrom(good(name))
     gain = np.float32(2) ** np.random.default_rng(0).integers(-1, 2, 23).astype(np.float32)
     by = {"d23": gain.reshape(-1, 1, 1, 1), "b23": gain, "w4_23": 1 / gain.reshape(1, -1, 1, 1)}
-    for tensor in made.graph.initializer:
-        if tensor.name in by:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(weight(made, tensor.name) * by[tensor.name], tensor.name))
+    made = edited(good(name), {key: lambda value, factor=factor: value * factor for key, factor in by.items()})
     return int8_of(pad_channels.run(pad_depthwise.run(made).model).model)
 
 
@@ -263,6 +273,18 @@ def test_a_pytorch_network_is_compared_at_the_channels_that_its_modules_made() -
         assert {pair.candidate for pair in comparison.pairs} >= set(wide.values()) - {"y"}
         first = find(comparison).first
         assert (None if first is None else first.node) == named
+
+
+@pytest.mark.parametrize("name", ["at the end", "joined", "unequal pieces", "split"])
+def test_a_bias_that_is_wrong_in_the_pads_too_is_found(name: str) -> None:
+    """Then no filter tells which channels are true."""
+    right = int8(name)
+    conv = next(node for node in right.graph.node if node.name == "net.a")
+    bias = next(node for node in right.graph.node if conv.input[2] in node.output)
+    wrong = edited(right, {bias.input[0]: lambda value: value + np.abs(value).max() * 2})
+    report = parted(good(name), wrong)
+    assert report.first is not None
+    assert (report.first.begins, report.first.at_fault) == ("net.a", True)
 
 
 @pytest.mark.parametrize("example", depthwise_examples.EXAMPLES)

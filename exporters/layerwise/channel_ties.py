@@ -21,8 +21,9 @@ from runtimes.base import Array
 
 KEEPING = (*UNARY, *BINARY, "Div", "QuantizeLinear", "DequantizeLinear", "Cast", "Dropout", "BatchNormalization",
            "PRelu", "Min", "Max", "Gelu", "QuickGelu", "Resize", "LpPool")  # fmt: skip
-MADE, READ, NOT_MADE, NOT_READ, LAST = 1, 2, 4, 8, 16
-"""Bits of a channel: a filter makes it, weights read it; a filter or weights of zeros only; the last one of a piece."""
+MADE, READ, NOT_MADE, NOT_READ, LAST, TRUE, PAD = (1 << i for i in range(7))
+"""Bits of a channel: a filter makes it, weights read it; a filter or weights of zeros only; the last one of a piece;
+one that is known to be true, or to be none."""
 
 
 class Ties:
@@ -48,9 +49,15 @@ class Ties:
         bits = self._bits(name)
         return [*(np.flatnonzero(bits[:-1] & LAST) + 1).tolist(), len(bits)]
 
+    def settle(self, name: str, count: int) -> None:
+        """The first `count` channels of `name` are true, the others are not."""
+        self._mark(self.channels[name], np.where(np.arange(len(self.channels[name])) < count, TRUE, PAD))
+
     def idle(self, name: str) -> Iterator[Array]:
-        """(C,) the channels that are of no effect: by makers and readers, by those that read, by those that make."""
+        """(C,) the channels that are of no effect: as settled elsewhere, by makers and readers, by one of these."""
         bits = self._bits(name)
+        if np.isin(bits & (TRUE | PAD), (TRUE, PAD)).all():
+            yield (bits & PAD) != 0
         yield ((bits & (NOT_MADE | NOT_READ)) != 0) & ((bits & (MADE | READ)) == 0)
         yield (bits & (NOT_READ | READ)) == NOT_READ
         yield (bits & (NOT_MADE | MADE)) == NOT_MADE

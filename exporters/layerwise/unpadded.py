@@ -6,8 +6,8 @@ So x can be held against the network that was never padded, or be fed in its pla
 is nothing to compare. Where the true channels lie:
 
     one part       the first ones
-    several        of each part of a joined or cut tensor what is before the zero channels at its end, those that no
-                   convolution makes (zero filters) and none reads (zero weights)
+    several        those of its pieces; else of each part of a joined or cut tensor what is before the zero channels at
+                   its end, those that no convolution makes (zero filters) and none reads (zero weights)
 
 Source of the padding: exporters/searching/tied.py. Test: tests/test_unpadded.py.
 """
@@ -39,6 +39,7 @@ def unpadded(parts: Parts, counts: Mapping[str, int]) -> Parts:
     wide = padded_names(parts)
     taken = {*parts.place, *parts.weights, *parts.inputs}
     ties = Ties(parts, channel_counts(parts, wide))
+    settle(ties, {name: counts.get(base) for name, base in wide.items()})
     found: dict[str, tuple[str, Array, int]] = {}
     for name, base in wide.items():
         size = ties.size(name)
@@ -64,6 +65,13 @@ def channel_counts(parts: Parts, names: Iterable[str]) -> dict[str, int]:
 
 
 # ---------------------------------------------------------------------------------------------- where the channels lie
+def settle(ties: Ties, counts: Mapping[str, int | None]) -> None:
+    """What is of one part and known by its number of channels tells of all that it is a piece of."""
+    for name, count in counts.items():
+        if count is not None and ties.size(name) is not None and ties.ends(name)[:-1] == []:
+            ties.settle(name, count)
+
+
 def real_places(ties: Ties, name: str, count: int | None) -> Array | None:
     """(C,) places of the true channels of the padded tensor `name`; None where it cannot be told which they are.
 
