@@ -116,7 +116,7 @@ def test_integers_that_only_integers_read_are_compared_with_no_floats() -> None:
 def test_a_layer_whose_result_is_cut_on_its_grid_keeps_its_name() -> None:
     """pad_outputs makes 16 channels and a Slice of integers drops 11: the name stands for what comes out of both."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 16, 1), nn.Flatten(), nn.Linear(2304, 4))
+    module = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 16, 1), nn.Conv2d(16, 16, 1))
     model = export_module(module, (3, 12, 12))
     feeds = [{"input": np.random.default_rng(0).standard_normal((2, 3, 12, 12), np.float32)}]
     int8 = quantize_model(pad_outputs.run(model).model, feeds, QuantRecipe()).model
