@@ -28,7 +28,8 @@ from exporters.layerwise.correspond import known_shapes
 from exporters.layerwise.partial import LAYOUT_KEY, Parts
 from runtimes.base import Array
 
-PADDED = re.compile(r"(\.padded(_\d+)?)+$")
+PADDED = re.compile(r"(\.padded(_\d+)?)+(?P<float>_float)?$")
+"""What a rewrite calls a tensor that it padded, and what the quantizer calls the floats that it rounds to its grid."""
 
 
 def unpadded(parts: Parts, counts: Mapping[str, int]) -> Parts:
@@ -42,19 +43,28 @@ def unpadded(parts: Parts, counts: Mapping[str, int]) -> Parts:
     settle(ties, {name: counts.get(base) for name, base in wide.items()})
     found: dict[str, tuple[str, Array, int]] = {}
     for name, base in wide.items():
-        size = ties.size(name)
-        if base in taken or size is None or counts.get(name) == size:
+        size, own = ties.size(name), PADDED.sub(r"\g<float>", name)
+        if own in taken or size is None or counts.get(name) == size:
             continue
         places = real_places(ties, name, counts.get(base))
         if places is not None:
-            found[name] = base, places, size
-            taken.add(base)
+            found[name] = own, places, size
+            taken.add(own)
     return _narrowed(parts, found)
 
 
 def padded_names(parts: Parts) -> dict[str, str]:
-    """Tensor that a rewrite padded -> what it was called before."""
-    return {name: PADDED.sub("", name) for name in parts.place if PADDED.search(name)}
+    """Tensor that a rewrite padded -> what it was called before.
+
+    Where only integers are made of one, these are steps of a grid, and the floats before them stand for it.
+    """
+    matches = ((name, PADDED.search(name)) for name in parts.place)
+    found = {name: match for name, match in matches if match is not None}
+    return {
+        name: PADDED.sub("", name)
+        for name, match in found.items()
+        if match["float"] is None or name.removesuffix(match["float"]) not in found
+    }
 
 
 def channel_counts(parts: Parts, names: Iterable[str]) -> dict[str, int]:
@@ -119,9 +129,9 @@ def _narrowed(parts: Parts, found: Mapping[str, tuple[str, Array, int]]) -> Part
 
 
 def _there_and_back(
-    maker: onnx.NodeProto, name: str, base: str, places: Array, size: int
+    maker: onnx.NodeProto, name: str, own: str, places: Array, size: int
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """(`name` of `size` channels -> `base`, those at `places` -> the first again; the constants of these nodes)."""
+    """(`name` of `size` channels -> `own`, those at `places` -> the first again; the constants of these nodes)."""
     back = np.full(size, len(places), np.int64)
     back[places] = np.arange(len(places))
     values: dict[str, Array] = {
@@ -131,8 +141,8 @@ def _there_and_back(
     }
     names = {key: f"{name}.{key}" for key in values}
     made = [
-        helper.make_node("Gather", [name, names["real"]], [base], axis=1),
-        helper.make_node("Pad", [base, names["one_more"]], [f"{name}.zero"]),
+        helper.make_node("Gather", [name, names["real"]], [own], axis=1),
+        helper.make_node("Pad", [own, names["one_more"]], [f"{name}.zero"]),
         helper.make_node("Gather", [f"{name}.zero", names["places"]], [f"{name}.again"], axis=1),
     ]
     for node, way in zip(made, ("there", "back", "back"), strict=True):
