@@ -95,7 +95,7 @@ def _open_batch(shape: Sequence[int]) -> tuple[int | None, ...]:
 
 
 def _of_one_shape(reference: Parts, candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """`pairs` without inner tensors that the int8 graph lays out otherwise: a rewrite pads channels for the kernels.
+    """`pairs` without inner tensors that the int8 graph lays out otherwise, beside those that `unpad` made common.
 
     What follows puts them back, and is compared there. An output of another shape stays: it is another answer.
     """
