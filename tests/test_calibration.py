@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import numpy as np
 import onnx
 import pytest
 
+from exporters import padding, rewrites
 from exporters.quantization.calibration import Calibration, Seen, exposing, observe, spread
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
+from pass_examples import build, draw
+from runtimes import plugins
 from runtimes.base import BadInput, Tensors
 from runtimes.session import open_session
 
@@ -43,6 +47,36 @@ def test_channels_are_numpys_and_dead_ones_are_named() -> None:
     assert r.dead == (1,)  # its ReLU never opens
     assert seen.dead == {"r": (1,)}
     assert "1 dead channel in 1 tensor" in seen.summary
+
+
+@pytest.mark.parametrize("rewrite", ["pad_channels", "pad_outputs"])
+def test_channels_that_a_rewrite_pads_are_not_counted_as_dead(rewrite: str) -> None:
+    text = """ g (float[1,3,8,8] x) => (float[1,16,8,8] y) {
+        a = Conv (x, w1, b1) r = Relu (a) d = Conv <group = 18> (r, w2) y = Conv (d, w3) }"""
+    bias = np.where(np.arange(18) == 4, -1000, 1).astype(np.float32)
+    values = {"w1": draw(18, 3, 1, 1), "b1": bias, "w2": draw(18, 1, 1, 1), "w3": draw(16, 18, 1, 1)}
+    model = build(text, values)
+    padded = plugins.load(rewrites, rewrite, "rewrite").run(model).model
+    made = next(node.output[0] for node in padded.graph.node if node.op_type == "Relu")
+    seen = observe(padded, [made], images(2))
+    assert seen.seen[0].channel_low.shape == (20,)
+    assert seen.dead == {made: (4,)}
+    assert "1 dead channel in 1 tensor" in seen.summary
+
+
+def test_places_are_those_of_the_network_after_two_paddings() -> None:
+    model = onnx.ModelProto()
+    padding.note(model, {"a": np.array([0, 1, 4, 5])})
+    padding.note(model, {"b": np.array([0, 2])})
+    assert {name: places.tolist() for name, places in padding.noted(model).items()} == {"a": [0, 1, 4, 5], "b": [0, 2]}
+    padding.forget(model)
+    assert not model.metadata_props
+
+
+def test_a_tensor_that_only_a_rewrite_made_has_no_dead_channels() -> None:
+    flat = Seen("made", 0.0, 1.0, 0.0, np.zeros(4), np.zeros(4))
+    seen = Calibration(2, (flat, replace(flat, tensor="r")))
+    assert seen.of_network(["r"]).dead == {"r": (0, 1, 2, 3)}
 
 
 def test_every_image_of_a_batch_counts() -> None:
@@ -168,6 +202,7 @@ CHILD = """
 import resource, sys
 import numpy as np, onnx
 from exporters.quantization import placement
+from exporters import padding, rewrites
 from exporters.quantization.calibration import observe
 
 model = onnx.load(sys.argv[1])

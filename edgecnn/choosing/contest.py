@@ -90,9 +90,17 @@ def compete(
     judged_as = PORTABLE if PORTABLE in field.entries else field.name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
-    quantized = field.made.get(decision.winner, field.made[field.name])
+    quantized = counted_in(keeper.model, field.made.get(decision.winner, field.made[field.name]))
     aimed = keeper.aims.get(quantized.recipe.weight_forms, field.aimed)
     return Contest(decision, quantized, field.found, field.layers, tuple(keeper.effects), field.seconds, aimed, plain)
+
+
+def counted_in(model: onnx.ModelProto, quantized: Quantized) -> Quantized:
+    """`quantized`, its dead channels counted among those of the network `model`, not among those of a rewrite."""
+    if quantized.calibration is None:
+        return quantized
+    tensors = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    return replace(quantized, calibration=quantized.calibration.of_network(tensors))
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife". Test: te
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from exporters import calibrators
+from exporters import calibrators, padding
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
 from runtimes.session import Session, open_session
@@ -44,11 +44,16 @@ class Seen:
     spread: float
     channel_low: Array
     channel_high: Array
+    own: Array | None = None
+    """Places (C,) of the network's own channels, where others are the padding of a rewrite; None: all are."""
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Channels that had the same value everywhere on every image: they carry nothing."""
-        return tuple(int(i) for i in np.flatnonzero(self.channel_low == self.channel_high))
+        """The network's channels that had the same value everywhere on every image: they carry nothing."""
+        constant = self.channel_low == self.channel_high
+        if self.own is not None:  # an axis 1 that is no channel axis has none to choose from
+            constant = constant[self.own] if constant.size > self.own.max(initial=-1) else constant[:0]
+        return tuple(int(i) for i in np.flatnonzero(constant))
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,13 @@ class Calibration:
     def dead(self) -> dict[str, tuple[int, ...]]:
         """Dead channels by tensor; tensors without any are left out."""
         return {entry.tensor: entry.dead for entry in self.seen if entry.dead}
+
+    def of_network(self, tensors: Collection[str]) -> Calibration:
+        """The same for a network of these `tensors`: what only a rewrite made has no channels of its own."""
+        none = np.zeros(0, np.int64)
+        made = [entry.own is None and entry.tensor not in tensors for entry in self.seen]
+        seen = (replace(entry, own=none) if new else entry for entry, new in zip(self.seen, made, strict=True))
+        return replace(self, seen=tuple(seen))
 
     @property
     def settled(self) -> float:
@@ -115,7 +127,8 @@ def observe(
     if not len(feeds):
         raise BadInput("calibration: no images; give at least one (100 or more are better)")
     kind = plugins.load(calibrators, calibrator, "calibrator").Calibrator
-    watchers = {name: _Watcher(name, kind()) for name in tensors}
+    own = padding.noted(model)
+    watchers = {name: _Watcher(name, kind(), own.get(name)) for name in tensors}
     session = exposing(model, tensors, threads)
     for number, feed in enumerate(track(feeds, "calibrating")):
         values = {**feed, **session(feed)}
@@ -126,8 +139,8 @@ def observe(
 
 
 class _Watcher:
-    def __init__(self, name: str, calibrator: Any) -> None:
-        self.name, self.calibrator = name, calibrator
+    def __init__(self, name: str, calibrator: Any, own: Array | None) -> None:
+        self.name, self.calibrator, self.own = name, calibrator, own
         self.extremes: list[tuple[float, float]] = []
         self.low: Array | None = None
         self.high: Array | None = None
@@ -155,7 +168,7 @@ class _Watcher:
         low = none if self.low is None else self.low
         high = none if self.high is None else self.high
         ends: tuple[float, float] = self.calibrator.range()
-        return Seen(self.name, *ends, spread(np.asarray(self.extremes)), low, high)
+        return Seen(self.name, *ends, spread(np.asarray(self.extremes)), low, high, self.own)
 
 
 def spread(extremes: Array) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 import onnx
 
+from exporters import padding
 from exporters.artifact import RECIPE_KEY
 from exporters.graph import opset, set_meta
 from exporters.layerwise.patterns import matches, names_in
@@ -118,6 +119,7 @@ def on_ranges(
     plan = plan or placement.plan(model, recipe.exclude, recipe.forms)
     complete = _completed(model, plan, ranges, recipe)
     result = qdq.insert(model, plan, complete, recipe.per_channel, dict(recipe.weight_forms))
+    padding.forget(result)
     set_meta(result, {RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)})
     return Quantized(result, recipe, ranges, len(plan.int8), plan.float_nodes, calibration)
 

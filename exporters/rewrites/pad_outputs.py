@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from exporters import padding
 from exporters.base import Change, PassResult
 from exporters.graph import Graph, label
 from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
@@ -47,7 +48,9 @@ def _write(graph: Graph, node: onnx.NodeProto, conv: Conv) -> None:
     bias = None if conv.bias is None else np.pad(conv.bias, (0, extra))
     act = activation_behind(graph, node.output[0])
     chain = Chain(graph, node)
-    x = chain.activation(chain.conv(node.input[0], reshaped(conv, weight, bias)), act)
+    made = chain.conv(node.input[0], reshaped(conv, weight, bias))
+    x = chain.activation(made, act)
+    padding.note(graph.model, dict.fromkeys((made, x), np.arange(conv.outputs)))
     bounds = [chain.constant(np.asarray([v], np.int64), "channels") for v in (0, conv.outputs, 1)]
     chain.node("Slice", [x, *bounds], (act or node).output[0])
     chain.write([node] if act is None else [node, act])

@@ -20,6 +20,7 @@ from itertools import pairwise
 import numpy as np
 import onnx
 
+from exporters import padding
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, attributes, is_standard, label
 from exporters.searching.blocks import ACTIVATIONS, Conv, convolutions, read_conv
@@ -239,7 +240,7 @@ def padded(model: onnx.ModelProto, multiple: int, most: float, wanted: Callable[
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
-    wider: set[str] = set()
+    wider: dict[str, Array] = {}
     for node, conv in convolutions(graph):
         name = node.output[0]
         if isinstance(conv, str) or conv.outputs % multiple == 0 or not wanted(conv, sizes.get(name, ())):
@@ -250,7 +251,7 @@ def padded(model: onnx.ModelProto, multiple: int, most: float, wanted: Callable[
             kept.append(Kept(label(node), str(layouts)))
             continue
         grow(graph, region, layouts)
-        wider |= set(layouts)
+        wider |= {name: layout.places for name, layout in layouts.items()}
         changes.append(Change(label(node), f"{conv.outputs} channels are {layouts[name].size}", conv.bound))
     rename(graph, wider)
     return PassResult(graph.model, tuple(changes), tuple(kept))
@@ -274,9 +275,14 @@ def grow(graph: Graph, region: Region, layouts: Mapping[str, Layout]) -> None:
         graph.forget(name)
 
 
-def rename(graph: Graph, tensors: Iterable[str]) -> None:
-    """Give `tensors`, which grew, new names: a tensor that keeps its name keeps its value."""
+def rename(graph: Graph, tensors: Mapping[str, Array]) -> None:
+    """Give `tensors`, which grew, new names: a tensor that keeps its name keeps its value.
+
+    The places (C,) of their old channels are noted in the model.
+    """
     names = {name: graph.fresh(f"{name}.padded") for name in sorted(tensors)}
+    before = padding.noted(graph.model)
+    padding.note(graph.model, {names[old]: places[before.get(old, ...)] for old, places in tensors.items()})
     for node in graph.proto.node:
         for ends in (node.input, node.output):
             for i, name in enumerate(ends):
