@@ -27,6 +27,12 @@ def note(model: onnx.ModelProto, places: Mapping[str, Array]) -> None:
         set_meta(model, {KEY: json.dumps(told, sort_keys=True)})
 
 
+def note_renamed(model: onnx.ModelProto, names: Mapping[str, str], places: Mapping[str, Array]) -> None:
+    """The same by the old names of tensors, whose channels were perhaps padded before, and are now at `places`."""
+    before = noted(model)
+    note(model, {names[old]: now[before.get(old, ...)] for old, now in places.items()})
+
+
 def noted(model: onnx.ModelProto) -> dict[str, Array]:
     """Places of the network's own channels by padded tensor."""
     told = json.loads(get_meta(model).get(KEY, "{}"))

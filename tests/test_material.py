@@ -136,8 +136,31 @@ def test_a_model_that_takes_no_image_is_fed_with_arrays(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_fed_is_bad_input(text: str) -> None:
     kind = text.split("[", maxsplit=1)[0]
     model = parse(f"g ({text}) => ({kind}[N,5] y) {{ y = Neg(x) }}")
-    with pytest.raises(BadInput, match="calibration needs a float32 input"):
+    with pytest.raises(BadInput, match="calibration needs float32 numbers or uint8 pictures whose size is fixed"):
         material_for(model, replace(GREY, preprocess=None), "random", None, 8, 0)
+
+
+def test_a_model_of_uint8_pictures_gets_the_pixels_as_they_are() -> None:
+    text = "g (uint8[N,8,8,3] x) => (float[N,8,8,3] y) { y = Cast <to = 1> (x) }"
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    material = material_for(parse(text), None, pictures, None, 8, 0)
+    np.testing.assert_array_equal(material.calibration.stack(), pictures)
+    assert not material.guessed
+    opened = parse(text.replace("N,8,8,3", "N,H,W,3"))
+    with pytest.raises(BadInput, match=r"net.onnx: takes x uint8 \['N', 'H', 'W', 3\]; .* give --input-shape"):
+        material_for(opened, None, pictures, None, 8, 0, name="net.onnx")
+    material = material_for(opened, None, pictures, None, 8, 0, "8,8,3")
+    np.testing.assert_array_equal(material.calibration.stack(), pictures)
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [("float16[N,3,8,8]", "export it in float32"), ("uint8[N,16]", "no pictures of 1 or 3 channels: cut the cast")],
+)
+def test_what_cannot_be_quantized_is_named_by_its_file(kind: str, way: str) -> None:
+    model = parse(f"g ({kind} x) => ({kind} y) {{ y = Identity(x) }}")
+    with pytest.raises(BadInput, match=rf"net.onnx: takes x .*{way}"):
+        material_for(model, None, "random", None, 8, 0, name="net.onnx")
 
 
 def test_a_batch_of_several_is_refused() -> None:

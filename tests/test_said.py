@@ -115,11 +115,14 @@ def test_the_limit_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("dtype", "advice"),
-    [("float16", "export it in float32, and quantize that"), ("uint8", "--input uint8 makes a uint8 input")],
+    ("given", "advice"),
+    [
+        ("float16[N, 3, 8, 8]", "export it in float32, and quantize that"),
+        ("uint8[N, 4, 8, 8]", "no pictures of 1 or 3 channels: cut the cast to float32 off"),
+    ],
 )
-def test_what_cannot_be_calibrated_says_what_to_do(dtype: str, advice: str, pixels: str, tmp_path: Path) -> None:
-    text = f'<ir_version: 9, opset_import: ["" : 20]> g ({dtype}[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) '
-    made = onnx.parser.parse_model(text + "{ y = Cast <to = 1> (x) }")
-    with pytest.raises(BadInput, match=advice):
+def test_what_cannot_be_calibrated_says_what_to_do(given: str, advice: str, pixels: str, tmp_path: Path) -> None:
+    text = f'<ir_version: 9, opset_import: ["" : 20]> g ({given} x) => (double[N, C, 8, 8] y) '
+    made = onnx.parser.parse_model(text + "{ y = Cast <to = 11> (x) }")
+    with pytest.raises(BadInput, match=rf"m.onnx: takes x .*{advice}"):
         quantize(save(made, tmp_path / "m.onnx"), tmp_path / "q.onnx", pixels)

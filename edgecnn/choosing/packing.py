@@ -50,6 +50,6 @@ def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> 
         return feed
     (value,), wanted = feed.values(), inputs[0]
     ready = identity.preprocess
-    if ready is None or ready.floating:
+    if ready is None or ready.floating or wanted.dtype == ready.dtype:
         return {wanted.name: value}
     return {wanted.name: ready.floats(value[0], ready.last_in(wanted.shape[1:]))[None]}

@@ -42,9 +42,10 @@ from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.runners import graph_outputs, probe_shapes
+from edgecnn.runners import graph_inputs, graph_outputs, probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
+from exporters.half_input import narrowed, widened
 from exporters.isolation.probe import probe
 from exporters.load import load_model, save_model
 from exporters.pixel_input import with_pixel_input
@@ -125,11 +126,11 @@ def quantize(
     check_calibrator(calibrator)
     (own, budget), aim = budgeted(metric, max_drop), aim_of(target, portable, input != FLOAT32, path)
     target = checked_target(None if aim else target)
-    original, identity = float_file(Path(model), input_shape, seed)
+    given, original, identity = float_file(Path(model), input_shape, seed)
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
     images = partial(
         material_for, original, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-        input_shape=input_shape, own=own,
+        input_shape=input_shape, own=own, name=name,
     )  # fmt: skip
     material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
@@ -157,11 +158,11 @@ def quantize(
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
-        save_model(chosen, path, force=force)
+        save_model(narrowed(chosen, given), path, force=force)
     heard = doubts.told(*early, *said, judged_by_chance(name, result.decision, material, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
-        saved_beside(beside, result, identity, done, force), warnings=heard, pixels=material.pixels,
+        saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,
     )  # fmt: skip
 
 
@@ -169,14 +170,19 @@ MADE = (FLOAT32, UINT8, UINT8_NHWC)
 """What a quantized model can be made to take."""
 
 
-def float_file(path: Path, input_shape: str | None, seed: int) -> tuple[onnx.ModelProto, Identity | None]:
-    """The float model in `path`, which was seen to run, and what it says of itself; raises `BadInput`."""
+def float_file(
+    path: Path, input_shape: str | None, seed: int
+) -> tuple[onnx.ModelProto, onnx.ModelProto, Identity | None]:
+    """The float model in `path`, which was seen to run; the same with a wide input; what it says of itself.
+
+    Raises `BadInput`.
+    """
     refuse_bundle(path)
     model = load_model(path)
     refuse_quantized(model, str(path))
     identity = artifact.read_identity(model, str(path))
     probe(model, str(path), seed=seed, input_shapes=probe_shapes(model, identity, input_shape))
-    return model, identity
+    return model, widened(model), identity
 
 
 def recipe_for(
@@ -196,6 +202,8 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
         raise BadInput(f"--input {plugins.unknown(name, MADE, 'input')}")
     if name != FLOAT32 and preprocess is None:
         raise BadInput(f"--input {name}: the model takes no pictures of 1 or 3 channels; leave it out")
+    if name != FLOAT32 and preprocess is not None and not preprocess.floating:
+        raise BadInput(f"--input {name}: the model takes {preprocess.input} pixels already; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
 
@@ -207,12 +215,14 @@ def taking(identity: Identity, name: str) -> Identity:
 
 
 def saved_beside(
-    beside: Path | None, result: Contest, identity: Identity | None, done: tuple[Stage, ...], force: bool
-) -> Path | None:
-    """Where the graph for other runtimes was written; None where there is none."""
+    beside: Path | None, result: Contest, identity: Identity | None, done: tuple[Stage, ...], force: bool,
+    like: onnx.ModelProto | None = None,
+) -> Path | None:  # fmt: skip
+    """Where the graph for other runtimes was written, its inputs as in `like`; None where there is none."""
     if beside is None or result.portable is None:
         return None
-    save_model(labelled(result.portable.model, identity, done), beside, force=force)
+    model = labelled(result.portable.model, identity, done)
+    save_model(model if like is None else narrowed(model, like), beside, force=force)
     return beside
 
 
@@ -282,8 +292,9 @@ def shipped(
 
 def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:
     """`model` with the stages that led to it, what is known of its input and answers, and the input that this says."""
-    if identity is not None and identity.preprocess is not None and not identity.preprocess.floating:
-        model = with_pixel_input(model, identity.preprocess)
+    ready = identity.preprocess if identity is not None else None
+    if ready is not None and not ready.floating and graph_inputs(model)[0].dtype != ready.dtype:
+        model = with_pixel_input(model, ready)
     model = artifact.write_stages(model, done)
     if identity is not None:
         artifact.write_identity(model, identity)

@@ -26,7 +26,7 @@ from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.several import several
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.spec import preprocess_of
-from edgecnn.runners import image_preprocess
+from edgecnn.runners import image_preprocess, is_guess
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
@@ -119,18 +119,19 @@ def material_for(
     input_shape: str | None = None,
     preprocess: str | None = None,
     own: OwnMetric | None = None,
+    name: str = "model",
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
 
-    Where the user's `own` metric judges, `y` of the data is for that.
+    Where the user's `own` metric judges, `y` of the data is for that. `name` is the model's in messages.
     Raises `BadInput` when they do not fit together.
     """
     seen, judge = both(calib, data)
     session = open_session(model)
-    one_at_a_time(session)
+    one_at_a_time(session, name)
     known = identity.preprocess if identity else None
-    ready: Ready | Several = shaped(session, input_shape, known) if input_shape else known or usual(session)
-    guessed = known is None and isinstance(ready, Preprocess)
+    ready: Ready | Several = shaped(session, input_shape, known) if input_shape else known or usual(session, name)
+    guessed = known is None and isinstance(ready, Preprocess) and is_guess(ready)
     if preprocess is not None:
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
@@ -178,12 +179,12 @@ def held_out(
     return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task, as_truth=as_truth)
 
 
-def one_at_a_time(session: Session) -> None:
+def one_at_a_time(session: Session, name: str) -> None:
     """Raise `BadInput` for a model whose batch is fixed at several images."""
     batch = max((info.shape[0] for info in session.inputs if info.shape and isinstance(info.shape[0], int)), default=1)
     if batch > 1:
         raise BadInput(
-            f"model: takes {batch} images at a time, and no other number; calibration and race give it one: "
+            f"{name}: takes {batch} images at a time, and no other number; calibration and race give it one: "
             "export it with a batch of 1, or an open one"
         )
 
@@ -215,6 +216,8 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
     sizes = fitting(input_shape, session.inputs[0])
     if len(sizes) != 3:
         return sizes
+    if known is None and session.inputs[0].dtype == "uint8":
+        return image_preprocess([TensorInfo("", "uint8", (1, *sizes))]) or sizes
     return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
 
 
@@ -229,14 +232,16 @@ def part(wanted: str, spec: Spec, other: Spec | None) -> str:
     return wanted if parted else "all"
 
 
-def usual(session: Session) -> Ready | Several:
+def usual(session: Session, name: str = "model") -> Ready | Several:
     """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
 
-    Raises `BadInput` when its input is not float32, or of open size.
+    Raises `BadInput`, naming `name`, when its input is of open size, or neither float32 nor a uint8 picture.
     """
     if len(session.inputs) > 1:
-        return several("model", session.inputs)
+        return several(name, session.inputs)
     preprocess = image_preprocess(session.inputs)
+    if preprocess is not None and session.inputs[0].dtype == "uint8":
+        return preprocess
     if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
         sizes = session.inputs[0].shape[1:]
         fixed = tuple(size for size in sizes if isinstance(size, int))
@@ -244,17 +249,17 @@ def usual(session: Session) -> Ready | Several:
             return preprocess or fixed
     wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
     raise BadInput(
-        f"model: takes {wants}; calibration needs a float32 input whose size is fixed but for the batch; "
-        f"{_way_out(session)}"
+        f"{name}: takes {wants}; calibration needs float32 numbers or uint8 pictures whose size is fixed but "
+        f"for the batch; {_way_out(session)}"
     )
 
 
 def _way_out(session: Session) -> str:
     dtypes = [info.dtype for info in session.inputs]
-    if dtypes == ["uint8"]:
-        return "quantize the model that it was made from, with float32 input; --input uint8 makes a uint8 input"
     if dtypes == ["float16"]:
-        return "export it in float32, and quantize that"
+        return "this one computes in float16, where int8 cannot start: export it in float32, and quantize that"
+    if dtypes == ["uint8"] and all(type(size) is int for size in session.inputs[0].shape[1:]):
+        return "these are no pictures of 1 or 3 channels: cut the cast to float32 off, and quantize what is behind"
     return "give --input-shape where the size is open"
 
 

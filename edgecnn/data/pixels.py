@@ -99,6 +99,8 @@ def in_words(preprocess: Preprocess | None) -> str:
     'RGB, shorter side to 256, centre 224x224, (x/255 - 0.485 0.456 0.406) / 0.229 0.224 0.225'
     >>> in_words(Preprocess(size=(32, 32), channels=1))
     'grey, stretched to 32x32, x/255'
+    >>> in_words(Preprocess(size=(32, 32), channels=1, input=UINT8_NHWC))
+    'grey, stretched to 32x32, pixels as they are, uint8 (H, W, C)'
     >>> in_words(None)
     'ready arrays, no pictures'
     """
@@ -111,6 +113,8 @@ def in_words(preprocess: Preprocess | None) -> str:
         fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
     plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
+    if plain and not preprocess.floating:
+        return f"{colour}, {fit}, pixels as they are, uint8 {'(H, W, C)' if preprocess.channels_last else '(C, H, W)'}"
     where = {
         FLOAT32_NHWC: ", channels last",
         UINT8: " inside, from uint8 (C, H, W)",

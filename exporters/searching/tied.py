@@ -276,13 +276,9 @@ def grow(graph: Graph, region: Region, layouts: Mapping[str, Layout]) -> None:
 
 
 def rename(graph: Graph, tensors: Mapping[str, Array]) -> None:
-    """Give `tensors`, which grew, new names: a tensor that keeps its name keeps its value.
-
-    The places (C,) of their old channels are noted in the model.
-    """
+    """Give `tensors`, which grew, new names: one that keeps its name keeps its value. Notes their places (C,)."""
     names = {name: graph.fresh(f"{name}.padded") for name in sorted(tensors)}
-    before = padding.noted(graph.model)
-    padding.note(graph.model, {names[old]: places[before.get(old, ...)] for old, places in tensors.items()})
+    padding.note_renamed(graph.model, names, tensors)
     for node in graph.proto.node:
         for ends in (node.input, node.output):
             for i, name in enumerate(ends):
