@@ -1,7 +1,8 @@
 """Whether a network's height and width can stay open, and another size to prove it at; if not, why not.
 
     another size, of no round number  --PyTorch-->  runs: any height and width
-    some steps of 32 larger           --PyTorch-->  runs: in steps of 32, as where maps are halved, doubled and joined
+    some steps of 32 larger           --PyTorch-->  runs: in steps, as where maps are halved, doubled and joined; of 16
+                                                    too? of 8, 4, 2? the smallest that runs is said
     neither, or known to be exported for one size alone            ->  BadInput with the reason, before the export
     the graph at that size differs from PyTorch                    ->  BadInput after it
 
@@ -10,6 +11,7 @@ Test: tests/test_dynamic_size.py.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +28,8 @@ from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape
 from runtimes.parity import compare
 
-STEP = 32
-"""What most networks that halve their maps need a size to be a multiple of."""
+STEPS = (32, 16, 8, 4, 2)
+"""The first is what most networks that halve their maps take; one that takes it may take those behind it too."""
 SAME_FUNCTION_DB = 40.0
 """float32 alone leaves more, a pool over the wrong pixels less; how much more is every stage's own limit to say."""
 POOLS = (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)
@@ -52,9 +54,11 @@ def found(network: Network) -> tuple[Ready, str]:
     why = _refusal(network, another_size(ready))
     if not why:
         return another_size(ready), "any height and width"
-    if not _refusal(network, next_size(ready)):
-        return next_size(ready), f"heights and widths in steps of {STEP}"
-    raise _tied(network, why)
+    runs = list(itertools.takewhile(lambda step: not _refusal(network, next_size(ready, step)), STEPS))
+    if not runs:
+        raise _tied(network, why)
+    own = _text(network.input_shape[1:])
+    return next_size(ready, runs[-1]), f"heights and widths in steps of {runs[-1]} from {own}"
 
 
 def require_graph(network: Network, session: Runner, reference: Runner, feed: Tensors) -> None:
@@ -82,14 +86,15 @@ def another_size(ready: Ready) -> Ready:
     return _sized(ready, (height + height // 4 + 1, width + width // 8 + 2))
 
 
-def next_size(ready: Ready) -> Ready:
-    """`ready` for larger images of another shape, whole steps larger.
+def next_size(ready: Ready, step: int) -> Ready:
+    """`ready` for larger images of another shape, an odd number of whole steps larger: larger steps do not fit it.
 
-    >>> next_size((3, 64, 64))
-    (3, 128, 96)
+    >>> next_size((3, 64, 64), 32), next_size((3, 64, 64), 2)
+    ((3, 160, 96), (3, 78, 74))
     """
     _, height, width = sample_shape(ready)
-    return _sized(ready, (height + 2 * STEP, width + STEP))
+    taller, wider = (height // 8 // step | 1) + 2, width // 8 // step | 1
+    return _sized(ready, (height + taller * step, width + wider * step))
 
 
 def _sized(ready: Ready, size: tuple[int, int]) -> Ready:

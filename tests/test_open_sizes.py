@@ -65,12 +65,30 @@ def test_the_nearest_size_that_runs_is_named(asked: str, works: str, picture: Pa
 
 
 def test_a_step_on_record_is_named(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = open_bundle_of(tmp_path / "n.edge", "heights and widths in steps of 32, proven at 16x16 and 80x48")
+    bundle = open_bundle_of(
+        tmp_path / "n.edge", "heights and widths in steps of 8 from 16x16, proven at 16x16 and 40x24"
+    )
     assert main(["run", str(bundle), str(picture), "--input-shape", "3,97,161"]) == 2
     said = capsys.readouterr().err
-    line = f"error: --input-shape 3,97,161: {bundle} takes heights and widths in steps of 32; 3,112,176 works\n"
-    assert said == line, "whole steps from the size it was built for, 16"
-    assert main(["run", str(bundle), str(picture), "--input-shape", "3,24,40"]) == 0, "what runs is not refused"
+    line = (
+        f"error: --input-shape 3,97,161: {bundle} takes heights and widths in steps of 8 from 16x16; 3,96,160 works\n"
+    )
+    assert said == line
+    assert main(["run", str(bundle), str(picture), "--input-shape", "3,24,40"]) == 0
+
+
+def test_steps_of_which_no_smaller_were_tried_are_not_claimed(picture: Path, tmp_path: Path) -> None:
+    bundle = open_bundle_of(tmp_path / "n.edge", "heights and widths in steps of 32, proven at 16x16 and 80x48")
+    with pytest.raises(BadInput, match=r"n\.edge does not run at 97x161; 3,96,160 works"):
+        run(bundle, picture, input_shape="3,97,161")
+
+
+def test_a_step_is_not_the_reason_where_it_was_kept(picture: Path, tmp_path: Path) -> None:
+    bundle = open_bundle_of(
+        tmp_path / "n.edge", "heights and widths in steps of 2 from 16x16, proven at 16x16 and 22x18"
+    )
+    with pytest.raises(BadInput, match=r"n\.edge does not run at 18x34; 3,16,32 works"):
+        run(bundle, picture, input_shape="3,18,34")
 
 
 def test_the_bundles_own_program_says_the_same(tmp_path: Path) -> None:
@@ -90,7 +108,7 @@ def test_where_no_size_helps_the_built_one_is_named(
 
 
 def test_damaged_records_are_no_steps(picture: Path, tmp_path: Path) -> None:
-    for note in ("in steps of 0", "heights and widths in steps of 0", "heights and widths in steps of 99999"):
+    for note in ("in steps of 0 from 1", *(f"heights and widths in steps of {n} from 16x16" for n in (0, 99999))):
         with pytest.raises(BadInput, match="does not run at 97x161; 3,96,160 works"):
             run(open_bundle_of(tmp_path / f"{len(note)}.edge", note), picture, input_shape="3,97,161")
     assert next(nearest((1, 1), (16, 16), 32)) == (16, 16)

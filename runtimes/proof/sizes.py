@@ -1,7 +1,7 @@
 """The heights and widths at which a model of open size works: many halve their maps, double them and join the two.
 
-    97 x 161 asked for, built at 96 x 96 and on record "in steps of 32"    ->  96 x 160 is tried, and named if it runs
-    nothing on record                                                      ->  multiples of 2, 4 ... 64, the nearest
+    49 x 63 asked for, "in steps of 2 from 48x64" on record    ->  48 x 62 is tried, and named if it runs
+    nothing on record     ->  steps of 2, 4 ... 64 from the size it was built for and from 0, the nearest first
 
 Test: tests/test_open_sizes.py.
 """
@@ -20,7 +20,8 @@ from runtimes.session import Session
 
 Size = tuple[int, int]
 STEPS = (2, 4, 8, 16, 32, 64)
-_ON_RECORD = re.compile(r"heights and widths in steps of (\d{1,4})\b")
+_ON_RECORD = re.compile(r"heights and widths in steps of (\d{1,4}) from \d")
+"""Without a size from which they are counted they are 32, the only ones that were tried, and smaller ones may do."""
 
 
 def require_size(bundle: Bundle, session: Session, ready: Preprocess, asked: str) -> None:
@@ -33,8 +34,9 @@ def require_size(bundle: Bundle, session: Session, ready: Preprocess, asked: str
     step = known_step(bundle)
     own = bundle.preprocess.size if bundle.preprocess is not None else ready.size
     near = next((size for size in nearest(ready.size, own, step) if _runs(session, ready.at(size))), None)
-    height, width = ready.size
-    takes = f"takes heights and widths in steps of {step}" if step else f"does not run at {height}x{width}"
+    takes = f"does not run at {_text(ready.size)}"
+    if step and any((side - mine) % step for side, mine in zip(ready.size, own, strict=True)):
+        takes = f"takes heights and widths in steps of {step} from {_text(own)}"
     shown = ",".join(map(str, ready.at(near).shape)) if near is not None else ""
     way = f"{shown} works" if shown else "leave it out for the size that it was built for"
     raise BadInput(f"--input-shape {asked}: {bundle.path} {takes}; {way}")
@@ -49,15 +51,26 @@ def known_step(bundle: Bundle) -> int | None:
 
 
 def nearest(size: Size, own: Size, step: int | None) -> Iterator[Size]:
-    """Sizes to try for `size`, the nearest first: whole steps from `own`, else multiples of growing numbers.
+    """Sizes to try for `size`, the nearest first: whole steps from `own` and from 0, of `step` or what may be one.
 
     >>> list(nearest((97, 161), (96, 96), 32)), next(nearest((97, 161), (96, 96), None))
-    ([(96, 160)], (98, 162))
+    ([(96, 160), (128, 192)], (96, 160))
     """
-    if step:
-        yield _rounded(size[0], own[0] % step, step), _rounded(size[1], own[1] % step, step)
-        return
-    yield from (dict.fromkeys((_rounded(size[0], 0, s), _rounded(size[1], 0, s)) for s in STEPS))
+
+    def rounded(base: Size, step: int) -> Size:
+        return _rounded(size[0], base[0] % step, step), _rounded(size[1], base[1] % step, step)
+
+    def distance(other: Size) -> int:
+        return abs(other[0] - size[0]) + abs(other[1] - size[1])
+
+    steps = STEPS if step is None else [step, *(s for s in STEPS if s % step == 0)]
+    from_own, from_zero = ([rounded(base, s) for s in steps] for base in (own, (0, 0)))
+    firsts = [from_zero + from_own] if step is None else [from_own, from_zero]
+    yield from dict.fromkeys(s for sizes in firsts for s in sorted(sizes, key=distance))
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _rounded(size: int, rest: int, step: int) -> int:
