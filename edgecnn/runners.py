@@ -17,7 +17,7 @@ from runtimes.base import Array, BadInput, Runner
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import Edges
 from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.execution.shapes import ShapeText, parse_shape
+from runtimes.execution.shapes import ShapeText, parse_shape, with_batch
 from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.session import Session, TensorInfo, open_session
 
@@ -205,14 +205,14 @@ def probe_shapes(
     """
     from exporters.graph import free_inputs
 
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in free_inputs(model)}
-    names = list(ranks)
+    declared = {value.name: _info(value).shape for value in free_inputs(model)}
+    names = list(declared)
     texts = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
     if not texts and names and identity is not None and identity.preprocess is not None:
         return {names[0]: (1, *identity.preprocess.shape)}
     parsed = [parse_shape(text) for text in texts[: len(names)]]
     shapes = {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
-    return {name: (1, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in shapes.items()}
+    return {name: with_batch(sizes, declared[name], 1) for name, sizes in shapes.items()}
 
 
 def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:

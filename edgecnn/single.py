@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecnn.opened import check_model_output, refuse_bundle
+from edgecnn.runners import graph_inputs
 from exporters.base import Change, Kept, PassResult
-from exporters.graph import free_inputs, opset
+from exporters.graph import opset
 from exporters.load import load_model, save_model
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
-from runtimes.execution.shapes import ShapeText, parse_shapes
+from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
 
@@ -163,7 +164,7 @@ def _apply(
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     before = load_model(model)
-    shapes = parse_shapes(input_shape, [value.name for value in free_inputs(before)])
+    shapes = shapes_of(input_shape, graph_inputs(before))
     started = time.perf_counter()
     result = run(before, shapes)
     seconds = time.perf_counter() - started
@@ -215,6 +216,6 @@ def _answers(
 ) -> tuple[list[Tensors], list[Tensors]]:
     """(`IMAGES` seeded feeds, what `model` makes of each); its session is gone before another one is opened."""
     session = open_session(model, optimize=False, subject=name)
-    sizes = parse_shapes(input_shape, [info.name for info in session.inputs])
+    sizes = shapes_of(input_shape, session.inputs)
     feeds: list[Tensors] = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES)]
     return feeds, [session(feed) for feed in feeds]

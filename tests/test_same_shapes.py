@@ -55,6 +55,34 @@ def test_fixed_sizes_that_differ_are_refused() -> None:
         told(a=("x", ("N", 3, "H", "W")), b=("x", ("N", 3, 64, 64)), c=("x", ("N", 3, 32, 32)))
 
 
+def test_a_shape_that_does_not_fit_is_refused_before_a_network_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(model(OPEN), tmp_path / "m.onnx")
+    asked: list[str] = []
+
+    def inputs(job: Job) -> tuple[TensorInfo, ...]:
+        asked.append(job.kind)
+        return (TensorInfo("x", "float32", ("N", 3, "H", "W")),)
+
+    monkeypatch.setattr("edgecnn.latency.assumed.inputs_of", inputs)
+    with pytest.raises(BadInput, match=r"input x wants float32 \[N, 3, H, W\], the shape given is \[97, 131\]"):
+        bench(["torch:lenet5", str(file)], input_shape="97,131")
+    assert asked == ["onnx"]
+
+
+def test_every_command_takes_a_shape_without_its_batch(tmp_path: Path) -> None:
+    file = str(save(model(OPEN), tmp_path / "m.onnx"))
+    for command in (
+        ["bench", file, "--iterations", "2"], ["bench", file, file, "--iterations", "2", "--batch", "2"],
+        ["profile", file, "--iterations", "2"], ["inspect", file], ["check", file, file],
+        ["simplify", file, "-o", str(tmp_path / "s.onnx")], ["fold", file, "-o", str(tmp_path / "f.onnx")],
+    ):  # fmt: skip
+        for shape in ("3,9,7", "x:3,9,7", "1,3,9,7"):
+            force = ["--force"] if "-o" in command else []
+            assert main([*command, *force, "--input-shape", shape]) == 0, (command, shape)
+
+
 def test_what_the_user_gives_comes_first() -> None:
     shape = ("1,3,32,32",)
     assert told(1, shape, a=("x", ("N", 3, "H", "W")), b=("x", ("N", 3, "H", "W"))) == list(shape * 2)

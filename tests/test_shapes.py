@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.base import BadInput
-from runtimes.execution.shapes import first_shape, parse_shape, parse_shapes
+from runtimes.execution.feeds import TensorInfo
+from runtimes.execution.shapes import first_shape, parse_shape, parse_shapes, shapes_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,20 @@ def test_one_shape_for_a_network_with_one_input() -> None:
     assert (first_shape(None), first_shape("1,2"), first_shape(["1,2"])) == (None, "1,2", "1,2")
     with pytest.raises(BadInput, match="a second shape"):
         first_shape(["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "batch", "declared", "sizes"),
+    [
+        ("3,8,9", 1, ("N", 3, "H", "W"), (1, 3, 8, 9)),
+        ("x:[3,8,9]", 4, ("N", 3, "H", "W"), (4, 3, 8, 9)),
+        ("2,3,8,9", 4, ("N", 3, "H", "W"), (2, 3, 8, 9)),  # as it was written
+        ("3,8,9", 1, (8, 3, 8, 9), (8, 3, 8, 9)),  # the model's own batch
+        ("3,8,9", 4, (8, 3, 8, 9), (4, 3, 8, 9)),  # asked for, and refused where it is fed
+        ("8,9", 1, ("N", 3, "H", "W"), (8, 9)),  # fits nothing, and is refused where it is fed
+    ],
+)
+def test_the_batch_may_be_left_out(
+    text: str, batch: int, declared: tuple[int | str, ...], sizes: tuple[int, ...]
+) -> None:
+    assert shapes_of(text, [TensorInfo("x", "float32", declared)], batch) == {"x": sizes}

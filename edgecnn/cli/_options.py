@@ -52,11 +52,11 @@ weights = option("--weights", type=FILE, group="Network", help="State dict: .saf
 num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network",
                      help="Outputs of the network; read from the weights where it can be.")  # fmt: skip
 input_shape = option("--input-shape", metavar="SHAPE", group="Network",
-                     help="e.g. 1,3,224,224 or x:1,3,224,224.")  # fmt: skip
+                     help="e.g. 3,224,224 or x:1,3,224,224.")  # fmt: skip
 source_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Network",
                        help="e.g. 3,224,224; for several inputs one each, as image:3,64,64.")  # fmt: skip
 input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="Input",
-                      help="e.g. 1,3,224,224 or x:1,3,224,224; repeatable.")  # fmt: skip
+                      help="e.g. 3,224,224 or x:1,3,224,224, the batch may be left out; repeatable.")  # fmt: skip
 labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
 preprocess = option("--preprocess", metavar="HOW", group="Network",
                     help="Pixels: imagenet, unit (x/255), signed (-1 to 1), or a .json file.")  # fmt: skip

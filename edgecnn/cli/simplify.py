@@ -23,7 +23,7 @@ from runtimes.base import counted
     multiple=True,
     metavar="SHAPE",
     group="Input",
-    help="Write these sizes into the file: 1,3,224,224 or x:1,3,224,224; repeatable.",
+    help="Write these sizes into the file: 1,3,224,224 or x:1,3,224,224, a batch left out is 1; repeatable.",
 )
 @option(
     "--target",

@@ -27,7 +27,7 @@ from edgecnn.runners import Fed
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.model_file import is_model_file
-from runtimes.execution.shapes import ShapeText, parse_shapes
+from runtimes.execution.shapes import ShapeText, parse_shapes, with_batch
 from runtimes.imaging.preprocess import layout_of
 from runtimes.imaging.several import Several
 
@@ -136,9 +136,9 @@ def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) 
     alias = {info.name: name for s in subjects[1:] for info, name in zip(s.inputs, names, strict=False)}
     alias |= {name: name for name in names}  # two models may use one name at different places: the first decides
     found = parse_shapes(input_shape, [*names, *(name for name in alias if name not in names)])
-    ranks = {info.name: len(info.shape) for info in subjects[0].inputs}
+    declared = {info.name: info.shape for info in subjects[0].inputs}
     given = {alias[name]: sizes for name, sizes in found.items()}
-    return {name: (batch, *sizes) if len(sizes) == ranks[name] - 1 else sizes for name, sizes in given.items()}
+    return {name: with_batch(sizes, declared[name], batch) for name, sizes in given.items()}
 
 
 def fixed_shape(path: Path) -> str | None:

@@ -17,7 +17,9 @@ from edgecnn.latency.fresh_process import inputs_of
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.same_shapes import same_shapes
 from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.execution.feeds import require_sizes
 from runtimes.execution.model_file import built_size
+from runtimes.execution.shapes import shapes_of
 
 Jobs = Mapping[str, Job]
 
@@ -29,7 +31,11 @@ def sized(groups: list[Jobs]) -> list[Jobs]:
     """
     if len(groups[0]) == 1:
         return [_at_built_size(group) for group in groups]
-    wanted = {name: inputs_of(job) for name, job in groups[0].items()}
+    wanted = {}
+    for name, job in sorted(groups[0].items(), key=lambda item: item[1].kind in TORCH_KINDS):
+        wanted[name] = inputs_of(job)
+        if job.kind not in TORCH_KINDS:  # which take seconds to load
+            require_sizes(wanted[name], shapes_of(job.input_shape, wanted[name], job.batch))
     return [_at_built_size(same_shapes(group, wanted)) for group in groups]
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from edgecnn.latency.job import TORCH_KINDS, Job
 from runtimes.base import BadInput
 from runtimes.execution.feeds import TensorInfo
-from runtimes.execution.shapes import parse_shapes
+from runtimes.execution.shapes import shapes_of
 
 Sizes = tuple[int | None, ...]
 """None is open."""
@@ -40,7 +40,7 @@ def same_shapes(jobs: Mapping[str, Job], wanted: Mapping[str, Sequence[TensorInf
 
 def _given(job: Job, inputs: Sequence[TensorInfo]) -> dict[str, Sizes]:
     """Sizes by input: those the user gave, else those declared, with the batch of the race where it is open."""
-    asked = {} if job.kind in TORCH_KINDS else parse_shapes(job.input_shape, [info.name for info in inputs])
+    asked = {} if job.kind in TORCH_KINDS else shapes_of(job.input_shape, inputs, job.batch)
     declared = {
         info.name: tuple(d if isinstance(d, int) else None if axis else job.batch for axis, d in enumerate(info.shape))
         for info in inputs

@@ -16,7 +16,7 @@ from edgecnn.numbers.onnx_table import parts
 from edgecnn.opened import read_model
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
-from runtimes.execution.shapes import ShapeText, parse_shapes
+from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.session import TensorInfo
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def inspect_model(
     from exporters.graph import free_inputs, get_meta, op_counts, opset
 
     free = free_inputs(model)
-    numbers = Numbers(model, parse_shapes(input_shape, [value.name for value in free]))
+    inputs = tuple(map(_info, free))
+    numbers = Numbers(model, shapes_of(input_shape, inputs))
     layers = numbers.layers()
     macs = [layer.macs for layer in layers]
     return Inspection(
@@ -56,7 +57,7 @@ def inspect_model(
         activation_bytes=numbers.activation_bytes(),
         size_bytes=size_bytes,
         opset=opset(model),
-        inputs=tuple(map(_info, free)),
+        inputs=inputs,
         outputs=tuple(map(_info, model.graph.output)),
         ops=op_counts(model),
         layers=layers,

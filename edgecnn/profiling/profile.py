@@ -40,7 +40,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.census import Tracer, tracing
 from runtimes.execution.model_file import external_of, is_bundle
-from runtimes.execution.shapes import ShapeText, parse_shapes
+from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
@@ -170,7 +170,7 @@ def _open(
     model, external = named(read_model(Path(path))[0]), external_of(Path(path))
     tracer = stack.enter_context(tracing(model, "cpu", threads, external=external, keep_graph=True, subject=path))
     plain = open_session(model, "cpu", threads, external=external, subject=path)
-    feeds = plain.random_feeds(batch, seed, parse_shapes(texts, [info.name for info in plain.inputs]))
+    feeds = plain.random_feeds(batch, seed, shapes_of(texts, plain.inputs, batch))
     return _Subject(name, Numbers(model, {key: tuple(x.shape) for key, x in feeds.items()}), feeds, plain, tracer)
 
 

@@ -64,7 +64,7 @@ def _nothing(add: Callable[..., Any]) -> None:
 def _bench(add: Callable[..., Any]) -> None:
     add("models", metavar="MODEL", nargs="*", help="raced against the bundle: an .onnx file or another bundle")
     add("--batch", type=whole(1), default=1, metavar="N", help="images at once (default: 1)")
-    add("--input-shape", action="append", default=[], metavar="SHAPE", help="e.g. 1,3,224,224; repeatable")
+    add("--input-shape", action="append", default=[], metavar="SHAPE", help="e.g. 3,224,224 or 1,3,224,224; repeatable")
     add("--iterations", type=whole(2), metavar="N",
         help="timed runs of each model; default: up to 1,000 in up to ten seconds")  # fmt: skip
     add("--warmup", type=whole(0), default=10, metavar="N", help="runs before the clock starts (default: 10)")

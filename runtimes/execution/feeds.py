@@ -71,6 +71,15 @@ def complaint(inputs: tuple[TensorInfo, ...], feeds: Tensors) -> str | None:
     return None
 
 
+def require_sizes(inputs: tuple[TensorInfo, ...], sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `BadInput` for `sizes` (by input name) that one of `inputs` does not take."""
+    for info in inputs:
+        given = sizes.get(info.name)
+        if given is not None and (not _fits(info.shape, given) or min(given, default=1) < 1):
+            wants = f"input {info.name} wants {_wanted(info)}, the shape given is {list(given)}"
+            raise BadInput(f"{wants}; give an --input-shape that fits")
+
+
 def _fits(wanted: tuple[int | str | None, ...], got: tuple[int, ...]) -> bool:
     return len(wanted) == len(got) and all(not isinstance(w, int) or w == g for w, g in zip(wanted, got, strict=True))
 
@@ -91,9 +100,7 @@ def _dtype(info: TensorInfo) -> np.dtype[Any]:
 
 def _fixed_shape(info: TensorInfo, batch: int, given: tuple[int, ...] | None) -> tuple[int, ...]:
     if given is not None:
-        if not _fits(info.shape, given) or min(given, default=1) < 1:
-            wants = f"input {info.name} wants {_wanted(info)}, the shape given is {list(given)}"
-            raise BadInput(f"{wants}; give an --input-shape that fits")
+        require_sizes((info,), {info.name: given})
         return tuple(given)
     first = info.shape[0] if info.shape else None
     if batch != 1 and isinstance(first, int) and first != batch:

@@ -1,4 +1,4 @@
-"""Input shapes as people write them: `1,3,224,224`, `x:1,3,224,224`, `x:[1,3,224,224]`.
+"""Input shapes as people write them: `1,3,224,224`, `x:1,3,224,224`, `x:[1,3,224,224]`, and each without the batch.
 
 Test: tests/test_shapes.py.
 """
@@ -54,6 +54,24 @@ def parse_shapes(given: ShapeText | None, names: Sequence[str]) -> dict[str, tup
             raise BadInput(f"{text}: input {name} has a shape already; give one shape for each input")
         shapes[name] = sizes
     return shapes
+
+
+def shapes_of(given: ShapeText | None, inputs: Sequence[TensorInfo], batch: int = 1) -> dict[str, tuple[int, ...]]:
+    """Input name -> sizes for a model of `inputs`; `batch` in front of those without one.
+
+    >>> shapes_of("3,8,8", [TensorInfo("x", "float32", ("N", 3, "H", "W"))], 4)
+    {'x': (4, 3, 8, 8)}
+    """
+    declared = {info.name: info.shape for info in inputs}
+    found = parse_shapes(given, list(declared))
+    return {name: with_batch(sizes, declared[name], batch) for name, sizes in found.items()}
+
+
+def with_batch(sizes: tuple[int, ...], declared: Sequence[int | str | None], batch: int) -> tuple[int, ...]:
+    """`sizes` for an input that is `declared`, with `batch` in front where it was left out, or its own in place of 1."""
+    if len(sizes) != len(declared) - 1:
+        return sizes
+    return (declared[0] if isinstance(declared[0], int) and batch == 1 else batch, *sizes)
 
 
 def fitting(input_shape: str, wanted: TensorInfo) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def nearest(size: Size, own: Size, step: int | None) -> Iterator[Size]:
     """Sizes to try for `size`, the nearest first: whole steps from `own` and from 0, of `step` or what may be one.
 
     >>> list(nearest((97, 161), (96, 96), 32)), next(nearest((97, 161), (96, 96), None))
-    ([(96, 160), (128, 192)], (96, 160))
+    ([(96, 160), (128, 192)], (98, 162))
     """
 
     def rounded(base: Size, step: int) -> Size:

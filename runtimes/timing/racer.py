@@ -19,7 +19,7 @@ from runtimes.bundle import MODEL
 from runtimes.census import Kernel, census
 from runtimes.execution.fresh import Probe
 from runtimes.execution.model_file import external_of, model_of, open_any
-from runtimes.execution.shapes import parse_shapes
+from runtimes.execution.shapes import shapes_of
 from runtimes.latency import Call, race
 from runtimes.session import Session
 from runtimes.timing import noise
@@ -56,7 +56,7 @@ class OnnxRacer:
         self.path, self.threads, self.member = path, threads, member
         self.session: Session = open_any(path, provider, threads, member)
         self.provider = self.session.provider
-        sizes = parse_shapes(input_shape, [info.name for info in self.session.inputs])
+        sizes = shapes_of(input_shape, self.session.inputs, batch)
         self.feeds = self.session.random_feeds(batch, seed, sizes)
         self.fed = {name: value.shape for name, value in self.feeds.items()}
 
