@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from exporters.external import read_external, write_external
 from exporters.graph import WEIGHT_INPUT, attributes, label, nodes_within
 from runtimes.base import BadInput
-from runtimes.files import check_input_file, check_output, write_atomic
+from runtimes.files import check_input_file, check_output, real_file, write_atomic
 
 SIZE_LIMIT_BYTES = 2**31 - 1
 """Protobuf's own limit for one message."""
@@ -108,6 +108,8 @@ def save_model(model: onnx.ModelProto, path: str | os.PathLike[str], force: bool
         data = model.SerializeToString(deterministic=True)
         write_atomic(path, data)
         return len(data)
+    if path.is_symlink():
+        raise BadInput(f"{path}: is a link, and so many weights are a file beside the model; give {real_file(path)}")
     beside = check_output(path.with_name(path.name + ".data"), force)
     data = write_external(model, beside).SerializeToString(deterministic=True)
     write_atomic(path, data)

@@ -1,7 +1,8 @@
 """Files appear whole or not at all: write to a temporary name in the same folder, fsync, rename.
 
 Every output of the project goes through `write_atomic` or `replace_whole`: a full disk, a kill or Ctrl-C leaves the old
-file (or none) under the final name. Every input is looked at by `check_input_file` before anything opens it.
+file (or none) under the final name. A link is written through: the file that it names is made or replaced.
+Every input is looked at by `check_input_file` before anything opens it.
 Test: tests/test_files.py.
 """
 
@@ -49,11 +50,11 @@ def check_output(path: Path, force: bool = False) -> Path:
     """
     if path.is_dir():
         raise BadInput(f"{path}: is a folder; give a file name")
+    parent = real_file(path).parent if path.is_symlink() else path.parent
     if path.exists() and not path.is_file():
         raise BadInput(f"{path}: is not a regular file; give another name")
     if path.exists() and not force:
         raise BadInput(f"{path}: exists already; give another name or --force")
-    parent = path.parent
     if not parent.is_dir():
         raise BadInput(f"{parent}: no such folder; make it first")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -61,11 +62,22 @@ def check_output(path: Path, force: bool = False) -> Path:
     return path
 
 
+def real_file(path: Path) -> Path:
+    """Where `path` leads, through links; raises `BadInput` for links in a circle and for what is no file."""
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise BadInput(f"{path}: is a link that leads to itself; give another name")
+    if real.exists() and not real.is_file():
+        raise BadInput(f"{path}: is not a regular file; give another name")
+    return real
+
+
 @contextlib.contextmanager
 def replace_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; on success fsync it and rename it to `path`, on any error remove it."""
+    """Yield a temporary path next to where `path` leads; on success fsync it and rename it, on any error remove it."""
+    real = real_file(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=".edgecnn-", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".edgecnn-", suffix=".tmp", dir=real.parent)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     os.close(handle)
@@ -75,7 +87,7 @@ def replace_whole(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, real)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); is the disk full?") from error
     finally:

@@ -39,6 +39,48 @@ def test_the_result_has_the_permissions_of_an_ordinary_new_file(tmp_path: Path) 
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "out").symlink_to(Path("..") / "real" / "target")
+    return tmp_path / "links" / "out"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["dangling", "live"])
+def test_a_link_is_written_through(link: Path, there: bool) -> None:
+    target = link.parent.parent / "real" / "target"
+    if there:
+        target.write_bytes(b"old")
+        with pytest.raises(BadInput, match="out: exists already"):
+            files.check_output(link)
+    files.write_atomic(files.check_output(link, force=there), b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == link.read_bytes() == b"new"
+    assert leftovers(link.parent) == ["out"]
+    assert leftovers(target.parent) == ["target"]
+
+
+def test_where_a_link_cannot_lead(link: Path) -> None:
+    folder = link.parent
+    (folder / "nowhere").symlink_to(folder / "none" / "target")
+    with pytest.raises(BadInput, match="none: no such folder"):
+        files.check_output(folder / "nowhere")
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "null").symlink_to("/dev/null")
+    (folder / "folder").symlink_to(folder)
+    for name, why in {
+        "circle": "leads to itself",
+        "null": "not a regular file",
+        "folder": "is a folder|regular",
+    }.items():
+        with pytest.raises(BadInput, match=f"{name}: is .*{why}|{name}: {why}"):
+            files.check_output(folder / name, force=True)
+        with pytest.raises(BadInput, match=name):
+            files.write_atomic(folder / name, b"x")
+    assert Path("/dev/null").is_char_device()
+
+
 def test_an_error_in_between_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "out.bin"
     target.write_bytes(b"old")

@@ -68,7 +68,7 @@ def shapes_of(given: ShapeText | None, inputs: Sequence[TensorInfo], batch: int 
 
 
 def with_batch(sizes: tuple[int, ...], declared: Sequence[int | str | None], batch: int) -> tuple[int, ...]:
-    """`sizes` for an input that is `declared`, with `batch` in front where it was left out, or its own in place of 1."""
+    """`sizes` for an input that is `declared`; where no batch was given, `batch` in front, or its own in place of 1."""
     if len(sizes) != len(declared) - 1:
         return sizes
     return (declared[0] if isinstance(declared[0], int) and batch == 1 else batch, *sizes)
