@@ -180,6 +180,27 @@ def test_damage_to_the_program_is_found(tmp_path: Path, capsys: pytest.CaptureFi
         assert "runtimes/words.py was changed after packing" in document["error"]
 
 
+@pytest.mark.parametrize(
+    "member", ["device/main", "device/process", "proof/verification", "proof/golden", "imaging/shown", "session"]
+)
+@pytest.mark.parametrize("place", ["directory", "text"])
+def test_a_program_that_is_damaged_is_no_bug(member: str, place: str, tmp_path: Path) -> None:
+    """A letter of the name in the directory of the zip, or a byte of the module: whichever module that is."""
+    path = cls_bundle(tmp_path / "net.edge")
+    name = f"runtimes/{member}.py".encode()
+    data = bytearray(path.read_bytes())
+    data[data.rindex(name) + 10 if place == "directory" else data.index(name) + len(name) + 40] ^= 1
+    path.write_bytes(data)
+    picture(tmp_path / "a.ppm")
+    for arguments, code in ((["verify"], 1), (["run", tmp_path / "a.ppm"], 2)):
+        if arguments[0] == "run" and member == "proof/verification":
+            continue  # is not needed
+        done = on_device(path, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+        assert re.match(rf"error: {re.escape(str(path))}: .*cop(y|ied)", done.stderr)
+    assert edgecnn.cli.main(["verify", str(path)]) == 1
+
+
 def test_one_flipped_byte_is_found_by_python_itself_too(tmp_path: Path) -> None:
     path = cls_bundle(tmp_path / "net.edge")
     data = bytearray(path.read_bytes())

@@ -20,6 +20,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, Unavailable
 from runtimes.device import process
 from runtimes.device.arguments import USES, parser
+from runtimes.device.damage import undamaged
 from runtimes.device.page import PlainPage
 from runtimes.device.process import Result
 from runtimes.execution.watch import watched
@@ -40,9 +41,9 @@ def _run(bundle: str, args: list[str], own: bool) -> int:
     if command in HELP:
         sys.stdout.write(_help(program))
     elif command == PROBE:
-        _probe()
+        undamaged(bundle, command, _probe)
     elif command in ("", *VERSION):
-        _about(bundle, program, only_version=command in VERSION)
+        undamaged(bundle, command, lambda: _about(bundle, program, only_version=command in VERSION))
     elif command not in USES:
         raise BadInput(f"{plugins.unknown(command, USES, 'command')}; see `{program} --help`")
     else:
@@ -57,7 +58,8 @@ def _answer(bundle: str, command: str, given: Namespace, again: str) -> int:
     """Carry out `command` of `bundle` and print what comes out; `again` is how it was called."""
     _import(*NEEDED)
     work = {"run": _predict, "verify": _verify, "bench": _bench}[command]
-    process.show(process.carried_out(lambda: work(bundle, given), given.json), given.json, PlainPage, again)
+    done = process.carried_out(lambda: undamaged(bundle, command, lambda: work(bundle, given)), given.json)
+    process.show(done, given.json, PlainPage, again)
     return 0
 
 
