@@ -187,6 +187,13 @@ def test_open_shapes_are_unknown_not_guessed() -> None:
     assert table.to_dict()["activation_bytes"] is None
 
 
+def test_pictures_with_channels_last_are_a_row_like_the_others() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,6,7,3] x) => (float[N,2,4,5] y)
+        <float[2,3,3,3] w = {%s}> { t = Transpose <perm = [0,3,1,2]> (x) y = Conv (t, w) }"""
+    table = inspect_model(onnx.parser.parse_model(text % ",".join(["1"] * 54)), "last", 0, "6,7,3").table
+    assert [(row.layer, row.shape) for row in table.rows] == [("input", "6x7x3"), ("conv3-2", "4x5x2")]
+
+
 def test_a_fully_connected_layer_behind_a_map_of_another_size_names_its_features_alone() -> None:
     parts = [Part("fc", "a", (), 10, 5, 1, (1, 5), 50)]
     assert layer_table((1, 3, 2, 2), parts).rows[1].formula == "10x5"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgecnn.numbers.inspection import Inspection
 from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
-from edgecnn.numbers.onnx_table import parts
+from edgecnn.numbers.onnx_table import channels_first, parts
 from edgecnn.opened import read_model
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
@@ -61,7 +61,7 @@ def inspect_model(
         outputs=tuple(map(_info, model.graph.output)),
         ops=op_counts(model),
         layers=layers,
-        table=layer_table(numbers.sizes(free[0].name) if free else None, parts(numbers)),
+        table=layer_table(channels_first(numbers.sizes(free[0].name)) if free else None, parts(numbers)),
         stages=read_stages(model),
         metadata={key: value for key, value in get_meta(model).items() if key != STAGES_KEY},
     )

@@ -9,12 +9,25 @@ import onnx
 from edgecnn.numbers.layer_table import Part, Sizes
 from edgecnn.numbers.onnx_numbers import Numbers, node_macs
 from exporters.graph import WEIGHT_INPUT, attributes, own_module
+from runtimes.imaging.preprocess import layout_of
 
 FC_WEIGHT = {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QGemm": 3, "QLinearMatMul": 3}
 POOLS = {"MaxPool": "pool", "AveragePool": "avgpool"}
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool", "ReduceMean")
 STILL = ("DequantizeLinear", "Transpose", "Identity", "Cast", "Reshape")
 """What may stand between a weight and the layer that reads it."""
+
+
+def channels_first(image: Sizes | None) -> Sizes | None:
+    """Sizes (N, C, H, W) of what the model takes, where these are pictures with channels last.
+
+    >>> channels_first((1, 96, 112, 3)), channels_first((1, 3, 96, 112))
+    ((1, 3, 96, 112), (1, 3, 96, 112))
+    """
+    if image is None or layout_of(image[1:]) != "NHWC":
+        return image
+    batch, *space, channels = image
+    return (batch, channels, *space)
 
 
 def parts(numbers: Numbers) -> Iterator[Part]:
