@@ -38,6 +38,12 @@ _SOURCE = re.compile(
 _RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' (Status Message: )?")
 _FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CURAND|CUFFT) failure \d+: [^;]+")
 """Of a GPU's library; what follows is where."""
+_NEWER_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_NEWER_OPSET = re.compile(r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL)
+_NO_OPERATOR = re.compile(
+    r"(\S+?)\(-?\d+\) is not a registered function|No Op registered for (\S+)|find an implementation for (\S+?)\("
+)
+"""What ONNX Runtime says of a model that is newer than itself, or of an operator that it has not."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -240,11 +246,28 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
     except Exception as error:
         if ort_name != "CPUExecutionProvider" and _GPU.search(str(error)):
             raise Unavailable(f"{subject}: {ort_name} cannot take it ({_reason(error)})") from error
-        cannot = f"ONNX Runtime cannot load it ({_reason(error)}); export or download it again"
-        raise BadInput(f"{subject}: {cannot}") from error
+        raise BadInput(f"{subject}: {refusal(str(error), _reason(error), ort.__version__)}") from error
     raw.disable_fallback()
     raw._model_bytes = b""  # kept only for the fall-back that is off: a whole copy of the model
     return raw
+
+
+def refusal(text: str, reason: str, release: str) -> str:
+    """Why ONNX Runtime `release` does not load a model, and what to do, by what it said (`text`, in short `reason`).
+
+    >>> refusal("Unsupported model IR version: 10, max supported IR version: 9", "", "1.17")
+    'is of IR version 10, onnxruntime 1.17 knows up to 9; install a newer one or `edgecnn simplify --target ort==1.17`'
+    """
+    newer = f"install a newer one or `edgecnn simplify --target ort=={'.'.join(release.split('.')[:2])}`"
+    if found := _NEWER_IR.search(text):
+        return f"is of IR version {found[1]}, onnxruntime {release} knows up to {found[2]}; {newer}"
+    if found := _NEWER_OPSET.search(text):
+        domain = "" if found[2] == "ai.onnx" else f" of {found[2]}"
+        return f"is of opset {found[1]}{domain}, onnxruntime {release} knows up to {found[3]}; {newer}"
+    if found := _NO_OPERATOR.search(text):
+        way = "export it with operators of the ONNX standard, or take a release that has it"
+        return f"operator {found[1] or found[2] or found[3]} is not in onnxruntime {release}; {way}"
+    return f"ONNX Runtime cannot load it ({reason}); export or download it again"
 
 
 def _reason(error: Exception, limit: int = 160) -> str:

@@ -102,7 +102,10 @@ def test_debug_adds_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["bench", "m", "--seed", "-1"], r"--seed: -1 is not in the range 0<=x.*; see .*"),
         (["bench", "m", "--threads", "99999999999"], r"--threads: 99999999999 is not in the range 1<=x<=1024; see .*"),
         (["export", "lenet5", "-o", "x", "--opset", "new"], r"--opset: 'new' is not a valid integer; see .*"),
-        (["fold", "a", "b", "-o", "c"], r"Got unexpected extra argument.*; see .*"),
+        (["fold", "a", "b", "-o", "c"], r"b: more than the command takes; see `edgecnn fold --help`"),
+        (["models", "a", "b"], r"a b: more than the command takes; see `edgecnn models --help`"),
+        (["fold", "a", "--force=3"], r"--force: does not take a value; see `edgecnn.* --help`"),
+        (["fold", "a", "-o"], r"-o: requires an argument; see `edgecnn.* --help`"),
         (["run\x1b[2J"], r"run\\x1b\[2J: unknown command; did you mean run\?"),
     ],
 )

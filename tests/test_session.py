@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from runtimes import machine, session
 from runtimes.base import BadInput
-from runtimes.session import TensorInfo, open_session, random_feeds
+from runtimes.session import TensorInfo, open_session, random_feeds, refusal
 from small_nets import conv_net
 
 CNN = """<ir_version: 8, opset_import: ["" : 17]>
@@ -185,6 +185,43 @@ def test_what_cannot_be_loaded_is_one_line_and_silent(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux file names are free bytes")
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Load model failed: model.cc:149 Unsupported model IR version: 10, max supported IR version: 9",
+            "is of IR version 10, onnxruntime 1.17.3 knows up to 9; install a newer one or `edgecnn simplify "
+            "--target ort==1.17`",
+        ),
+        (
+            "ONNX Runtime only *guarantees* support for models stamped with official released onnx opset versions. "
+            "Opset 22 is under development and support for this is limited. The operator schemas and or other "
+            "functionality may change before next ONNX release. Current official support for domain ai.onnx is till "
+            "opset 20.",
+            "is of opset 22, onnxruntime 1.17.3 knows up to 20; install a newer one or `edgecnn simplify",
+        ),
+        (
+            "Fatal error: com.acme:MyOp(-1) is not a registered function/op",
+            "operator com.acme:MyOp is not in onnxruntime",
+        ),
+        (
+            "NOT_IMPLEMENTED : Could not find an implementation for Conv(11) node",
+            "operator Conv is not in",
+        ),
+        ("Protobuf parsing failed.", "ONNX Runtime cannot load it (short); export or download it again"),
+    ],
+)
+def test_a_refusal_says_what_to_do(said: str, told: str) -> None:
+    assert refusal(said, "short", "1.17.3").startswith(told)
+
+
+def test_an_operator_of_nobody_is_named() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18, "com.acme" : 1]>
+        g (float[4] x) => (float[4] y) { y = com.acme.MyOp (x) }"""
+    with pytest.raises(BadInput, match=r"^model: operator com.acme:MyOp is not in onnxruntime [\d.]+; export it with"):
+        open_session(onnx.parser.parse_model(text))
+
+
 def test_a_file_name_that_is_not_utf8_works(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.onnx"))
     path.write_bytes(cnn().SerializeToString())

@@ -360,12 +360,18 @@ class Bug(nn.Module):
 class Two(nn.Module):
     def forward(self, a, b):
         return a + b
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        x -= 0.5
+        return (2 * x).flatten(1)
 """
 
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
+        ("InPlace", "InPlace: its forward changes its input in place, as `x -= 0.5` does"),
         ("Forgetful", "Forgetful: answers the same picture differently each time; is there a dropout without"),
         ("Bug", r"Bug: does not run on 1,3,8,8 at nets.py line 12 \(.*\); mend it, or give --input-shape"),
         ("Two", "Two: its forward takes a and b; give --input-shape a:SIZES --input-shape b:SIZES"),

@@ -168,6 +168,7 @@ BAD_FILES = {
     "truncated": ("pt", saved(small().state_dict())[:-900], "not a PyTorch checkpoint or is damaged"),
     "flipped bit": ("pt", flipped(saved(small().state_dict())), "check sum"),
     "compressed": ("pt", pt(b"", {"data/0": bytes(1 << 20)}, zipfile.ZIP_DEFLATED), "compressed members"),
+    "torchscript as it is": ("pt", pt(b"", {"constants.pkl": bytes(99)}, zipfile.ZIP_DEFLATED), "TorchScript program"),
     "torchscript": ("pt", pt(b"", {"constants.pkl": b"", "code/__torch__.py": b""}), "TorchScript program"),
     "no list of tensors": ("pt", pt(b""), "not a PyTorch checkpoint"),
     "whole module": ("pt", saved(small()), "holds more than tensors"),

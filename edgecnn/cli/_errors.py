@@ -38,6 +38,10 @@ def usage(error: click.ClickException) -> str:
             return f"{unreadable[2]}: no permission to read it; change its mode or owner"
         return f"{_name(error.param)}: {error.message.rstrip('.')}; {helper}"
     message = error.format_message().rstrip(".")
+    if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message, re.DOTALL):
+        return f"{extra[1]}: more than the command takes; {helper}"
+    if odd := re.fullmatch(r"Option '(\S+)' (.*)", message, re.DOTALL):
+        return f"{odd[1]}: {odd[2]}; {helper}"
     return message if "; " in message else f"{message}; {helper}"
 
 

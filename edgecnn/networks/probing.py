@@ -31,12 +31,23 @@ def probe(network: Network) -> Any:
             answer, again = network.answer(feeds), network.answer(feeds)
     except Exception as error:
         raise BadInput(f"{network.name}: {_why_not(error, network, feeds)}") from error
+    if not _same(answer, again) and _changed(feeds, network):
+        raise BadInput(
+            f"{network.name}: its forward changes its input in place, as `x -= 0.5` does, and so answers differently "
+            "each time; write `x = x - 0.5`"
+        )
     if not _same(answer, again):
         raise BadInput(
             f"{network.name}: answers the same picture differently each time; is there a dropout without "
             "training=self.training, or a random number?"
         )
     return answer
+
+
+def _changed(feeds: Tensors, network: Network) -> bool:
+    """Whether the module wrote into what it was fed, whose memory the tensors share."""
+    fresh = network.made(1, np.random.default_rng(SEED))
+    return any(not np.array_equal(value, fresh[name]) for name, value in feeds.items())
 
 
 def _why_not(error: Exception, network: Network, feeds: Tensors) -> str:

@@ -143,12 +143,12 @@ def check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             names = [m.filename for m in members]
+            if any(name.endswith("/constants.pkl") for name in names):
+                raise BadInput(f"{path}: is a TorchScript program, not a state dict; {SAVE}")
             if any(m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size for m in members):
                 raise BadInput(f"{path}: has compressed members, which torch.save never writes; save it again")
             if sum(m.file_size for m in members) > path.stat().st_size or len(set(names)) < len(names):
                 raise BadInput(f"{path}: has members that overlap or occur twice; save it again")
-            if any(name.endswith("/constants.pkl") for name in names):
-                raise BadInput(f"{path}: is a TorchScript program, not a state dict; {SAVE}")
             if any(m.file_size > PICKLE_LIMIT_BYTES for m in members if m.filename.endswith(".pkl")):
                 raise BadInput(f"{path}: its list of tensors is over {PICKLE_LIMIT_BYTES:,} bytes; save it again")
             broken = archive.testzip()

@@ -31,6 +31,8 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"{message.removeprefix(_REQUIRED)}: is missing; {helper}")
         if message.startswith(_UNKNOWN):
             name = message.removeprefix(_UNKNOWN).split(" ")[0].partition("=")[0]
+            if not name.startswith("-"):
+                raise BadInput(f"{message.removeprefix(_UNKNOWN)}: more than the command takes; {helper}")
             known = [option for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
