@@ -299,7 +299,7 @@ def test_a_bundle_of_open_size_is_raced_at_the_size_it_was_built_for(tmp_path: P
         (["run", "x.txt"], 2, "x.txt: unknown kind of data; pictures and .npy or .npz files are read"),
         (["run", "x.npy", "--input-shape", "3,9,9"], 2, "--input-shape 3,9,9: the model's input x is [N, 3, 8, 8]"),
         (["verify", "--provider", "cpuu"], 2, "cpuu: unknown provider; did you mean cpu or cuda?"),
-        (["verify", "x.npy"], 2, "x.npy: unknown option; see"),
+        (["verify", "x.npy"], 2, "x.npy: more than the command takes; see"),
         (["bench", "none.onnx"], 2, "none.onnx: no such file; check the name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -16,8 +16,9 @@ from pathlib import Path
 from edgecnn.latency.fresh_process import inputs_of
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.same_shapes import same_shapes
+from runtimes.base import BadInput
 from runtimes.comparing.matching import NAMES as DETECTIONS
-from runtimes.execution.feeds import require_sizes
+from runtimes.execution.feeds import TensorInfo, require_sizes
 from runtimes.execution.model_file import built_size
 from runtimes.execution.shapes import shapes_of
 
@@ -35,8 +36,16 @@ def sized(groups: list[Jobs]) -> list[Jobs]:
     for name, job in sorted(groups[0].items(), key=lambda item: item[1].kind in TORCH_KINDS):
         wanted[name] = inputs_of(job)
         if job.kind not in TORCH_KINDS:  # which take seconds to load
-            require_sizes(wanted[name], shapes_of(job.input_shape, wanted[name], job.batch))
+            _require(job, wanted[name])
     return [_at_built_size(same_shapes(group, wanted)) for group in groups]
+
+
+def _require(job: Job, inputs: tuple[TensorInfo, ...]) -> None:
+    """Raise `BadInput` for sizes that are asked for and that the file of `job`, which takes `inputs`, does not take."""
+    try:
+        require_sizes(inputs, shapes_of(job.input_shape, inputs, job.batch))
+    except BadInput as error:
+        raise BadInput(f"{job.model}: {error}") from error
 
 
 def _at_built_size(jobs: Jobs) -> Jobs:
