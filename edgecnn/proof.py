@@ -129,6 +129,7 @@ def common(identity: Identity, stages: Sequence[Stage], session: Session, weight
         "created_by": f"edgecnn {edgecnn.__version__}",
         "weights": weights or "random, seed 0",
         **taken(session.inputs),
+        **({"trained_on": list(map(list, identity.trained_on))} if identity.trained_on else {}),
         "output": tensor(session.outputs[0]) | ({"sigmoid": True} if identity.sigmoid else {}),
         "stages": [stage.to_dict() for stage in stages],
         "machine": machine.describe().to_dict(),

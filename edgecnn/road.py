@@ -267,7 +267,8 @@ def named_by(network: Network, data: Samples) -> Network:
 
 
 def identity_of(network: Network) -> Identity:
-    return Identity(network.name, network.task, network.labels, network.preprocess, network.ending == SIGMOID)
+    sigmoid = network.ending == SIGMOID
+    return Identity(network.name, network.task, network.labels, network.preprocess, sigmoid, network.trained_on)
 
 
 def _path(value: StrPath | None) -> Path | None:

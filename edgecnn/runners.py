@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner
@@ -84,6 +85,10 @@ class Subject:
     """At which overlaps and scores a detector drops boxes, where its graph says so."""
     assumed: Assumed = NOTHING
     """What nobody said of its input."""
+    trained_on: tuple[DataSet, ...] = ()
+    """What it has learned from, as far as it says so."""
+    calibrated_on: str = ""
+    """The fingerprint of the data that set its int8 ranges, where it says so."""
 
     @property
     def how(self) -> str:
@@ -124,7 +129,15 @@ def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
         half=bundle.chosen == HALF_CHOICE,
         again=_plain(path, threads) if bundle.chosen == "float" else None, carried=bundle.preprocess,
         ranges=_bundle_ranges(path) if bundle.chosen in INTEGER_CHOICES and bundle.preprocess is None else {},
+        trained_on=known_sets(bundle.manifest.get("trained_on")),
+        calibrated_on=_mark_in(bundle.manifest.get("recipe")) if bundle.chosen in INTEGER_CHOICES else "",
     )  # fmt: skip
+
+
+def _mark_in(recipe: object) -> str:
+    """The fingerprint of the data that a `recipe` calibrated on; empty where it has none."""
+    found = recipe.get("fingerprint") if isinstance(recipe, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
@@ -136,7 +149,7 @@ def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
 
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
-    from exporters.artifact import read_identity
+    from exporters.artifact import read_identity, read_recipe
     from exporters.ending import SIGMOID, ending_of
     from exporters.isolation.probe import probe
     from exporters.load import load_model
@@ -158,6 +171,8 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
         labels=labels, again=None if quantized else _plain(path, threads), half=half,
         carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model), assumed=assumed,
         edges=edges_of(model), sigmoid=ending_of(model) == SIGMOID,
+        trained_on=known_sets(identity.trained_on if identity is not None else ()),
+        calibrated_on=_mark_in(read_recipe(model)),
     )  # fmt: skip
 
 
@@ -260,5 +275,5 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
         again=lambda: with_coarse_sigmoids(
             torch_runner(network.module, network.shapes, double=True, own_names=names)
         ),
-        assumed=network.assumed,
+        assumed=network.assumed, trained_on=network.trained_on,
     )  # fmt: skip

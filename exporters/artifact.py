@@ -37,6 +37,8 @@ class Identity:
     preprocess: Preprocess | None = None
     sigmoid: bool = False
     """Its answers come out of a Sigmoid: each is a probability of its own, and a class or label starts at one half."""
+    trained_on: tuple[tuple[str, str], ...] = ()
+    """(name, fingerprint) of the data that it has learned from, as far as its weights say so."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,14 @@ def read_stages(model: onnx.ModelProto) -> tuple[Stage, ...]:
         return ()
 
 
+def read_recipe(model: onnx.ModelProto) -> object:
+    """How `model` was quantized, as it lies there; None for a file from elsewhere or an entry that is not ours."""
+    try:
+        return json.loads(get_meta(model).get(RECIPE_KEY, "null"))
+    except (ValueError, RecursionError):
+        return None
+
+
 def write_identity(model: onnx.ModelProto, identity: Identity) -> None:
     """Store `identity` in `model`, in place."""
     preprocess = identity.preprocess.to_dict() if identity.preprocess else None
@@ -120,6 +130,7 @@ def write_identity(model: onnx.ModelProto, identity: Identity) -> None:
         "preprocess": preprocess,
     }
     values |= {"sigmoid": True} if identity.sigmoid else {}
+    values |= {"trained_on": list(map(list, identity.trained_on))} if identity.trained_on else {}
     set_meta(model, {IDENTITY_KEY: json.dumps(values, sort_keys=True)})
 
 
@@ -135,6 +146,7 @@ def read_identity(model: onnx.ModelProto, name: str = "model") -> Identity | Non
         values = json.loads(text)
         preprocess = Preprocess.from_dict(values["preprocess"]) if values["preprocess"] else None
         labels, sigmoid = tuple(map(str, values["labels"])), values.get("sigmoid") is True
-        return Identity(str(values["name"]), str(values["task"]), labels, preprocess, sigmoid)
+        trained_on = tuple((str(data), str(mark)) for data, mark in values.get("trained_on", ()))
+        return Identity(str(values["name"]), str(values["task"]), labels, preprocess, sigmoid, trained_on)
     except (ValueError, TypeError, KeyError, RecursionError, BadInput) as error:
         raise BadInput(f"{name}: its metadata {IDENTITY_KEY} is damaged; export the model again") from error

@@ -11,7 +11,8 @@ import pytest
 
 from edgecnn.choosing.said import judged_as
 from edgecnn.data.load import load_data
-from edgecnn.data.material import Material, material_for, part, with_model_labels
+from edgecnn.data.material import Material, material_for, with_model_labels
+from edgecnn.data.parted import part
 from edgecnn.data.samples import Samples
 from edgecnn.runners import graph_outputs
 from exporters.artifact import Identity

@@ -190,7 +190,10 @@ def recipe_for(
 ) -> QuantRecipe:
     """How the images of `material` are turned into int8."""
     seen = material.calibration
-    return QuantRecipe(calibrator, per_channel, tuple(exclude), seen.name, len(seen), target=target, available=seen.of)
+    return QuantRecipe(
+        calibrator, per_channel, tuple(exclude), seen.name, len(seen), target=target, available=seen.of,
+        fingerprint=material.fingerprint,
+    )  # fmt: skip
 
 
 def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = False) -> None:

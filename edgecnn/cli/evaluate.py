@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
-        help="Images with classes, masks, boxes or numbers; of built-in data the part never trained on.")  # fmt: skip
+        help="Images with classes, masks, boxes or numbers; of what it was trained on, the part held out.")  # fmt: skip
 @options.task
 @options.metric
 @options.limit

@@ -10,7 +10,6 @@ Test: tests/test_known.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -88,8 +87,7 @@ def _built_in(made: Fed, first: Fed, limit: int, seed: int, shape: tuple[int, ..
 def _calibrated_on(path: Path) -> tuple[str, str]:
     """(name of the data, task) on record in a model; empty where none is."""
     from edgecnn.opened import lenient_model
-    from exporters.artifact import RECIPE_KEY, read_identity
-    from exporters.graph import get_meta
+    from exporters.artifact import read_identity, read_recipe
 
     if is_bundle(path):
         manifest = open_bundle(path).manifest
@@ -97,17 +95,9 @@ def _calibrated_on(path: Path) -> tuple[str, str]:
     else:
         model = lenient_model(path)
         identity = read_identity(model, str(path))
-        recipe, task = _parsed(get_meta(model).get(RECIPE_KEY, "")), identity.task if identity else "classification"
+        recipe, task = read_recipe(model), identity.task if identity else "classification"
     data = recipe.get("data") if isinstance(recipe, dict) else None
     return (data, str(task)) if isinstance(data, str) else ("", "")
-
-
-def _parsed(text: str) -> object:
-    try:
-        found: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found
 
 
 def _fits(samples: Samples, first: Fed) -> bool:

@@ -49,6 +49,7 @@ from runtimes.imaging.images import SUFFIXES
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
 from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
+from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
 ARRAYS = (".npz", ".npy")
@@ -79,15 +80,22 @@ def load_data(
         raise BadInput(f"limit {limit}: must be at least 1")
     data = given(spec)
     if isinstance(preprocess, Several):
-        samples = split_off(load_several(data, preprocess, seed, as_truth), split)
+        samples = _cut(load_several(data, preprocess, seed, as_truth), split, task)
     elif isinstance(data, InMemory):
-        samples = split_off(_in_memory(data, preprocess, as_truth), split)
+        samples = _cut(_in_memory(data, preprocess, as_truth), split, task)
     else:
         samples = _load(data, preprocess, split, seed, task, as_truth)
     if skip == 0 and (limit is None or limit >= len(samples)):
         return samples
     order = np.random.default_rng(seed).permutation(len(samples))[skip:]
     return replace(samples.subset(np.sort(order[:limit])), of=len(samples))
+
+
+def _cut(samples: Samples, split: str, task: str) -> Samples:
+    """A part of `samples`: the same for a metric of the user's own, who reads classes as truth, as for training."""
+    y = None if task in (MULTI_LABEL, REGRESSION) else samples.truth
+    whole = y is not None and y.dtype.kind in "iu" and y.size == len(samples)
+    return split_off(samples, split, y.reshape(-1) if y is not None and whole else None)
 
 
 def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_truth: bool | None) -> Samples:
@@ -103,7 +111,7 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_tru
         found = layouts.load(path, ready, split, task) or _folder(path, ready, split)
         return replace(found, name=spelled_path(found.name))
     if path.suffix == ".npz":
-        return split_off(_npz(path, preprocess, as_truth), split)
+        return _cut(_npz(path, preprocess, as_truth), split, task)
     if path.suffix == ".npy":
         return split_off(from_array(str(path), read_npy(path), preprocess), split)
     if path.exists():

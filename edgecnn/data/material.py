@@ -4,6 +4,7 @@
     judged        --data: the test part of it, labelled where it can be; without it as many images of the same set
                   that did not calibrate, unlabelled; where none are left, those that did
 
+A set that the model's weights have learned from has parts too: what that training held out is its test part.
 Both go through the preprocessing that the model carries, which is also the one it is deployed with.
 Test: tests/test_material.py.
 """
@@ -12,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import onnx
 
-from edgecnn.data.built_in import built_in
 from edgecnn.data.classes import counted_alike, whose_classes
+from edgecnn.data.fingerprint import fingerprint
 from edgecnn.data.given import Data, InMemory, Spec, both
-from edgecnn.data.layouts import has_parts
 from edgecnn.data.load import load_data
+from edgecnn.data.parted import part
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.several import several
@@ -55,6 +55,8 @@ class Material:
     """Why labels that were given cannot be used."""
     metric: str = ""
     """The user's own, where one judges."""
+    fingerprint: str = ""
+    """Of what calibrates, without its limit."""
 
     @property
     def as_is(self) -> bool:
@@ -136,17 +138,18 @@ def material_for(
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
+    learned = identity.trained_on if identity else ()
     calibration = load_data(
-        seen, ready, limit=limit, split=part("train", seen, judge), seed=seed, task=task, as_truth=kept
+        seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
     if judge is None:
-        judged = held_out(seen, ready, calibration, limit, seed, task, kept) or calibration
+        judged = held_out(seen, ready, calibration, limit, seed, task, kept, learned) or calibration
         judged = judged.without_answers() if own is None else judged
     else:
-        judged = load_data(judge, ready, split=part("test", judge, seen), seed=seed, task=task, as_truth=kept)
+        judged = load_data(judge, ready, split=part("test", judge, seen, learned), seed=seed, task=task, as_truth=kept)
         judged = judged if own is not None else with_model_labels(judged, labels, session)
     made = Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
-    return made.measured_by(own)
+    return replace(made.measured_by(own), fingerprint=fingerprint(seen))
 
 
 def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session) -> tuple[str, bool | None]:
@@ -166,13 +169,13 @@ def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session
 
 def held_out(
     spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
-    as_truth: bool | None = False,
+    as_truth: bool | None = False, learned: Sequence[Sequence[str]] = (),
 ) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
     Ranges and biases fit the images that set them, so that these flatter int8.
     """
-    if part("test", spec, None) == "test":
+    if part("test", spec, None, learned) == "test":
         return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task, as_truth=as_truth)
     if calibration.of is None:
         return None
@@ -219,17 +222,6 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
     if known is None and session.inputs[0].dtype == "uint8":
         return image_preprocess([TensorInfo("", "uint8", (1, *sizes))]) or sizes
     return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
-
-
-def part(wanted: str, spec: Spec, other: Spec | None) -> str:
-    """`wanted` (train or test) of a set that has parts, or that serves as both; all of any other set."""
-    if isinstance(spec, InMemory):
-        return wanted if spec == other else "all"
-    named = built_in(spec)
-    if named is not None:
-        return "all" if named.startswith("random") else wanted
-    parted = spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
-    return wanted if parted else "all"
 
 
 def usual(session: Session, name: str = "model") -> Ready | Several:

@@ -252,11 +252,14 @@ class Feeds(Sequence[Tensors]):
         return {self.input_name: self.samples.subset(rows).stack(), **others}
 
 
-def split_off(samples: Samples, split: str) -> Samples:
-    """`samples`, or one of two disjoint parts of it: of every class one fifth (at least one) is `test`."""
+def split_off(samples: Samples, split: str, classes: Array | None = None) -> Samples:
+    """`samples`, or one of two disjoint parts of it: of every class one fifth (at least one) is `test`.
+
+    `classes`: those of samples whose labels are read as something else, so that the parts stay the same.
+    """
     if split == "all":
         return samples
-    test = drawn_part(samples, TEST_SHARE, SPLIT_SEED)
+    test = drawn_part(samples if classes is None else replace(samples, labels=classes), TEST_SHARE, SPLIT_SEED)
     picked = np.flatnonzero(test if split == "test" else ~test)
     if not len(picked):
         raise BadInput(f"{samples.name}: has too few samples to split; give at least two of each class")

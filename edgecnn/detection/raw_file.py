@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,7 +201,8 @@ def _identified(
         pixels = read_preprocess(preprocess, (pixels.channels, *pixels.size), pixels.input)
     if identity is None and not names and preprocess is None:
         return None
-    return Identity(identity.name if identity else Path(name).stem, "detection", tuple(names), pixels)
+    known = identity or Identity(Path(name).stem)
+    return replace(known, task="detection", labels=tuple(names), preprocess=pixels, sigmoid=False)
 
 
 def _names_in(model: onnx.ModelProto) -> tuple[str, ...]:

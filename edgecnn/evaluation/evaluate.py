@@ -4,13 +4,15 @@
     both, image by image                                  the paired difference, 95 % interval (evaluation/scores.py)
     limits, where any are given                           metric lost <= max_drop, metric >= min_metric
 
-The test part of data that has one is used. Classes are matched by name where the model names its own. An .onnx file or
+The test part of data that has one is used, and of a set that a model has learned from what was held out then
+(evaluation/seen_before.py). Classes are matched by name where the model names its own. An .onnx file or
 a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,18 +23,22 @@ import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.classes import counted_alike, whose_classes
 from edgecnn.data.feeding import ready_shape
+from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
+from edgecnn.data.parted import part
 from edgecnn.data.samples import Samples
 from edgecnn.data.table import unread
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning
-from edgecnn.evaluation.class_numbers import held, of_numbers
+from edgecnn.evaluation.class_numbers import held as numbered_alike
+from edgecnn.evaluation.class_numbers import of_numbers
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
+from edgecnn.evaluation.seen_before import is_held_out, learned_from, seen_before
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes.base import BadInput, Runner, Tensors, Track, silent
@@ -94,14 +100,15 @@ def evaluate(
     how = own or edgecnn.tasks.load(task)
     classes = [named_of(subject, task) for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
-    seen = [samples_for(subject, spec, task, limit, seed, own) for subject in subjects]
+    sets, before = learned_from(subjects), seen_before(spec, subjects)
+    seen = [samples_for(subject, spec, task, limit, seed, own, sets) for subject in subjects]
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored))
+    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored, *before))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
-        shown = held(shown, scores[0]) if scores else shown
+        shown = numbered_alike(shown, scores[0]) if scores else shown
         scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
@@ -109,7 +116,8 @@ def evaluate(
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
     heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
-    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard)
+    held = is_held_out(spec, subjects)
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard, held)
 
 
 def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:
@@ -171,16 +179,15 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
 
 def samples_for(
-    subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None
-) -> Samples:
+    subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None,
+    learned: Sequence[DataSet] = (),
+) -> Samples:  # fmt: skip
     """`data` with answers, made ready for `subject`, its classes counted as the model counts them.
 
-    For the user's `own` metric only images are needed.
+    For the user's `own` metric only images are needed. Of a set among `learned` the part that training held out.
     """
-    from edgecnn.data.material import part
-
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
-    split, kept = part("test", data, None), own is not None or task in edgecnn.tasks.NUMBERS
+    split, kept = part("test", data, None, learned), own is not None or task in edgecnn.tasks.NUMBERS
     samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
     if own is not None:
         return samples

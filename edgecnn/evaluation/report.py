@@ -30,6 +30,14 @@ class EvaluateReport:
     limits: Limits = NO_LIMITS
     warnings: tuple[str, ...] = ()
     """What a user should hear beside the result (edgecnn/doubts.py)."""
+    held_out: bool = False
+    """Only what training held out of `data` was judged: a model has learned from the rest."""
+
+    @property
+    def on(self) -> str:
+        """`20 images of photos`, and which."""
+        which = ", the fifth that training held out" if self.held_out else ""
+        return f"{counted(self.images, 'image')} of {self.data}{which}"
 
     @property
     def passed(self) -> bool | None:
@@ -41,7 +49,7 @@ class EvaluateReport:
         """One sentence for each limit that does not hold. The measured value decides, not its interval."""
         (first, _), (last, score) = self.models[0], self.models[-1]
         least, most, lines, unit = self.limits.min_metric, self.limits.max_drop, [], score.unit
-        on = f"on {counted(self.images, 'image')} of {self.data}"
+        on = f"on {self.on}"
         if most is not None and self.difference is not None and not -self.difference.value <= most:
             times, what = (1, unit) if unit else (100, "points")
             lost = f"loses {-times * self.difference.value:.2f} {what} of {self.metric} against {first}"
@@ -91,7 +99,7 @@ class EvaluateReport:
     @property
     def _found(self) -> str:
         (first, score), *others = self.models
-        on = f"{counted(self.images, 'image')} of {self.data}"
+        on = self.on
         if not others or self.difference is None:
             return f"{first}: {self.metric} {worth(score.value, score.unit)} on {on}."
         found, second = self.difference, others[0][0]
@@ -111,6 +119,7 @@ class EvaluateReport:
             "task": self.task,
             "data": self.data,
             "images": self.images,
+            "held_out": self.held_out,
             "models": [
                 {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
                 for (name, score), count in zip(self.models, self.nonfinite, strict=False)

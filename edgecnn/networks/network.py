@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
@@ -54,6 +55,8 @@ class Network:
     """Its task is known, and not assumed."""
     several: Several | None = None
     """What it is fed, where it has several inputs."""
+    trained_on: tuple[DataSet, ...] = ()
+    """What its weights say that they have learned from."""
 
     @property
     def ready(self) -> Ready | Several:

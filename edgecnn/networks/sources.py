@@ -91,7 +91,8 @@ def resolve(
     tasked = plan.tasked or plan.ours or trained is not None
     maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
     ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
-    network = replace(network, ending=ending, tasked=tasked, maps=maps)
+    sets = trained.trained_on if trained else ()
+    network = replace(network, ending=ending, tasked=tasked, maps=maps, trained_on=sets)
     return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
 

@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.networks.spec import Shape
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
@@ -59,6 +60,8 @@ class Trained:
     edgecnn: str
     task: str = "classification"
     metric: str = "top-1"
+    trained_on: tuple[DataSet, ...] = ()
+    """All sets that the weights have seen four fifths of, with those of a training that this one went on from."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class Trained:
             edgecnn=str(d["edgecnn"]),
             task=str(d["task"]),
             metric=str(d["metric"]),
+            trained_on=known_sets(d.get("trained_on")),
         )
 
 

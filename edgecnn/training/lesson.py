@@ -21,6 +21,7 @@ from torch import nn
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.fingerprint import identified
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import IGNORE, Samples, hold_back
@@ -104,6 +105,8 @@ def prepare(
     if plan.task == REGRESSION and parts[0].truth is not None:
         scale_last(module, torch.from_numpy(parts[0][0][None]), *spread_of(parts[0].truth), fresh=state is None)
     about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
+    seen_before = trained.trained_on if trained else ()
+    about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
     heard = (*heard, *doubts.aloud(tell, doubts.told(left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)

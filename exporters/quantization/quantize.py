@@ -49,6 +49,8 @@ class QuantRecipe:
     weight_forms: tuple[tuple[str, str], ...] = ()
     available: int | None = None
     """How many images `data` holds, where not all were used."""
+    fingerprint: str = ""
+    """Of `data`, where it is known by one (edgecnn/data/fingerprint.py)."""
 
     @property
     def calibrated_on(self) -> str:
