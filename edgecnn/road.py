@@ -40,6 +40,7 @@ from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.samples import Samples
+from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.networks.forward import InputShape
 from edgecnn.networks.meant import may_be, meant
@@ -204,7 +205,7 @@ def build(
         )  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
-    judged = material.judged.feeds(material.input_name, 1)[:REAL_IMAGES]
+    judged = spread(material.judged, REAL_IMAGES).feeds(material.input_name, 1)[:]
     real = stages.Reference(network, judged, reference.output_names, reference.edges)
     done = (*stages.held_to(done, reference), artifact.with_parity(stage, real.parity(open_session(quantized.model))))
     given = None

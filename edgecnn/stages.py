@@ -26,6 +26,7 @@ from edgecnn import open_size
 from edgecnn.coarse_sigmoids import with_coarse_sigmoids
 from edgecnn.data.resized import resized
 from edgecnn.data.samples import Ready, Samples
+from edgecnn.data.spread import spread
 from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
 from edgecnn.networks.network import INPUT_NAME as INPUT_NAME
@@ -91,7 +92,7 @@ def in_pixels(
     network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
 ) -> tuple[Reference, list[Tensors]]:
     """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
-    given = list(judged.feeds(INPUT_NAME, 1)[:GOLDEN_IMAGES])
+    given = list(spread(judged, GOLDEN_IMAGES).feeds(INPUT_NAME, 1))
     floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
     return Reference(network, floats, names), given
 

@@ -21,6 +21,7 @@ from edgecnn.choosing.device_search import FLOAT, FORMS, HALF, Picked, Racers, f
 from edgecnn.choosing.judge import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
+from edgecnn.data.spread import spread
 from edgecnn.networks.sources import Network
 from edgecnn.outcomes import SEEDED
 from exporters import artifact
@@ -142,7 +143,7 @@ def build_for(
     variant = picked.variant
     chosen = models[variant.model]
     session = open_session(chosen, variant.asked.text, trial.threads)
-    real_feeds = material.judged.feeds(material.input_name, 1)[:IMAGES]
+    real_feeds = spread(material.judged, IMAGES).feeds(material.input_name, 1)[:]
     real = stages.Reference(network, real_feeds, reference.output_names, reference.edges)
     parity = compare(real, session, real_feeds)
     stage = artifact.describe("device", chosen, took, parity, f"{variant.name} on {variant.asked.text}")

@@ -15,6 +15,7 @@ import onnx
 from edgecnn import proof
 from edgecnn.choosing.contest import Contest
 from edgecnn.data.material import Material
+from edgecnn.data.spread import spread
 from exporters.artifact import Identity, Stage
 from exporters.pack import pack
 from runtimes.base import Tensors
@@ -37,7 +38,7 @@ def pack_given(
     makes of these. Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
     session, theirs = open_session(chosen), open_session(given[0], optimize=False, subject=given[1])
-    shown = list(material.judged.feeds(session.inputs[0].name, 1)[: proof.GOLDEN_IMAGES])
+    shown = list(spread(material.judged, proof.GOLDEN_IMAGES).feeds(session.inputs[0].name, 1))
     original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
