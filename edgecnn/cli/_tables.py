@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 MOST_ROWS = 20
+FLOAT = "float"
+"""Chosen: what keeps an integer graph from being faster does not matter there."""
 LAYOUTS = {"NCHW": "channels first, NCHW", "NHWC": "channels last, NHWC"}
 
 
@@ -128,6 +130,8 @@ def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
     searched(page, report.contest)
     candidates(page, report.decision)
+    if report.chosen != FLOAT:
+        left_float(page, report.int8_nodes, in_short(report.float_nodes))
     saturated(page, report.contest.aimed)
     for note in report.notes:
         page.note(note)
@@ -169,6 +173,15 @@ def left_float(page: Page, integers: int, floats: Iterable[tuple[str, str]]) -> 
     floats = list(floats)
     page.note(f"{counted(integers, 'operator')} in int8, {len(floats)} in float.")
     by_reason(page, floats, "float operators")
+
+
+def in_short(floats: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without what was measured of each operator, so that a reason is one row; `quantize` and --json have it all.
+
+    >>> in_short([("a", "in float for the accuracy budget: alone in int8 it leaves 7.7 dB")])
+    [('a', 'in float for the accuracy budget')]
+    """
+    return [(node, reason.partition(":")[0]) for node, reason in floats]
 
 
 def kept_in_float32(page: Page, kept: Iterable[tuple[str, str]]) -> None:
