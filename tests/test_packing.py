@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 
 from edgecnn import api
 from edgecnn.cli import main
@@ -135,3 +137,56 @@ def test_what_cannot_be_packed(
 def test_build_points_here(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(given), "-o", str(tmp_path / "n.edge"), "--calib", "random:4"]) == 2
     assert f"`edgecnn quantize {given} -o NAME.edge --calib DATA`" in capsys.readouterr().err
+
+
+def shades(root: Path, names: tuple[str, ...]) -> Path:
+    """Pictures of noise in a folder for each of `names`."""
+    for i in range(6 * len(names)):
+        path = root / names[i % len(names)] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)).save(path)
+    return root
+
+
+def test_names_of_folders_are_packed_as_in_build(given: Path, tmp_path: Path) -> None:
+    names = tuple("abcdefghij")
+    data = shades(tmp_path / "photos", names)
+    quick: dict[str, Any] = {"max_drop": 1.0, "allow_slower": True, "search_budget": 0}
+    report = api.quantize(given, tmp_path / "m.edge", data, data=data, **quick)
+    assert open_bundle(tmp_path / "m.edge").labels == names
+    assert sum(f"classes are named after the folders of {data}, in alphabetical" in w for w in report.warnings) == 1
+    api.quantize(given, tmp_path / "c.edge", data, **quick)
+    assert open_bundle(tmp_path / "c.edge").labels == ()  # images that calibrate name nothing
+    (tmp_path / "names.txt").write_text("\n".join("klmnopqrst"))
+    other = shades(tmp_path / "other", tuple("tsrqponmlk"))
+    told = api.quantize(given, tmp_path / "t.edge", other, data=other, labels=tmp_path / "names.txt", **quick)
+    assert open_bundle(tmp_path / "t.edge").labels == tuple("klmnopqrst")
+    assert not any("named after" in w for w in told.warnings)
+    plain = api.quantize(given, tmp_path / "m.onnx", other, data=other, **quick)
+    assert any("classes are counted by the folders" in w for w in plain.warnings)  # nothing there that would hold them
+
+
+def test_names_of_columns_are_packed(given: Path, tmp_path: Path) -> None:
+    names = tuple(f"label {i}" for i in range(10))
+    shades(tmp_path, ("images",))
+    rows = [f"{i}.png,{','.join(str((i + k) % 2) for k in range(10))}" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"file,{','.join(names)}", *rows]))
+    api.quantize(given, tmp_path / "m.edge", tmp_path, data=tmp_path, task="multi-label",
+                 max_drop=1.0, allow_slower=True, search_budget=0)  # fmt: skip
+    assert open_bundle(tmp_path / "m.edge").labels == names
+
+
+def test_names_of_masks_are_packed(tmp_path: Path) -> None:
+    text = "g (float[N,3,16,16] x) => (float[N,3,16,16] y) { y = Conv <pads: ints = [1,1,1,1]> (x, w) }"
+    model = build(text, {"w": draw(3, 3, 3, 3)})
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "maps.onnx")
+    shades(tmp_path / "data", ("images",))
+    (tmp_path / "data" / "masks").mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((16, 16), i % 3, np.uint8)).save(tmp_path / "data" / "masks" / f"{i}.png")
+    for names, packed in (("road\nsky\ntree", ("road", "sky", "tree")), ("road\nsky\ntree\nsea", ())):
+        (tmp_path / "data" / "labels.txt").write_text(names)
+        api.quantize(tmp_path / "maps.onnx", tmp_path / "m.edge", tmp_path / "data", data=tmp_path / "data",
+                     max_drop=1.0, allow_slower=True, search_budget=0, force=True)  # fmt: skip
+        assert open_bundle(tmp_path / "m.edge").labels == packed

@@ -19,7 +19,7 @@ from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.networks.spec import unit_range
 from edgecnn.networks.weights import load_weights
 from exporters.artifact import Identity, read_identity, write_identity
-from tests.small_nets import conv_net
+from small_nets import conv_net
 
 NET = """
 from torch import nn

@@ -17,7 +17,7 @@ from edgecnn.data.spread import halves, spread
 from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from runtimes.bundle import open_bundle
-from tests.small_nets import conv_net
+from small_nets import conv_net
 
 
 def numbers(count: int, labels: list[int] | None = None) -> Samples:

@@ -19,6 +19,7 @@ import onnx
 
 from edgecnn import doubts, meaning, tasks
 from edgecnn.choosing.choose import Decision
+from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
 from edgecnn.data.samples import IGNORE, Samples
@@ -26,7 +27,7 @@ from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.assumed import Assumed, sentence
-from edgecnn.runners import graph_outputs
+from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
@@ -64,7 +65,7 @@ def identified(
 def settled(
     name: str, known: Identity, told: bool, model: onnx.ModelProto, material: Material, tell: doubts.Tell
 ) -> tuple[Identity, Material, tuple[str, ...]]:
-    """(what is `known` of the model called `name`, with its task; `material` as it can use it; what was told of that).
+    """(what is `known` of the model called `name`, with its task and names; `material` as it can use it; what was told).
 
     `told`: the task is known, and not only assumed.
     """
@@ -79,7 +80,24 @@ def settled(
         task, line = meaning.of_answers(name, shape, ending, answers, labelled, names)
     first = doubts.aloud(tell, doubts.told(line))
     material, said = judging(name, task, model, material, tell)
-    return replace(known, task=task, sigmoid=ending == SIGMOID), material, (*first, *said)
+    known = named(replace(known, task=task, sigmoid=ending == SIGMOID), model, material)
+    return known, material, (*first, *said)
+
+
+def named(known: Identity, model: onnx.ModelProto, material: Material) -> Identity:
+    """`known` with the names that the labels which judge it have, where it has none and there is one for each answer.
+
+    As in `build`, images that only calibrate name nothing.
+    """
+    judged, outputs = material.judged, graph_outputs(model)
+    unused = all(answers is None for answers in (judged.labels, judged.masks, judged.truth))
+    if known.labels or unused or known.task not in tasks.names() or len(outputs) != 1:
+        return known
+    if known.task in tasks.NUMBERS:
+        count = classes_in(model, known.task)
+    else:
+        count = classes_told_apart(outputs[0], graph_inputs(model)[0])
+    return replace(known, labels=judged.class_names) if count == len(judged.class_names) else known
 
 
 def is_binary(samples: Samples) -> bool | None:
@@ -185,9 +203,11 @@ def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | No
 def assumed_of(name: str, material: Material, carried: bool, identity: Identity | None) -> tuple[str, ...]:
     """What a user should hear before the work: pixels and order of classes that nobody told, few images.
 
-    `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do.
+    `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do; it knows
+    the names of its classes where a model without them has another thing to say of itself, or is a bundle.
     """
-    counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, "counted by")
+    verb = "named after" if carried or identity is not None else "counted by"
+    counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, verb)
     seen = (material.calibration, material.judged)
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
     few = doubts.of_few(material.calibration)

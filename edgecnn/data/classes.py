@@ -13,6 +13,8 @@ import numpy as np
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput, counted
 from runtimes.comparing.two_classes import class_count, is_one_score, is_single
+from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.maps import Seen, count_of, is_whole
 from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 MAX_LABEL = 999_999
@@ -22,6 +24,14 @@ LABELS = ("y", "labels")
 
 def labels_in(arrays: Mapping[str, Array]) -> Array | None:
     return next((arrays[name] for name in LABELS if name in arrays), None)
+
+
+def classes_told_apart(output: TensorInfo, picture: TensorInfo) -> int | None:
+    """How many classes `output` tells apart in a `picture` or in its pixels, where that is known."""
+    shape, whole = output.shape, is_whole(output.dtype)
+    if len(shape) in (3, 4) and (whole or not is_single(shape)):
+        return count_of(shape[1:], whole, Seen.of(picture.shape[1:]))
+    return class_count(shape)
 
 
 def counted_alike(samples: Samples, shape: Sequence[object], classes: int | None = None) -> bool:

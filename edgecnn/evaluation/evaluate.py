@@ -21,7 +21,7 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
-from edgecnn.data.classes import counted_alike, whose_classes
+from edgecnn.data.classes import classes_told_apart, counted_alike, whose_classes
 from edgecnn.data.feeding import ready_shape
 from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.given import Data, Spec, given
@@ -42,10 +42,10 @@ from edgecnn.evaluation.seen_before import is_held_out, learned_from, seen_befor
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes.base import BadInput, Runner, Tensors, Track, silent
-from runtimes.comparing.two_classes import class_count, is_one_score, is_single
+from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText
-from runtimes.imaging.maps import Seen, count_of, is_whole
+from runtimes.imaging.maps import is_whole
 
 BATCH = 32
 OWN = "judge by a function of yours: --metric FILE.py:NAME"
@@ -229,8 +229,4 @@ def named_of(subject: Subject, task: str) -> int | None:
 
 def classes_of(subject: Subject) -> int | None:
     """How many classes the first output tells apart, where that is known."""
-    shape = subject.outputs[0].shape if subject.outputs else ()
-    whole = bool(subject.outputs) and is_whole(subject.outputs[0].dtype)
-    if len(shape) in (3, 4) and (whole or not is_single(shape)):
-        return count_of(shape[1:], whole, Seen.of(subject.inputs[0].shape[1:]))
-    return class_count(shape)
+    return classes_told_apart(subject.outputs[0], subject.inputs[0]) if subject.outputs else None
