@@ -25,6 +25,12 @@ from runtimes.parity import JSON_SNR_LIMIT, json_number
 SEEDED = "The weights are random (no --weights): sizes and times are real, answers are not."
 
 
+def weights_notes(seeded: bool, prefix: str) -> list[str]:
+    """What must be known of the weights: that they are random, that their keys were spelled otherwise."""
+    spelled = [f"weights: every key begins with {prefix!r}, which the network's do not; it was left out"]
+    return [*([SEEDED] if seeded else []), *(spelled if prefix else [])]
+
+
 @dataclass(frozen=True)
 class ExportReport:
     """A float model on disk with the stages that made it. `seeded`: the weights are random, drawn from seed 0."""
@@ -35,11 +41,13 @@ class ExportReport:
     preprocess: Preprocess | None
     warnings: tuple[str, ...] = ()
     """What a user should hear beside the result (edgecnn/doubts.py)."""
+    prefix: str = ""
+    """What stood before every key of the weights, and was left out."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the table."""
-        return (f"pixels: {in_words(self.preprocess)}", *([SEEDED] if self.seeded else []))
+        return (f"pixels: {in_words(self.preprocess)}", *weights_notes(self.seeded, self.prefix))
 
     @property
     def verdict(self) -> str:
@@ -182,10 +190,12 @@ class BuildReport(QuantizeReport):
     size_bytes: int
     seeded: bool
     seconds: float
+    prefix: str = field(default="", kw_only=True)
+    """What stood before every key of the weights, and was left out."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*super().notes, *([SEEDED] if self.seeded else []))
+        return (*super().notes, *weights_notes(self.seeded, self.prefix))
 
     def to_dict(self) -> dict[str, Any]:
         return {

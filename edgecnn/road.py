@@ -121,7 +121,7 @@ def export(
         model, done = halved.half.model, (*done, halving.stage_of(halved))
     artifact.write_identity(model, identity_of(network))
     save_model(artifact.write_stages(model, done), path, force=force)
-    return ExportReport(path, done, network.seeded, network.preprocess, heard)
+    return ExportReport(path, done, network.seeded, network.preprocess, heard, network.prefix)
 
 
 @overload
@@ -222,7 +222,8 @@ def build(
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     heard = doubts.told(*heard, *said, judged_by_chance(network.source, decision, material, trained_classes(network)))
     seconds = time.perf_counter() - started
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, warnings=heard)
+    size = path.stat().st_size
+    return BuildReport(*chosen_by, done, size, network.seeded, seconds, warnings=heard, prefix=network.prefix)
 
 
 def trained_classes(network: Network) -> int | None:

@@ -15,9 +15,9 @@ from torch import nn
 import edgecnn
 from edgecnn.data.textures import textures
 from edgecnn.networks import zoo
-from edgecnn.networks.sources import classes_in, first_channels, resolve, settle
+from edgecnn.networks.sources import first_channels, resolve, settle
 from edgecnn.networks.spec import IMAGENET, image_shape, preprocess_for, unit_range
-from edgecnn.networks.weights import Trained, save_weights
+from edgecnn.networks.weights import Trained, classes_in, save_weights
 from runtimes.base import BadInput, Unavailable
 from runtimes.imaging.preprocess import Preprocess
 from torchvision_oracle import torchvision_models

@@ -65,7 +65,7 @@ def identified(
 def settled(
     name: str, known: Identity, told: bool, model: onnx.ModelProto, material: Material, tell: doubts.Tell
 ) -> tuple[Identity, Material, tuple[str, ...]]:
-    """(what is `known` of the model called `name`, with its task and names; `material` as it can use it; what was told).
+    """(what is `known` of the model called `name`, with task and names; `material` as it can use it; what was told).
 
     `told`: the task is known, and not only assumed.
     """

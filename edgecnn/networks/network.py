@@ -57,6 +57,8 @@ class Network:
     """What it is fed, where it has several inputs."""
     trained_on: tuple[DataSet, ...] = ()
     """What its weights say that they have learned from."""
+    prefix: str = ""
+    """What stood before every key of the file of weights, and was left out."""
 
     @property
     def ready(self) -> Ready | Several:

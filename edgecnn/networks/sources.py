@@ -18,7 +18,6 @@ Test: tests/test_sources.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,11 +37,12 @@ from edgecnn.networks.axes import AXES, axes_of, first_channels
 from edgecnn.networks.carried import carried
 from edgecnn.networks.ending import ending_of
 from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
+from edgecnn.networks.key_prefix import prefix_of, unprefixed
 from edgecnn.networks.network import Network as Network
 from edgecnn.networks.probing import SEED as SEED
 from edgecnn.networks.probing import probe as probe
 from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for
-from edgecnn.networks.weights import State, Trained, apply_weights, load_weights
+from edgecnn.networks.weights import State, Trained, apply_weights, classes_in, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
@@ -91,8 +91,8 @@ def resolve(
     tasked = plan.tasked or plan.ours or trained is not None
     maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
     ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
-    sets = trained.trained_on if trained else ()
-    network = replace(network, ending=ending, tasked=tasked, maps=maps, trained_on=sets)
+    sets, prefix = trained.trained_on if trained else (), prefix_of(module.state_dict(), state or ())
+    network = replace(network, ending=ending, tasked=tasked, maps=maps, trained_on=sets, prefix=prefix)
     return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
 
@@ -150,7 +150,7 @@ def build(plan: Blueprint, state: State | None, num_classes: int | None, subject
         classes = num_classes or (plan.classes if plan.classes != callables.TELL_CLASSES else 2)
         module = _seeded(plan, classes, seed)
         if state is not None and num_classes is None and classes is not None:
-            found = classes_in(state, module.state_dict(), classes)
+            found = classes_in(unprefixed(state, module.state_dict()), module.state_dict(), classes)
             module = module if found is None else _seeded(plan, found, seed)
     if state is not None:
         apply_weights(module, state, subject)
@@ -160,20 +160,6 @@ def build(plan: Blueprint, state: State | None, num_classes: int | None, subject
 def _seeded(plan: Blueprint, classes: int | None, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return plan.build() if classes is None else plan.build(num_classes=classes)
-
-
-def classes_in(state: State, built: Mapping[str, torch.Tensor], classes: int) -> int | None:
-    """How many classes the weights were trained for, when they differ from `built` (made for `classes`) only in that.
-
-    It is the first dimension of the tensors that have `classes` there in `built` and something else in `state`.
-    """
-    found = {
-        state[key].shape[0]
-        for key, value in built.items()
-        if key in state and value.dim() and state[key].dim() == value.dim() and value.shape[0] == classes
-        if state[key].shape[0] != classes and state[key].shape[1:] == value.shape[1:]
-    }
-    return found.pop() if len(found) == 1 else None
 
 
 def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:

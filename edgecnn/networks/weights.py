@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edgecnn.data.fingerprint import DataSet, known_sets
+from edgecnn.networks.key_prefix import COUNTER, refuse_half_prefixed, unprefixed
 from edgecnn.networks.spec import Shape
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
@@ -206,14 +207,16 @@ def apply_weights(module: nn.Module, state: Mapping[str, torch.Tensor], subject:
     method `adapt_state_dict(state) -> state`.
     """
     wanted = module.state_dict()
+    state = unprefixed(state, wanted)
     adapt: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = getattr(
         module, "adapt_state_dict", dict
     )
     state = adapt(state)
     # BatchNorm's step counter means nothing at inference, and checkpoints from before torch 0.4.1 lack it.
-    given = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")} | dict(state)
+    given = {k: v for k, v in wanted.items() if k.endswith(COUNTER)} | dict(state)
     problems = misfits(wanted, given)
     if problems:
+        refuse_half_prefixed(wanted, state, subject)
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise BadInput(f"{subject}: does not fit the network: {', '.join(problems[:3])}{more}; give its own weights")
     cast = {k: v.to(wanted[k].dtype) for k, v in given.items()}
@@ -243,6 +246,20 @@ def _size(tensor: torch.Tensor) -> str:
 
 def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:100]
+
+
+def classes_in(state: Mapping[str, torch.Tensor], built: Mapping[str, torch.Tensor], classes: int) -> int | None:
+    """How many classes the weights were trained for, when they differ from `built` (made for `classes`) only in that.
+
+    It is the first dimension of the tensors that have `classes` there in `built` and something else in `state`.
+    """
+    found = {
+        state[key].shape[0]
+        for key, value in built.items()
+        if key in state and value.dim() and state[key].dim() == value.dim() and value.shape[0] == classes
+        if state[key].shape[0] != classes and state[key].shape[1:] == value.shape[1:]
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
