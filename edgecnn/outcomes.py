@@ -190,7 +190,7 @@ class BuildReport(QuantizeReport):
     size_bytes: int
     seeded: bool
     seconds: float
-    prefix: str = field(default="", kw_only=True)
+    prefix: str = ""
     """What stood before every key of the weights, and was left out."""
 
     @property

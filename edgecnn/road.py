@@ -222,8 +222,7 @@ def build(
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     heard = doubts.told(*heard, *said, judged_by_chance(network.source, decision, material, trained_classes(network)))
     seconds = time.perf_counter() - started
-    size = path.stat().st_size
-    return BuildReport(*chosen_by, done, size, network.seeded, seconds, warnings=heard, prefix=network.prefix)
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, network.prefix, warnings=heard)
 
 
 def trained_classes(network: Network) -> int | None:
