@@ -123,3 +123,26 @@ def test_the_command_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
     assert main(asked) == 2
     assert "labels.csv: line 2: age is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_as_spreadsheets_write_them(separator: str, tmp_path: Path) -> None:
+    """Told by the header row; where it is no comma, a comma is the decimal one."""
+    rows = [["file", '"hat, red"', '"a;b"', "age"], ["a.png", "1", "0", "31.5"], ['"c.png"', "0", "1", "-2e1"]]
+    found = load_data(folder(tmp_path, "\n".join(map(separator.join, rows))), READY, task="regression")
+    assert found.class_names == ("hat, red", "a;b", "age")
+    assert found.truth is not None
+    assert found.truth.tolist() == [[1, 0, 31.5], [0, 1, -20]]
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    found = load_data(folder(tmp_path, "\ufeff\r\nfile;age\r\na.png;31,5\r\nb.png;-0,25\r\n"), READY, task="regression")
+    assert found.truth is not None
+    assert found.truth.tolist() == [[31.5], [-0.25]]
+    for text, words in (
+        ("file;age\na.png;1,2,3\n", "line 2: age is '1,2,3'"),
+        ("file,age\na.png;1\n", "line 2 has 1 val"),
+    ):
+        folder(tmp_path, text)
+        with pytest.raises(BadInput, match=words):
+            load_data(tmp_path, READY, task="regression")

@@ -5,7 +5,9 @@
     photos/images/a.jpg      or photos/a.jpg           pictures that no row names are left out
 
 The folder may stand below train/ and val/ (or test/). The csv itself can be given as DATA. Names of the columns are
-those of the labels, or of the numbers. UTF-8; quoted as the csv module reads it. Test: tests/test_table.py.
+those of the labels, or of the numbers. UTF-8; quoted as the csv module reads it. Where the header row has more columns
+by `;` or tabs than by commas it is read so, as Excel writes it where numbers have a decimal comma: 0,5 is a half there.
+Test: tests/test_table.py.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from runtimes.imaging.preprocess import Preprocess
 
 TABLE, SUFFIX = "labels.csv", ".csv"
 LIMIT_BYTES = 256 << 20
+COMMA, SEPARATORS = ",", (",", ";", "\t")
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,36 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(number, cells) of each row that is not empty; a row over several lines has the number of its last."""
     try:
         text = check_input_file(path, LIMIT_BYTES).read_bytes().decode("utf-8-sig")
-        reader = csv.reader(text.splitlines(keepends=True), strict=True)
+        lines = text.splitlines(keepends=True)
+        separator = separator_of(next((line for line in lines if line.strip()), ""))
+        reader = csv.reader(lines, strict=True, delimiter=separator)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
+                yield reader.line_num, cells if separator == COMMA else [_pointed(cell) for cell in cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: is no csv in UTF-8 ({str(error)[:80]}); save it as such") from error
 
 
+def separator_of(header: str) -> str:
+    """What parts the columns of a `header` row: whichever makes most of them, else the comma.
+
+    >>> separator_of('file;"a;b";c, d'), separator_of("file,a;b")
+    (';', ',')
+    """
+    return max(SEPARATORS, key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
+
+
+def _pointed(cell: str) -> str:
+    """`cell` with a decimal point where it is a number with a decimal comma; else as it is."""
+    pointed = cell.replace(COMMA, ".")
+    return pointed if COMMA in cell and _value(pointed) is not None else cell
+
+
 def _check_names(path: Path, number: int, names: Sequence[str]) -> None:
     if not names:
-        raise BadInput(f"{path}: line {number} names no column behind the picture's; write file,NAME,... there")
+        raise BadInput(
+            f"{path}: line {number} names no column behind the picture's; write file,NAME,... there, or with ; or tabs"
+        )
     if all(_value(name) is not None for name in names):
         raise BadInput(f"{path}: line {number} holds numbers where names are needed; put a header row above it")
     for i, name in enumerate(names):
