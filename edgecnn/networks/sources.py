@@ -69,6 +69,7 @@ def resolve(
     if num_classes is None and trained is not None and plan.classes is not None:
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
+    prefix = prefix_of(module.state_dict(), state or ())
     require(task)
     plan = as_told(carried(plan, module), task, trained)
     asked, several = taken(plan, module, input_shape)
@@ -91,7 +92,7 @@ def resolve(
     tasked = plan.tasked or plan.ours or trained is not None
     maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
     ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
-    sets, prefix = trained.trained_on if trained else (), prefix_of(module.state_dict(), state or ())
+    sets = trained.trained_on if trained else ()
     network = replace(network, ending=ending, tasked=tasked, maps=maps, trained_on=sets, prefix=prefix)
     return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
