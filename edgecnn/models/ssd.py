@@ -148,6 +148,20 @@ class SSD(nn.Module):
         return [[*self.head.classification_head.last(SCORE_SPREAD), *self.head.regression_head.last(CODE_SPREAD)]]
 
 
+class Chained(nn.Module):
+    """Images (N, 3, H, W) -> maps, one behind every block of `features` and then of `extra`."""
+
+    features: nn.Sequential
+    extra: nn.ModuleList
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for block in (*self.features, *self.extra):
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
 def conv3x3(channels: int, outputs: int) -> nn.Module:
     return nn.Conv2d(channels, outputs, 3, padding=1)
 

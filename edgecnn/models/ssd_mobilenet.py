@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import nn
 
 from edgecnn.detection.select import Selection
 from edgecnn.models.mobilenet_v1 import MobileNetV1, conv_bn_relu
-from edgecnn.models.ssd import SSD, DefaultBoxes, Head, xavier_init
+from edgecnn.models.ssd import SSD, Chained, DefaultBoxes, Head, xavier_init
 from edgecnn.networks.spec import ModelSpec, unit_range
 
 FINEST = 12
 """Layers of MobileNet up to the last one at 1/16."""
 
 
-class MobileNetMaps(nn.Module):
+class MobileNetMaps(Chained):
     """Images (N, 3, H, W), 300 x 300 by default -> six maps from 1/16 to 1/512 of the size."""
 
     channels = (512, 1024, 512, 256, 256, 128)
@@ -39,13 +38,6 @@ class MobileNetMaps(nn.Module):
         sizes = zip(self.channels[1:], self.channels[2:], strict=False)
         self.extra = nn.ModuleList(extra_block(channels, outputs) for channels, outputs in sizes)
         xavier_init(self.extra)
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
-        for block in (*self.features, *self.extra):
-            x = block(x)
-            maps.append(x)
-        return maps
 
 
 def extra_block(channels: int, outputs: int) -> nn.Sequential:

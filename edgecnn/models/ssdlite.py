@@ -13,19 +13,18 @@ Sandler et al. 2018, MobileNetV2, section 6.2; Liu et al. 2016, SSD. Test: tests
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from edgecnn.detection.select import Selection
 from edgecnn.models.mobilenet import InvertedResidual, MobileNetV2, conv_bn_relu6
-from edgecnn.models.ssd import SSD, DefaultBoxes, Head
+from edgecnn.models.ssd import SSD, Chained, DefaultBoxes, Head
 from edgecnn.networks.spec import ModelSpec, unit_range
 
 FINEST = 14
 """Index of the first block at 1/32; its expansion is the last layer at 1/16."""
 
 
-class MobileNetMaps(nn.Module):
+class MobileNetMaps(Chained):
     """Images (N, 3, H, W), 320 x 320 by default -> six maps from 1/16 to 1/512 of the size."""
 
     channels = (576, 1280, 512, 256, 256, 128)
@@ -41,13 +40,6 @@ class MobileNetMaps(nn.Module):
         )
         sizes = zip(self.channels[1:], self.channels[2:], strict=False)
         self.extra = nn.ModuleList(extra_block(channels, outputs) for channels, outputs in sizes)
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
-        for block in (*self.features, *self.extra):
-            x = block(x)
-            maps.append(x)
-        return maps
 
 
 def extra_block(channels: int, outputs: int) -> nn.Sequential:
