@@ -187,10 +187,9 @@ def test_the_whole_way_of_a_bundle(
 def test_metadata_carries_it(models: tuple[str, str], photos: str, tmp_path: Path) -> None:
     output = tmp_path / "int8.onnx"
     api.quantize(models[1], output, photos, preprocess="unit", search_budget=0, allow_slower=True, max_drop=1)
-    assert (
-        api.evaluate(str(output), data=photos).warnings
-        == api.evaluate(models[1], data=photos, preprocess="unit").warnings
-    )
+    plain = api.evaluate(models[1], data=photos, preprocess="unit").warnings
+    *others, calibrated = api.evaluate(str(output), data=photos).warnings
+    assert (tuple(others), "was calibrated on" in calibrated) == (plain, True)
     again = api.quantize(models[1], tmp_path / "second.onnx", photos, search_budget=0, allow_slower=True, max_drop=1)
     assert any("x/127.5 - 1 is assumed" in line for line in again.warnings)
 

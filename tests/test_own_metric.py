@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_the_budget_is_in_the_metrics_unit(pose_net: Path) -> None:
     page = (pose_net.parent / "unit.html").read_text()
     assert "31.5 dB" in page
     assert "dB of decibels lost" in page
-    assert "3150" not in page
+    assert "3150" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)  # where it may be a coordinate
     with pytest.raises(BadInput, match=r"--metric decibels: is in dB; say how many may be lost: --max-drop"):
         quantized(pose_net, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -196,7 +197,13 @@ def test_its_weights_know_the_task_and_the_names(trained: Path, capsys: pytest.C
     session = open_session(onnx.load(trained / "n.onnx"))
     fed = (PICTURES[:, None] / 127.5 - 1).astype(np.float32)
     raw = session({session.inputs[0].name: fed})[session.outputs[0].name]
-    assert values[1] == pytest.approx(average_precision_score(tagged, raw), abs=1e-6)
+    (other := trained / "as others").mkdir()
+    copied = shutil.copytree(trained / "photos", other / "photos")
+    (copied / "notes.txt").write_text("one file more: another set than the one that was trained on, judged as a whole")
+    whole = api.evaluate(trained / "n.onnx", data=copied)
+    assert whole.images == len(tagged)
+    assert whole.models[0][1].value == pytest.approx(average_precision_score(tagged, raw), abs=1e-6)
+    assert api.evaluate(trained / "n.onnx", data=trained / "photos").images == len(tagged) // 5  # its held-out fifth
     assert main(["evaluate", str(trained / "n.onnx"), "--data", str(trained / "photos")]) == 0
     assert "above four" in capsys.readouterr().out
 
