@@ -24,6 +24,7 @@ from edgecnn.networks.sources import Network, resolve, settle
 from exporters.artifact import Stage
 from exporters.isolation import sandbox
 from exporters.isolation.warm import warm_children
+from profiles import PEAKS
 from runtimes.base import Tensors
 
 
@@ -48,6 +49,13 @@ def ctrl_c_arrives() -> None:
 def no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine takes ten seconds for what is tested, and would write a line more on stderr."""
     monkeypatch.setattr("edgecnn.cli._progress.FIRST_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is said around a measurement: a model is probed once, the machine's peaks are given."""
+    monkeypatch.setattr("edgecnn.latency.benchmark.PROBES", 1)
+    monkeypatch.setattr("edgecnn.profiling.profile.measure_peaks", lambda threads: PEAKS)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,6 +37,8 @@ g (float[N, 3, 8, 8] x) => (float[M, 4] boxes, float[M] scores, int64[M] labels,
 }
 """
 
+pytestmark = pytest.mark.usefixtures("quick_measurements")
+
 
 def bundle(path: Path) -> str:
     net = model(OPEN)

@@ -19,6 +19,8 @@ from small_nets import conv_net, model, save
 OPEN = """<ir_version: 9, opset_import: ["" : 20]>
 open (float[N, 3, H, W] x) => (float[N, 3, 1, 1] y) { y = GlobalAveragePool (x) }"""
 
+pytestmark = pytest.mark.usefixtures("quick_measurements")
+
 
 def told(batch: int = 1, asked: tuple[str, ...] = (), **inputs: tuple[str, tuple[int | str | None, ...]]) -> list[str]:
     """The shapes that models get, each with one input (name, declared sizes)."""
