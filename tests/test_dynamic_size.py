@@ -167,6 +167,7 @@ def repacked(bundle: Path, copy: Path, manifest: dict[str, Any]) -> Path:
     return copy
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_bench_takes_the_size_that_it_was_built_for(built: Path) -> None:
     """Where nothing says another: of two bundles they are fed what the first was built for."""
     alone = bench(built, iterations=2, batch=2)
