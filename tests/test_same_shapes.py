@@ -82,8 +82,8 @@ def test_every_command_takes_a_shape_without_its_batch(tmp_path: Path) -> None:
         ["profile", file, "--iterations", "2"], ["inspect", file], ["check", file, file],
         ["simplify", file, "-o", str(tmp_path / "s.onnx")], ["fold", file, "-o", str(tmp_path / "f.onnx")],
     ):  # fmt: skip
-        for shape in ("3,9,7", "x:3,9,7", "1,3,9,7"):
-            force = ["--force"] if "-o" in command else []
+        force = ["--force"] if "-o" in command else []
+        for shape in ("3,9,7", "x:3,9,7", "1,3,9,7") if command[0] in ("inspect", "fold") else ("3,9,7",):
             assert main([*command, *force, "--input-shape", shape]) == 0, (command, shape)
 
 
