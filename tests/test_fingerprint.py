@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,15 @@ def test_what_is_no_list_of_sets_says_nothing(value: object) -> None:
 
 def test_sets_come_back_from_json() -> None:
     assert known_sets([["photos", "ab"], ("x", "cd")]) == (DataSet("photos", "ab"), DataSet("x", "cd"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_nothing_is_read_of_a_pipe_or_a_device(photos: Path) -> None:
+    first = fingerprint(str(photos))
+    os.mkfifo(photos / "a" / "endless.png")
+    (photos / "b" / "zeros.jpg").symlink_to("/dev/zero")
+    found: list[str] = []
+    reader = threading.Thread(target=lambda: found.append(fingerprint(str(photos))), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert found == [first]

@@ -78,11 +78,13 @@ def _of_folder(root: Path) -> str:
 
 
 def _listed(root: Path) -> Iterable[Path]:
+    """Pictures and what describes them; of pipes and devices, which may never end, nothing is read."""
     for place, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and name.lower().endswith((*SUFFIXES, *DESCRIBING)):
-                yield Path(place, name)
+            path = Path(place, name)
+            if not name.startswith(".") and name.lower().endswith((*SUFFIXES, *DESCRIBING)) and path.is_file():
+                yield path
 
 
 def _ends(path: Path) -> bytes:
