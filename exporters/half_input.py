@@ -18,24 +18,21 @@ def widened(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` with float32 for every float16 input that only casts to float32 read; itself without any."""
     graph = Graph(model, copied=False)
     names = [value.name for value in _of_half(model) if _only_cast(graph, value.name)]
-    if not names:
-        return model
-    graph = Graph(model)
-    casts = [_cast(graph, name, TensorProto.FLOAT16) for name in names]
-    _set_type(graph, names, TensorProto.FLOAT)
-    graph.set_nodes([*casts, *graph.proto.node])
-    return graph.model
+    return _taking(model, names, TensorProto.FLOAT, TensorProto.FLOAT16) if names else model
 
 
 def narrowed(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` with float16 for the inputs that have it in `like`; itself where it has all of them."""
     half = {value.name for value in _of_half(like)}
     names = [value.name for value in free_inputs(model) if value.name in half and _type(value) == TensorProto.FLOAT]
-    if not names:
-        return model
+    return _taking(model, names, TensorProto.FLOAT16, TensorProto.FLOAT) if names else model
+
+
+def _taking(model: onnx.ModelProto, names: list[str], given: int, read: int) -> onnx.ModelProto:
+    """A copy of `model` whose inputs `names` are `given` in one type, and cast to the one in which they were `read`."""
     graph = Graph(model)
-    casts = [_cast(graph, name, TensorProto.FLOAT) for name in names]
-    _set_type(graph, names, TensorProto.FLOAT16)
+    casts = [_cast(graph, name, read) for name in names]
+    _set_type(graph, names, given)
     graph.set_nodes([*casts, *graph.proto.node])
     return graph.model
 

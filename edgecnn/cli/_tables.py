@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 MOST_ROWS = 20
-FLOAT = "float"
-"""Chosen: what keeps an integer graph from being faster does not matter there."""
 LAYOUTS = {"NCHW": "channels first, NCHW", "NHWC": "channels last, NHWC"}
 
 
@@ -127,10 +125,12 @@ def go_on_with_bundle(page: Page, report: QuantizeReport | DeviceBuildReport, wh
 
 
 def built(page: Page, report: BuildReport) -> None:
+    from edgecnn.choosing.choose import FLOAT
+
     stages(page, report.stages)
     searched(page, report.contest)
     candidates(page, report.decision)
-    if report.chosen != FLOAT:
+    if report.chosen != FLOAT:  # what keeps an integer graph from being faster does not matter there
         left_float(page, report.int8_nodes, in_short(report.float_nodes))
     saturated(page, report.contest.aimed)
     for note in report.notes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,10 +44,14 @@ def known_sets(value: Any) -> tuple[DataSet, ...]:
     return tuple(DataSet(*pair) for pair in found if all(isinstance(text, str) and text for text in pair))
 
 
-def is_among(spec: Spec, sets: Iterable[Sequence[str]]) -> bool:
+def is_among(spec: Spec, sets: Collection[Sequence[str]]) -> bool:
     """Whether `spec` is one of `sets`, (name, fingerprint); these are compared, names are not."""
-    known = {fingerprint for _, fingerprint in sets if fingerprint}
-    return bool(known) and fingerprint(spec) in known
+    return bool(sets) and is_marked(fingerprint(spec), sets)
+
+
+def is_marked(mark: str, sets: Iterable[Sequence[str]]) -> bool:
+    """The same for the set whose fingerprint is `mark`; false for an empty one, which tells nothing."""
+    return bool(mark) and mark in (known for _, known in sets)
 
 
 def identified(spec: Spec) -> tuple[DataSet, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from edgecnn.data.classes import counted_alike, whose_classes
-from edgecnn.data.fingerprint import fingerprint
+from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
 from edgecnn.data.given import Data, InMemory, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.parted import part
@@ -138,7 +138,8 @@ def material_for(
         ready, guessed = said(ready, preprocess), False
     labels = identity.labels if identity else ()
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
-    learned = identity.trained_on if identity else ()
+    sets, mark = identity.trained_on if identity else (), fingerprint(seen)
+    learned = is_marked(mark, sets)
     calibration = load_data(
         seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
@@ -146,10 +147,11 @@ def material_for(
         judged = held_out(seen, ready, calibration, limit, seed, task, kept, learned) or calibration
         judged = judged.without_answers() if own is None else judged
     else:
-        judged = load_data(judge, ready, split=part("test", judge, seen, learned), seed=seed, task=task, as_truth=kept)
+        split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
+        judged = load_data(judge, ready, split=split, seed=seed, task=task, as_truth=kept)
         judged = judged if own is not None else with_model_labels(judged, labels, session)
     made = Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
-    return replace(made.measured_by(own), fingerprint=fingerprint(seen))
+    return replace(made.measured_by(own), fingerprint=mark)
 
 
 def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session) -> tuple[str, bool | None]:
@@ -169,7 +171,7 @@ def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session
 
 def held_out(
     spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
-    as_truth: bool | None = False, learned: Sequence[Sequence[str]] = (),
+    as_truth: bool | None = False, learned: bool = False,
 ) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 

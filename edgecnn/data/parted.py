@@ -10,23 +10,21 @@ Test: tests/test_layouts.py, tests/test_built_in.py, tests/test_seen_before.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgecnn.data.built_in import built_in
-from edgecnn.data.fingerprint import is_among
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.layouts import has_parts
 
 
-def part(wanted: str, spec: Spec, other: Spec | None, learned: Sequence[Sequence[str]] = ()) -> str:
-    """`wanted` (train or test) of a set that has parts, that serves as both, or that the model has learned from; all
-    of any other set. `learned`: (name, fingerprint) of sets.
+def part(wanted: str, spec: Spec, other: Spec | None, learned: bool = False) -> str:
+    """`wanted` (train or test) of a set that has parts, that serves as both, or that the model has `learned` from; all
+    of any other set.
     """
     if isinstance(spec, InMemory):
-        return wanted if spec == other or is_among(spec, learned) else "all"
+        return wanted if spec == other or learned else "all"
     named = built_in(spec)
     if named is not None:
         return "all" if named.startswith("random") else wanted
     parted = spec == other or (Path(spec) / "train").is_dir() or has_parts(Path(spec))
-    return wanted if parted or is_among(spec, learned) else "all"
+    return wanted if parted or learned else "all"

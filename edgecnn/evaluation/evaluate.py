@@ -12,7 +12,6 @@ a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +22,6 @@ import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.classes import classes_told_apart, counted_alike, whose_classes
 from edgecnn.data.feeding import ready_shape
-from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
 from edgecnn.data.parted import part
@@ -38,7 +36,7 @@ from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
-from edgecnn.evaluation.seen_before import is_held_out, learned_from, seen_before
+from edgecnn.evaluation.seen_before import SeenBefore
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes.base import BadInput, Runner, Tensors, Track, silent
@@ -100,12 +98,12 @@ def evaluate(
     how = own or edgecnn.tasks.load(task)
     classes = [named_of(subject, task) for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
-    sets, before = learned_from(subjects), seen_before(spec, subjects)
-    seen = [samples_for(subject, spec, task, limit, seed, own, sets) for subject in subjects]
+    before = SeenBefore(spec, subjects)
+    seen = [samples_for(subject, spec, task, limit, seed, own, before.learned) for subject in subjects]
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored, *before))
+    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored, *before.lines))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = numbered_alike(shown, scores[0]) if scores else shown
@@ -116,8 +114,7 @@ def evaluate(
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
     heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
-    held = is_held_out(spec, subjects)
-    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard, held)
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard, before.held_out)
 
 
 def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:
@@ -180,11 +177,11 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
 def samples_for(
     subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None,
-    learned: Sequence[DataSet] = (),
+    learned: bool = False,
 ) -> Samples:  # fmt: skip
     """`data` with answers, made ready for `subject`, its classes counted as the model counts them.
 
-    For the user's `own` metric only images are needed. Of a set among `learned` the part that training held out.
+    For the user's `own` metric only images are needed. Of a set that it has `learned` from, what training held out.
     """
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
     split, kept = part("test", data, None, learned), own is not None or task in edgecnn.tasks.NUMBERS

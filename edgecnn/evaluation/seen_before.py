@@ -11,48 +11,60 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from edgecnn.data.fingerprint import DataSet, fingerprint
+from edgecnn.data.fingerprint import fingerprint, is_marked
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.parted import part
 from edgecnn.runners import Subject
 
 
-def learned_from(subjects: Sequence[Subject]) -> tuple[DataSet, ...]:
-    """The sets that one of `subjects` has learned from: all are judged on the same images."""
-    return tuple(dict.fromkeys(known for subject in subjects for known in subject.trained_on))
+@dataclass(frozen=True)
+class SeenBefore:
+    """What some of `subjects` have seen of `spec`; that is read for its fingerprint once, and only where one counts."""
 
+    spec: Spec
+    subjects: Sequence[Subject]
 
-def is_held_out(spec: Spec, subjects: Sequence[Subject]) -> bool:
-    """Whether it is for what `subjects` have learned from that not all of `spec` is judged."""
-    return part("test", spec, None) == "all" and part("test", spec, None, learned_from(subjects)) == "test"
+    @cached_property
+    def learned(self) -> bool:
+        """Whether one of them has learned from it: all are judged on the same images."""
+        return any(is_marked(self._mark, subject.trained_on) for subject in self.subjects)
 
+    @property
+    def held_out(self) -> bool:
+        """Whether it is for what they have learned from that not all of it is judged."""
+        return self.learned and part("test", self.spec, None) == "all"
 
-def seen_before(spec: Spec, subjects: Sequence[Subject]) -> tuple[str, ...]:
-    """The lines about images that some of `subjects` have seen and that are judged all the same."""
-    if part("test", spec, None) == "test":
-        return ()
-    held = is_held_out(spec, subjects)
-    lines = [] if held else [_other_under(spec, subject) for subject in subjects]
-    return (*lines, *(_calibrated(spec, subject, held) for subject in subjects))
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to say of images that some have seen and that are judged all the same."""
+        if part("test", self.spec, None) == "test":
+            return ()
+        changed = () if self.held_out else map(self._other_under, self.subjects)
+        return tuple(line for line in (*changed, *map(self._calibrated, self.subjects)) if line)
 
+    @cached_property
+    def _mark(self) -> str:
+        says = any(subject.trained_on or subject.calibrated_on for subject in self.subjects)
+        return fingerprint(self.spec) if says else ""
 
-def _other_under(spec: Spec, subject: Subject) -> str:
-    named = [os.path.normpath(known.name) for known in subject.trained_on]
-    if isinstance(spec, InMemory) or os.path.normpath(spec) not in named:
-        return ""
-    return (
-        f"{spec}: has changed since {subject.name} was trained on data of that name; all of it is judged, "
-        "and what it was trained on may be among that: judge on images of their own"
-    )
+    def _other_under(self, subject: Subject) -> str:
+        named = [os.path.normpath(known.name) for known in subject.trained_on]
+        if isinstance(self.spec, InMemory) or os.path.normpath(self.spec) not in named:
+            return ""
+        return (
+            f"{self.spec}: has changed since {subject.name} was trained on data of that name; all of it is judged, "
+            "and what it was trained on may be among that: judge on images of their own"
+        )
 
-
-def _calibrated(spec: Spec, subject: Subject, held: bool) -> str:
-    """What is held out for a model's weights did not calibrate it either, where it knew of them."""
-    known = subject.calibrated_on
-    if not known or known != fingerprint(spec) or (held and known in (mark for _, mark in subject.trained_on)):
-        return ""
-    return (
-        f"{subject.name}: was calibrated on {spec}; the images that set its int8 ranges are among those judged, "
-        "which flatters it: judge on images of their own"
-    )
+    def _calibrated(self, subject: Subject) -> str:
+        """What is held out for a model's weights did not calibrate it either, where it knew of them."""
+        known = subject.calibrated_on
+        if not known or known != self._mark or (self.held_out and is_marked(known, subject.trained_on)):
+            return ""
+        return (
+            f"{subject.name}: was calibrated on {self.spec}; the images that set its int8 ranges are among those "
+            "judged, which flatters it: judge on images of their own"
+        )

@@ -157,7 +157,7 @@ def check_zip(path: Path) -> None:
             if any(m.file_size > PICKLE_LIMIT_BYTES for m in members if m.filename.endswith(".pkl")):
                 raise BadInput(f"{path}: its list of tensors is over {PICKLE_LIMIT_BYTES:,} bytes; save it again")
             broken = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, EOFError) as error:
         raise BadInput(f"{path}: is a damaged checkpoint ({_brief(error)}); save it again") from error
     if broken is not None:
         raise BadInput(f"{path}: is damaged: the check sum of {broken} is wrong; save it again")

@@ -18,7 +18,7 @@ from runtimes.base import BadInput, CheckFailed, EdgeError, one_line
 
 T = TypeVar("T")
 VERIFY = "verify"
-UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def undamaged(bundle: str, command: str, work: Callable[[], T]) -> T:

@@ -49,7 +49,7 @@ def read_npz(path: Path | str) -> dict[str, Array]:
                 advice = "save the images alone as .npy"
                 raise BadInput(f"{path}: unpacks to {size:,} bytes, the limit is {NPZ_LIMIT_BYTES:,}; {advice}")
             return {m.filename.removesuffix(".npy"): _read_member(archive, m, path) for m in archive.infolist()}
-    except (*FAULTS, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (*FAULTS, zipfile.BadZipFile, RuntimeError) as error:
         raise BadInput(f"{path}: is not an .npz archive or is damaged ({_brief(error)}); save it again") from error
 
 
