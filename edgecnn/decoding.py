@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn.detection.raw import Head
+from edgecnn.detection.raw import CHANNELS_AXIS, CHOSEN, Head
 from edgecnn.detection.raw_file import RawFile, opened, sides_of
 from edgecnn.opened import check_model_output
 from exporters.artifact import describe, read_stages, write_identity, write_stages
@@ -41,11 +41,15 @@ LEAST_EXPORT = 18
 SNR_DB, BOX_PX = 90.0, 1e-3
 """The same operations on the same numbers, in two runtimes."""
 RAW = "raw"
+CLASSES = 80
+"""Of seeded boxes that carry their class."""
 
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What was written. `boxes` were found in `images` seeded pictures; `max_abs` is the largest difference there."""
+    """What was written; `classes` is 0 where nothing says how many. `boxes` were found in `images` seeded pictures;
+    `max_abs` is the largest difference there.
+    """
 
     output: Path
     head: Head
@@ -60,11 +64,13 @@ class DecodeReport:
 
     @property
     def verdict(self) -> str:
-        turned = ", transposed" if self.transposed else ""
+        usual = CHANNELS_AXIS[self.head.kind] == 2
+        turned = ", transposed" if self.transposed != usual else ""
         found = f"{counted(self.images, 'seeded picture')} with {counted(self.boxes, 'box', 'boxes')}"
-        shape, classes = "x".join(map(str, self.raw)), counted(self.classes, "class", "classes")
+        shape = "x".join(map(str, self.raw))
+        classes = f": {counted(self.classes, 'class', 'classes')}" if self.classes else ""
         return (
-            f"{self.output}: decodes {self.head.words}, of {shape}{turned}: {classes}; as PyTorch does, on seeded "
+            f"{self.output}: decodes {self.head.words}, of {shape}{turned}{classes}; as PyTorch does, on seeded "
             f"heads and {found}."
         )
 
@@ -90,13 +96,13 @@ def decode(
     force: bool = False,
     seed: int = 0,
 ) -> DecodeReport:
-    """Append the decoding of a raw `head` (yolov8, yolov5) to the ONNX file `model` and write `output`, a detector.
+    """Append the decoding of a raw `head` (yolov8, yolov5, yolov10) to the ONNX file `model`; write it as `output`.
 
     Boxes scored above `score` stay, without those that a better one of their class overlaps by more than `iou`;
     the `most` best of an image. `labels` (a file) and `preprocess` travel with it. Raises `BadInput` for a model that
     has no such head, `CheckFailed` where the joined graph answers anything else than PyTorch's decoding.
     """
-    how, path = Head(head, score, iou, most), check_model_output(Path(output), force, Path(model))
+    how, path = Head(Head.of(head).kind, score, iou, most), check_model_output(Path(output), force, Path(model))
     given = opened(Path(model), how, labels, preprocess, input_shape, seed)
     started = time.perf_counter()
     module, tail = _tail(given, seed)
@@ -126,7 +132,7 @@ def _tail(given: RawFile, seed: int) -> tuple[DecodeHead, onnx.ModelProto]:
     module = DecodeHead(given.head, layout).eval()
     tail = export_module(module, shape[1:], opset_version=max(opset(given.model), LEAST_EXPORT), input_name=RAW,
                          dynamic_size=given.open_places, output_names=DETECTIONS)  # fmt: skip
-    heads = seeded_heads(shape, seed)
+    heads = seeded_heads(shape, seed, given.head.kind)
     prove(module, open_session(tail), heads, heads, given.name)
     return module, tail
 
@@ -174,7 +180,7 @@ def prove(
         raise CheckFailed(f"{name}: {told}") from error
 
 
-def seeded_heads(shape: Sequence[int], seed: int) -> list[Tensors]:
+def seeded_heads(shape: Sequence[int], seed: int, kind: str) -> list[Tensors]:
     """Raw heads (N, channels, places) with boxes of all sizes and scores of 0 to 1, so that there is much to decode."""
     rng = np.random.default_rng(seed)
     made = list[Tensors]()
@@ -182,6 +188,9 @@ def seeded_heads(shape: Sequence[int], seed: int) -> list[Tensors]:
         raw = rng.random((images, shape[1], shape[2]), np.float32)
         raw[:, :2] *= 512
         raw[:, 2:4] = 8 + 120 * raw[:, 2:4] ** 2
+        if kind == CHOSEN:
+            raw[:, 2:4] += raw[:, :2]
+            raw[:, 5] = np.floor(CLASSES * raw[:, 5])
         made.append({RAW: raw})
     return made
 
@@ -193,6 +202,7 @@ def _heard(given: RawFile, moved: Mapping[str, str]) -> tuple[str, ...]:
     lines += [f"{name}: its input {old} is called {new} now, for an answer has that name" for old, new in moved.items()]
     if given.guessed:
         lines.append(
-            f"{name}: does not say its preprocessing; --preprocess does and stays with it (YOLO's is unit, x/255)"
+            f"{name}: does not say its preprocessing; --preprocess does and stays with it (YOLO's is `yolo`, x/255 in "
+            "a letterbox)"
         )
     return tuple(lines)

@@ -93,7 +93,7 @@ def export(
 ) -> ExportReport:
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
-    `decode`: the raw head (`yolov8`, `yolov5`) that the network answers with becomes boxes (docs/detectors.md).
+    `decode`: the raw head (`yolov8`, `yolov5`, `yolov10`) that the network answers with becomes boxes.
     `task` says what its answers mean (edgecnn/tasks), where its code does not.
     `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
 

@@ -54,6 +54,36 @@ def network(
     return model
 
 
+CHOSEN = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3, 64, 64] images) => (float[N, 64, 6] output0) {
+    seen = Conv <kernel_shape = [8, 8], strides = [8, 8]> (images, w)
+    flat = Reshape (seen, shape)
+    rows = Transpose <perm = [0, 2, 1]> (flat)
+    s = Sigmoid (rows)
+    six = Constant <value_ints = [2, 2, 1, 1]> ()
+    near, sides, score, kind = Split <axis = 2> (s, six)
+    scale = Constant <value_floats = [70.0, 70.0]> ()
+    first = Mul (near, scale)
+    wide = Mul (sides, scale)
+    second = Add (first, wide)
+    classes = Constant <value_float = 3.0> ()
+    many = Mul (kind, classes)
+    whole = Floor (many)
+    output0 = Concat <axis = 2> (first, second, score, whole)
+}
+"""
+"""Boxes with score and class, as a network that chooses them itself answers; some over the edge, none in any order."""
+
+
+def of_chosen(seed: int = 0) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(CHOSEN)
+    weights = np.random.default_rng(seed).normal(0, 0.8, (6, 3, 8, 8)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 6, 64]), "shape"))
+    return model
+
+
 OPEN = """
 <ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 3, H, W] images) => (float[N, 7, P] output0) {
@@ -114,6 +144,15 @@ def brute_force(raw: Array, head: str, score: float, iou: float, most: int) -> l
             np.array([value for value, _, _ in kept]),
             np.array([label for _, label, _ in kept], np.int64),
         ))  # fmt: skip
+    return found
+
+
+def chosen_by_hand(raw: Array, score: float, most: int) -> list[tuple[Array, Array, Array]]:
+    """(boxes, scores, labels) of each image of (N, boxes, 6): what scores more, best first, equals as they came."""
+    found = []
+    for rows in raw:
+        order = sorted((i for i in range(len(rows)) if rows[i, 4] > score), key=lambda i: -rows[i, 4])[:most]
+        found.append((rows[order, :4], rows[order, 4], rows[order, 5].astype(np.int64)))
     return found
 
 

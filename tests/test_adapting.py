@@ -25,6 +25,7 @@ RNG = np.random.default_rng(4)
 PIXELS = RNG.integers(0, 256, (5, 11, 9, 3), np.uint8)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 FORMS = [Preprocess(SIZE, input=form, **norm) for form in INPUTS for norm in ({}, IMAGENET)]
+FORMS += [Preprocess(SIZE, input=form, bgr=True, **norm) for form, norm in (("float32", IMAGENET), ("uint8-nhwc", {}))]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), list(itertools.product(FORMS, FORMS)))

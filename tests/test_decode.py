@@ -17,7 +17,7 @@ from exporters.artifact import Identity, read_identity, read_stages, write_ident
 from exporters.graph import get_meta, opset, set_meta
 from exporters.join import joined
 from exporters.load import load_model
-from raw_heads import SIDE, brute_force, in_two, network, of_open_size
+from raw_heads import SIDE, brute_force, chosen_by_hand, in_two, network, of_chosen, of_open_size
 from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
@@ -83,6 +83,27 @@ def test_the_joined_graph_finds_what_brute_force_finds(
     assert [value.name for value in made.graph.output] == ["boxes", "scores", "labels", "image"]
 
 
+def test_boxes_that_the_network_chose(tmp_path: Path) -> None:
+    given = of_chosen(seed=1)
+    path, out = save(given, tmp_path / "raw.onnx"), tmp_path / "det.onnx"
+    report = api.decode(path, out, head="yolo26", preprocess="yolo", **LIMITS)
+    assert (report.head.kind, report.classes, report.raw) == ("yolov10", 0, (1, 64, 6))
+    assert report.boxes > 6
+    assert report.verdict.startswith(
+        f"{out}: decodes yolov10, scores above 0.3, at most 7 boxes, of 1x64x6; as PyTorch"
+    )
+    images = pictures(3)
+    found = open_session(load_model(out))({"images": images})
+    wanted = chosen_by_hand(open_session(given)({"images": images})["output0"], LIMITS["score"], LIMITS["most"])
+    for i, (boxes, scores, labels) in enumerate(wanted):
+        here = found["image"] == i
+        assert len(boxes) == 7
+        assert found["labels"][here].tolist() == labels.tolist()
+        np.testing.assert_allclose(found["scores"][here], scores, atol=1e-6)
+        np.testing.assert_allclose(found["boxes"][here], boxes.clip(0, [SIDE] * 4), atol=1e-4)
+    assert {0, 1, 2} == {*found["labels"]}
+
+
 def test_models_of_open_size_are_decoded_at_any(tmp_path: Path) -> None:
     """Wide and high pictures, whose boxes are cut at their own edges."""
     path, out = save(of_open_size(), tmp_path / "raw.onnx"), tmp_path / "det.onnx"
@@ -143,7 +164,7 @@ def test_names_of_yolos_exporters_and_what_the_user_says(tmp_path: Path) -> None
     known = read_identity(load_model(tmp_path / "det.onnx"))
     assert known is not None
     assert known.labels == NAMES
-    assert "(YOLO's is unit, x/255)" in report.warnings[0]
+    assert "(YOLO's is `yolo`, x/255 in a letterbox)" in report.warnings[0]
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     told = api.decode(path, tmp_path / "told.onnx", labels=tmp_path / "names.txt", preprocess="unit", **LIMITS)
     assert read_identity(load_model(tmp_path / "told.onnx")) == Identity("raw", "detection", ("a", "b", "c"), UNIT)
@@ -152,6 +173,20 @@ def test_names_of_yolos_exporters_and_what_the_user_says(tmp_path: Path) -> None
     with pytest.raises(BadInput, match=r"answers \(1, 7, 64\), and a yolov8 head is \(N, 4 \+ 2, places\)"):
         api.decode(path, tmp_path / "no.onnx", labels=tmp_path / "two.txt")
     assert not (tmp_path / "no.onnx").exists()
+
+
+def test_yolos_own_exporter_says_enough(tmp_path: Path) -> None:
+    given = network()
+    set_meta(given, {"author": "Ultralytics", "task": "detect", "names": "{0: 'cat', 1: 'dog', 2: 'cow'}"})
+    report = api.decode(save(given, tmp_path / "raw.onnx"), tmp_path / "det.onnx", **LIMITS)
+    boxed = Preprocess((64, 64), letterbox=114)
+    assert read_identity(load_model(tmp_path / "det.onnx")) == Identity("raw", "detection", NAMES, boxed)
+    assert report.warnings == ()
+    told = api.decode(tmp_path / "raw.onnx", tmp_path / "told.onnx", preprocess="signed", **LIMITS)
+    known = read_identity(load_model(tmp_path / "told.onnx"))
+    assert known is not None
+    assert known.preprocess == Preprocess((64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert told.warnings == ()
 
 
 def test_a_name_that_the_answers_need_gives_way(tmp_path: Path) -> None:
@@ -167,7 +202,7 @@ def test_a_name_that_the_answers_need_gives_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ({}, {"head": "yolov9"}, "unknown head"),
+        ({}, {"head": "yolov3"}, "unknown head"),
         ({"head": "yolov5"}, {"head": "yolov8", "labels": True}, r"answers \(1, 64, 8\), and a yolov8 head is"),
         ({"last": "Sub"}, {}, "scores reach from -0"),
     ],

@@ -11,7 +11,8 @@ from edgecnn.networks.spec import IMAGENET
 from runtimes.imaging.geometry import UNSEEN, Geometry, nearest
 from runtimes.imaging.preprocess import Preprocess
 
-WAYS = [Preprocess((64, 48)), Preprocess((64, 64), resize=80), Preprocess((32, 32), resize=32), IMAGENET]
+BOXED = [Preprocess((64, 48), letterbox=0), Preprocess((48, 64), letterbox=0, corner=True)]
+WAYS = [Preprocess((64, 48)), Preprocess((64, 64), resize=80), Preprocess((32, 32), resize=32), IMAGENET, *BOXED]
 
 
 @pytest.mark.parametrize("preprocess", WAYS)
@@ -43,12 +44,17 @@ def test_a_mask_is_where_its_pixels_are(preprocess: Preprocess) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.integers(1, 64), st.integers(0, 40), st.booleans()
-)
-def test_there_and_back(height: int, width: int, tall: int, wide: int, more: int, crops: bool) -> None:
-    resize = max(tall, wide) + more if crops else None
-    geometry = Geometry.of(Preprocess((tall, wide), resize=resize), (height, width))
+    st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.integers(1, 64), st.integers(0, 40),
+    st.sampled_from(["stretched", "cropped", "boxed", "cornered"]),
+)  # fmt: skip
+def test_there_and_back(height: int, width: int, tall: int, wide: int, more: int, way: str) -> None:
+    resize = max(tall, wide) + more if way == "cropped" else None
+    boxed = way in ("boxed", "cornered")
+    preprocess = Preprocess((tall, wide), resize=resize, letterbox=0 if boxed else None, corner=way == "cornered")
+    geometry = Geometry.of(preprocess, (height, width))
     inner = np.array([[0.25 * wide, 0.25 * tall, 0.75 * wide, 0.75 * tall]])
+    if boxed:  # what the image covers
+        inner = geometry.boxes_to_input(np.array([[0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]]))
     # An image of few pixels cannot reach beyond itself, so that a box may be cut; else rounding of float32
     back = geometry.boxes_to_input(geometry.boxes_to_image(inner))
     assert back == pytest.approx(inner, abs=1e-2)
@@ -64,6 +70,18 @@ def test_what_the_crop_did_not_see() -> None:
     assert mask.tolist() == [[255, 255, 7, 7, 7, 7, 255, 255]] * 4
     assert geometry.boxes_to_image(np.array([[0.0, 0, 4, 4]])).tolist() == [[2, 0, 6, 4]]
     assert geometry.boxes_to_input(np.array([[0.0, 0, 2, 4], [0, 1, 3, 3]])).tolist() == [[0, 0, 0, 4], [0, 1, 1, 3]]
+
+
+def test_a_border_is_unseen_in_a_mask_and_beyond_every_box() -> None:
+    geometry = Geometry.of(Preprocess((4, 8), letterbox=114), (2, 2))
+    assert geometry.cut == (0, -2)
+    mask = geometry.mask_to_input(np.array([[1, 2], [3, 4]], np.uint8))
+    assert mask.tolist() == [[255, 255, 1, 1, 2, 2, 255, 255]] * 2 + [[255, 255, 3, 3, 4, 4, 255, 255]] * 2
+    assert np.array_equal(geometry.mask_to_image(mask), [[1, 2], [3, 4]])
+    assert geometry.boxes_to_input(np.array([[0.0, 0, 1, 1]])).tolist() == [[2, 0, 4, 2]]
+    assert geometry.boxes_to_image(np.array([[0.0, 0, 8, 4]])).tolist() == [[0, 0, 2, 2]]
+    cornered = Geometry.of(Preprocess((4, 8), letterbox=114, corner=True), (2, 2))
+    assert cornered.boxes_to_image(np.array([[0.0, 2, 2, 4]])).tolist() == [[0, 1, 1, 2]]
 
 
 def test_an_input_is_its_own_image() -> None:

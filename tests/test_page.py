@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -234,6 +235,8 @@ def test_pixels_come_back(kind: str) -> None:
     shown = pictures.pixels_of(preprocess(image), preprocess)
     assert shown is not None
     np.testing.assert_array_equal(shown, image)
+    blue_first = replace(preprocess, bgr=True)
+    np.testing.assert_array_equal(pictures.pixels_of(blue_first(image), blue_first), image)
     data = base64.b64decode(pictures.data_uri(shown).partition(",")[2])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), image)
     large = pictures.data_uri(np.zeros((640, 320, 3), np.uint8)).partition(",")[2]

@@ -32,6 +32,13 @@ def test_imagenet_is_imagenets() -> None:
     assert read_preprocess("imagenet", (3, 32, 32)) == replace(IMAGENET, size=(32, 32), resize=None)
 
 
+def test_yolo_is_a_letterbox_on_grey_114() -> None:
+    tall = np.random.default_rng(1).integers(0, 256, (32, 16, 3), np.uint8)
+    found = read_preprocess("yolo", (3, 32, 32))(tall)
+    np.testing.assert_allclose(found[:, :, 8:24], tall.transpose(2, 0, 1) / 255, atol=1e-6)
+    np.testing.assert_allclose(found[:, :, [0, 7, 24, 31]], 114 / 255, atol=1e-6)
+
+
 def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.5], "resize": 40}')
     found = read_preprocess(str(tmp_path / "p.json"), (3, 32, 32))
@@ -62,7 +69,9 @@ def test_what_cannot_be_used(text: str, shape: tuple[int, int, int], complaint: 
 
 def test_words_tell_every_setting_apart() -> None:
     settings = [IMAGENET, replace(IMAGENET, resize=None), replace(IMAGENET, mean=(0.5,)), replace(IMAGENET, std=(0.5,))]
-    assert len({in_words(p) for p in [*settings, None]}) == 5
+    boxed = replace(IMAGENET, resize=None, letterbox=114)
+    settings += [replace(IMAGENET, bgr=True), boxed, replace(boxed, letterbox=0), replace(boxed, corner=True)]
+    assert len({in_words(p) for p in [*settings, None]}) == 9
 
 
 @pytest.mark.parametrize(

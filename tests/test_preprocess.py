@@ -5,10 +5,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from runtimes.base import BadInput
-from runtimes.imaging.preprocess import Preprocess, centre_crop, resize_bilinear, shorter_side, to_channels
+from runtimes.imaging.preprocess import (
+    Preprocess,
+    border,
+    centre_crop,
+    resize_bilinear,
+    shorter_side,
+    to_channels,
+    within,
+)
 
 sides = st.integers(1, 70)
 IMAGENET = Preprocess((224, 224), 3, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -104,6 +112,56 @@ def test_the_crop_is_centred_as_in_torchvision(have: int, top: int) -> None:
     assert centre_crop(image, (4, 4))[0, 0, 0] == top
 
 
+@settings(deadline=None, max_examples=150)
+@given(h=sides, w=sides, height=sides, width=sides, grey=st.integers(0, 255), corner=st.booleans())
+def test_a_letterbox_is_pillows_pad(h: int, w: int, height: int, width: int, grey: int, corner: bool) -> None:
+    """`ImageOps.pad` scales by one side's quotient and rounds the middle half to even, both differ by one at most."""
+    image = Image.fromarray(noise(h, w, 3, seed=h))
+    preprocess = Preprocess((height, width), letterbox=grey, corner=corner)
+    found = preprocess.pixels(np.asarray(image))
+    high, wide = within((h, w), (height, width))
+    resized = image.resize((wide, high), Image.Resampling.BILINEAR)
+    assert abs(ImageOps.contain(image, (width, height)).width - wide) <= 1
+    assert abs(ImageOps.contain(image, (width, height)).height - high) <= 1
+    left, top = (0, 0) if corner else ((width - wide) // 2, (height - high) // 2)
+    wanted = Image.new("RGB", (width, height), (grey,) * 3)
+    wanted.paste(resized, (left, top))
+    assert apart(found, np.asarray(wanted)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "fits", "corner"),
+    [
+        ((1080, 810), (640, 640), (640, 480), (0, 80)),
+        ((375, 500), (320, 640), (320, 427), (0, 106)),
+        ((3, 9), (5, 5), (2, 5), (1, 0)),
+        ((10, 10), (33, 40), (33, 33), (0, 3)),
+        ((1, 9999), (8, 8), (1, 8), (3, 0)),
+    ],
+)
+def test_a_letterbox_keeps_the_proportions(
+    size: tuple[int, int], target: tuple[int, int], fits: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    """By hand, as YOLO's own code has it: scale = min of the quotients, sides rounded, an odd pixel behind."""
+    assert within(size, target) == fits
+    assert border(fits, target, False) == corner
+    image = Preprocess(target, letterbox=7).pixels(np.full((*size, 3), 200, np.uint8))
+    seen = (image == 200).all(2)
+    assert np.argwhere(seen)[0].tolist() == [*corner]
+    assert (seen.any(1).sum(), seen.any(0).sum(), seen.sum()) == (*fits, fits[0] * fits[1])
+    assert set(np.unique(image)) <= {7, 200}
+
+
+def test_blue_comes_first() -> None:
+    image = noise(9, 7, 3)
+    there = Preprocess((5, 6), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    back = Preprocess((5, 6), mean=(0.3, 0.2, 0.1), std=(0.7, 0.6, 0.5), bgr=True)
+    np.testing.assert_array_equal(back(image), there(image)[::-1])
+    np.testing.assert_array_equal(
+        Preprocess((5, 6), bgr=True, input="uint8-nhwc")(image), there.pixels(image)[..., ::-1]
+    )
+
+
 def test_grey_and_colour_as_pillow_converts_them() -> None:
     image = noise(20, 30, 4)
     np.testing.assert_array_equal(
@@ -143,7 +201,9 @@ def test_a_needle_is_refused_before_it_fills_the_memory() -> None:
 
 
 def test_the_dictionary_round_trips() -> None:
-    for settings_ in (IMAGENET, Preprocess((32, 32), 1)):
+    boxed = Preprocess((32, 48), letterbox=0, corner=True, bgr=True)
+    assert boxed.to_dict().items() >= {"letterbox": 0, "corner": True, "bgr": True}.items()
+    for settings_ in (IMAGENET, Preprocess((32, 32), 1), boxed):
         assert Preprocess.from_dict(settings_.to_dict()) == settings_
     assert IMAGENET.to_dict() == {
         "size": [224, 224],
@@ -176,6 +236,13 @@ def test_the_dictionary_round_trips() -> None:
         ({"std": [-1.0]}, "std"),
         ({"std": []}, "std"),
         ({"std": ["1"]}, "std"),
+        ({"letterbox": 114}, "letterbox and resize"),
+        ({"letterbox": 256, "resize": None}, "letterbox 256; the grey level"),
+        ({"letterbox": True, "resize": None}, "letterbox True; the grey level"),
+        ({"corner": True}, "give letterbox too"),
+        ({"corner": 1}, "corner 1; true or false"),
+        ({"bgr": "yes"}, "bgr 'yes'; true or false"),
+        ({"bgr": True, "channels": 1, "mean": [0.5], "std": [0.5]}, "grey pictures have one channel"),
         ({"stdd": [1.0]}, "stdd: unknown preprocess setting; did you mean std"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import nn
 from edgecnn.detection.decoding import DecodeHead
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
 from edgecnn.networks.sources import resolve
-from raw_heads import brute_force
+from raw_heads import brute_force, chosen_by_hand
 from runtimes.base import Array, BadInput
 
 
@@ -54,9 +54,34 @@ def test_decoding_is_greedy_suppression(
         np.testing.assert_allclose(boxes[here], want_boxes, atol=1e-4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 3), st.floats(0.0, 0.95), st.integers(1, 30),
+       st.booleans())  # fmt: skip
+def test_boxes_that_a_network_chose_are_only_sorted_out(
+    seed: int, places: int, images: int, score: float, most: int, turned: bool
+) -> None:
+    """Overlapping boxes of one class stay, for they were meant."""
+    rng = np.random.default_rng(seed)
+    raw = rng.random((images, places, 6)).astype(np.float32) * 60
+    raw[..., 4], raw[..., 5] = rng.integers(0, 12, (images, places)) / 12, rng.integers(0, 80, (images, places))
+    layout = Layout(1 if turned else 2, 0)
+    head = DecodeHead(Head("yolov10", score, 0.01, most), layout)
+    given_raw = torch.from_numpy(raw.transpose(0, 2, 1).copy() if turned else raw)
+    boxes, scores, labels, image = (value.numpy() for value in head(given_raw))
+    assert (boxes.shape[1:], labels.dtype, image.dtype) == ((4,), np.int64, np.int64)
+    for i, (want_boxes, want_scores, want_labels) in enumerate(chosen_by_hand(raw, score, most)):
+        here = image == i
+        assert np.array_equal(scores[here], want_scores)
+        assert np.array_equal(boxes[here], want_boxes)
+        assert np.array_equal(labels[here], want_labels)
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "size", "classes", "want"),
     [
+        ("yolov10", (1, 300, 6), (640, 640), None, Layout(2, 0)),
+        ("yolov10", (1, 6, 300), (640, 640), 80, Layout(1, 80)),
+        ("yolov10", (1, 6, 6), None, None, Layout(2, 0)),
         ("yolov8", (1, 84, 8400), (640, 640), None, Layout(1, 80)),
         ("yolov8", (1, 8400, 84), (640, 640), None, Layout(2, 80)),
         ("yolov5", (1, 25200, 85), (640, 640), None, Layout(2, 80)),
@@ -85,6 +110,8 @@ def test_the_layout_is_read_from_the_shape(
         ("yolov8", (1, 84, 8400), 79, r"is \(N, 4 \+ 79, places\)"),
         ("yolov5", (1, 84, 8400), 80, r"is \(N, places, 5 \+ 80\)"),
         ("yolov8", (1, 3, 8, 8), None, "answers"),
+        ("yolov10", (1, 84, 8400), None, r"is \(N, boxes, 6\): corners, score and class"),
+        ("yolov10", (1, 300, 6, 1), None, r"answers \(1, 300, 6, 1\)"),
     ],
 )
 def test_a_shape_that_does_not_fit(kind: str, shape: tuple[int, ...], classes: int | None, words: str) -> None:
@@ -102,6 +129,30 @@ def test_numbers_that_are_no_head() -> None:
     for raw, words in ((logits, "scores reach from -0.4"), (shares, "are in pixels"), (broken, "NaN")):
         with pytest.raises(BadInput, match=words):
             check_values(Head(), Layout(1, 3), raw, "net")
+
+
+def test_numbers_that_nobody_chose() -> None:
+    head, layout = Head("yolov10"), Layout(2, 0)
+    good = np.array([[[4, 5, 30, 40, 0.9, 17], [0, 0, 0, 0, 0.0, 0]]], np.float32)
+    check_values(head, layout, good, "net")
+    halves, minus, logits, shares = (good.copy() for _ in range(4))
+    halves[0, 0, 5], minus[0, 0, 5], logits[0, 0, 4] = 0.5, -1, 1.5
+    shares[..., :4] /= 64
+    for raw, words in (
+        (halves, "classes reach from 0 to 0.5"), (minus, "classes reach from -1"), (shares, "are in pixels"),
+        (logits, "scores reach from 0 to 1.5"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=words):
+            check_values(head, layout, raw, "net")
+    with pytest.raises(BadInput, match="name yolov10, which has six numbers a box"):
+        check_values(Head(), Layout(2, 2), good, "net")  # a yolov8 of two classes, by its shape
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("yolo11", "yolov8"), ("yolox:iou=0.6", "yolov5"), ({"head": "yolo26"}, "yolov10")]
+)
+def test_networks_that_share_a_head(said: str | dict[str, object], kind: str) -> None:
+    assert Head.of(said).kind == kind
 
 
 @pytest.mark.parametrize(

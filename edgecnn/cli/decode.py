@@ -17,7 +17,8 @@ from edgecnn.cli._result import Result
 @options.output("the detector")
 @options.force
 @option("--head", default="yolov8", group="Detection",
-        help="yolov8 (N, 4+C, places), for v9 and v11 too; yolov5 (N, places, 5+C), for v7 and YOLOX too.")  # fmt: skip
+        help="yolov8 (N, 4+C, places), for v9 and v11 too; yolov5 (N, places, 5+C), for v7 and YOLOX too; "
+             "yolov10 (N, boxes, 6), for 26 too.")  # fmt: skip
 @option(
     "--score", type=click.FloatRange(0, 1), default=0.25, group="Detection", help="Boxes scored above it are answers."
 )

@@ -5,6 +5,7 @@
     uint8       float                   x = (p / 255 - m') / s'            m' and s' those of the second
     float       float, other m and s    through p where x comes from pixels, else ((x s + m) - m') / s'
     (C, H, W)   (H, W, C)               axes moved
+    RGB         BGR                     channels turned around
 
 Test: tests/test_adapting.py.
 """
@@ -66,6 +67,7 @@ def _renormalized(planes: Array, ours: Preprocess, theirs: Preprocess) -> Array:
     """(N, C, H, W) for `ours` as (N, C, H, W) for `theirs`."""
     mean, std = (np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (ours.mean, ours.std))
     levels = 255 * (planes * std + mean) if ours.floating else planes.astype(np.float64)
+    levels = levels[:, ::-1] if ours.bgr != theirs.bgr else levels
     pixels = np.rint(levels)
     whole = bool((np.abs(levels - pixels) < FROM_PIXELS).all() and pixels.min() >= 0 and pixels.max() <= 255)
     if whole or not theirs.floating:
@@ -76,12 +78,14 @@ def _renormalized(planes: Array, ours: Preprocess, theirs: Preprocess) -> Array:
 
 
 def _alike(ours: Preprocess, theirs: Preprocess) -> bool:
-    same = ours.input == theirs.input
+    same = ours.input == theirs.input and ours.bgr == theirs.bgr
     return same and (not ours.floating or _same_numbers(ours, theirs))
 
 
 def _same_numbers(ours: Preprocess, theirs: Preprocess) -> bool:
-    return all(bool(np.all(np.equal(a, b))) for a, b in ((ours.mean, theirs.mean), (ours.std, theirs.std)))
+    return ours.bgr == theirs.bgr and all(
+        bool(np.all(np.equal(a, b))) for a, b in ((ours.mean, theirs.mean), (ours.std, theirs.std))
+    )
 
 
 def _moved(shape: Sequence[Any], last: bool) -> tuple[Any, ...]:

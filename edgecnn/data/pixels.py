@@ -1,7 +1,8 @@
 """How pictures become a network's input, as users say it and as they read it: `--preprocess`, and a line in the report.
 
     imagenet     (x / 255 - mean) / std with ImageNet's statistics        unit     x / 255
-    signed       x / 127.5 - 1                                            F.json   {"mean": [..], "std": [..]}
+    signed       x / 127.5 - 1                                            yolo     x / 255, letterboxed on grey 114
+    F.json       {"mean": [..], "std": [..]}
 
 Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
 used is always shown, and can always be said: docs/preprocess.md. Test: tests/test_pixels.py.
@@ -19,7 +20,9 @@ from runtimes.base import BadInput
 from runtimes.files import check_input_file
 from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 
-NAMES = ("imagenet", "signed", "unit")
+NAMES = ("imagenet", "signed", "unit", "yolo")
+YOLO_GREY = 114
+"""What YOLO's own code, and YOLOX', fill the border of a letterbox with."""
 LIMIT_BYTES = 1 << 16
 LARGEST = 5.0
 """Of a mean or deviation; pixels / 255 have none above 1, pixels of any picture that is not black have larger ones."""
@@ -37,6 +40,8 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
     plain = Preprocess(size=(height, width), channels=channels, input=layout)
     if text == "unit":
         return plain
+    if text == "yolo":
+        return as_yolo(plain)
     if text == "signed":
         return replace(unit_range(height, width, channels), input=layout)
     if text == "imagenet":
@@ -49,6 +54,11 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
         known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
         raise BadInput(f"--preprocess {known}, or give a .json file")
     return _from_file(Path(text), plain)
+
+
+def as_yolo(preprocess: Preprocess) -> Preprocess:
+    """The same size and layout with the pixels of YOLO's own code: x / 255, letterboxed on grey 114."""
+    return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), letterbox=YOLO_GREY)
 
 
 def _from_file(path: Path, plain: Preprocess) -> Preprocess:
@@ -101,23 +111,28 @@ def in_words(preprocess: Preprocess | None) -> str:
     'grey, stretched to 32x32, x/255'
     >>> in_words(Preprocess(size=(32, 32), channels=1, input=UINT8_NHWC))
     'grey, stretched to 32x32, pixels as they are, uint8 (H, W, C)'
+    >>> in_words(Preprocess(size=(640, 640), letterbox=114, bgr=True))
+    'BGR, letterboxed to 640x640 on grey 114, x/255'
     >>> in_words(None)
     'ready arrays, no pictures'
     """
     if preprocess is None:
         return "ready arrays, no pictures"
     height, width = preprocess.size
-    colour = "RGB" if preprocess.channels == 3 else "grey"
+    colour = "grey" if preprocess.channels == 1 else "BGR" if preprocess.bgr else "RGB"
     fit = f"stretched to {height}x{width}"
     if preprocess.resize is not None:
         fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"
+    if preprocess.letterbox is not None:
+        where = ", at the top left" if preprocess.corner else ""
+        fit = f"letterboxed to {height}x{width} on grey {preprocess.letterbox}{where}"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
     plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
     if plain and not preprocess.floating:
         return f"{colour}, {fit}, pixels as they are, uint8 {'(H, W, C)' if preprocess.channels_last else '(C, H, W)'}"
-    where = {
+    layouts = {
         FLOAT32_NHWC: ", channels last",
         UINT8: " inside, from uint8 (C, H, W)",
         UINT8_NHWC: " inside, from uint8 (H, W, C)",
     }
-    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{where.get(preprocess.input, '')}"
+    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{layouts.get(preprocess.input, '')}"

@@ -1,6 +1,7 @@
 """A raw detector head decoded: the network, and behind it what makes boxes of its one tensor.
 
     raw (N, 4 + C, places) -> corners (N, places, 4), scores (N, C, places) -> select -> boxes, scores, labels, image
+    raw (N, boxes, 6)      -> those that score enough
 
 Suppression is class by class, as `select` does it for every detector here. The boxes that stay are cut at the edges of
 the picture, as YOLO's own code does it: after suppression, which sees them whole.
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 
 from edgecnn.detection.boxes import clip, to_corners
-from edgecnn.detection.raw import FIRST, Head, Layout, check_values, layout_of
-from edgecnn.detection.select import Detections, Selection, select
+from edgecnn.detection.raw import CHOSEN, FIRST, Head, Layout, check_values, layout_of
+from edgecnn.detection.select import Detections, Selection, best_of, select
 from runtimes.base import BadInput
 
 CANDIDATES = 1000
@@ -28,11 +29,14 @@ class DecodeHead(nn.Module):
 
     def __init__(self, head: Head, layout: Layout) -> None:
         super().__init__()
-        self.first, self.channels, self.num_classes = FIRST[head.kind], layout.channels, layout.classes
+        self.first, self.channels, self.num_classes = FIRST[head.kind], layout.channels, layout.classes or None
+        self.chosen = head.kind == CHOSEN
         self.how = Selection(head.score, head.iou, max(CANDIDATES, head.most), head.most)
 
     def forward(self, raw: torch.Tensor) -> Detections:
         rows = raw if self.channels == 2 else raw.transpose(1, 2)
+        if self.chosen:
+            return best_of(rows[..., :4], rows[..., 4], rows[..., 5], self.how)
         boxes, scores = to_corners(rows[..., :4]), rows[..., self.first :]
         if self.first == 5:
             scores = scores * rows[..., 4:5]

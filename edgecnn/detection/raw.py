@@ -2,10 +2,12 @@
 
     yolov8   (N, 4 + C, places)   cx, cy, w, h in pixels, C scores                YOLOv8, v9, v11 as they are exported
     yolov5   (N, places, 5 + C)   cx, cy, w, h in pixels, objectness, C scores    YOLOv5, v7, YOLOX with decoded boxes
+    yolov10  (N, boxes, 6)        x1, y1, x2, y2 in pixels, score, class          YOLOv10, 26: chosen in the network
 
-Either may come transposed. The axis of the channels is the one that has room for the classes where these are known;
+Each may come transposed. The axis of the channels is the one that has room for the classes where these are known;
 else the one beside as many places as the grids of the input have (a cell for every 8, 16 and 32 pixels, or three boxes
-each); else the shorter one. Scores are in 0..1: logits, and boxes that are no pixels, are refused.
+each); else the shorter one; `yolov10` has six of them. Scores are in 0..1: logits, and boxes that are no pixels, are
+refused.
 Test: tests/test_raw_heads.py.
 """
 
@@ -21,9 +23,16 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput
 
-FIRST = {"yolov8": 4, "yolov5": 5}
+CHOSEN = "yolov10"
+"""The head whose boxes are answers already: no class is suppressed, and nothing tells how many there are."""
+FIRST = {"yolov8": 4, "yolov5": 5, CHOSEN: 6}
 """Head -> channels in front of the classes'."""
-CHANNELS_AXIS = {"yolov8": 1, "yolov5": 2}
+CHANNELS_AXIS = {"yolov8": 1, "yolov5": 2, CHOSEN: 2}
+ALSO = {
+    "yolov9": "yolov8", "yolov11": "yolov8", "yolo11": "yolov8", "yolov12": "yolov8", "yolo12": "yolov8",
+    "yolov7": "yolov5", "yolox": "yolov5", "yolo26": CHOSEN, "yolov26": CHOSEN,
+}  # fmt: skip
+"""Networks -> the head that they have."""
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (16, 32))
 BOXES_OF_A_CELL = (1, 3)
 MOST = 30_000
@@ -61,6 +70,9 @@ class Head:
         if isinstance(said, Head):
             return said
         given = _read(said) if isinstance(said, str) else {**said}
+        kind = given.get("head")
+        if isinstance(kind, str):
+            given["head"] = ALSO.get(kind, kind)
         known = ["head", *(field.name for field in fields(cls) if field.name != "kind")]
         for name in given:
             if name not in known:
@@ -69,7 +81,8 @@ class Head:
 
     @property
     def words(self) -> str:
-        return f"{self.kind}, scores above {self.score:g}, IoU {self.iou:g}, at most {self.most} boxes"
+        overlap = "" if self.kind == CHOSEN else f" IoU {self.iou:g},"
+        return f"{self.kind}, scores above {self.score:g},{overlap} at most {self.most} boxes"
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -90,7 +103,7 @@ def _read(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a raw head has its `channels`, axis 1 or 2, and how many `classes` these say."""
+    """Where a raw head has its `channels`, axis 1 or 2, and how many `classes` these say; 0 where they do not."""
 
     channels: int
     classes: int
@@ -101,6 +114,13 @@ def layout_of(head: Head, shape: Sequence[int], size: tuple[int, int] | None, cl
     are known. Raises `BadInput` naming `name` where it is not.
     """
     first, usual = FIRST[head.kind], CHANNELS_AXIS[head.kind]
+    if head.kind == CHOSEN:
+        if len(shape) == 3 and first in shape[1:]:
+            return Layout(usual if shape[usual] == first else 3 - usual, classes or 0)
+        raise BadInput(
+            f"{name}: answers ({', '.join(map(str, shape))}), and a {CHOSEN} head is (N, boxes, 6): corners, score "
+            "and class; name another head"
+        )
     wanted = f"{first} + {classes or 'classes'}"
     wants = f"(N, {wanted}, places)" if usual == 1 else f"(N, places, {wanted})"
     axes = [axis for axis in (usual, 3 - usual) if len(shape) == 3 and shape[axis] > first]
@@ -130,13 +150,18 @@ def places_of(size: tuple[int, int]) -> frozenset[int]:
 def check_values(head: Head, layout: Layout, raw: Array, name: str) -> None:
     """Raise `BadInput` where the numbers in `raw` cannot be what the head says, as logits in place of scores."""
     channels = np.moveaxis(raw, layout.channels, 0)
-    boxes, scores = channels[:4], channels[4:]
+    boxes, scores = channels[:4], channels[4 : 5 if head.kind == CHOSEN else None]
     if not np.isfinite(raw).all():
         raise BadInput(f"{name}: answers with NaN or infinity; there is nothing to decode")
     low, high = float(scores.min()), float(scores.max())
     if low < -SLACK or high > 1 + SLACK:
         told = f"its scores reach from {low:.3g} to {high:.3g}, and a {head.kind} head's are in 0 to 1"
-        raise BadInput(f"{name}: {told}; put the sigmoid into the network, or name another head")
-    if 0 < float(boxes[:2].max()) < 2:
-        told = f"its boxes end at {float(boxes[:2].max()):.3g}, and a {head.kind} head's are in pixels"
+        other = f"{CHOSEN}, which has six numbers a box" if FIRST[CHOSEN] in raw.shape[1:] else "another head"
+        raise BadInput(f"{name}: {told}; put the sigmoid into the network, or name {other}")
+    if head.kind == CHOSEN and not (np.equal(channels[5], np.rint(channels[5])) & (channels[5] >= 0)).all():
+        told = f"its classes reach from {float(channels[5].min()):.3g} to {float(channels[5].max()):.3g}"
+        raise BadInput(f"{name}: {told}, and a {head.kind} head has whole numbers there; name another head")
+    ends = boxes[2:] if head.kind == CHOSEN else boxes[:2]
+    if 0 < float(ends.max()) < 2:
+        told = f"its boxes end at {float(ends.max()):.3g}, and a {head.kind} head's are in pixels"
         raise BadInput(f"{name}: {told}; multiply them by the size of the input in the network")

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgecnn.data.feeding import another
 from edgecnn.data.labels import read_labels
-from edgecnn.data.pixels import read_preprocess
+from edgecnn.data.pixels import as_yolo, read_preprocess
 from edgecnn.data.textures import textures
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
 from edgecnn.opened import refuse_bundle
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 IMAGES = 3
+ULTRALYTICS = "Ultralytics"
 TWO = "yolov8"
 """The head that may come as boxes and scores; another one has objectness between them."""
 
@@ -109,7 +110,7 @@ def opened(
     layout = layout_of(head, answers[0].shape, size, len(known.labels) or None if known else None, name)
     for answer in answers:
         check_values(head, layout, answer, name)
-    guessed = identity is None and preprocess is None and is_guess(ready)
+    guessed = identity is None and preprocess is None and is_guess(ready) and not is_yolos(model)
     return RawFile(model, name, session, head, layout, feeds, answers, known, guessed, told)
 
 
@@ -195,14 +196,21 @@ def _identified(
     """What is known of the model: from its metadata, and from the user; None where nothing is."""
     names = read_labels(Path(labels), None) if labels is not None else identity.labels if identity else _names_in(model)
     pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs)
+    if identity is None and pixels is not None and is_yolos(model):
+        pixels = as_yolo(pixels)
     if preprocess is not None:
         if pixels is None:
             raise BadInput(f"--preprocess {preprocess}: {name} takes no pictures of known size; leave it out")
         pixels = read_preprocess(preprocess, (pixels.channels, *pixels.size), pixels.input)
-    if identity is None and not names and preprocess is None:
+    if identity is None and not names and preprocess is None and not is_yolos(model):
         return None
     known = identity or Identity(Path(name).stem)
     return replace(known, task="detection", labels=tuple(names), preprocess=pixels, sigmoid=False)
+
+
+def is_yolos(model: onnx.ModelProto) -> bool:
+    """Whether `model` was written by the exporter of Ultralytics, whose detectors see letterboxes."""
+    return get_meta(model).get("author") == ULTRALYTICS
 
 
 def _names_in(model: onnx.ModelProto) -> tuple[str, ...]:

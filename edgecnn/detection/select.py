@@ -51,6 +51,15 @@ def select(boxes: torch.Tensor, scores: torch.Tensor, how: Selection) -> Detecti
     return _best(table.reshape(images, classes * count), chosen.reshape(-1, 4), classes, how)
 
 
+def best_of(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, how: Selection) -> Detections:
+    """Detections of boxes (N, P, 4), scores (N, P) and labels (N, P), whole floats, that a network chose itself:
+    nothing is suppressed.
+    """
+    labelled = torch.cat([boxes, labels.unsqueeze(2)], 2).reshape(-1, 5)
+    rows, found, _, image = _best(scores, labelled, 1, how)
+    return rows[:, :4], found, rows[:, 4].round().to(torch.int64), image
+
+
 def _boxes_at(boxes: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """Boxes (N, C, k, 4) at the places `at` (N, C, k) of boxes (N, C or 1, P, 4)."""
     images, shared, places, _ = boxes.shape
@@ -60,7 +69,9 @@ def _boxes_at(boxes: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
 
 
 def _best(table: torch.Tensor, boxes: torch.Tensor, classes: int, how: Selection) -> Detections:
-    """The `keep` best scores of each row of table (N, classes * count); boxes (N * classes * count, 4) belong to it."""
+    """The `keep` best scores of each row of table (N, classes * count); boxes (N * classes * count, 4), or with more
+    behind the corners, belong to it.
+    """
     images, columns = table.shape
     count = columns // classes
     scores, at = top_k_above(table, how.keep, how.low)

@@ -38,9 +38,10 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
+def carried(plan: Blueprint, module: nn.Module, task_told: str | None = None) -> Blueprint:
     """`plan` with what the code behind it says; one of the zoo or of a library is known already and stays as it is.
 
+    Code from elsewhere may mean something else by `task`, which does not matter where the user has `task_told`.
     Raises `BadInput` for an attribute that is of its kind but cannot be, as a preprocess with an unknown setting.
     """
     if plan.ours:
@@ -48,7 +49,8 @@ def carried(plan: Blueprint, module: nn.Module) -> Blueprint:
     owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
-    edgecnn.tasks.require(task, f"{plan.source or plan.name}.task")
+    if task_told is None:
+        edgecnn.tasks.require(task, f"{plan.source or plan.name}.task")
     told, several = shapes(owners)
     if said is not None and len(several) > 1:
         refuse_for(several, f"{plan.source or plan.name}.preprocess")

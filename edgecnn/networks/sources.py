@@ -30,7 +30,7 @@ from edgecnn.data.textures import textures
 from edgecnn.detection.decoding import decoded
 from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
-from edgecnn.networks import callables, libraries, zoo
+from edgecnn.networks import callables, libraries, ultralytics, zoo
 from edgecnn.networks.answer import maps_of, task_of
 from edgecnn.networks.assumed import Assumed, Size
 from edgecnn.networks.axes import AXES, axes_of, first_channels
@@ -71,7 +71,8 @@ def resolve(
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
     prefix = prefix_of(module.state_dict(), state or ())
     require(task)
-    plan = as_told(carried(plan, module), task, trained)
+    module = ultralytics.told(module)
+    plan = as_told(carried(plan, module, task), task, trained)
     asked, several = taken(plan, module, input_shape)
     network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
     answer = probe(network)

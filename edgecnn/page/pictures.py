@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -37,6 +38,9 @@ def pixels_of(given: Array, preprocess: Preprocess | None) -> Array | None:
     shown = given if preprocess.channels_last else given.transpose(1, 2, 0)
     if shown.shape[2] != preprocess.channels:
         return None
+    if preprocess.bgr:
+        turned = pixels_of(given, replace(preprocess, bgr=False))
+        return None if turned is None else turned[:, :, ::-1]
     if given.dtype == np.uint8:
         return shown
     values = np.nan_to_num(255 * (shown.astype(np.float64) * np.array(preprocess.std) + np.array(preprocess.mean)))

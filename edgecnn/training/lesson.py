@@ -76,7 +76,7 @@ def prepare(
     shape = image_shape(input_shape) if input_shape is not None else None
     state, trained = (None, None) if weights is None else load_weights(weights)
     built = build(plan, None, draft_classes, name, recipe.seed)
-    plan = as_told(carried(plan, built), task_told, trained)
+    plan = as_told(carried(plan, built, task_told), task_told, trained)
     refuse_several(plan, built, name)
     task = learnable(plan, name)
     draft = replace(describe(plan, built, trained, shape), source=name)

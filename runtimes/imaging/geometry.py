@@ -1,9 +1,11 @@
 """Where a pixel of the network's input lies in the original image, and back: for masks and boxes.
 
-    x_input = x_image * scale - cut          scale: resized size / original size, cut: what the centre crop takes away
+    x_input = x_image * scale - cut          scale: resized size / original size, cut: what the centre crop takes away,
+                                             below 0 where a letterbox has a border
 
 The same numbers as `Preprocess`: the whole image stretched to `size`, or its shorter side to `resize` and then the
-middle cut out. Coordinates run from 0 at the first pixel's outer edge to the width at the last one's.
+middle cut out, or all of it inside of a border. Coordinates run from 0 at the first pixel's outer edge to the width at
+the last one's.
 Test: tests/test_geometry.py.
 """
 
@@ -14,23 +16,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtimes.base import Array
-from runtimes.imaging.preprocess import Preprocess, shorter_side
+from runtimes.imaging.preprocess import Preprocess, border, shorter_side, within
 
 UNSEEN = 255
-"""In a mask of the original image: pixels that the centre crop kept from the network."""
+"""In a mask of the original image: pixels that the centre crop kept from the network; in one of the input: border."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """An image of `image` (H, W) pixels, resized to `resized`, of which the middle `size` is the network's input."""
+    """An image of `image` (H, W) pixels, resized to `resized`, of which the middle `size` is the network's input; a
+    smaller one has a border around it, or, in the `corner`, on two sides.
+    """
 
     image: tuple[int, int]
     resized: tuple[int, int]
     size: tuple[int, int]
+    corner: bool = False
 
     @classmethod
     def of(cls, preprocess: Preprocess, image: tuple[int, int]) -> Geometry:
         wanted = preprocess.size
+        if preprocess.letterbox is not None:
+            return cls(image, within(image, wanted), wanted, preprocess.corner)
         resized = wanted if preprocess.resize is None else shorter_side(image, preprocess.resize)
         return cls(image, resized, wanted)
 
@@ -41,9 +48,19 @@ class Geometry:
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Rows and columns of the resized image above and left of the input; rounded as `centre_crop` rounds."""
+        """Rows and columns of the resized image above and left of the input; rounded as `centre_crop` rounds.
+
+        Those of a border count below 0.
+        """
+        if self._boxed:
+            above, before = border(self.resized, self.size, self.corner)
+            return -above, -before
         top, left = (round((have - want) / 2) for have, want in zip(self.resized, self.size, strict=True))
         return top, left
+
+    @property
+    def _boxed(self) -> bool:
+        return any(have < want for have, want in zip(self.resized, self.size, strict=True))
 
     def boxes_to_input(self, boxes: Array) -> Array:
         """float32 (n, 4) x1, y1, x2, y2 in the input's pixels, cut at its edge; a box outside of it has no area."""
@@ -58,22 +75,23 @@ class Geometry:
         return np.asarray(np.clip(moved, 0, [width, height, width, height]), np.float32)
 
     def mask_to_input(self, mask: Array) -> Array:
-        """(H, W) of the input from a mask of the image: at each pixel's centre the class that is there."""
+        """(H, W) of the input from a mask of the image: at each pixel's centre the class that is there; `UNSEEN` in a
+        border.
+        """
         rows, columns = (
             nearest(np.arange(want) + cut, have, resized)
             for want, cut, have, resized in zip(self.size, self.cut, self.image, self.resized, strict=True)
         )
-        return np.asarray(mask[rows[:, None], columns[None, :]])
+        if not self._boxed:
+            return np.asarray(mask[rows[:, None], columns[None, :]])
+        return _looked_up(mask, rows, columns)
 
     def mask_to_image(self, mask: Array) -> Array:
         """(H, W) of the image from a mask of the input; `UNSEEN` where the network did not look."""
         found = []
-        for have, resized, cut, size in zip(self.image, self.resized, self.cut, self.size, strict=True):
-            place = nearest(np.arange(have), resized, have) - cut
-            found.append((np.clip(place, 0, size - 1), (place >= 0) & (place < size)))
-        (rows, row_seen), (columns, column_seen) = found
-        seen = row_seen[:, None] & column_seen[None, :]
-        return np.asarray(np.where(seen, mask[rows[:, None], columns[None, :]], UNSEEN), mask.dtype)
+        for have, resized, cut in zip(self.image, self.resized, self.cut, strict=True):
+            found.append(nearest(np.arange(have), resized, have) - cut)
+        return _looked_up(mask, *found)
 
     def _scales(self) -> Array:
         (height, width), (tall, wide) = self.image, self.resized
@@ -82,6 +100,14 @@ class Geometry:
     def _cuts(self) -> Array:
         top, left = self.cut
         return np.array([left, top] * 2)
+
+
+def _looked_up(mask: Array, rows: Array, columns: Array) -> Array:
+    """`mask` (H, W) at each pair of `rows` and `columns`; `UNSEEN` where they lie beyond it."""
+    high, wide = mask.shape
+    seen = ((rows >= 0) & (rows < high))[:, None] & ((columns >= 0) & (columns < wide))[None, :]
+    near = mask[np.clip(rows, 0, high - 1)[:, None], np.clip(columns, 0, wide - 1)[None, :]]
+    return np.asarray(np.where(seen, near, UNSEEN), mask.dtype)
 
 
 def nearest(place: Array, have: int, want: int) -> Array:

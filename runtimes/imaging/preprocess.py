@@ -1,15 +1,17 @@
 """From an image to a network's input, the same in calibration, evaluation and on the device.
 
     uint8 image -> channels -> resize (antialiased bilinear) -> centre crop -> (image / 255 - mean) / std -> (C, H, W)
+                                                             or border
 
 A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same. A network from
-TensorFlow takes (H, W, C), channels last.
+TensorFlow takes (H, W, C), channels last; one from OpenCV or Caffe blue, green, red.
 
 The resize is Pillow's BILINEAR in numpy, so that a device needs no Pillow: for a scale s = in/out, output x is the mean
 of the inputs around its centre (x + 1/2) s, weighted by the triangle max(0, 1 - |d| / max(s, 1)), in 22-bit fixed
 point, rounded to uint8 after the horizontal and again after the vertical pass. Equal to the bit along one axis; newer
 Pillows swap the two passes for some sizes, and as each rounds by at most 1/2, the results are within 1 grey level.
-Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`. Test: tests/test_preprocess.py.
+Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`; letterbox: Redmon's darknet,
+`letterbox_image`. Test: tests/test_preprocess.py.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ INPUTS = (FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC)
 """What a network is given: normalized (C, H, W) or (H, W, C); pixels (C, H, W) or (H, W, C)."""
 CHANNELS = (1, 3)
 """Of pictures: grey, and red, green, blue."""
+NEWER = ("input", "letterbox", "corner", "bgr")
+"""Settings that are written only where they say something."""
 PRECISION_BITS = 22
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
@@ -42,7 +46,10 @@ class Preprocess:
     """`size` (H, W) and `channels` (1 or 3) of the result; `mean` and `std` are per channel (or one for all), in 0..1.
 
     `resize` None stretches the image to `size`; a number scales the shorter side to that many pixels, then cuts `size`
-    out of the centre. `input` is one of `INPUTS`. Raises `BadInput` for values that make no sense.
+    out of the centre. `letterbox`, a grey level of 0..255, scales the whole image into `size` without changing its
+    proportions, and fills the border; the image is in the middle, or, with `corner`, at the top left.
+    `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
+    Raises `BadInput` for values that make no sense.
     """
 
     size: tuple[int, int]
@@ -51,6 +58,9 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     input: str = FLOAT32
+    letterbox: int | None = None
+    corner: bool = False
+    bgr: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
@@ -59,6 +69,7 @@ class Preprocess:
             raise BadInput(f"preprocess: channels {self.channels!r}; 1 and 3 are known")
         if self.resize is not None and not (_is_int(self.resize) and max(self.size) <= self.resize <= MAX_SIDE):
             raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
+        self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
                 raise BadInput(f"preprocess: {name} {values!r}; 1 or {self.channels} finite numbers are needed")
@@ -66,6 +77,19 @@ class Preprocess:
             raise BadInput(f"preprocess: std {self.std!r}; must be above 0")
         if self.input not in INPUTS:
             raise BadInput(plugins.unknown(str(self.input), INPUTS, "preprocess input"))
+
+    def _check_border(self) -> None:
+        for name in ("corner", "bgr"):
+            if not isinstance(getattr(self, name), bool):
+                raise BadInput(f"preprocess: {name} {getattr(self, name)!r}; true or false is needed")
+        if self.letterbox is not None and not (_is_int(self.letterbox) and 0 <= self.letterbox <= 255):
+            raise BadInput(f"preprocess: letterbox {self.letterbox!r}; the grey level of its border, 0 to 255, or None")
+        if self.letterbox is not None and self.resize is not None:
+            raise BadInput("preprocess: letterbox and resize; the one shows the whole image, the other cuts its centre")
+        if self.corner and self.letterbox is None:
+            raise BadInput("preprocess: corner; it is where a letterbox has the image, so give letterbox too")
+        if self.bgr and self.channels == 1:
+            raise BadInput("preprocess: bgr; grey pictures have one channel")
 
     def __call__(self, image: Array) -> Array:
         """What the network is given of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
@@ -120,6 +144,9 @@ class Preprocess:
     def pixels(self, image: Array) -> Array:
         """The image as the network sees it, uint8 (H, W, C), before normalization."""
         image = to_channels(image, self.channels)
+        image = image[:, :, ::-1] if self.bgr else image
+        if self.letterbox is not None:
+            return bordered(resize_bilinear(image, within(image.shape[:2], self.size)), self)
         if self.resize is None:
             return resize_bilinear(image, self.size)
         return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
@@ -147,8 +174,9 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        if self.input == FLOAT32:  # older readers do not know the setting, and need not
-            del values["input"]
+        for field in fields(self):  # older readers do not know these settings, and need not
+            if field.name in NEWER and values[field.name] == field.default:
+                del values[field.name]
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
@@ -215,6 +243,35 @@ def centre_crop(image: Array, size: tuple[int, int]) -> Array:
     """The middle `size` (H, W) of `image` (h, w, C), h >= H and w >= W."""
     top, left = (round((have - want) / 2) for have, want in zip(image.shape[:2], size, strict=True))
     return image[top : top + size[0], left : left + size[1]]
+
+
+def within(size: tuple[int, ...], target: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of an image of `size`, scaled to the largest that fits into `target`; each side one pixel at least.
+
+    >>> within((375, 500), (640, 640)), within((1, 1000), (64, 64))
+    ((480, 640), (1, 64))
+    """
+    scale = min(want / have for want, have in zip(target, size, strict=True))
+    high, wide = (min(max(round(have * scale), 1), want) for have, want in zip(size, target, strict=True))
+    return high, wide
+
+
+def border(size: tuple[int, ...], target: tuple[int, int], corner: bool) -> tuple[int, int]:
+    """Rows above and columns left of an image of `size` in a letterbox of `target`; an odd row or column comes after.
+
+    >>> border((480, 639), (640, 640), False), border((480, 639), (640, 640), True)
+    ((80, 0), (0, 0))
+    """
+    top, left = (0 if corner else (want - have) // 2 for want, have in zip(target, size, strict=True))
+    return top, left
+
+
+def bordered(image: Array, preprocess: Preprocess) -> Array:
+    """`image` (h, w, C), no larger than the input, on the border that a letterbox has."""
+    top, left = border(image.shape[:2], preprocess.size, preprocess.corner)
+    field = np.full((*preprocess.size, image.shape[2]), preprocess.letterbox, np.uint8)
+    field[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return field
 
 
 def resize_bilinear(image: Array, size: tuple[int, int]) -> Array:
