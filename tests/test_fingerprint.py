@@ -56,6 +56,16 @@ def test_any_change_makes_it_another(change: str, photos: Path) -> None:
     assert fingerprint(str(photos)) != first
 
 
+def test_a_yaml_is_the_folder_that_it_stands_for(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("path: photos\nnames: [a, b]\n")
+    first = fingerprint(str(tmp_path / "mine.yaml"))
+    assert first == fingerprint(str(photos)) != ""
+    picture(photos / "a" / "9.bmp", 0)
+    assert fingerprint(str(tmp_path / "mine.yaml")) not in ("", first)
+    (tmp_path / "mine.yaml").write_text("path: nowhere")
+    assert fingerprint(str(tmp_path / "mine.yaml")) == ""
+
+
 def test_files_and_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=IMAGES, y=LABELS)
     shutil.copy(tmp_path / "a.npz", tmp_path / "b.npz")

@@ -208,6 +208,38 @@ def test_num_classes_reaches_the_callable_or_is_refused(nets: Path, tmp_path: Pa
         assert resolve(f"{nets}:Told", path).module.fc.out_features == classes
 
 
+def test_code_that_loads_its_own_weights_is_not_called_random(nets: Path, tmp_path: Path) -> None:
+    """`nets` says where; a head drawn on loaded layers is random still, and one that can be made once says nothing."""
+    torch.save(nn.Conv2d(3, 4, 3).state_dict(), tmp_path / "conv.pt")
+    (nets.parent / "loads.py").write_text(f"""
+import torch
+from torch import nn
+
+made = []
+
+def conv():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net[0].load_state_dict(torch.load({str(tmp_path / "conv.pt")!r}, weights_only=True))
+    return net
+
+def headed():
+    return nn.Sequential(*conv(), nn.Linear(4, 3))
+
+def once():
+    made.append(1)
+    if len(made) > 1:
+        raise RuntimeError("again")
+    return headed()
+
+ready = headed()
+""")
+    loads = nets.parent / "loads.py"
+    found = {
+        name: resolve(f"{loads}:{name}", input_shape="3,8,8").seeded for name in ("conv", "headed", "once", "ready")
+    }
+    assert found == {"conv": False, "headed": True, "once": False, "ready": False}
+
+
 def test_attributes_of_the_callable_say_what_it_eats(nets: Path) -> None:
     network = resolve(f"{nets}:Sized")
     assert network.input_shape == (1, 40, 48)

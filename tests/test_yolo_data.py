@@ -55,6 +55,32 @@ def test_a_yaml_of_another_name(root: Path) -> None:
         load_data(root, READY)
 
 
+@pytest.mark.parametrize(
+    "said", ["", "path:  # here\n", "path: .\n", "path: '../data'  # relative\n", "path: {root}\n"]
+)
+def test_a_yaml_stands_for_its_folder(said: str, root: Path) -> None:
+    document = root / "data.yaml"
+    document.write_text(said.format(root=root) + document.read_text())
+    for split in ("train", "test"):
+        whole, given = (load_data(data, READY, split=split, task="detection") for data in (root, document))
+        assert given.ids == whole.ids
+        assert given.class_names == ("ant", "bee", "cat")
+        for a, b in zip(whole.targets or (), given.targets or (), strict=True):
+            assert np.array_equal(a.boxes, b.boxes)
+
+
+def test_a_yaml_elsewhere_names_the_folder_and_the_classes(root: Path, tmp_path: Path) -> None:
+    (root / "data.yaml").unlink()
+    (tmp_path / "conf").mkdir()
+    document = tmp_path / "conf" / "mine.yml"
+    document.write_text("path: ../data\ntrain: images/train\nval: images/val\nnames: [x, y, z]\n")
+    samples = load_data(document, READY, split="train", task="detection")
+    assert (samples.class_names, len(samples)) == (("x", "y", "z"), len(list((root / "images" / "train").iterdir())))
+    document.write_text("path: ../nowhere\nnames: [x, y, z]\n")
+    with pytest.raises(BadInput, match=r"mine.yml: looks for pictures in .*nowhere, where there are no images/train"):
+        load_data(document, READY)
+
+
 def test_one_part(tmp_path: Path) -> None:
     for i in range(3):
         picture(tmp_path / "images" / f"{i}.png")

@@ -1,7 +1,7 @@
 """Which set of images a model was trained or calibrated on, so that the same set is known again.
 
     a folder        SHA-256 of the names and sizes of its pictures and of what describes them, and of 16 pictures
-    a file          of its size and its ends
+    a file          of its size and its ends; a data.yaml is the folder that it stands for
     arrays          of their bytes
     built-in data   nothing: what is trained on and what is judged on is the same for everyone
 
@@ -21,7 +21,8 @@ import numpy as np
 
 from edgecnn.data.built_in import built_in
 from edgecnn.data.given import InMemory, Spec
-from runtimes.base import Array
+from edgecnn.data.yolo import YAML, root_of
+from runtimes.base import Array, BadInput
 from runtimes.imaging.images import SUFFIXES
 
 DESCRIBING = (".csv", ".json", ".txt", ".xml", ".yaml", ".yml")
@@ -68,8 +69,9 @@ def fingerprint(spec: Spec) -> str:
         return ""
     path = Path(spec)
     try:
+        path = root_of(path) if path.suffix in YAML else path
         return _of_folder(path) if path.is_dir() else _digits([_ends(path)]) if path.is_file() else ""
-    except (OSError, ValueError):
+    except (OSError, ValueError, BadInput):
         return ""
 
 

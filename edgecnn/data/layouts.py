@@ -17,7 +17,7 @@ from edgecnn.data.samples import Samples, split_off
 from runtimes.imaging.preprocess import Preprocess
 
 LAYOUTS = (table.parts, annotated.parts, coco.parts, voc.parts, yolo.parts)
-LISTS = (coco.file_parts, voc.file_parts, table.file_parts)
+LISTS = (coco.file_parts, voc.file_parts, table.file_parts, yolo.file_parts)
 """Files that stand for the pictures they name."""
 
 

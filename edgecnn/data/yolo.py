@@ -7,12 +7,14 @@
     a line    class  x  y  w  h      centre and size as shares of the picture's width and height
               class  x1 y1 x2 y2 ..  corners of an outline, whose box is taken
 
-A picture without a text has no objects. Names: labels.py. Test: tests/test_yolo_data.py.
+A picture without a text has no objects. Names: labels.py. A data.yaml may be given for the folder that its `path`
+names, else that it stands in, and names the classes then. Test: tests/test_yolo_data.py.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from runtimes.imaging.preprocess import Preprocess
 LABELS, SUFFIX = "labels", ".txt"
 NAME_FILES, YAML = ("classes.txt", *NAMES), (".yaml", ".yml")
 PART = re.compile(r"(train|val|valid|test)\d{0,4}")
+ROOT = re.compile(r"^path[ ]*:[ ]+((?:[^#\n]|(?<=\S)#)+)", re.MULTILINE)
 TEXT_LIMIT_BYTES = 16 << 20
 NEAR = 1e-3
 """Rounding: a share may be this far outside of 0 to 1."""
@@ -36,37 +39,64 @@ NEAR = 1e-3
 
 def parts(root: Path, task: str) -> Parts | None:
     """The parts of one of the folders drawn above, or None."""
-    return _below_images(root) or folders(root, lambda place: _reader(place, root))
+    return _parts(root, None)
 
 
-def _below_images(root: Path) -> Parts | None:
+def file_parts(path: Path, task: str) -> Parts | None:
+    """Those of the folder that a data.yaml stands for, None for another file; raises `BadInput` where it has none."""
+    if path.suffix not in YAML:
+        return None
+    root = root_of(path)
+    found = _parts(root, path) if root.is_dir() else None
+    if found is None:
+        where = f"looks for pictures in {root}, where there are no images/train and labels/train"
+        raise BadInput(f"{path}: {where}; give the folder that has them, or mend `path`")
+    return found
+
+
+def root_of(document: Path) -> Path:
+    """The folder that the `path` of a data.yaml names, relative to where it stands; that itself without one."""
+    try:
+        text = check_input_file(document, TEXT_LIMIT_BYTES).read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{document}: is no text ({str(error)[:80]}); give the folder of the pictures") from error
+    said = ROOT.search(text)
+    named = said[1].strip().strip("'\"") if said else ""
+    return Path(os.path.normpath(document.parent / named)) if named else document.parent
+
+
+def _parts(root: Path, document: Path | None) -> Parts | None:
+    return _below_images(root, document) or folders(root, lambda place: _reader(place, root, document))
+
+
+def _below_images(root: Path, document: Path | None) -> Parts | None:
     if not (root / IMAGES).is_dir() or not (root / LABELS).is_dir():
         return None
     found: dict[str, Reader] = {}
     for place in sorted((root / IMAGES).iterdir()):
         match = PART.fullmatch(place.name)
         if match is not None and _has_texts(root / LABELS / place.name):
-            found[match[1]] = partial(_read, place, root / LABELS / place.name, root)
+            found[match[1]] = partial(_read, place, root / LABELS / place.name, root, document)
     return train_and_test(found) or ({"all": next(iter(found.values()))} if len(found) == 1 else None)
 
 
-def _reader(place: Path, root: Path) -> Reader | None:
+def _reader(place: Path, root: Path, document: Path | None) -> Reader | None:
     images, labels = place / IMAGES, place / LABELS
-    return partial(_read, images, labels, root) if images.is_dir() and _has_texts(labels) else None
+    return partial(_read, images, labels, root, document) if images.is_dir() and _has_texts(labels) else None
 
 
 def _has_texts(folder: Path) -> bool:
     return folder.is_dir() and next(folder.rglob(f"*{SUFFIX}"), None) is not None
 
 
-def _read(images: Path, labels: Path, root: Path, preprocess: Preprocess) -> Samples:
+def _read(images: Path, labels: Path, root: Path, document: Path | None, preprocess: Preprocess) -> Samples:
     files = list_images(images)
     if not files:
         raise BadInput(f"{images}: holds no images; put those of {labels} there")
     texts = [(labels / file.relative_to(images)).with_suffix(SUFFIX) for file in files]
     if not any(text.is_file() for text in texts):
         raise BadInput(f"{labels}: no text is named after a picture in {images}; {texts[0].name} is that of the first")
-    names = _names(root, labels)
+    names = _names(root, labels) if document is None else names_in((document.parent,), (document.name,))
     return boxed(str(images), files, lambda i, size: objects_in(texts[i], names, size), preprocess, names)
 
 

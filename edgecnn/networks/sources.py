@@ -10,7 +10,8 @@ Weights decide what the user did not say: a file written by `edgecnn train` know
 from any other state dict the number of classes is read off the layer whose first dimension differs. The code of a
 network may say its `input_shape`, `preprocess`, `labels`, `task` and `decode` (edgecnn/networks/carried.py).
 
-Without weights the network is random, drawn from seed 0, and says so (`seeded`). Networks of the zoo and of libraries
+Without weights the network is random, drawn from seed 0, and says so (`seeded`), but where its code loads its own.
+Networks of the zoo and of libraries
 then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
 drawn with fan-out shrink it by the square root of their channels), and nothing after that means anything.
 Test: tests/test_sources.py.
@@ -69,6 +70,7 @@ def resolve(
     if num_classes is None and trained is not None and plan.classes is not None:
         num_classes = trained.num_classes
     module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
+    seeded = state is None and not isinstance(source, nn.Module) and (plan.ours or is_drawn(plan, module, num_classes))
     prefix = prefix_of(module.state_dict(), state or ())
     require(task)
     module = ultralytics.told(module)
@@ -87,7 +89,6 @@ def resolve(
     means, classes = task_of(plan, module, answer, network.input_shape)
     if state is None and plan.ours and several is None:
         settle(module, network.preprocess or network.input_shape)
-    seeded = weights is None and not isinstance(source, nn.Module)
     file = None if weights is None else str(weights)
     called = source if isinstance(source, str) else network.name
     tasked = plan.tasked or plan.ours or trained is not None
@@ -162,6 +163,16 @@ def build(plan: Blueprint, state: State | None, num_classes: int | None, subject
 def _seeded(plan: Blueprint, classes: int | None, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return plan.build() if classes is None else plan.build(num_classes=classes)
+
+
+def is_drawn(plan: Blueprint, module: nn.Module, num_classes: int | None) -> bool:
+    """Whether the values of `module` are drawn: another seed gives others, code that loads its own the same."""
+    try:
+        other = build(plan, None, num_classes, plan.name, SEED + 1).state_dict()
+    except BadInput:  # it can be called once
+        return False
+    mine = module.state_dict()
+    return any(name not in other or not torch.equal(value, other[name]) for name, value in mine.items())
 
 
 def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:
