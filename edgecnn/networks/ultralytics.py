@@ -46,8 +46,8 @@ def told(module: nn.Module) -> nn.Module:
     made = copy.deepcopy(module).float().eval()
     for head in made.modules():
         if isinstance(getattr(head, "export", None), bool):
-            head.export = True
-            head.dynamic = True
+            for name in ("export", "dynamic"):
+                setattr(head, name, True)
     task, channels = getattr(made, "task", None), first_channels(made)
     shape = (channels, *_sides(getattr(made, "args", None)))
     values: dict[str, Any] = {"task": TASKS.get(str(task), OTHER), "input_shape": shape}
