@@ -35,7 +35,7 @@ from edgecnn.choosing.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.choosing.said import judged_by_chance, judging
+from edgecnn.choosing.said import judged_by_chance, judged_by_nothing, judging
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
@@ -220,7 +220,9 @@ def build(
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    heard = doubts.told(*heard, *said, judged_by_chance(network.source, decision, material, trained_classes(network)))
+    chance = judged_by_chance(network.source, decision, material, trained_classes(network))
+    nothing = "" if network.seeded else judged_by_nothing(network.source, decision)
+    heard = doubts.told(*heard, *said, chance, nothing)
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, network.prefix, warnings=heard)
 

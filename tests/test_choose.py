@@ -13,12 +13,14 @@ from edgecnn.choosing.choose import Candidate, Entry, decide
 from edgecnn.choosing.judge import Judge, Remembering, Trial, drop_of, upper_bound
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Agreement, Difference
+from edgecnn.tasks import detection
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
 from runtimes.latency import LatencyReport, Race, Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport
 from runtimes.session import Session, open_session
+from small_nets import conv_net
 
 
 def rival(verdict: Verdict, refused: str = "") -> Candidate:
@@ -260,6 +262,41 @@ def test_answers_are_remembered_by_what_was_fed_and_within_a_limit() -> None:
     for feeds in (one, dict(one), two, two, {"x": one["x"].reshape(2, 2)}, {"x": one["x"].copy()}):
         np.testing.assert_array_equal(recall(feeds)["y"], feeds["x"] * 2)
     assert asked == [1, 2, 2, 1]  # two no longer fits; another shape is another input
+
+
+def drawn(images: int) -> Samples:
+    """Each of another colour, so that a network of random weights has more than one answer."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((images, 3, 8, 8)) + 20 * rng.standard_normal((images, 3, 1, 1))).astype(np.float32)
+    return Samples("drawn", tuple(map(str, range(images))), lambda i: x[i])
+
+
+@pytest.mark.parametrize(
+    ("images", "push", "words"), [(8, 1e4, "class 2 on all of the 8 im"), (8, 0, ""), (7, 1e4, "")]
+)
+def test_a_class_that_never_changes_proves_nothing(images: int, push: float, words: str) -> None:
+    model = conv_net()
+    last = next(t for t in model.graph.initializer if t.name == "d")
+    last.CopyFrom(onnx.numpy_helper.from_array(push * np.eye(10, dtype=np.float32)[2], "d"))
+    judge = Judge(open_session(model), Trial(drawn(images), "x"))
+    assert judge.alike is None
+    judge(open_session(model))
+    assert judge.alike is not None
+    assert judge.alike.startswith(f"answers {words}" if words else "")
+    assert bool(judge.alike) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"), [(0.29, "scores no box 0.3 or more on any of the 2 images that judge it"), (0.3, "")]
+)
+def test_a_detector_that_finds_nothing_proves_nothing(score: float, said: str) -> None:
+    def runner(feeds: Tensors) -> Tensors:
+        found = np.array([score], np.float32), np.array([1]), np.array([0])
+        return dict(zip(detection.OUTPUTS, (np.array([[0, 0, 9, 9]], np.float32), *found), strict=True))
+
+    judge = Judge(runner, Trial(drawn(2), "x", task="detection"))  # type: ignore[arg-type]
+    judge(runner)  # type: ignore[arg-type]
+    assert judge.alike == said
 
 
 def test_a_graph_is_judged_once() -> None:

@@ -28,13 +28,15 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pixels(tmp_path: Path) -> str:
-    np.savez(tmp_path / "u8.npz", x=RNG.integers(0, 256, (40, 8, 8, 3), np.uint8), y=np.arange(40) % 10)
+    one_colour_each = RNG.integers(0, 160, (40, 1, 1, 3)) + RNG.integers(0, 96, (40, 8, 8, 3))
+    np.savez(tmp_path / "u8.npz", x=one_colour_each.astype(np.uint8), y=np.arange(40) % 10)
     return str(tmp_path / "u8.npz")
 
 
 @pytest.fixture
 def floats(tmp_path: Path) -> str:
-    np.savez(tmp_path / "f.npz", x=RNG.standard_normal((40, 3, 8, 8), np.float32), y=np.arange(40) % 10)
+    x = RNG.uniform(-2, 2, (40, 3, 1, 1)) + RNG.uniform(-0.5, 0.5, (40, 3, 8, 8))
+    np.savez(tmp_path / "f.npz", x=x.astype(np.float32), y=np.arange(40) % 10)
     return str(tmp_path / "f.npz")
 
 

@@ -82,6 +82,8 @@ class Decision:
     threads: int
     metric: str = "top-1"
     insisted: bool = False
+    alike: str = ""
+    """What the float graph answers to all images alike, so that the share of equal answers proves nothing."""
 
     @property
     def chosen(self) -> str:
@@ -137,7 +139,8 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     if undecided(found, trial):
         run, found = raced(LONGER * trial.rounds, LONGER * trial.seconds, trial.seed + 1)
     winner, verdict = choose(found, trial)
-    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted))
+    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted),
+                    judge.alike or "")  # fmt: skip
 
 
 def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
@@ -165,7 +168,8 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
         found.append(judged(unraced, judge.of(entry.model), trial))
     winner, verdict = choose(found, trial, target)
-    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, bool(trial.insisted))
+    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, bool(trial.insisted),
+                    judge.alike or "")  # fmt: skip
 
 
 def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:

@@ -25,6 +25,7 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
+from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from runtimes.base import Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import is_one_score
@@ -39,6 +40,8 @@ RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 BY_IMAGE = ("classification", tasks.MULTI_LABEL)
 """Tasks whose share of changed answers has an upper end."""
 ROUNDING = 1e-9
+FEW = 8
+"""Images that may well be of one class."""
 MEMORY_BYTES = 128 * 2**20
 """Of answers of the float graph that are kept for the next graph to be judged."""
 
@@ -175,6 +178,8 @@ class Judge:
         self.base, self.trial, self.track, self.answers_of = Remembering(float_session), trial, track, answers_of
         self.score: Score | None = self._score(float_session) if trial.labelled else None
         self.said: dict[bytes, Judgement] = {}
+        self.alike: str | None = None
+        """Why the answers that were compared tell little; empty where they do, None before the first comparison."""
 
     def of(self, model: onnx.ModelProto) -> Judgement:
         """What the integer graph `model` costs."""
@@ -196,6 +201,8 @@ class Judge:
         feeds = self.trial.samples.feeds(self.trial.input_name, 1)
         parity = compare(self.base, session, feeds, self.track)
         agreed = self._agreement(session, parity)
+        if self.alike is None:
+            self.alike = self._alike()
         accuracy, lost = None, None
         if self.score is not None and not parity.nonfinite:
             score = self._score(session)
@@ -225,6 +232,30 @@ class Judge:
         found: Agreement | None = self.trial.known.agreement(base, other, feeds, self.track)
         return found
 
+    def _alike(self) -> str:
+        """What the float graph answers to all images alike; without labels nothing is proven then."""
+        count = len(self.trial.samples)
+        if self.score is not None or self.trial.task not in ("classification", "detection"):
+            return ""
+        feeds = self.trial.samples.feeds(self.trial.input_name, 1)
+        base = as_task(self.base, self.trial.task, self.trial.sigmoid)
+        if self.trial.task == "detection":
+            found = any(
+                (boxes.scores >= detection.SURE).any() for feed in feeds for boxes in detection.detect(base, feed)
+            )
+            return "" if found else f"scores no box {detection.SURE:g} or more on {_any_of(count)}"
+        if count < FEW:
+            return ""
+        seen: set[int] = set()
+        for feed in feeds:
+            scores = next(iter(base(feed).values()))
+            if scores.ndim != 2:
+                return ""
+            seen |= {*scores.argmax(axis=1).tolist()}
+            if len(seen) > 1:
+                return ""
+        return f"answers class {seen.pop()} on all of the {count} images that judge it"
+
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
@@ -238,6 +269,10 @@ class Judge:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {percent(drop)} % of {_of(self.trial)} (budget {most} %)"
         return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {percent(drop)} % noise (budget {most} %)"
+
+
+def _any_of(count: int) -> str:
+    return "the image that judges it" if count == 1 else f"any of the {count} images that judge it"
 
 
 def percent(share: float) -> str:

@@ -30,6 +30,7 @@ from edgecnn.choosing.said import (
     identified,
     judged_as,
     judged_by_chance,
+    judged_by_nothing,
     prepared,
     preparing,
     settled,
@@ -159,7 +160,8 @@ def quantize(
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(narrowed(chosen, given), path, force=force)
-    heard = doubts.told(*early, *said, judged_by_chance(name, result.decision, material, classes_in(original)))
+    chance = judged_by_chance(name, result.decision, material, classes_in(original))
+    heard = doubts.told(*early, *said, chance, judged_by_nothing(name, result.decision))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

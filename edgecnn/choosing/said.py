@@ -192,6 +192,16 @@ def judged_by_chance(name: str, decision: Decision, material: Material, classes:
     return chance_warning(f"{name}: float", decision.metric, value, material.judged, classes)
 
 
+def judged_by_nothing(name: str, decision: Decision) -> str:
+    """The line that says that the answers of the float graph of `name` could not differ; empty where they could."""
+    if not decision.alike:
+        return ""
+    return (
+        f"{name}: the float graph {decision.alike}, so that equal answers prove nothing; give pictures like those in "
+        "use, or labelled --data"
+    )
+
+
 def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | None:
     """How many names the first output of `model` has for an image; None where that is open."""
     shape = graph_outputs(model)[0].shape
