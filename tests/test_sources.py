@@ -289,6 +289,7 @@ def test_timm_by_its_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
         "mean": (0.5, 0.4, 0.3),
         "std": (0.2, 0.2, 0.2),
         "num_classes": 9,
+        "interpolation": "bicubic",
     }
     asked = []
 
@@ -305,6 +306,11 @@ def test_timm_by_its_own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     network = resolve("timm:tiny", num_classes=4)
     assert asked == [("tiny", False, 4)]
     assert (network.input_shape, network.preprocess.resize) == ((3, 48, 48), 64)
+    assert network.preprocess.interpolation == "bicubic"
+    cfg["interpolation"] = "random"
+    assert resolve("timm:tiny").preprocess.interpolation == "bilinear"
+    cfg.update(crop_mode="squash", crop_pct=1.0)
+    assert resolve("timm:tiny").preprocess.resize is None
     fake.create_model = lambda name, **kwargs: 1 / 0
     with pytest.raises(BadInput, match=r"tiny: its library cannot build it \(division by zero\)"):
         resolve("timm:tiny")
@@ -326,7 +332,8 @@ def test_torchvision_fetches_no_weights_of_a_backbone_and_says_classes_and_size(
         return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten())
 
     builders = {"lraspp": lraspp, "raft": raft}
-    pixels = types.SimpleNamespace(resize_size=[52], mean=[0.5] * 3, std=[0.25] * 3)
+    cubic = types.SimpleNamespace(value="bicubic")
+    pixels = types.SimpleNamespace(resize_size=[52], mean=[0.5] * 3, std=[0.25] * 3, interpolation=cubic)
     said = {"lraspp": (pixels, {"categories": ["x"] * 21}), "raft": (types.SimpleNamespace(), {})}
     fake = types.SimpleNamespace(
         list_models=lambda: [*builders],
@@ -340,7 +347,8 @@ def test_torchvision_fetches_no_weights_of_a_backbone_and_says_classes_and_size(
     monkeypatch.setitem(sys.modules, "torchvision.models", fake)  # type: ignore[arg-type]
     network = resolve("torchvision:lraspp")
     assert asked == [(None, None, 21)]
-    assert network.preprocess == Preprocess((52, 52), 3, 52, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    wanted = Preprocess((52, 52), 3, 52, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), interpolation="bicubic")
+    assert network.preprocess == wanted
     resolve("torchvision:lraspp", num_classes=3)
     assert asked[-1] == (None, None, 3)
     assert resolve("torchvision:raft").preprocess == IMAGENET

@@ -18,7 +18,7 @@ from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import BILINEAR, CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 
 NAMES = ("imagenet", "signed", "unit", "yolo")
 YOLO_GREY = 114
@@ -126,6 +126,9 @@ def in_words(preprocess: Preprocess | None) -> str:
     if preprocess.letterbox is not None:
         where = ", at the top left" if preprocess.corner else ""
         fit = f"letterboxed to {height}x{width} on grey {preprocess.letterbox}{where}"
+    sharp = [] if preprocess.interpolation == BILINEAR else [preprocess.interpolation]
+    sharp += [] if preprocess.antialias else ["not antialiased"]
+    fit = f"{fit} ({', '.join(sharp)})" if sharp else fit
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (preprocess.mean, preprocess.std))
     plain = not any(preprocess.mean) and set(preprocess.std) == {1.0}
     if plain and not preprocess.floating:

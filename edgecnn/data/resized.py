@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.imaging.preprocess import PRECISION_BITS, layout_of, triangle_weights
+from runtimes.imaging.preprocess import PRECISION_BITS, filter_weights, layout_of
 
 
 def resized(images: Array, size: tuple[int, int]) -> Array:
@@ -41,7 +41,7 @@ def _along(values: Array, axis: int, outputs: int) -> Array:
     inputs = values.shape[axis]
     if inputs == outputs:
         return values
-    first, weights = triangle_weights(inputs, outputs)
+    first, weights = filter_weights(inputs, outputs)
     shape = [-1 if i == axis else 1 for i in range(values.ndim)]
     total = np.zeros([outputs if i == axis else n for i, n in enumerate(values.shape)])
     for tap in range(weights.shape[1]):

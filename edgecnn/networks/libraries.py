@@ -21,7 +21,7 @@ from edgecnn.networks.callables import quiet
 from edgecnn.networks.spec import IMAGENET, Blueprint
 from runtimes import plugins
 from runtimes.base import BadInput, Unavailable
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.preprocess import BILINEAR, FILTERS, Preprocess
 
 DEFAULT_CFG: dict[str, Any] = {
     "input_size": (3, 224, 224),
@@ -62,7 +62,10 @@ def torchvision(name: str) -> Blueprint:
     if hasattr(transforms, "resize_size"):
         resize = int(transforms.resize_size[0])
         size = int(getattr(transforms, "crop_size", [resize])[0])
-        preprocess = Preprocess((size, size), 3, max(size, resize), tuple(transforms.mean), tuple(transforms.std))
+        preprocess = Preprocess(
+            (size, size), 3, max(size, resize), tuple(transforms.mean), tuple(transforms.std),
+            interpolation=_filter(getattr(transforms, "interpolation", None)),
+        )  # fmt: skip
     nothing = dict.fromkeys(WEIGHTS & set(inspect.signature(models.get_model_builder(name)).parameters))
     return Blueprint(
         name,
@@ -82,8 +85,13 @@ def timm(name: str) -> Blueprint:
     found = library.get_pretrained_cfg(name)
     cfg = found.to_dict() if found is not None else DEFAULT_CFG
     channels, height, width = cfg["input_size"]
-    resize = max(height, width, int(height / cfg.get("crop_pct", 1.0)))
-    preprocess = Preprocess((height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]))
+    share = cfg.get("crop_pct", 1.0)
+    squashed = cfg.get("crop_mode") == "squash" and share == 1.0
+    resize = None if squashed else max(height, width, int(height / share))
+    preprocess = Preprocess(
+        (height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]),
+        interpolation=_filter(cfg.get("interpolation")),
+    )  # fmt: skip
     return Blueprint(
         name,
         lambda **kwargs: _quietly(library.create_model, name, pretrained=False, **kwargs),
@@ -91,6 +99,12 @@ def timm(name: str) -> Blueprint:
         (channels, height, width),
         preprocess,
     )
+
+
+def _filter(said: object) -> str:
+    """The interpolation that a library says, by name or as an enumeration; bilinear where it is none of ours."""
+    name = str(getattr(said, "value", said))
+    return name if name in FILTERS else BILINEAR
 
 
 def _quietly(build: Callable[..., nn.Module], name: str, **kwargs: Any) -> nn.Module:

@@ -1,17 +1,19 @@
 """From an image to a network's input, the same in calibration, evaluation and on the device.
 
-    uint8 image -> channels -> resize (antialiased bilinear) -> centre crop -> (image / 255 - mean) / std -> (C, H, W)
-                                                             or border
+    uint8 image -> channels -> resize -> centre crop or border -> (image / 255 - mean) / std -> (C, H, W)
 
 A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same. A network from
 TensorFlow takes (H, W, C), channels last; one from OpenCV or Caffe blue, green, red.
 
-The resize is Pillow's BILINEAR in numpy, so that a device needs no Pillow: for a scale s = in/out, output x is the mean
-of the inputs around its centre (x + 1/2) s, weighted by the triangle max(0, 1 - |d| / max(s, 1)), in 22-bit fixed
-point, rounded to uint8 after the horizontal and again after the vertical pass. Equal to the bit along one axis; newer
-Pillows swap the two passes for some sizes, and as each rounds by at most 1/2, the results are within 1 grey level.
-Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`; letterbox: Redmon's darknet,
-`letterbox_image`. Test: tests/test_preprocess.py.
+The resize is Pillow's BILINEAR or BICUBIC in numpy, so that a device needs no Pillow: for a scale s = in/out, output x
+is the mean of the inputs around its centre (x + 1/2) s, weighted by f(d / max(s, 1)), in 22-bit fixed point, rounded to
+uint8 after the horizontal and again after the vertical pass. f is the triangle max(0, 1 - |d|), or Keys' cubic with
+a = -1/2. Equal to the bit along one axis; newer Pillows swap the two passes for some sizes, and as each rounds by at
+most 1/2, the results are within 1 grey level (a few for cubics, which overshoot). Without `antialias` s counts as 1
+there, as OpenCV's INTER_LINEAR and PyTorch's `interpolate` have it.
+Source: Pillow `src/libImaging/Resample.c`, torchvision `Resize`, `CenterCrop`; Keys 1981, "Cubic convolution
+interpolation for digital image processing"; letterbox: Redmon's darknet, `letterbox_image`.
+Test: tests/test_preprocess.py.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ INPUTS = (FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC)
 """What a network is given: normalized (C, H, W) or (H, W, C); pixels (C, H, W) or (H, W, C)."""
 CHANNELS = (1, 3)
 """Of pictures: grey, and red, green, blue."""
-NEWER = ("input", "letterbox", "corner", "bgr")
+BILINEAR, BICUBIC = "bilinear", "bicubic"
+NEWER = ("input", "letterbox", "corner", "bgr", "interpolation", "antialias")
 """Settings that are written only where they say something."""
 PRECISION_BITS = 22
 _LUMA = np.array([19595, 38470, 7471], np.int32)
@@ -48,6 +51,7 @@ class Preprocess:
     `resize` None stretches the image to `size`; a number scales the shorter side to that many pixels, then cuts `size`
     out of the centre. `letterbox`, a grey level of 0..255, scales the whole image into `size` without changing its
     proportions, and fills the border; the image is in the middle, or, with `corner`, at the top left.
+    `interpolation` is one of `FILTERS`; without `antialias` it looks at the nearest pixels alone.
     `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
     Raises `BadInput` for values that make no sense.
     """
@@ -61,6 +65,8 @@ class Preprocess:
     letterbox: int | None = None
     corner: bool = False
     bgr: bool = False
+    interpolation: str = BILINEAR
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
@@ -69,6 +75,8 @@ class Preprocess:
             raise BadInput(f"preprocess: channels {self.channels!r}; 1 and 3 are known")
         if self.resize is not None and not (_is_int(self.resize) and max(self.size) <= self.resize <= MAX_SIDE):
             raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
+        if self.interpolation not in FILTERS:
+            raise BadInput(plugins.unknown(str(self.interpolation), list(FILTERS), "preprocess interpolation"))
         self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
@@ -79,7 +87,7 @@ class Preprocess:
             raise BadInput(plugins.unknown(str(self.input), INPUTS, "preprocess input"))
 
     def _check_border(self) -> None:
-        for name in ("corner", "bgr"):
+        for name in ("corner", "bgr", "antialias"):
             if not isinstance(getattr(self, name), bool):
                 raise BadInput(f"preprocess: {name} {getattr(self, name)!r}; true or false is needed")
         if self.letterbox is not None and not (_is_int(self.letterbox) and 0 <= self.letterbox <= 255):
@@ -146,10 +154,13 @@ class Preprocess:
         image = to_channels(image, self.channels)
         image = image[:, :, ::-1] if self.bgr else image
         if self.letterbox is not None:
-            return bordered(resize_bilinear(image, within(image.shape[:2], self.size)), self)
+            return bordered(self._resized(image, within(image.shape[:2], self.size)), self)
         if self.resize is None:
-            return resize_bilinear(image, self.size)
-        return centre_crop(resize_bilinear(image, shorter_side(image.shape[:2], self.resize)), self.size)
+            return self._resized(image, self.size)
+        return centre_crop(self._resized(image, shorter_side(image.shape[:2], self.resize)), self.size)
+
+    def _resized(self, image: Array, size: tuple[int, int]) -> Array:
+        return resize(image, size, self.interpolation, self.antialias)
 
     def floats(self, given: Array, last: bool = False) -> Array:
         """`given`, what the network is given of an image: pixels normalized, float32 (C, H, W) or, with channels
@@ -274,33 +285,53 @@ def bordered(image: Array, preprocess: Preprocess) -> Array:
     return field
 
 
-def resize_bilinear(image: Array, size: tuple[int, int]) -> Array:
-    """uint8 (H, W, C) of a uint8 image (h, w, C): Pillow's `resize((W, H), BILINEAR)`."""
+def resize(image: Array, size: tuple[int, int], interpolation: str = BILINEAR, antialias: bool = True) -> Array:
+    """uint8 (H, W, C) of a uint8 image (h, w, C): Pillow's `resize((W, H), BILINEAR)`, or BICUBIC."""
     if max(size) > 4 * MAX_SIDE:
         raise BadInput(f"image: {list(image.shape)} would become {list(size)}; it is too long and thin, crop it")
-    wide = _resample(image.transpose(1, 0, 2), size[1]).transpose(1, 0, 2)
-    return _resample(wide, size[0])
+    wide = _resample(image.transpose(1, 0, 2), size[1], interpolation, antialias).transpose(1, 0, 2)
+    return _resample(wide, size[0], interpolation, antialias)
 
 
-def triangle_weights(inputs: int, outputs: int) -> tuple[Array, Array]:
-    """(first input (outputs,), weights (outputs, taps) in 22-bit fixed point) of the antialiased bilinear filter."""
+def _triangle(distance: Array) -> Array:
+    return np.asarray(np.maximum(0.0, 1.0 - distance))
+
+
+def _cubic(distance: Array) -> Array:
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+
+
+FILTERS = {BILINEAR: (_triangle, 1.0), BICUBIC: (_cubic, 2.0)}
+"""Name -> (weight by distance, how far it reaches)."""
+
+
+def filter_weights(
+    inputs: int, outputs: int, interpolation: str = BILINEAR, antialias: bool = True
+) -> tuple[Array, Array]:
+    """(first input (outputs,), weights (outputs, taps) in 22-bit fixed point) of a filter of `FILTERS`."""
+    weight, reach = FILTERS[interpolation]
     scale = inputs / outputs
-    support = max(scale, 1.0)
+    wide = max(scale, 1.0) if antialias else 1.0
+    support = reach * wide
     centre = (np.arange(outputs) + 0.5) * scale
     first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
     last = np.minimum((centre + support + 0.5).astype(np.int64), inputs)
     taps = np.arange(math.ceil(support) * 2 + 1)
-    distance = np.abs(first[:, None] + taps - centre[:, None] + 0.5) / support
-    weights = np.where(first[:, None] + taps < last[:, None], np.maximum(0.0, 1.0 - distance), 0.0)
+    distance = np.abs(first[:, None] + taps - centre[:, None] + 0.5) / wide
+    weights = np.where(first[:, None] + taps < last[:, None], weight(distance), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
-    return first, np.floor(weights * (1 << PRECISION_BITS) + 0.5).astype(np.int32)
+    return first, np.trunc(weights * (1 << PRECISION_BITS) + np.copysign(0.5, weights)).astype(np.int32)
 
 
-def _resample(image: Array, outputs: int) -> Array:
-    """Resample axis 0 of a uint8 array (n, m, C) to `outputs`; int32 suffices, as 255 x (2**22 + taps) < 2**31."""
+def _resample(image: Array, outputs: int, interpolation: str, antialias: bool) -> Array:
+    """Resample axis 0 of a uint8 array (n, m, C) to `outputs`; int32 suffices, as 255 x (2**22 + taps) < 2**31, also
+    where the weights of a cubic are together 5/4 on one side of 0 and 1/4 on the other.
+    """
     if image.shape[0] == outputs:
         return image
-    first, weights = triangle_weights(image.shape[0], outputs)
+    first, weights = filter_weights(image.shape[0], outputs, interpolation, antialias)
     total = np.full((outputs, *image.shape[1:]), 1 << (PRECISION_BITS - 1), np.int32)
     for tap in range(weights.shape[1]):
         rows = np.minimum(first + tap, image.shape[0] - 1)
