@@ -35,7 +35,7 @@ from edgecnn.choosing.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.choosing.said import judged_by_chance, judged_by_nothing, judging
+from edgecnn.choosing.said import judged_by_chance, judged_by_few, judged_by_nothing, judging
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
@@ -221,8 +221,10 @@ def build(
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     chance = judged_by_chance(network.source, decision, material, trained_classes(network))
-    nothing = "" if network.seeded else judged_by_nothing(network.source, decision)
-    heard = doubts.told(*heard, *said, chance, nothing)
+    heard = doubts.told(*heard, *said, chance)
+    if not network.seeded:
+        few = judged_by_few(network.source, decision, material, trial)
+        heard = doubts.told(*heard, judged_by_nothing(network.source, decision), few)
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, network.prefix, warnings=heard)
 

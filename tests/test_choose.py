@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Candidate, Entry, decide
 from edgecnn.choosing.judge import Judge, Remembering, Trial, drop_of, upper_bound
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference
 from edgecnn.tasks import detection
 from exporters.quantization.quantize import QuantRecipe, quantize_model
@@ -262,6 +264,26 @@ def test_answers_are_remembered_by_what_was_fed_and_within_a_limit() -> None:
     for feeds in (one, dict(one), two, two, {"x": one["x"].reshape(2, 2)}, {"x": one["x"].copy()}):
         np.testing.assert_array_equal(recall(feeds)["y"], feeds["x"] * 2)
     assert asked == [1, 2, 2, 1]  # two no longer fits; another shape is another input
+
+
+@pytest.mark.parametrize(
+    ("high", "unit", "said"),
+    [
+        (0.0123, "", " (95 %: at most 1.2 points less)"),
+        (0.51, "px", " (95 %: at most 0.51 px less)"),
+        (0.0, "", " (95 %: no less)"),
+        (None, "", ""),
+    ],
+)
+def test_the_verdict_says_how_much_may_be_lost(high: float | None, unit: str, said: str) -> None:
+    def error(answers: Tensors, name: str) -> float:
+        return 0.0
+
+    error.unit = unit  # type: ignore[attr-defined]
+    own = OwnMetric("error", error) if unit else None
+    found = choose._cost(BASE, replace(rival("faster"), drop_high=high), trial(own=own))
+    assert found.endswith(said)
+    assert "98.1 % against 98.3 %" in found or unit
 
 
 def drawn(images: int) -> Samples:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.quantizing import quantize
+from edgecnn.choosing.said import judged_by_few, judged_by_nothing
 from edgecnn.cli import main
+from edgecnn.data.load import load_data
+from edgecnn.data.material import Material
 from exporters.artifact import read_identity
 from exporters.load import load_model
 from runtimes.base import BadInput
@@ -18,6 +24,7 @@ from runtimes.imaging.preprocess import Preprocess
 from small_nets import conv_net, save
 
 RNG = np.random.default_rng(0)
+LOST = Candidate("int8", 100, 1.0, None, 30.0, 1.0, drop=0.0, drop_high=0.117, kind="int8")
 QUICK = {"max_drop": 1.0, "search_budget": 0}
 
 
@@ -128,3 +135,30 @@ def test_what_cannot_be_calibrated_says_what_to_do(given: str, advice: str, pixe
     made = onnx.parser.parse_model(text + "{ y = Cast <to = 11> (x) }")
     with pytest.raises(BadInput, match=rf"m.onnx: takes x .*{advice}"):
         quantize(save(made, tmp_path / "m.onnx"), tmp_path / "q.onnx", pixels)
+
+
+# ------------------------------------------------------------------------------------------------ what images can show
+@pytest.mark.parametrize(
+    ("lost", "budget", "said"),
+    [
+        (LOST, 0.01, "net: 24 images cannot show a budget of 1.0 %: up to 11.7 % of all may change (95 %); 299 of "
+                     "which none changes show it, or labelled --data"),
+        (LOST, 0.12, ""),
+        (LOST, 0.0, "net: 24 images cannot show a budget of 0 %: up to 11.7 % of all may change (95 %); labelled "
+                    "--data may"),
+        (replace(LOST, drop_high=None), 0.01, ""),
+        (replace(LOST, accuracy=0.9, drop_high=0.0234), 0.01, "net: 24 labelled images leave room for 2.3 points of "
+         "top-1 (95 %), and the budget is 1.0 points: more of them would make sure"),
+        (replace(LOST, refused="int8 is bad"), 0.01, ""),
+    ],
+)  # fmt: skip
+def test_too_few_images_for_the_budget(lost: Candidate, budget: float, said: str) -> None:
+    samples = load_data("random:24", (4,))
+    material = Material("x", (4,), samples, samples)
+    base = Candidate("float", 400, 2.0)
+    decision = Decision("float" if lost.refused else "int8", "", (base, lost), None, 1)
+    assert judged_by_few("net", decision, material, Trial(samples, "x", max_drop=budget)) == said
+    alike = replace(decision, alike="answers class 2 on all of the 24 images that judge it")
+    assert judged_by_few("net", alike, material, Trial(samples, "x", max_drop=budget)) == ""
+    assert judged_by_nothing("net", decision) == ""
+    assert judged_by_nothing("net", alike).startswith("net: the float graph answers class 2 on all of the 24 images")

@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 
 from edgecnn import tasks
-from edgecnn.data.material import Material
+from edgecnn.data.material import BY_IMAGE, Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.own_metric import OwnMetric
@@ -37,8 +37,6 @@ BROKEN = 1e9
 """What an answer with NaN or infinity costs where a metric has a unit: more than any budget."""
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 """At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
-BY_IMAGE = ("classification", tasks.MULTI_LABEL)
-"""Tasks whose share of changed answers has an upper end."""
 ROUNDING = 1e-9
 FEW = 8
 """Images that may well be of one class."""

@@ -30,6 +30,7 @@ from edgecnn.choosing.said import (
     identified,
     judged_as,
     judged_by_chance,
+    judged_by_few,
     judged_by_nothing,
     prepared,
     preparing,
@@ -161,7 +162,9 @@ def quantize(
     else:
         save_model(narrowed(chosen, given), path, force=force)
     chance = judged_by_chance(name, result.decision, material, classes_in(original))
-    heard = doubts.told(*early, *said, chance, judged_by_nothing(name, result.decision))
+    nothing = judged_by_nothing(name, result.decision)
+    few = judged_by_few(name, result.decision, material, trial)
+    heard = doubts.told(*early, *said, chance, nothing, few)
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

@@ -8,6 +8,7 @@ Test: tests/test_said.py.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,8 @@ import numpy as np
 import onnx
 
 from edgecnn import doubts, meaning, tasks
-from edgecnn.choosing.choose import Decision
+from edgecnn.choosing.choose import Decision, lost_in_words
+from edgecnn.choosing.judge import CONFIDENCE, Trial, percent
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
@@ -200,6 +202,33 @@ def judged_by_nothing(name: str, decision: Decision) -> str:
         f"{name}: the float graph {decision.alike}, so that equal answers prove nothing; give pictures like those in "
         "use, or labelled --data"
     )
+
+
+def judged_by_few(name: str, decision: Decision, material: Material, trial: Trial) -> str:
+    """The line that says that the images of `name` leave room for more than the budget; empty where they do not."""
+    rival, count = decision.rival, len(material.judged)
+    chosen = rival is not None and rival.name == decision.winner
+    if rival is None or not chosen or rival.drop_high is None or rival.drop_high <= trial.max_drop or decision.alike:
+        return ""
+    high, budget = (lost_in_words(value, trial.unit) for value in (rival.drop_high, trial.max_drop))
+    if rival.accuracy is not None:
+        return (
+            f"{name}: {count} labelled images leave room for {high} of {decision.metric} (95 %), and the budget is "
+            f"{budget}: more of them would make sure"
+        )
+    needed = images_for(trial.max_drop)
+    more = f"; {needed} of which none changes show it, or labelled --data" if needed else "; labelled --data may"
+    share, most = percent(trial.max_drop), percent(rival.drop_high)
+    return f"{name}: {count} images cannot show a budget of {share} %: up to {most} % of all may change (95 %){more}"
+
+
+def images_for(share: float) -> int:
+    """So many images without a change show at 95 % that no more than `share` of all change; 0 where none do.
+
+    >>> images_for(0.01), images_for(0.05), images_for(0.0)
+    (299, 59, 0)
+    """
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-share)) if 0 < share < 1 else 0
 
 
 def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | None:

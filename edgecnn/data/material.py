@@ -1,8 +1,8 @@
 """The images of one run: those that set the int8 ranges, and those on which the result is judged.
 
     calibration   the train part of a set that has one, at most `limit` images, labels not used
-    judged        --data: the test part of it, labelled where it can be; without it as many images of the same set
-                  that did not calibrate, unlabelled; where none are left, those that did
+    judged        --data: the test part of it, labelled where it can be; without it images of the same set that did not
+                  calibrate, unlabelled, 299 where that is quick; where none are left, those that did
 
 A set that the model's weights have learned from has parts too: what that training held out is its test part.
 Both go through the preprocessing that the model carries, which is also the one it is deployed with.
@@ -11,6 +11,7 @@ Test: tests/test_material.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,10 @@ from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, TensorInfo, open_session
 
 CLASSES = "classification"
+BY_IMAGE = (CLASSES, MULTI_LABEL)
+"""Tasks where so many images show a budget: those whose answers for an image are one count."""
+JUDGED, JUDGE_SECONDS = 299, 20.0
+"""Images that show at 95 %, where no answer changes, that at most 1 % do; where a model answers them in that time."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def material_for(
         seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
     if judge is None:
-        judged = held_out(seen, ready, calibration, limit, seed, task, kept, learned) or calibration
+        enough = max(limit, JUDGED) if task in BY_IMAGE and is_quick(session, ready) else limit
+        judged = held_out(seen, ready, calibration, enough, seed, task, kept, learned) or calibration
         judged = judged.without_answers() if own is None else judged
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
@@ -181,7 +187,20 @@ def held_out(
         return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task, as_truth=as_truth)
     if calibration.of is None:
         return None
-    return load_data(spec, ready, limit=limit, skip=limit, seed=seed, task=task, as_truth=as_truth)
+    used = len(calibration)
+    return load_data(spec, ready, limit=limit, skip=used, seed=seed, task=task, as_truth=as_truth)
+
+
+def is_quick(session: Session, ready: Ready | Several) -> bool:
+    """Whether the model answers `JUDGED` images in `JUDGE_SECONDS`, by the better of two."""
+    shapes = ready.shapes if isinstance(ready, Several) else {session.inputs[0].name: sample_shape(ready)}
+    feeds = session.random_feeds(1, 0, {name: (1, *shape) for name, shape in shapes.items()})
+    taken = []
+    for _ in range(2):
+        began = time.perf_counter()
+        session(feeds)
+        taken.append(time.perf_counter() - began)
+    return min(taken) * JUDGED <= JUDGE_SECONDS
 
 
 def one_at_a_time(session: Session, name: str) -> None:
