@@ -162,6 +162,7 @@ def build(
     threads: int | None = None,
     allow_slower: bool = False,
     all_int8: bool = False,
+    dynamic: bool = True,
     dynamic_size: bool = False,
     runtime: bool = True,
     force: bool = False,
@@ -173,6 +174,7 @@ def build(
 
     Arguments as for `export` and `quantize`, where `calib` and `data` may be arrays.
     `threads` None races on one thread, where CPU time can be trusted most.
+    Without `dynamic` the graph takes one image at a time, for code that fixes the batch when it is traced.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
     `runtime`: `python NAME.edge` runs by itself (docs/device.md).
     `tell` hears what was assumed before the work; the report's `warnings` have it too.
@@ -190,7 +192,9 @@ def build(
     doubts.aloud(tell, heard)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
-    float_model, done, reference = stages.float_road(network, dynamic_size=dynamic_size, seed=seed, track=track)
+    float_model, done, reference = stages.float_road(
+        network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed, track=track
+    )
     images = partial(
         material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed, own=own
     )

@@ -99,7 +99,8 @@ def export_module(
             raise EdgeError(f"the exporter made batch {batch} where 1 was asked for")
         if dynamic_batch and isinstance(batch, int):
             raise BadInput(
-                f"batch: the network fixes it to {batch} (reshape with a number?); mend it or export with --static"
+                f"batch: tracing fixes it to {batch} (a reshape with a number, affine_grid); mend the network, or add "
+                "--static: one image at a time"
             )
     return _tidy(model)
 

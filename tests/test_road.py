@@ -129,6 +129,48 @@ def test_static_export_takes_one_image(tmp_path: Path) -> None:
     assert open_session(tmp_path / "m.onnx").inputs[0].shape == (1, 1, 32, 32)
 
 
+class TwoAtOnce(nn.Module):
+    """Tracing fixes its batch; it runs on any."""
+
+    input_shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        turn = nn.functional.affine_grid(torch.eye(2, 3)[None].repeat(len(x), 1, 1), list(x.shape), align_corners=False)
+        return self.fc(self.conv(nn.functional.grid_sample(x, turn, align_corners=False)).mean((2, 3)))
+
+
+def test_a_batch_that_tracing_fixes_is_built_one_image_at_a_time(tmp_path: Path) -> None:
+    calib = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+    with pytest.raises(BadInput, match="add --static"):
+        road.build(TwoAtOnce(), tmp_path / "two.edge", calib=calib, search_budget=0)
+    path = tmp_path / "one.edge"
+    road.build(TwoAtOnce(), path, calib=calib, search_budget=0, max_drop=1.0, dynamic=False)
+    bundle = open_bundle(path)
+    assert verify(bundle).passed
+    assert bundle.session().inputs[0].shape == (1, 3, 8, 8)
+    assert len(predict(path, calib[:3]).predictions) == 3
+
+
+class InHalf(nn.Module):
+    input_shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3).half()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x.half()).float().mean((2, 3))
+
+
+def test_code_that_fixes_its_types_is_held_to_the_draws_alone(tmp_path: Path) -> None:
+    report = road.export(InHalf(), tmp_path / "half.onnx")
+    assert all(stage.snr_db is not None and stage.snr_db > 60 for stage in report.stages)
+
+
 def test_the_same_export_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     for name in ("a.onnx", "b.onnx"):

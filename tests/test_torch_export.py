@@ -87,7 +87,7 @@ def test_a_batch_that_is_baked_in_is_an_error() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.reshape(2, 108) * 2
 
-    with pytest.raises(BadInput, match=r"batch: the network fixes it to 2 .* export with --static"):
+    with pytest.raises(BadInput, match=r"batch: tracing fixes it to 2 .* or add --static: one image at a time"):
         export_module(Fixed(), (3, 6, 6))
 
 

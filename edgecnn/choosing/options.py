@@ -57,5 +57,6 @@ class BuildOptions(Judging, total=False):
     decode: str | None
     target: str | None
     threads: int | None
+    dynamic: bool
     dynamic_size: bool
     runtime: bool

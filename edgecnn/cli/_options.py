@@ -103,10 +103,11 @@ task = option("--task", metavar="TASK", group="Network",
               help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
                 help="Your own function(answers, image[, truth]) instead of top-1, mIoU, mAP or R^2.")  # fmt: skip
+dynamic = option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
-                 help="Pack the program that `python NAME.edge` runs on a device (96 kB).")  # fmt: skip
+                 help="Pack the program that `python NAME.edge` runs on a device (100 kB).")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
 all_int8 = option("--all-int8", is_flag=True, group="Quantization",
                   help="No layer stays float to be faster: the smallest file within the budget.")  # fmt: skip

@@ -39,6 +39,7 @@ from edgecnn.cli._result import Result, Telling
 @options.all_int8
 @options.provider
 @options.race_threads
+@options.dynamic
 @options.dynamic_size
 @options.runtime
 @options.seed
@@ -67,6 +68,7 @@ def command(
     all_int8: bool,
     provider: str,
     threads: int,
+    dynamic: bool,
     dynamic_size: bool,
     runtime: bool,
     seed: int,
@@ -87,7 +89,7 @@ def command(
                        decode=decode, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
-                       dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
+                       dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
                        track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, DeviceBuildReport):
         return tell.result(report, lambda page: tables.built_for_device(page, report))

@@ -23,7 +23,7 @@ from edgecnn.cli._result import Result, Telling
 @options.decode
 @options.task
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
-@option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
+@options.dynamic
 @options.dynamic_size
 @option("--fold/--no-fold", default=True, group="Graph", help="Fold BatchNorm into the layer before it.")
 @option("--simplify/--no-simplify", default=True, group="Graph", help="Simplify with onnxsim.")
