@@ -152,7 +152,7 @@ def test_a_batch_that_tracing_fixes_is_built_one_image_at_a_time(tmp_path: Path)
     bundle = open_bundle(path)
     assert verify(bundle).passed
     assert bundle.session().inputs[0].shape == (1, 3, 8, 8)
-    assert len(predict(path, calib[:3]).predictions) == 3
+    assert len(predict.run(path, calib[:3]).predictions) == 3
 
 
 class InHalf(nn.Module):
