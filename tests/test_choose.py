@@ -286,6 +286,14 @@ def test_the_verdict_says_how_much_may_be_lost(high: float | None, unit: str, sa
     assert "98.1 % against 98.3 %" in found or unit
 
 
+def test_a_loss_just_over_the_budget_is_not_shown_as_the_budget() -> None:
+    judge = Judge(lambda feeds: feeds, trial(max_drop=0.01))  # type: ignore[arg-type]
+    lost = Difference(0.0102, 0.0, 0.02, "")
+    parity = ParityReport(1, ())
+    assert judge._words(parity, None, lost, 0.0102) == "loses 1.02 points of top-1 (budget 1.0)"
+    assert judge._words(parity, None, lost, 0.0134) == "loses 1.3 points of top-1 (budget 1.0)"
+
+
 def drawn(images: int) -> Samples:
     """Each of another colour, so that a network of random weights has more than one answer."""
     rng = np.random.default_rng(0)

@@ -260,13 +260,15 @@ class Judge:
         if lost is not None and self.trial.unit:
             unit = self.trial.unit
             return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"
-        most = percent(self.trial.max_drop)
+        most, changed = percent(self.trial.max_drop), percent(drop)
+        if changed == most and drop > self.trial.max_drop:
+            changed = f"{100 * drop:.4g}"
         if lost is not None:
-            return f"loses {percent(drop)} points of {self.trial.metric} (budget {most})"
+            return f"loses {changed} points of {self.trial.metric} (budget {most})"
         if agreed is not None:
             what = ANSWERS.get(self.trial.task, "the answer on")
-            return f"changes {what} {percent(drop)} % of {_of(self.trial)} (budget {most} %)"
-        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {percent(drop)} % noise (budget {most} %)"
+            return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
+        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {changed} % noise (budget {most} %)"
 
 
 def _any_of(count: int) -> str:
