@@ -202,7 +202,7 @@ def _choose_clock(reports: Mapping[str, LatencyReport], threads: int) -> ClockNa
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     was_on = gc.isenabled()
-    gc.collect()
+    gc.collect(1)  # what died since the last race; all of a process with torch in it takes longer than a race
     gc.disable()
     try:
         yield
