@@ -169,16 +169,16 @@ def generator_state(text: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Seeded generator, deterministic algorithms, a fixed number of threads; all put back at the end."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(THREADS)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` loads torch's compiler: a second
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
+            torch.set_deterministic_debug_mode(strict)
 
 
 def top_rate(module: nn.Module) -> float:
