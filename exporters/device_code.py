@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import runtimes
@@ -32,10 +32,12 @@ def device_code() -> Mapping[str, bytes]:
     while waiting:
         member = _member(waiting.pop())
         if member is not None and member not in found:
-            found[member] = (ROOT / member).read_text("utf-8")
-            waiting += _imported(found[member])
-    found[START] = (ROOT / "runtimes/device" / START).read_text("utf-8")
-    return {name: bare(found[name]).encode() for name in sorted(found)}
+            source = (ROOT / member).read_text("utf-8")
+            nodes = list(ast.walk(ast.parse(source)))
+            found[member] = _bare(source, nodes)
+            waiting += _imported(nodes)
+    found[START] = bare((ROOT / "runtimes/device" / START).read_text("utf-8"))
+    return {name: found[name].encode() for name in sorted(found)}
 
 
 def hashes(code: Mapping[str, bytes]) -> dict[str, str]:
@@ -49,8 +51,12 @@ def bare(source: str) -> str:
     >>> bare("def f(x):\\n    'Half.'\\n    # exact\\n    return x / 2\\n")
     'def f(x):\\n\\n\\n    return x / 2\\n'
     """
+    return _bare(source, ast.walk(ast.parse(source)))
+
+
+def _bare(source: str, nodes: Iterable[ast.AST]) -> str:
     lines, inside = source.split("\n"), set[int]()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             for statement in node.body:
                 if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
@@ -75,9 +81,9 @@ def _member(module: str) -> str | None:
     return next((name for name in (f"{path}.py", f"{path}/__init__.py") if (ROOT / name).is_file()), None)
 
 
-def _imported(source: str) -> Iterator[str]:
-    """What `source` imports of `runtimes`, also inside functions, and the packages around it."""
-    for node in ast.walk(ast.parse(source)):
+def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """What a module of `nodes` imports of `runtimes`, also inside functions, and the packages around it."""
+    for node in nodes:
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
