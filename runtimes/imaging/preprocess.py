@@ -18,6 +18,7 @@ Test: tests/test_preprocess.py.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -307,6 +308,7 @@ FILTERS = {BILINEAR: (_triangle, 1.0), BICUBIC: (_cubic, 2.0)}
 """Name -> (weight by distance, how far it reaches)."""
 
 
+@functools.lru_cache(maxsize=64)  # the pictures of a set are mostly of a few sizes
 def filter_weights(
     inputs: int, outputs: int, interpolation: str = BILINEAR, antialias: bool = True
 ) -> tuple[Array, Array]:
