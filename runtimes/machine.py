@@ -9,7 +9,6 @@ Source: Linux kernel documentation, cgroup-v2.rst ("cpu.max") and scheduler/sche
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -178,6 +177,8 @@ def _windows_memory() -> int:
 
 
 def _version(distribution: str) -> str:
+    import importlib.metadata  # a sixth of the time that a process takes to start with ONNX Runtime
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
