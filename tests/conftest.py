@@ -91,6 +91,42 @@ def one_registry() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def operators_looked_up_once() -> Iterator[None]:
+    """An export has torch touch all its composite operators once for each of their namespaces; here, new ones only.
+
+    And it gives a thousand of them other kernels for a while, whose `py_impl` spends its time on annotations. The two
+    are a third of a small export.
+    """
+    try:
+        exporting, base = import_module("torch._export.utils"), import_module("torch._ops").OperatorBase
+        touch, plain = exporting._materialize_cpp_cia_ops, base.py_impl
+        registered, keys = torch._C._dispatch_get_registrations_for_dispatch_key, torch._C.DispatchKey
+    except (ImportError, AttributeError):  # private to torch, too
+        yield
+        return
+    known: list[str] = []
+
+    def touch_new() -> None:
+        if (now := registered("CompositeImplicitAutograd")) != known:
+            touch()
+            known[:] = now
+
+    def give(operator: Any, key: Any, kernel: Any) -> Any:
+        operator.py_kernels[key] = kernel
+        operator._dispatch_cache.clear()
+        return kernel
+
+    def py_impl(operator: Any, key: Any) -> Any:
+        usual = type(key) is keys and key != keys.Python and key not in operator.py_kernels
+        return functools.partial(give, operator, key) if usual else plain(operator, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "_materialize_cpp_cia_ops", touch_new)
+        patch.setattr(base, "py_impl", py_impl)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fresh_children() -> Iterator[None]:
     with sandbox.use(sandbox.fresh):
@@ -123,7 +159,7 @@ def walk() -> Callable[[str], Walked]:
 
     @functools.cache
     def walked(name: str) -> Walked:
-        network = resolve(name, input_shape=(3, 128, 128) if name.startswith("resnet") else None)
+        network = resolve(name, input_shape=None if name == "lenet5" else (3, 128, 128))
         last = {"resnet18": "bn2", "resnet50": "bn3"}.get(name, "none")
         with torch.no_grad():
             for path, module in network.module.named_modules():
