@@ -46,6 +46,7 @@ def job(path: Path, **changes: object) -> Job:
     return Job(**{"model": str(path), "provider": "cpu", "threads": 1, "batch": 1, "seed": 0, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_a_larger_network_is_called_slower(tmp_path: Path) -> None:
     small = save(conv_net(8, 32), tmp_path / "small.onnx")
     large = save(conv_net(128, 32), tmp_path / "large.onnx")
@@ -300,8 +301,8 @@ def test_every_number_says_on_which_clock_it_is(capsys: pytest.CaptureFixture[st
     assert fixed({"a": [1.0] * 9}).heats[0].clocks == ""
 
 
-def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "PROBES", 1)
+@pytest.mark.usefixtures("quick_measurements")
+def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path) -> None:
     small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(64, 32), tmp_path / "large.onnx")
     report = bench([small, large], threads=(1, 2), batch=[1, 4], iterations=8, warmup=1, gate="small >= 1.01x large")
     combinations = [(h.key["batch"], h.key["threads"]) for h in report.heats]
@@ -317,6 +318,7 @@ def test_a_sweep_is_a_race_for_each_combination(tmp_path: Path, monkeypatch: pyt
     assert re.match(rf"{re.escape(str(small))}: most images in a second, [\d,.e+]+, on cpu, ", one.verdict)
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
     monkeypatch.setattr(benchmark, "heat", lambda *_, **__: pytest.fail("raced"))
@@ -337,8 +339,8 @@ def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypa
         bench(path, baseline=tmp_path / "none.json", **FEW)
 
 
-def test_every_sample_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "PROBES", 1)
+@pytest.mark.usefixtures("quick_measurements")
+def test_every_sample_is_a_line(tmp_path: Path) -> None:
     path, table = save(conv_net(), tmp_path / "net.onnx"), tmp_path / "samples.csv"
     report = bench([path, path], threads=[1, 2], iterations=7, warmup=0, csv=table)
     with open(table, newline="") as stream:
@@ -349,6 +351,7 @@ def test_every_sample_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert mine == list(report.models[3].latency.samples_ms)
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_the_command_shows_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(conv_net(), tmp_path / "net.onnx")
     assert main(["bench", str(path), "--iterations", "20", "--threads", "1"]) == 0
@@ -359,10 +362,10 @@ def test_the_command_shows_what_it_measured(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["models"][0]["samples"] == 20
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_a_gate_and_a_baseline_decide_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "PROBES", 1)
     small, large = save(conv_net(8, 32), tmp_path / "small.onnx"), save(conv_net(128, 32), tmp_path / "large.onnx")
     command = ["bench", str(small), str(large), "--iterations", "20", "--threads", "1"]
     assert main([*command, "--json"]) == 0
@@ -399,6 +402,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert os.fsencode(json.loads(done.stdout)["models"][0]["model"]) == os.fsencode(path)
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_a_bundle_whose_weights_lie_beside_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The census opens the model once more, and must find them too."""
     heavy(tmp_path / "n.edge", monkeypatch)
@@ -450,6 +454,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     assert not alive(pid)
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_nan_is_not_raced_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = conv_net()
     variance = next(t for t in wrong.graph.initializer if t.name == "var")

@@ -21,6 +21,7 @@ from edgecnn.networks.spec import Blueprint
 from edgecnn.prediction import predict
 from edgecnn.tasks import detection
 from exporters.quantization.quantize import QuantRecipe, quantize_model
+from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import CheckFailed
 from runtimes.parity import compare
 from runtimes.session import open_session
@@ -31,8 +32,21 @@ LOST = 0.3
 
 
 @pytest.fixture(scope="module")
-def walked() -> tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference]:
-    return stages.float_road(resolve("ssd_tiny"))
+def exported() -> bytes:
+    """The zoo's `ssd_tiny` as torch exports it, which takes seconds: once for all tests of the same weights."""
+    return stages._export(resolve("ssd_tiny"), DEFAULT_OPSET, True, False).SerializeToString()
+
+
+@pytest.fixture
+def no_export(exported: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "_export", lambda *_: onnx.load_from_string(exported))
+
+
+@pytest.fixture(scope="module")
+def walked(exported: bytes) -> tuple[onnx.ModelProto, tuple[stages.Stage, ...], stages.Reference]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "_export", lambda *_: onnx.load_from_string(exported))
+        return stages.float_road(resolve("ssd_tiny"))
 
 
 def test_every_stage_finds_the_same_boxes(
@@ -64,7 +78,7 @@ def test_int8_finds_the_objects_and_leaves_the_tail_float() -> None:
     assert found[1] >= found[0] - LOST
 
 
-def test_a_stage_that_loses_a_box_stops_the_road(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_loses_a_box_stops_the_road(no_export: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(
         name: str, model: onnx.ModelProto, sizes: object = None, fold: bool = True
     ) -> tuple[onnx.ModelProto, str]:
@@ -95,7 +109,7 @@ def test_a_detector_is_known_by_its_answer() -> None:
     assert (network.task, network.classes) == ("detection", 5)
 
 
-def test_build_packs_a_detector_and_verify_proves_it(tmp_path: Path) -> None:
+def test_build_packs_a_detector_and_verify_proves_it(no_export: None, tmp_path: Path) -> None:
     bundle = tmp_path / "tiny.edge"
     report = road.build("ssd_tiny", bundle, calib="random:8", max_drop=0.5, search_budget=0)
     rival = report.decision.rival

@@ -95,11 +95,11 @@ def test_a_segmenter_of_ones_own(nets: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_detector(tmp_path: Path) -> None:
-    """In 30 s on one core."""
+    """In 10 s on one core; 600 shapes give 0.64."""
     path = tmp_path / "w.safetensors"
-    report = train("ssd_tiny", "shapes:600", path, epochs=8)
+    report = train("ssd_tiny", "shapes:400", path, epochs=8)
     assert (report.task, report.metric, report.classes) == ("detection", "mAP@[.5:.95]", 3)
-    assert report.test_score >= 0.5
+    assert report.test_score >= 0.4
     assert "reaches mAP@[.5:.95] " in report.verdict
     assert resolve("ssd_tiny", path).labels == ("circle", "square", "triangle")
 

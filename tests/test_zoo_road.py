@@ -89,7 +89,7 @@ SMALL = {
     "mobilenet_v3_small": Small(options={"rows": V3_SMALL}),
     # Fewer windows and regions: each costs a pass through the last layers of its own.
     "rcnn_alexnet": Small(96, {"hidden": 64, "levels": 1}),
-    "fast_rcnn_vgg16": Small(96, {"hidden": 64, "levels": 1}),
+    "fast_rcnn_vgg16": Small(64, {"hidden": 16, "levels": 1}),
     **{
         name: Small(64, {"proposals": 4, "blocks": (1, 1, 1, 1), "width": 16})
         for name in ("faster_rcnn_resnet101", "rfcn_resnet101")
