@@ -159,7 +159,7 @@ def walk() -> Callable[[str], Walked]:
 
     @functools.cache
     def walked(name: str) -> Walked:
-        network = resolve(name, input_shape=None if name == "lenet5" else (3, 128, 128))
+        network = resolve(name, input_shape=(3, 128, 128) if name.startswith("resnet") else None)
         last = {"resnet18": "bn2", "resnet50": "bn3"}.get(name, "none")
         with torch.no_grad():
             for path, module in network.module.named_modules():

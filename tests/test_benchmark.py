@@ -24,7 +24,7 @@ from edgecnn.latency.benchmark import bench
 from edgecnn.latency.fresh_process import ROOT
 from edgecnn.latency.job import Job
 from edgecnn.report import Page
-from runtimes.base import BadInput, EdgeError, Unavailable
+from runtimes.base import BadInput, EdgeError, Unavailable, silent
 from runtimes.census import Kernel
 from runtimes.device.tables import benched
 from runtimes.execution.fresh import TIMEOUT_S, Probe, peak_bytes
@@ -75,6 +75,13 @@ def test_the_document_has_the_fields_others_rely_on(tmp_path: Path) -> None:
     assert row["kernels"]["Gemm"] == 1
     assert sum(row["kernels"].values()) >= 4
     assert row["providers_used"] == ["cpu"]
+
+
+def test_of_three_processes_it_is_the_middle_time_and_the_largest_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([Probe(3.0, 1.0, 10.0), Probe(1.0, 5.0, 30.0, finite=False), Probe(2.0, 3.0, 20.0)])
+    monkeypatch.setattr(benchmark, "probe", lambda _: next(seen))
+    assert benchmark._probe(job(Path("net.onnx")), silent) == Probe(2.0, 3.0, 30.0, finite=False)
+    assert list(seen) == []
 
 
 def test_peak_memory_is_the_models_and_not_the_callers(tmp_path: Path) -> None:

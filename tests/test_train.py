@@ -19,6 +19,7 @@ from edgecnn.networks.sources import resolve
 from edgecnn.networks.spec import unit_range
 from edgecnn.networks.weights import load_weights
 from edgecnn.tasks import classification
+from edgecnn.training.learning import reproducible
 from edgecnn.training.train import train
 from runtimes.base import BadInput
 
@@ -108,6 +109,8 @@ def test_same_arguments_same_bytes_whatever_the_caller_did_before(tmp_path: Path
         assert not torch.are_deterministic_algorithms_enabled()
     finally:
         torch.set_num_threads(threads)
+    with reproducible(0):
+        assert torch.are_deterministic_algorithms_enabled()
     train("lenet5", "digits", paths[2], epochs=1, seed=1)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].read_bytes() != paths[2].read_bytes()

@@ -68,8 +68,9 @@ SMALL = {
     "deconvnet": Small(options={"hidden": 32, "stages": NARROW, "fc_kernel": 2}),
     "unet": Small(options={"width": 16}),
     "fcn_resnet50": Small(options={"blocks": (1, 1, 2, 2), "width": 16}, branch_end="bn3"),
-    # With 4096 hidden neurons nine of ten seconds go into copying one matrix.
-    **{name: Small(options={"hidden": 64}) for name in ("vgg16", "vgg16_bn")},
+    # With 4096 hidden neurons nine of ten seconds go into copying one matrix. One VGG keeps its width.
+    "vgg16_bn": Small(options={"hidden": 64}),
+    "vgg16": Small(options={"hidden": 64, "stages": NARROW}),
     **{name: Small(options={"hidden": 64, "stages": THIN}) for name in ("vgg19", "vgg19_bn")},
     # Their own size: 11x11 at stride 4 leaves nothing of a small image.
     **{name: Small(side=None, options={"hidden": 64}) for name in ("alexnet", "alexnet_original")},
