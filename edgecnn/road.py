@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,10 +36,10 @@ from edgecnn.choosing.quantizing import (
     shipped,
     taking,
 )
-from edgecnn.choosing.said import judged_by_chance, judged_by_few, judged_by_nothing, judging
+from edgecnn.choosing.said import judging, of_verdict
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
-from edgecnn.data.material import material_for
+from edgecnn.data.material import Material, material_for
 from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
@@ -55,7 +56,7 @@ from exporters.ending import SIGMOID
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
-from runtimes.base import BadInput, Track, silent
+from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.bundle import SUFFIX
 from runtimes.execution import provider_options
 from runtimes.files import check_output
@@ -212,11 +213,7 @@ def build(
     judged = spread(material.judged, REAL_IMAGES).feeds(material.input_name, 1)[:]
     real = stages.Reference(network, judged, reference.output_names, reference.edges)
     done = (*stages.held_to(done, reference), artifact.with_parity(stage, real.parity(open_session(quantized.model))))
-    given = None
-    if input != FLOAT32:
-        identity = taking(identity, input)
-        assert identity.preprocess is not None
-        real, given = stages.in_pixels(network, images(identity).judged, identity.preprocess, reference.output_names)
+    identity, real, given = _fed(input, network, identity, real, images)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.weights) | material.told
@@ -224,13 +221,24 @@ def build(
     pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    chance = judged_by_chance(network.source, decision, material, trained_classes(network))
-    heard = doubts.told(*heard, *said, chance)
-    if not network.seeded:
-        few = judged_by_few(network.source, decision, material, trial)
-        heard = doubts.told(*heard, judged_by_nothing(network.source, decision), few)
+    doubted = of_verdict(network.source, decision, material, trial, trained_classes(network), network.seeded)
+    heard = doubts.told(*heard, *said, *doubted)
     seconds = time.perf_counter() - started
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, network.prefix, warnings=heard)
+
+
+def _fed(
+    input: str, network: Network, identity: Identity, real: stages.Reference, images: Callable[[Identity], Material]
+) -> tuple[Identity, stages.Reference, list[Tensors] | None]:
+    """(`identity` with what the shipped graph is given, the module on real images of that, these as it is given them);
+    the last is None where it is what the module is given.
+    """
+    if input == FLOAT32:
+        return identity, real, None
+    identity = taking(identity, input)
+    assert identity.preprocess is not None
+    made, given = stages.in_pixels(network, images(identity).judged, identity.preprocess, real.output_names)
+    return identity, made, given
 
 
 def trained_classes(network: Network) -> int | None:

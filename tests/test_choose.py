@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 from edgecnn.choosing import choose
+from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide
-from edgecnn.choosing.judge import Judge, Remembering, Trial, drop_of, upper_bound
+from edgecnn.choosing.judge import Judge, Trial, drop_of, upper_bound
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference

@@ -12,11 +12,11 @@ from runtimes.imaging.preprocess import (
     Preprocess,
     border,
     centre_crop,
-    resize,
     shorter_side,
     to_channels,
     within,
 )
+from runtimes.imaging.resampling import resize
 
 sides = st.integers(1, 70)
 IMAGENET = Preprocess((224, 224), 3, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

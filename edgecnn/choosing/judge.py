@@ -20,14 +20,14 @@ from typing import Any
 import onnx
 
 from edgecnn import tasks
+from edgecnn.choosing.answers import Remembering, alike
 from edgecnn.data.material import BY_IMAGE, Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
-from edgecnn.tasks import detection
 from exporters.artifact import Identity
-from runtimes.base import Runner, Tensors, Track, silent
+from runtimes.base import Track, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
@@ -38,10 +38,6 @@ BROKEN = 1e9
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
 """At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
 ROUNDING = 1e-9
-FEW = 8
-"""Images that may well be of one class."""
-MEMORY_BYTES = 128 * 2**20
-"""Of answers of the float graph that are kept for the next graph to be judged."""
 
 
 @dataclass(frozen=True)
@@ -131,35 +127,6 @@ class Judgement:
     words: str
 
 
-class Remembering:
-    """A runner that answers the same inputs again from memory, as long as all its answers fit into `limit_bytes`."""
-
-    def __init__(self, runner: Runner, limit_bytes: int = MEMORY_BYTES) -> None:
-        self.runner, self.left = runner, limit_bytes
-        self.answers: dict[bytes, Tensors] = {}
-
-    def __call__(self, feeds: Tensors) -> Tensors:
-        key = hashlib.blake2b()
-        for name in sorted(feeds):
-            key.update(f"{name}{feeds[name].dtype}{feeds[name].shape}".encode() + feeds[name].tobytes())
-        known = self.answers.get(key.digest())
-        if known is not None:
-            return known
-        found = self.runner(feeds)
-        size = sum(value.nbytes for value in found.values())
-        if size <= self.left:
-            self.left -= size
-            self.answers[key.digest()] = found
-        return found
-
-    def close(self) -> None:
-        self.runner, self.answers = _closed, {}
-
-
-def _closed(feeds: Tensors) -> Tensors:
-    raise AssertionError("the judge was closed")
-
-
 class Judge:
     """Holds graphs against the `float_session` on the samples of the trial; the float answers are made once.
 
@@ -200,7 +167,9 @@ class Judge:
         parity = compare(self.base, session, feeds, self.track)
         agreed = self._agreement(session, parity)
         if self.alike is None:
-            self.alike = self._alike()
+            self.alike = (
+                "" if self.score else alike(as_task(self.base, self.trial.task, self.trial.sigmoid), self.trial)
+            )
         accuracy, lost = None, None
         if self.score is not None and not parity.nonfinite:
             score = self._score(session)
@@ -230,30 +199,6 @@ class Judge:
         found: Agreement | None = self.trial.known.agreement(base, other, feeds, self.track)
         return found
 
-    def _alike(self) -> str:
-        """What the float graph answers to all images alike; without labels nothing is proven then."""
-        count = len(self.trial.samples)
-        if self.score is not None or self.trial.task not in ("classification", "detection"):
-            return ""
-        feeds = self.trial.samples.feeds(self.trial.input_name, 1)
-        base = as_task(self.base, self.trial.task, self.trial.sigmoid)
-        if self.trial.task == "detection":
-            found = any(
-                (boxes.scores >= detection.SURE).any() for feed in feeds for boxes in detection.detect(base, feed)
-            )
-            return "" if found else f"scores no box {detection.SURE:g} or more on {_any_of(count)}"
-        if count < FEW:
-            return ""
-        seen: set[int] = set()
-        for feed in feeds:
-            scores = next(iter(base(feed).values()))
-            if scores.ndim != 2:
-                return ""
-            seen |= {*scores.argmax(axis=1).tolist()}
-            if len(seen) > 1:
-                return ""
-        return f"answers class {seen.pop()} on all of the {count} images that judge it"
-
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
@@ -269,10 +214,6 @@ class Judge:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
         return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {changed} % noise (budget {most} %)"
-
-
-def _any_of(count: int) -> str:
-    return "the image that judges it" if count == 1 else f"any of the {count} images that judge it"
 
 
 def percent(share: float) -> str:

@@ -29,9 +29,7 @@ from edgecnn.choosing.said import (
     classes_in,
     identified,
     judged_as,
-    judged_by_chance,
-    judged_by_few,
-    judged_by_nothing,
+    of_verdict,
     prepared,
     preparing,
     settled,
@@ -161,10 +159,7 @@ def quantize(
         pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(narrowed(chosen, given), path, force=force)
-    chance = judged_by_chance(name, result.decision, material, classes_in(original))
-    nothing = judged_by_nothing(name, result.decision)
-    few = judged_by_few(name, result.decision, material, trial)
-    heard = doubts.told(*early, *said, chance, nothing, few)
+    heard = doubts.told(*early, *said, *of_verdict(name, result.decision, material, trial, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

@@ -188,6 +188,16 @@ def of_unused(name: str, material: Material) -> str:
     return f"{name}: labels of {material.judged.name} cannot be used: {material.unused}{hint}"
 
 
+def of_verdict(
+    name: str, decision: Decision, material: Material, trial: Trial, classes: int | None, seeded: bool = False
+) -> tuple[str, ...]:
+    """The lines that say how little the images of `name` may have shown; of drawn weights nobody expects an answer."""
+    chance = judged_by_chance(name, decision, material, classes)
+    if seeded:
+        return doubts.told(chance)
+    return doubts.told(chance, judged_by_nothing(name, decision), judged_by_few(name, decision, material, trial))
+
+
 def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
     """The line that says that the float graph of `name` is no better than chance; empty where it is."""
     value = decision.candidates[0].accuracy

@@ -18,7 +18,8 @@ from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
-from runtimes.imaging.preprocess import BILINEAR, CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.resampling import BILINEAR
 
 NAMES = ("imagenet", "signed", "unit", "yolo")
 YOLO_GREY = 114

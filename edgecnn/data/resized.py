@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.imaging.preprocess import PRECISION_BITS, filter_weights, layout_of
+from runtimes.imaging.preprocess import layout_of
+from runtimes.imaging.resampling import PRECISION_BITS, filter_weights
 
 
 def resized(images: Array, size: tuple[int, int]) -> Array:

@@ -21,7 +21,8 @@ from edgecnn.networks.callables import quiet
 from edgecnn.networks.spec import IMAGENET, Blueprint
 from runtimes import plugins
 from runtimes.base import BadInput, Unavailable
-from runtimes.imaging.preprocess import BILINEAR, FILTERS, Preprocess
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.resampling import BILINEAR, FILTERS
 
 DEFAULT_CFG: dict[str, Any] = {
     "input_size": (3, 224, 224),
