@@ -69,3 +69,9 @@ def test_the_largest_drop_is_found_where_every_layer_loses_a_little() -> None:
         found = search(points, lambda chosen, n=loss: {i: Reading(40 - n[i], 20) for i in members(chosen)}, ByDrop(40))
         assert found.point == at
         assert found.runs <= 6
+
+
+def test_what_does_not_run_is_wrong_also_where_everything_is_noise() -> None:
+    """A reference whose answer hangs on the last bit has a limit of -inf; a candidate that does not run is worse."""
+    assert Reading(-math.inf, -math.inf, "no kernel").bad
+    assert not Reading(-math.inf, -math.inf).bad

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgecnn import api
 from edgecnn.checking.comparing import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
-from edgecnn.checking.sides import graph_side
+from edgecnn.checking.sides import GraphSide, graph_side
 from edgecnn.cli import main
 from exporters.graph import copy_model
 from exporters.passes import fold_batchnorm
@@ -27,7 +28,7 @@ from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.rewrites import fold_columns
 from exporters.torch_export import export_module
 from graphs import parse
-from runtimes.base import BadInput
+from runtimes.base import BadInput, CheckFailed, Runner
 from small_nets import conv_net, model, save
 
 NETS = """
@@ -240,6 +241,62 @@ def test_a_candidate_that_does_not_run_is_an_answer(tmp_path: Path) -> None:
     assert report.first is not None
     assert report.first.node == "Flatten_f"
     assert "another shape" in report.verdict
+
+
+@pytest.fixture
+def refused(files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """A network and a healthy candidate, int8 or float, of which ONNX Runtime loads no part that makes a tensor in
+    `names` from the inputs; layers alone it loads.
+    """
+
+    def made(names: set[str], int8: bool) -> list[str]:
+        net = fold_batchnorm.run(conv_net()).model
+        images = [{"x": np.random.default_rng(i).standard_normal((1, 3, 8, 8), np.float32)} for i in range(2)]
+        healthy = quantize_model(net, images, QuantRecipe(), threads=1).model if int8 else net
+        opened = GraphSide.open
+
+        def refuse(side: GraphSide, wanted: Sequence[str]) -> Runner:
+            if "healthy" in side.name and names & {*wanted}:
+                raise BadInput(f"{side.name}: ONNX Runtime cannot load it (no kernel)")
+            return opened(side, wanted)
+
+        monkeypatch.setattr(GraphSide, "open", refuse)
+        return [str(files[0]), str(save(healthy, tmp_path / "healthy.onnx"))]
+
+    return made
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_a_candidate_of_which_no_part_runs_from_the_inputs_is_inconclusive(
+    refused: Callable[..., list[str]], int8: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was compared, so that "no layer parts" would be a guess."""
+    sources = refused({"c", "n", "r", "g", "f", "y"}, int8)
+    assert main(["diff", *sources, "--json"]) == 3
+    out, err = capsys.readouterr()
+    cause = "ONNX Runtime cannot load it (no kernel)"
+    why = f"each layer alone is right, but from its inputs it runs up to no tensor: {cause}"
+    document = json.loads(out)
+    assert (document["first"], document["inconclusive"], document["notes"]) == (None, why, [])
+    assert err == f"error: {sources[1]}: {why}\n"
+    assert main(["diff", *sources]) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"healthy.onnx: inconclusive: {why}; 3 samples of" in shown
+    assert "no layer parts" not in shown
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_the_first_layer_that_stops_a_candidate_is_named_also_where_it_is_right_alone(
+    refused: Callable[..., list[str]], int8: bool
+) -> None:
+    report = api.diff(*refused({"f", "y"}, int8))
+    assert report.first is not None
+    assert report.first.op in ("Flatten", "GlobalAveragePool"), "int8 flattens integers: the layer is the one before"
+    assert "is the first that does not run: " in report.sentence
+    assert isinstance(report.failure, CheckFailed)
+    assert report.notes == (
+        "every layer alone runs and is right, so that what it is given in the candidate is what stops it",
+    )
 
 
 def test_networks_that_are_no_pair(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Reading:
 
     @property
     def bad(self) -> bool:
-        return not self.snr_db >= self.limit_db
+        return bool(self.cause) or not self.snr_db >= self.limit_db
 
 
 Measure = Callable[[int], Mapping[int, Reading]]
@@ -52,6 +52,11 @@ class Found:
 def by_limit(readings: Mapping[int, Reading]) -> int:
     """The points whose SNR is below their limit."""
     return sum(1 << i for i, reading in readings.items() if reading.bad)
+
+
+def by_cause(readings: Mapping[int, Reading]) -> int:
+    """The points up to which the candidate does not run."""
+    return sum(1 << i for i, reading in readings.items() if reading.cause)
 
 
 def by_odd(readings: Mapping[int, Reading]) -> int:

@@ -106,7 +106,7 @@ def find(
         comparison.limit_db, comparison.per_layer = INT8_LAYER_DB, True
     looked = look(comparison, layers, drops, track)
     found, first, rows = looked.found, looked.first, looked.rows
-    doubt = ""
+    doubt = looked.doubt
     if first is not None and first.at_fault and not first.cause:
         first, doubt = _sure(
             comparison, first, lambda: rows or tuple(comparison.stream(track)), words, made and quantized

@@ -114,7 +114,8 @@ class DiffReport:
         on = f"{seen}, {counted(self.points, 'common tensor')}, {counted(self.partial_runs, 'partial run')}"
         if self.first is None:
             ran = f" But {self.kernels.words}." if self.kernels is not None and self.kernels.lose else ""
-            return f"{self.candidate}: {self.sentence}: {db(self.output_db)} at the outputs; {on}.{ran}"
+            ends = "" if self.doubt and self.output_db == -math.inf else f": {db(self.output_db)} at the outputs"
+            return f"{self.candidate}: {self.sentence}{ends}; {on}.{ran}"
         return f"{self.candidate}: {self.sentence}; {on}.{self.first.proof}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgecnn.checking import bisection
-from edgecnn.checking.bisection import ByDrop, Found, Reading, by_limit
+from edgecnn.checking.bisection import ByDrop, Found, Reading, by_cause, by_limit
 from edgecnn.checking.comparison import BEST_DB, Comparison, Row
 from edgecnn.checking.divergence import Divergence, db
 from edgecnn.checking.gains import learned, suspicious
@@ -34,12 +34,16 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Looked:
-    """What bisection read, the first layer that differs (None: none does), all layers where these were looked at."""
+    """What bisection read, the first layer that differs (None: none does), all layers where these were looked at.
+
+    `doubt`: why nothing can be said, where the candidate runs up to no tensor and all its layers are right.
+    """
 
     found: Found
     first: Divergence | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    doubt: str = ""
 
 
 def look(comparison: Comparison, layers: bool, drops: bool, track: Track = silent) -> Looked:
@@ -87,14 +91,30 @@ def _told(comparison: Comparison) -> str:
 def _once(comparison: Comparison, layers: bool, drops: bool, track: Track) -> Looked:
     found = bisection.search(comparison.points, comparison.measure, ByDrop(INT8_HIGH_DB) if drops else by_limit)
     first = None if found.point is None else _proven(comparison, found.readings[found.point], found.point)
-    notes, rows = _same_nan(comparison, found), list[Row]()
+    notes, rows, doubt = _same_nan(comparison, found), list[Row](), ""
     unproven = first is not None and not first.at_fault
     if layers or unproven:
         rows = list(comparison.stream(track))
     if unproven and first is not None:
         first, note = _by_rows(comparison, rows, first, drops)
-        notes.append(note)
-    return Looked(found, first, tuple(rows), tuple(notes))
+        if by_cause(found.readings) and not (first is not None and first.at_fault):
+            first, note, doubt = _stuck(comparison, first, note)
+        notes += [note] if note else []
+    return Looked(found, first, tuple(rows), tuple(notes), doubt)
+
+
+def _stuck(comparison: Comparison, first: Divergence | None, note: str) -> tuple[Divergence | None, str, str]:
+    """(the first layer up to which the candidate does not run, what to tell, why none can be named), where every layer
+    runs on the reference's inputs and is right there.
+    """
+    found = bisection.search(comparison.points, comparison.measure, by_cause)
+    if found.point is None:
+        return first, note, ""
+    if all(reading.cause for reading in found.readings.values()):
+        cause = found.readings[found.point].cause.removeprefix(f"{comparison.candidate.name}: ")
+        return None, "", f"each layer alone is right, but from its inputs it runs up to no tensor: {cause}"
+    why = "every layer alone runs and is right, so that what it is given in the candidate is what stops it"
+    return _proven(comparison, found.readings[found.point], found.point), why, ""
 
 
 def _same_nan(comparison: Comparison, found: Found) -> list[str]:
