@@ -223,9 +223,8 @@ def test_a_grid_that_is_too_coarse_is_found_in_the_layer_that_has_it(name: str) 
             continue
         shown += 1
         assert report.first is not None, node
-        behind = {"net.r": "net.p"}.get(node, node) if name == "split" else node  # its integers are split first
         found = report.first
-        assert (found.node, found.at_fault, found.nodes) == (behind, True, 1), report.verdict
+        assert (found.node, found.at_fault, found.nodes) == (node, True, 1), report.verdict
     assert shown >= 2
 
 

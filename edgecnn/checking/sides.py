@@ -55,8 +55,8 @@ class GraphSide:
     """An ONNX graph. `feeds` maps the names under which inputs are fed (the reference's) to its own, and `adapt` what
     is fed there: pixels that the reference is given otherwise.
 
-    A graph of integer operators is walked as a twin that has floats between them and sums that no CPU cuts off; `filed`
-    is then the graph as it is in the file.
+    A graph of integer operators is walked as a twin that has floats between them and sums that no CPU cuts off, one
+    that moves integers as a twin with floats before these nodes; `filed` is then the graph as it is in the file.
 
     `carried` is the preprocessing that it names itself, `ranges` what its int8 grids hold of an input.
     """
@@ -154,13 +154,17 @@ def graph_side(
 ) -> GraphSide:
     """A side for a model in memory."""
     from edgecnn.runners import INTEGER_OPS, graph_inputs
-    from exporters.layerwise.integer_ops import with_floats
+    from exporters.layerwise.integer_ops import has_integer_ops, with_floats
     from exporters.quantization.input_range import input_ranges
     from exporters.targets import weight_forms
 
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     inputs, ranges = graph_inputs(model), input_ranges(model) if quantized else {}
-    walked = with_floats(model) if quantized else model
-    twin = Parts(model if walked is model else weight_forms.exact(walked))
-    filed = None if walked is model else Parts(model)
-    return GraphSide(name, twin, inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges, filed=filed)
+    filed = Parts(model)
+    if quantized and has_integer_ops(model):
+        walked = Parts(weight_forms.exact(with_floats(model)))
+    else:
+        light = with_floats(filed.model) if quantized else filed.model
+        walked = filed if light is filed.model else filed.rewired(light.graph.node, ())
+    return GraphSide(name, walked, inputs, preprocess, quantized, threads, carried=preprocess, ranges=ranges,
+                     filed=None if walked is filed else filed)  # fmt: skip

@@ -43,9 +43,18 @@ class Activations:
         return None if activated == ours or theirs_behind == theirs else (activated, theirs_behind)
 
     def _moved(self, ours: str, theirs: str) -> Names:
-        if is_activation(self.reference, ours):
-            return ours, theirs if is_activation(self.candidate, theirs) else behind_grid(self.candidate, theirs)
-        return self._activated(ours, theirs), theirs
+        if is_activation(self.reference, ours) and not is_activation(self.candidate, theirs):
+            return ours, behind_grid(self.candidate, theirs)
+        activated = self._activated(ours, theirs)
+        return self._rounded(ours, theirs) if activated == ours else (activated, theirs)
+
+    def _rounded(self, ours: str, theirs: str) -> Names:
+        """The pair behind the grid that one side has there, unless it may stand for an activation that follows."""
+        behind = behind_grid(self.reference, ours), behind_grid(self.candidate, theirs)
+        if (behind[0] == ours) == (behind[1] == theirs):
+            return ours, theirs
+        graph, name = (self.reference, ours) if behind[0] == ours else (self.candidate, theirs)
+        return (ours, theirs) if any(cut(graph, reader) for reader in graph.consumers[name]) else behind
 
     def _activated(self, ours: str, theirs: str) -> str:
         """`ours`, or the output of the activation that alone reads it, where the grid before `theirs` stands for it."""

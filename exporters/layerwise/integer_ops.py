@@ -1,9 +1,11 @@
 """A graph of integer operators, with the float tensor that each of them stands for put behind it.
 
     QLinearConv ── q ── MaxPool          becomes          QLinearConv ── q ── DQ ── f ── Q ── q' ── MaxPool
+    Relu ── r_float ── Q ── q ── MaxPool ── DQ ── p       Relu ── r_float ── Q ── q ── DQ ── r ── Q ── q' ── MaxPool ...
 
 q' is q: what is rounded to a grid lies on it. So the graph gives what it gave, and f can be held against the float
-graph, or be fed in its place. An operator's grid is among its own inputs; a pool's is that of what it reads.
+graph, or be fed in its place. An operator's grid is among its own inputs; a pool's is that of what it reads. Where the
+nodes around integers say several grids, see `agreed_grids`.
 Source: ONNX Runtime, docs/ContribOperators.md. Test: tests/test_integer_ops.py.
 """
 
@@ -15,6 +17,7 @@ import onnx
 from onnx import helper
 
 from exporters.graph import Graph, is_standard, keep_module
+from exporters.layerwise.agreed_grids import Grid, agreed, moves
 from exporters.layerwise.partial import CARRIERS as MOVES
 from exporters.quantization.kernels import CARRIERS, CUTTERS, carried_outputs
 
@@ -24,7 +27,6 @@ GRID_INPUTS = {
     "QLinearSoftmax": 3, "QLinearReduceMean": 3,
 }  # fmt: skip
 """Operators that make integers: which input is the scale of what they make; the next one is its zero point."""
-Grid = tuple[str, str]
 
 
 def float_op(op_type: str) -> str:
@@ -38,9 +40,11 @@ def float_op(op_type: str) -> str:
 
 def with_floats(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` with the floats between its integer operators; `model` itself where it has none of them."""
-    if not any(node.op_type in GRID_INPUTS for node in model.graph.node):
+    found = Graph(model, copied=False)
+    if not has_integer_ops(model) and not any(_is_moved(found, node) for node in model.graph.node):
         return model
     graph = Graph(model)
+    better = agreed(graph)
     grids: dict[str, Grid] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.proto.node:
@@ -50,12 +54,29 @@ def with_floats(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         for name in carried_outputs(node):
             grids[name] = grid
-            if node.op_type not in MOVES and not _is_final(graph, name):
-                nodes += _there_and_back(graph, node, name, grid)
-                grids[nodes[-1].output[0]] = grid
+            real = better.get(name, grid)
+            behind = node.op_type not in MOVES or _is_moved(graph, node)
+            if behind and real is not None and not _is_final(graph, name):
+                nodes += _there_and_back(graph, node, name, real)
+                grids[nodes[-1].output[0]] = real
     del graph.proto.node[:]
     graph.proto.node.extend(nodes)
     return graph.model
+
+
+def has_integer_ops(model: onnx.ModelProto) -> bool:
+    return any(node.op_type in GRID_INPUTS for node in model.graph.node)
+
+
+def _is_moved(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether `node` rounds to integers that others move.
+
+    Not what a ReLU or Clip cuts: that is on the grid of what these make.
+    """
+    if not is_standard(node, "QuantizeLinear") or graph.constant(node.input[0]) is not None:
+        return False
+    readers = graph.consumers[node.output[0]]
+    return any(map(moves, readers)) and all(moves(r) or is_standard(r, "DequantizeLinear") for r in readers)
 
 
 def _grid(node: onnx.NodeProto, known: Mapping[str, Grid]) -> Grid | None:
@@ -64,7 +85,8 @@ def _grid(node: onnx.NodeProto, known: Mapping[str, Grid]) -> Grid | None:
     if first is not None:
         names = node.input[first : first + 2]
         return (names[0], names[1]) if len(names) == 2 and all(names) else None
-    return known.get(node.input[0]) if node.op_type in CARRIERS + CUTTERS and node.input else None
+    carried = node.op_type in CARRIERS + CUTTERS or is_standard(node, "Concat")
+    return known.get(node.input[0]) if carried and node.input else None
 
 
 def _is_final(graph: Graph, name: str) -> bool:
@@ -74,7 +96,7 @@ def _is_final(graph: Graph, name: str) -> bool:
 
 def _there_and_back(graph: Graph, node: onnx.NodeProto, name: str, grid: Grid) -> list[onnx.NodeProto]:
     """The two nodes behind `name`; all that read it read what they make."""
-    real, again = graph.fresh(f"{name}_float"), graph.fresh(f"{name}_again")
+    real, again = graph.fresh(_real_name(graph, node, name)), graph.fresh(f"{name}_again")
     for reader in graph.consumers[name]:
         for i, read in enumerate(reader.input):
             reader.input[i] = again if read == name else read
@@ -85,3 +107,9 @@ def _there_and_back(graph: Graph, node: onnx.NodeProto, name: str, grid: Grid) -
     for each in made:
         keep_module(each, node)
     return made
+
+
+def _real_name(graph: Graph, node: onnx.NodeProto, name: str) -> str:
+    """What the float behind `name` is called: as in the float graph, where `node` rounds what our quantizer hid."""
+    hidden = node.input[0].removesuffix("_float") if is_standard(node, "QuantizeLinear") else ""
+    return hidden if hidden and hidden != node.input[0] and not graph.taken(hidden) else f"{name}_float"

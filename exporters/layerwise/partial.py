@@ -174,6 +174,7 @@ def is_layout(node: onnx.NodeProto, *ways: str) -> bool:
 
 
 def main_node(nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
-    """The node that a segment is about: the last one that computes, else the last one."""
+    """The node that a segment is about: the last one that computes, else the last one that moves, else the last one."""
     own = [node for node in nodes if not is_layout(node)]
-    return ([node for node in own if computes(node)] or own or list(nodes))[-1]
+    moving = [node for node in own if not any(is_standard(node, op) for op in ("QuantizeLinear", "DequantizeLinear"))]
+    return ([node for node in own if computes(node)] or moving or own or list(nodes))[-1]
