@@ -5,6 +5,7 @@
     task not told       maps are classes where the data has masks, else numbers
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     few images          ranges are guesses
+    inputs ignored      forward takes them and makes nothing of them
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
 Test: tests/test_assumed.py, tests/test_road.py.
@@ -12,7 +13,7 @@ Test: tests/test_assumed.py, tests/test_road.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,21 @@ def of_few(calibration: Samples) -> str:
         return ""
     found = counted(len(calibration), "image is", "images are")
     return f"{calibration.name}: {found} few to calibrate on; give {USUAL} and more (8 instead of 128 cost 9 to 10 dB)"
+
+
+def of_ignored(network: Network, inputs: Sequence[str]) -> str:
+    """That nothing is made of `inputs` of `network`; empty where there are none."""
+    if not inputs:
+        return ""
+    if network.several is None:
+        return f"{network.source}: forward makes nothing of its input, so that all answers are the same; mend forward"
+    from edgecnn.networks.forward import listed  # it imports torch, and so has whoever has a network
+
+    them = "it" if len(inputs) == 1 else "them"
+    return (
+        f"{network.source}: forward makes nothing of {listed(inputs)}: what is fed there changes no answer; "
+        f"leave {them} out of forward, or mend it"
+    )
 
 
 def of_range(samples: Samples, preprocess: Preprocess | None, guessed: bool = False) -> str:

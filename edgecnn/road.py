@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Unpack, overload
 
+import onnx
 from torch import nn
 
 from edgecnn import doubts, halving, proof, stages
@@ -53,6 +54,7 @@ from edgecnn.tasks import NUMBERS
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID
+from exporters.ignored_inputs import ignored_inputs
 from exporters.load import save_model
 from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
@@ -113,6 +115,7 @@ def export(
     model, done, reference = stages.float_road(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
     )
+    heard = doubts.told(*heard, ignored(network, model, tell))
     done = stages.held_to(done, reference)
     if fp16:
         halved = halving.halve(
@@ -189,13 +192,13 @@ def build(
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
-    network, heard = named(network, seen, judge, own is not None)
-    doubts.aloud(tell, heard)
+    network, heard = named(network, seen, judge, own is not None, tell)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(
         network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed, track=track
     )
+    heard = doubts.told(*heard, ignored(network, float_model, tell))
     images = partial(
         material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed, own=own
     )
@@ -241,6 +244,11 @@ def _fed(
     return identity, made, given
 
 
+def ignored(network: Network, model: onnx.ModelProto, tell: doubts.Tell) -> str:
+    """The line about inputs of `network` of which its graph `model` makes nothing, after it was told."""
+    return "".join(doubts.aloud(tell, doubts.told(doubts.of_ignored(network, ignored_inputs(model)))))
+
+
 def trained_classes(network: Network) -> int | None:
     """How many classes `network` has learned; None for random weights, of which nothing is expected."""
     return None if network.seeded else network.classes
@@ -253,8 +261,10 @@ def check_bundle_output(path: Path, force: bool) -> Path:
     return path
 
 
-def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = False) -> tuple[Network, tuple[str, ...]]:
-    """(`network` with the class names of labelled `data`, if it has none; what is to be heard of names and input).
+def named(
+    network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard
+) -> tuple[Network, tuple[str, ...]]:
+    """(`network` with the class names of labelled `data`, if it has none; what was told of names and input).
 
     Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
     there, before any long work.
@@ -268,9 +278,9 @@ def named(network: Network, calib: Spec, data: Spec | None, as_truth: bool = Fal
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), *odd, tasked, doubts.of_few(calibration))
     if shown is None:
-        return network, doubts.told(*heard, doubts.of_no_names(network, calibration))
+        return network, doubts.aloud(tell, doubts.told(*heard, doubts.of_no_names(network, calibration)))
     after = named_by(network, shown)
-    return after, doubts.told(*heard, doubts.of_names(shown) if after is not network else "")
+    return after, doubts.aloud(tell, doubts.told(*heard, doubts.of_names(shown) if after is not network else ""))
 
 
 def named_by(network: Network, data: Samples) -> Network:

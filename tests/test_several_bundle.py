@@ -397,3 +397,47 @@ def test_the_device_measures_it(
     assert device(["bench", "--iterations", "4", "--threads", "1", "--batch", "2", "--json"], "pair.edge") == 0
     (row,) = json.loads(capsys.readouterr().out)["models"]
     assert row["inputs"] == {"image": [2, 3, 16, 16], "meta": [2, 4]}
+
+
+IGNORANT = """
+import torch
+from torch import nn
+from nets import Pair
+
+class Deaf(Pair):
+    def forward(self, image, meta):
+        return super().forward(image, torch.zeros_like(meta))
+
+class Blind(nn.Module):
+    input_shape = (4,)
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Parameter(torch.randn(1, 3))
+
+    def forward(self, x):
+        return self.scores.expand(x.shape[0], 3) * 2
+"""
+
+
+def test_an_input_that_forward_ignores_is_told(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ignorant.py").write_text(IGNORANT)
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "ignorant.py:Deaf", "-o", "deaf.onnx", "--json"]) == 0
+    out, err = capsys.readouterr()
+    line = (
+        "ignorant.py:Deaf: forward makes nothing of meta: what is fed there changes no answer; "
+        "leave it out of forward, or mend it"
+    )
+    assert json.loads(out)["warnings"] == [line]
+    assert err.count(f"warning: {line}\n") == 1
+    heard: list[str] = []
+    built = api.build("ignorant.py:Deaf", "deaf.edge", calib=rows(), search_budget=0, max_drop=1, tell=heard.append)
+    assert line in heard
+    assert built.warnings.count(line) == 1
+    blind = api.export("ignorant.py:Blind", "blind.onnx")
+    assert any("nothing of its input, so that all answers are the same" in told for told in blind.warnings)
+    assert not api.export(f"{place / 'nets.py'}:Pair", "pair.onnx").warnings
