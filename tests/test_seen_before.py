@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 from PIL import Image
 
 from edgecnn import api
@@ -106,6 +107,43 @@ def test_a_second_training_remembers_the_first(trained: dict[str, Any]) -> None:
     model = {**trained, "weights": Path("again.safetensors")}
     assert evaluate(**model, data="photos").held_out
     assert evaluate(**model, data="more").held_out
+
+
+def older(path: str, **changed: object) -> None:
+    """The weights in `path` as they were written before fingerprints were taken."""
+    state, about = safetensors.torch.load_file(path), load_weights(path)[1]
+    assert about is not None
+    values = {**json.loads(about.to_json()), **changed}
+    del values["trained_on"]
+    safetensors.torch.save_file(state, path, {"edgecnn": json.dumps(values)})
+
+
+def test_weights_of_before_fingerprints_may_have_seen_anything(trained: dict[str, Any]) -> None:
+    older("w.safetensors")
+    (line,) = evaluate(**trained, data="photos").warnings
+    assert line.startswith("net.py:Net: was trained on photos by an older edgecnn, which kept no fingerprint of it; ")
+    os.rename("photos", "moved")
+    report = evaluate(**trained, data="moved")
+    assert (report.images, report.held_out) == (20, False)
+    (line,) = report.warnings
+    assert "all of moved is judged, and may have been seen in training" in line
+    api.export("net.py:Net", "n.onnx", weights="w.safetensors")
+    assert len(lines(evaluate("n.onnx", data="moved"), "n.onnx: was trained on photos by an older edgecnn")) == 1
+    api.train("net.py:Net", "moved", "again.safetensors", weights="w.safetensors", epochs=1)
+    again = evaluate("net.py:Net", weights=Path("again.safetensors"), data="moved")
+    assert (again.held_out, again.warnings) == (True, ()), "what was held out of it now is all that can be said"
+
+
+def test_who_has_no_record_or_saw_what_has_parts_is_told_nothing(trained: dict[str, Any]) -> None:
+    state = safetensors.torch.load_file("w.safetensors")
+    safetensors.torch.save_file(state, "plain.safetensors")
+    assert not lines(evaluate("net.py:Net", weights=Path("plain.safetensors"), data="photos"), "seen in training")
+    older("w.safetensors", data="digits")  # whose test part nobody trains on
+    assert not lines(evaluate(**trained, data="photos"), "seen in training")
+    older("w.safetensors")
+    for part in ("train", "val"):
+        photos(Path("parted") / part, seed=len(part))
+    assert not lines(evaluate(**trained, data="parted"), "seen in training")
 
 
 def test_a_metric_of_ones_own_is_asked_about_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ DIGITS = 32
 
 
 class DataSet(NamedTuple):
-    """What somebody called a set of images, and its fingerprint."""
+    """What somebody called a set of images, and its fingerprint; empty where nobody took one."""
 
     name: str
     fingerprint: str
@@ -42,7 +42,12 @@ def known_sets(value: Any) -> tuple[DataSet, ...]:
     """The sets in `value`, as JSON keeps them; of what is no list of pairs of texts, none."""
     pairs = value if isinstance(value, list | tuple) else ()
     found = (pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2)
-    return tuple(DataSet(*pair) for pair in found if all(isinstance(text, str) and text for text in pair))
+    return tuple(DataSet(*pair) for pair in found if all(isinstance(text, str) for text in pair) and pair[0])
+
+
+def unmarked(name: str) -> tuple[DataSet, ...]:
+    """The set that somebody called `name` before fingerprints were taken; none for built-in data, which has none."""
+    return () if not name or built_in(name) is not None else (DataSet(name, ""),)
 
 
 def is_among(spec: Spec, sets: Collection[Sequence[str]]) -> bool:

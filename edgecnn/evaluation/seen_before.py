@@ -2,6 +2,7 @@
 
     the set that its weights have learned from    the fifth that training held out is judged, and nothing else
     another set under that name                   all is judged, and a line says what may be among it
+    any set, by weights of before fingerprints    the same
     the set that calibrated it                    all is judged, and a line says so
 
 Who does not say what it has seen is judged on all. Test: tests/test_seen_before.py.
@@ -42,16 +43,28 @@ class SeenBefore:
         """What to say of images that some have seen and that are judged all the same."""
         if part("test", self.spec, None) == "test":
             return ()
-        changed = () if self.held_out else map(self._other_under, self.subjects)
-        return tuple(line for line in (*changed, *map(self._calibrated, self.subjects)) if line)
+        asked = [self._calibrated] if self.held_out else [self._other_under, self._unmarked, self._calibrated]
+        return tuple(line for ask in asked for line in map(ask, self.subjects) if line)
 
     @cached_property
     def _mark(self) -> str:
-        says = any(subject.trained_on or subject.calibrated_on for subject in self.subjects)
+        marks = [mark for subject in self.subjects for _, mark in subject.trained_on]
+        says = any(marks) or any(subject.calibrated_on for subject in self.subjects)
         return fingerprint(self.spec) if says else ""
 
+    def _unmarked(self, subject: Subject) -> str:
+        """What it was trained on before weights kept a fingerprint may be anything, wherever it lies now."""
+        names = [known.name for known in subject.trained_on if not known.fingerprint]
+        if not names:
+            return ""
+        return (
+            f"{subject.name}: was trained on {', '.join(names)} by an older edgecnn, which kept no fingerprint of it; "
+            f"all of {self.spec} is judged, and may have been seen in training: judge on images of their own, or train "
+            "anew"
+        )
+
     def _other_under(self, subject: Subject) -> str:
-        named = [os.path.normpath(known.name) for known in subject.trained_on]
+        named = [os.path.normpath(known.name) for known in subject.trained_on if known.fingerprint]
         if isinstance(self.spec, InMemory) or os.path.normpath(self.spec) not in named:
             return ""
         return (

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edgecnn.data.fingerprint import DataSet, known_sets
+from edgecnn.data.fingerprint import DataSet, known_sets, unmarked
 from edgecnn.networks.key_prefix import COUNTER, refuse_half_prefixed, unprefixed
 from edgecnn.networks.spec import Shape
 from runtimes.base import BadInput
@@ -92,7 +92,7 @@ class Trained:
             edgecnn=str(d["edgecnn"]),
             task=str(d["task"]),
             metric=str(d["metric"]),
-            trained_on=known_sets(d.get("trained_on")),
+            trained_on=known_sets(d["trained_on"]) if "trained_on" in d else unmarked(str(d["data"])),
         )
 
 
