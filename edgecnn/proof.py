@@ -7,6 +7,7 @@ Test: tests/test_road.py, tests/test_pack.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -127,7 +128,7 @@ def common(identity: Identity, stages: Sequence[Stage], session: Session, weight
         "labels": list(identity.labels),
         "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
         "created_by": f"edgecnn {edgecnn.__version__}",
-        "weights": weights or "random, seed 0",
+        "weights": os.path.basename(weights) if weights else "random, seed 0",
         **taken(session.inputs),
         **({"trained_on": list(map(list, identity.trained_on))} if identity.trained_on else {}),
         "output": tensor(session.outputs[0]) | ({"sigmoid": True} if identity.sigmoid else {}),

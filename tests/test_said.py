@@ -112,13 +112,13 @@ def test_the_limit_is_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
                  "--search-budget", "0", "--max-drop", "1", "--force"]  # fmt: skip
     assert main([*arguments, "--limit", "2"]) == 0
     out = capsys.readouterr().out
-    assert f"calibrated on 2 of 40 images (--limit) of {tmp_path / 'c.npy'}" in out
+    assert "calibrated on 2 of 40 images (--limit) of c.npy" in out
     assert "more images would move the scales; --limit 40 takes all that there are" in out
     assert main([*arguments, "--json", "--limit", "2"]) == 0
     recipe = json.loads(capsys.readouterr().out)["recipe"]
     assert (recipe["images"], recipe["available"]) == (2, 40)
     assert main(arguments) == 0
-    assert f"calibrated on 40 images of {tmp_path / 'c.npy'}" in capsys.readouterr().out
+    assert "calibrated on 40 images of c.npy" in capsys.readouterr().out
     assert main(["quantize", "--help"]) == 0
     assert "default: 128" in " ".join(capsys.readouterr().out.split())
 

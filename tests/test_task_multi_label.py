@@ -227,7 +227,7 @@ def test_the_budget_is_points_of_map(trained: Path, tmp_path: Path) -> None:
                         allow_slower=True, limit=64)  # fmt: skip
     assert kept.chosen == "int8"
     assert "mAP 9" in kept.verdict
-    assert kept.judged_on == f"60 labelled images of {photos}"  # the fifth that did not calibrate
+    assert kept.judged_on == f"60 labelled images of {photos.name}"  # the fifth that did not calibrate
     assert kept.decision.accuracy is not None
     assert abs(kept.decision.accuracy["drop"]) < 0.01
     answer = api.run(tmp_path / "a.edge", PICTURES[0]).labels[0]

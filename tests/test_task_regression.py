@@ -214,7 +214,7 @@ def test_the_budget_is_points_of_r2(trained: Path, tmp_path: Path) -> None:
                      data=photos, search_budget=0, allow_slower=True)  # fmt: skip
     assert kept.chosen == "int8"
     assert "R^2 " in kept.verdict
-    assert kept.judged_on == f"100 labelled images of {photos}/val"
+    assert kept.judged_on == "100 labelled images of photos/val"
     (answer,) = api.run(tmp_path / "a.edge", PICTURES[0]).numbers
     assert answer.outputs[0].names == NUMBERS
     found = api.evaluate(trained / "n.onnx", tmp_path / "a.edge", data=photos, max_drop=0.01)

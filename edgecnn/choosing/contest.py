@@ -81,7 +81,7 @@ def compete(
     exact or its layers float, no more.
     Where `recipe.target` is another CPU than this one nothing is raced: the rewrites that help there are taken.
     """
-    recipe = replace(recipe, data=material.calibration.name, images=len(material.calibration))
+    recipe = replace(recipe, data=material.calibration.recorded, images=len(material.calibration))
     recipe, apart = guarded(float_model, recipe, material)
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
     field = _field(float_model, apart, keeper, search_seconds, portable, track)

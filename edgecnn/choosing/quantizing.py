@@ -191,7 +191,7 @@ def recipe_for(
     """How the images of `material` are turned into int8."""
     seen = material.calibration
     return QuantRecipe(
-        calibrator, per_channel, tuple(exclude), seen.name, len(seen), target=target, available=seen.of,
+        calibrator, per_channel, tuple(exclude), seen.recorded, len(seen), target=target, available=seen.of,
         fingerprint=material.fingerprint,
     )  # fmt: skip
 

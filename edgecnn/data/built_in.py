@@ -27,6 +27,15 @@ def built_in(spec: str) -> str | None:
     return name if spec != name or name.partition(":")[0] in BUILT_IN else None
 
 
+def recorded(name: str) -> str:
+    """What a file that is given to others calls data: where it lies is nobody's business, and elsewhere elsewhere.
+
+    >>> recorded("/home/ada/photos/"), recorded("/mnt/digits"), recorded("digits")
+    ('photos', './digits', 'digits')
+    """
+    return name if built_in(name) is not None else spelled_path(os.path.basename(os.path.normpath(name)))
+
+
 def require_one(spec: str) -> str:
     """`spec`; raises `BadInput` where it names built-in data and a file or folder of the user's at once."""
     if built_in(spec) == spec and os.path.lexists(spec):

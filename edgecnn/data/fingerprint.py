@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgecnn.data.built_in import built_in
+from edgecnn.data.built_in import built_in, recorded
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.yolo import YAML, root_of
 from runtimes.base import Array, BadInput
@@ -32,7 +32,7 @@ DIGITS = 32
 
 
 class DataSet(NamedTuple):
-    """What somebody called a set of images, and its fingerprint; empty where nobody took one."""
+    """What a set of images is called in records (`recorded`), and its fingerprint; empty where nobody took one."""
 
     name: str
     fingerprint: str
@@ -42,12 +42,13 @@ def known_sets(value: Any) -> tuple[DataSet, ...]:
     """The sets in `value`, as JSON keeps them; of what is no list of pairs of texts, none."""
     pairs = value if isinstance(value, list | tuple) else ()
     found = (pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2)
-    return tuple(DataSet(*pair) for pair in found if all(isinstance(text, str) for text in pair) and pair[0])
+    texts = (pair for pair in found if all(isinstance(text, str) for text in pair) and pair[0])
+    return tuple(DataSet(recorded(name), mark) for name, mark in texts)
 
 
 def unmarked(name: str) -> tuple[DataSet, ...]:
     """The set that somebody called `name` before fingerprints were taken; none for built-in data, which has none."""
-    return () if not name or built_in(name) is not None else (DataSet(name, ""),)
+    return () if not name or built_in(name) is not None else (DataSet(recorded(name), ""),)
 
 
 def is_among(spec: Spec, sets: Collection[Sequence[str]]) -> bool:
@@ -63,7 +64,7 @@ def is_marked(mark: str, sets: Iterable[Sequence[str]]) -> bool:
 def identified(spec: Spec) -> tuple[DataSet, ...]:
     """`spec` with its fingerprint; empty where it has none."""
     found = fingerprint(spec)
-    return (DataSet(str(spec), found),) if found else ()
+    return (DataSet(recorded(str(spec)), found),) if found else ()
 
 
 def fingerprint(spec: Spec) -> str:

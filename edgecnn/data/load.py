@@ -109,7 +109,7 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_tru
         if single:
             return split_off(pictures(str(path), [path], ready, ()), split)
         found = layouts.load(path, ready, split, task) or _folder(path, ready, split)
-        return replace(found, name=spelled_path(found.name))
+        return replace(found, name=spelled_path(found.name), within=_below(path, found.name))
     if path.suffix == ".npz":
         return _cut(_npz(path, preprocess, as_truth), split, task)
     if path.suffix == ".npy":
@@ -119,6 +119,16 @@ def _load(spec: str, preprocess: Ready, split: str, seed: int, task: str, as_tru
     raise BadInput(
         f"{spec}: unknown data; {_meant(path)}give a folder of images, a .npz or .npy file, digits, shapes or random"
     )
+
+
+def _below(root: Path, name: str) -> str:
+    """The path of `name` below `root`; empty where it is none.
+
+    >>> _below(Path("/home/ada/photos"), "/home/ada/photos/val"), _below(Path("a.csv"), "a.csv")
+    ('val', '')
+    """
+    place = Path(name)
+    return place.relative_to(root).as_posix() if root in place.parents else ""
 
 
 def _built_in(name: str, preprocess: Ready, split: str, seed: int, task: str) -> Samples:

@@ -98,12 +98,13 @@ class Material:
     @property
     def judged_on(self) -> str:
         """`359 labelled images of digits`, or what else the verdict stands on."""
+        name = self.judged.recorded
         if self.metric:
             which = " that calibrated" if self.judged.ids == self.calibration.ids else ""
-            return f"{counted(len(self.judged), 'image')} of {self.judged.name}{which}, by {self.metric}"
+            return f"{counted(len(self.judged), 'image')} of {name}{which}, by {self.metric}"
         judged = self.judged
         if any(answers is not None for answers in (judged.labels, judged.masks, judged.targets, judged.truth)):
-            return f"{counted(len(self.judged), 'labelled image')} of {self.judged.name}"
+            return f"{counted(len(self.judged), 'labelled image')} of {name}"
         same = self.judged.ids == self.calibration.ids
         what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"
         images = f"the same images {what}" if same else f"{counted(len(self.judged), 'image')} {what}"

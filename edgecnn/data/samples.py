@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
+from edgecnn.data.built_in import recorded
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.shown import Ready as Ready
@@ -106,6 +107,16 @@ class Samples:
     """A row for each image that is no class: labels, numbers, or what a metric of the user's own knows the meaning of.
     Where there are `class_names`, they are those of its columns.
     """
+    within: str = ""
+    """Which part of the data that was named they are: a path below it."""
+
+    @property
+    def recorded(self) -> str:
+        """What a file that is given to others calls them: not where they lie."""
+        if not self.within:
+            return recorded(self.name)
+        root = self.name.removesuffix(self.within).rstrip("/")
+        return f"{recorded(root)}/{self.within}"
 
     def __len__(self) -> int:
         return len(self.ids)

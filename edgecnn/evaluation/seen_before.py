@@ -10,11 +10,11 @@ Who does not say what it has seen is judged on all. Test: tests/test_seen_before
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from edgecnn.data.built_in import recorded
 from edgecnn.data.fingerprint import fingerprint, is_marked
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.parted import part
@@ -64,12 +64,12 @@ class SeenBefore:
         )
 
     def _other_under(self, subject: Subject) -> str:
-        named = [os.path.normpath(known.name) for known in subject.trained_on if known.fingerprint]
-        if isinstance(self.spec, InMemory) or os.path.normpath(self.spec) not in named:
+        named = [known.name for known in subject.trained_on if known.fingerprint]
+        if isinstance(self.spec, InMemory) or recorded(self.spec) not in named:
             return ""
         return (
-            f"{self.spec}: has changed since {subject.name} was trained on data of that name; all of it is judged, "
-            "and what it was trained on may be among that: judge on images of their own"
+            f"{self.spec}: has changed since {subject.name} was trained on data of that name, or is another set; all "
+            "of it is judged, and what it was trained on may be among that: judge on images of their own"
         )
 
     def _calibrated(self, subject: Subject) -> str:

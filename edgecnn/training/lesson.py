@@ -9,6 +9,7 @@ Test: tests/test_train.py, tests/test_train_tasks.py, tests/test_fine_tune.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.data.built_in import recorded
 from edgecnn.data.fingerprint import identified
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
@@ -143,7 +145,8 @@ def described(
 ) -> Trained:  # fmt: skip
     task, metric = plan.task, edgecnn.tasks.load(plan.task).METRIC
     version = edgecnn.__version__
-    return Trained(name, count, shape, preprocess, tuple(names), data, 0.0, seed, version, task, metric)
+    source = os.path.basename(name)  # of FILE.py:NAME
+    return Trained(source, count, shape, preprocess, tuple(names), recorded(data), 0.0, seed, version, task, metric)
 
 
 def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names: Sequence[str], data: Spec) -> int:
