@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from edgecnn import doubts
 from edgecnn.data.given import Spec
-from edgecnn.data.labels import read_labels
+from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Feeds, Samples
@@ -134,7 +134,8 @@ def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence
     `classes`. Raises `BadInput` for a file that does not fit.
     """
     if labels is not None:
-        return [replace(s, labels=read_labels(labels, n)) for s, n in zip(sides, classes, strict=True)]
+        names = read_labels(labels)  # once, as it may be a pipe
+        return [replace(s, labels=for_each(names, n, labels)) for s, n in zip(sides, classes, strict=True)]
     donor = next(((s.labels, n) for s, n in zip(sides, classes, strict=True) if s.labels), ((), None))
     return [
         replace(s, labels=donor[0]) if not s.labels and n == len(donor[0]) else s

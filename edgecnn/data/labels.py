@@ -2,13 +2,17 @@
 
     ["cat", "dog"]        {"0": "cat", "1": "dog"}        cat<newline>dog        names: [cat, dog]
 
-A name is what a device shows for a class: short, printable text, and as many as the network has answers.
+A name is what a device shows for a class: short, printable text, and as many as the network has answers. A pipe that is
+open already (standard input, `<(command)` of a shell) is read to its end, which can be done once; its first letter says
+whether it is JSON. One that has a name of its own is refused: nobody may write into it.
 Test: tests/test_labels.py.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +22,32 @@ from runtimes.base import BadInput, counted
 from runtimes.files import check_input_file
 
 LIMIT_BYTES = 4 << 20
+OPEN = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d{1,6})")
+"""Names of what is open already."""
 NAME_LIMIT = 200
 
 
 def read_labels(path: Path | str, classes: int | None = None) -> tuple[str, ...]:
     """The names in `path` in the order of the answers; raises `BadInput` unless there are `classes` of them."""
-    path = check_input_file(Path(path), LIMIT_BYTES)
+    return for_each(_names_in(Path(path)), classes, path)
+
+
+def for_each(names: tuple[str, ...], classes: int | None, path: Path | str) -> tuple[str, ...]:
+    """`names`, read from `path`; raises `BadInput` unless there are `classes` of them."""
+    if not names or (classes is not None and len(names) != classes):
+        wanted = "at least 1" if classes is None else classes
+        raise BadInput(
+            f"{path}: holds {counted(len(names), 'name')}, the network has {wanted} classes; give one for each"
+        )
+    return names
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows put a byte order mark in front
-        names = READERS.get(path.suffix, str.splitlines)(text)
+        data = _read(path)
+        text = data.decode("utf-8-sig")  # editors on Windows put a byte order mark in front
+        json_piped = OPEN.fullmatch(str(path)) and text.lstrip().startswith(("[", "{"))
+        names = READERS.get(".json" if json_piped else path.suffix, str.splitlines)(text)
     except (OSError, ValueError, RecursionError) as error:
         cause = (str(error) or type(error).__name__).partition("\n")[0][:80]
         raise BadInput(f"{path}: is no list of names ({cause}); write a JSON list or one name a line") from error
@@ -34,12 +55,23 @@ def read_labels(path: Path | str, classes: int | None = None) -> tuple[str, ...]
         if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_LIMIT or not name.isprintable():
             shown = str(name)[:40] if isinstance(name, str) else type(name).__name__
             raise BadInput(f"{path}: name {i} is {shown!r}; 1 to {NAME_LIMIT} printable characters are needed")
-    if not names or (classes is not None and len(names) != classes):
-        wanted = "at least 1" if classes is None else classes
-        raise BadInput(
-            f"{path}: holds {counted(len(names), 'name')}, the network has {wanted} classes; give one for each"
-        )
     return tuple(name.strip() for name in names)
+
+
+def _read(path: Path) -> bytes:
+    number = OPEN.fullmatch(str(path))
+    if number is None:
+        return check_input_file(path, LIMIT_BYTES).read_bytes()
+    place = int(number[1] or 0)
+    if os.isatty(place):
+        raise BadInput(f"{path}: is a terminal; write `< FILE` or pipe the names into it")
+    with open(os.dup(place), "rb") as stream:  # a socket, say, cannot be opened by its name
+        data = stream.read(LIMIT_BYTES + 1)
+    if len(data) > LIMIT_BYTES:
+        raise BadInput(f"{path}: has more than {LIMIT_BYTES:,} bytes, the limit; give fewer names")
+    if not data:
+        raise BadInput(f"{path}: is empty; a pipe can be read once, by one command")
+    return data
 
 
 def _from_json(text: str) -> list[Any]:
