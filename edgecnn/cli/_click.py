@@ -67,7 +67,7 @@ class Command(click.Command):
         if not (self.opens and called.own):
             return self._show(ctx, called.args)
         subject = ctx.params[self.opens]
-        name = ", ".join(subject) if isinstance(subject, tuple) else str(subject)
+        name = ", ".join(map(str, subject)) if isinstance(subject, tuple) else str(subject)
         ctx.exit(watched(name, lambda: outcome(lambda: self._show(ctx, called.args), explain)))
 
     def _show(self, ctx: click.Context, args: list[str]) -> int:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edgecnn.data import layouts
 from edgecnn.data.folders import list_images
 from edgecnn.data.given import InMemory, given
 from edgecnn.data.load import load_data
+from edgecnn.prediction.proofs import ProofsReport, proofs_of
 from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
@@ -36,7 +37,8 @@ from runtimes.proof.verification import VerifyReport
 
 LISTS = (".json", ".txt", ".csv")
 """Files that name pictures (edgecnn/data/layouts.py)."""
-Source = str | os.PathLike[str] | Array | Mapping[str, Array]
+StrPath = str | os.PathLike[str]
+Source = StrPath | Array | Mapping[str, Array]
 """A file, or images that are in memory already; a dict has an array for each input of a network of several."""
 
 
@@ -72,12 +74,25 @@ def run(
     return prediction.run(opened, found, how, os.fspath(bundle), track)
 
 
-def verify(bundle: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> VerifyReport:
+@overload
+def verify(bundle: StrPath, *, provider: str = "cpu", threads: int | None = None) -> VerifyReport: ...
+@overload
+def verify(
+    bundle: list[StrPath] | tuple[StrPath, ...], *, provider: str = "cpu", threads: int | None = None
+) -> ProofsReport: ...
+def verify(
+    bundle: StrPath | list[StrPath] | tuple[StrPath, ...], *, provider: str = "cpu", threads: int | None = None
+) -> VerifyReport | ProofsReport:
     """Prove `bundle` on this machine; the report says whether its outputs hold, and whose the code packed in it is.
 
-    Raises `CheckFailed` when a member is damaged or was changed after packing and `BadInput` for what is no bundle.
+    Raises `CheckFailed` when a member is damaged or was changed after packing and `BadInput` for what is no bundle. A
+    list of several raises neither: what each of them would have raised is in the report.
     """
-    return verification.verify(bundle, provider, threads, lambda: hashes(device_code()))
+
+    def proven(one: StrPath) -> VerifyReport:
+        return verification.verify(one, provider, threads, lambda: hashes(device_code()))
+
+    return proofs_of([os.fspath(one) for one in bundle], proven) if isinstance(bundle, list | tuple) else proven(bundle)
 
 
 def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:
