@@ -301,3 +301,23 @@ def test_a_candidate_that_was_not_judged_does_not_stand_where_better_is() -> Non
         for place, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
     }
     assert labels[round(float(unknown), 6)] == "not\njudged"
+
+
+def test_tables_of_samples_stack_on_a_narrow_screen(bundle: Path) -> None:
+    """Each cell then tells its column itself, for the headings are out of sight; wide tables of the race stay."""
+    text, _ = page(bundle)
+    samples = re.search(r'<section id="samples".*?</section>', text, re.S)
+    assert samples is not None
+    tables = re.findall(
+        r'<div class="([\w ]+)" role="region".*?<thead>(.*?)</thead><tbody>(.*?)</tbody>', samples[0], re.S
+    )
+    assert len(tables) >= 2
+    for kinds, head, body in tables:
+        names = re.findall(r"<th[^>]*>(.*?)</th>", head)
+        assert kinds == "wide stacks"
+        for row in body.split("</tr>")[:-1]:
+            assert re.findall(r'<td[^>]* data-label="([^"]*)"', row) == names[1:]
+    narrow = re.search(r"@media\(max-width:34rem\)\{(.*?)@media", text, re.S)
+    assert narrow is not None
+    assert ".stacks td::before{content:attr(data-label)" in narrow[1]
+    assert "stacks" not in table("c", ("a", ">b"), [["x", "1"]])

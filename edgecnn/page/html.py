@@ -83,23 +83,34 @@ def lines(text: str) -> Html:
 
 
 def table(
-    caption: str, columns: Sequence[str], rows: Iterable[Sequence[Content]], marked: frozenset[int] = frozenset()
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Content]],
+    marked: frozenset[int] = frozenset(),
+    stacks: bool = False,
 ) -> Html:
     """A table with headers for its columns and rows (the first cell); a column `>...` is right-aligned.
 
-    `marked`: rows that stand out. Wide tables are moved sideways within the page.
+    `marked`: rows that stand out. Wide tables are moved sideways within the page; where one `stacks`, a narrow screen
+    has the cells of a row below its first, each with the name of its column.
     """
+    names = [name.removeprefix(">") for name in columns]
     heads = [
-        tag("th", name.removeprefix(">"), scope="col", class_="n" if name.startswith(">") else None) for name in columns
+        tag("th", name, scope="col", class_="n" if given.startswith(">") else None)
+        for name, given in zip(names, columns, strict=True)
     ]
+    labels = [name if stacks else None for name in names[1:]]
     right = ["n" if name.startswith(">") else None for name in columns]
     body = []
     for i, (first, *others) in enumerate(rows):
         cells = [tag("th", first, scope="row")]
-        cells += [tag("td", cell, class_=kind) for cell, kind in zip(others, right[1:], strict=True)]
+        cells += [
+            tag("td", cell, class_=kind, data_label=label)
+            for cell, kind, label in zip(others, right[1:], labels, strict=True)
+        ]
         body.append(tag("tr", *cells, class_="marked" if i in marked else None))
     made = tag("table", tag("caption", caption), tag("thead", tag("tr", *heads)), tag("tbody", *body))
-    return tag("div", made, class_="wide", role="region", aria_label=caption, tabindex="0")
+    return tag("div", made, class_="wide stacks" if stacks else "wide", role="region", aria_label=caption, tabindex="0")
 
 
 def pairs(rows: Iterable[tuple[str, Content]]) -> Html:

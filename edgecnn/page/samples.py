@@ -110,8 +110,9 @@ def _told(bundle: Bundle, size: tuple[int, ...], outputs: Tensors) -> AnyPredict
 # ------------------------------------------------------------------------------------------------------------ the page
 def samples(facts: Facts, session: Session) -> Section:
     found, checks = read(facts.bundle, session)
-    numbers = table(f"How far the outputs here are from those of {facts.original}",
-                    ("input", ">samples", "measure", ">value", ">limit", "holds"), map(_check, checks))  # fmt: skip
+    columns = ("input", ">samples", "measure", ">value", ">limit", "holds")
+    caption = f"How far the outputs here are from those of {facts.original}"
+    numbers = table(caption, columns, map(_check, checks), stacks=True)
     where = tag("p", f"The answers of {facts.original} are packed in the bundle; this model's were computed for this "
                 f"page, on {session.provider} of this machine: {here()}.", class_="note")  # fmt: skip
     shown = [drawn for i, sample in enumerate(found, 1) if (drawn := _drawn(facts, i, sample)) is not None]
@@ -197,7 +198,7 @@ def _classes(
         for label in dict.fromkeys([*scores[0], *scores[1]])
     ]
     caption = f"{what} of each side, sample {index}"
-    return table(caption, ("class", f">{original}", ">this model"), rows)
+    return table(caption, ("class", f">{original}", ">this model"), rows, stacks=True)
 
 
 def _numbers(wanted: NumbersPrediction, found: NumbersPrediction, index: int, original: str) -> Html:
@@ -210,7 +211,7 @@ def _numbers(wanted: NumbersPrediction, found: NumbersPrediction, index: int, or
         names = theirs.names or [f"{theirs.output}[{i}]" for i in range(len(theirs.values))]
         pairs = zip(names, theirs.values, ours.values, strict=False)
         rows += [[name, number(a, words(a)), number(b, words(b))] for name, a, b in pairs]
-    return table(f"Numbers of each side, sample {index}", ("number", f">{original}", ">this model"), rows)
+    return table(f"Numbers of each side, sample {index}", ("number", f">{original}", ">this model"), rows, stacks=True)
 
 
 def _view(drawn: Html, caption: Content, large: bool = False) -> Html:

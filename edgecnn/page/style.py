@@ -66,7 +66,7 @@ font-variant-numeric:tabular-nums}
 .bar.int8{background:var(--c1)}
 .samples{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:1.2rem}
 .sample{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.9rem 1rem;min-width:0}
-.sample h3{margin:0 0 .5rem}
+.sample h3{margin:0 0 .5rem}.sample tbody th{min-width:5rem}
 .views{display:flex;flex-wrap:wrap;gap:.8rem;align-items:flex-start}
 .view{width:9.5rem}.view.large{width:12.5rem}
 .view img,.view svg{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:.25rem;
@@ -80,7 +80,15 @@ details{margin:.6rem 0}summary{cursor:pointer;color:var(--accent)}
 .labels{columns:9rem;padding-left:2.5rem;font-size:.92rem}.labels li{overflow-wrap:anywhere;break-inside:avoid}
 footer{color:var(--soft);font-size:.88rem;padding-bottom:3rem;overflow-wrap:anywhere}
 @media(max-width:34rem){body{font-size:15px}h1{font-size:1.6rem}header{padding-top:1.5rem}
-dl div{grid-template-columns:1fr}dt{font-size:.85rem}.view{width:calc(50% - .4rem)}.view.large{width:100%}}
+dl div{grid-template-columns:1fr}dt{font-size:.85rem}.view{width:calc(50% - .4rem)}.view.large{width:100%}
+.stacks,.stacks table,.stacks caption,.stacks tbody{display:block}
+.stacks thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.stacks tbody tr{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:.1rem 1rem;padding:.36rem 0;
+border-bottom:1px solid var(--line)}
+.stacks tbody th,.stacks tbody td{border:0;padding:0;min-width:0;white-space:normal;overflow-wrap:anywhere}
+.stacks tbody th{grid-column:1/-1}
+.stacks tbody td{display:flex;flex-wrap:wrap;justify-content:flex-end;gap:0 .6rem}
+.stacks td::before{content:attr(data-label);color:var(--soft);margin-right:auto}}
 @media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--accent:#1f5fa8;--mark:#eef3f9;
 --warn-paper:#fff;--warn:#8a5300;--good:#1d7a46;--bad:#b3261e;
 --c0:#1f5fa8;--c1:#c2551f;--c2:#2f8050;--c3:#8a4fa3;--c4:#93750f;--c5:#5b6770}
