@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+PLAIN = ("R^2",)
+"""Metrics that are no shares of anything, though 1 is best: they may be below 0, and are written as they are."""
+
 
 def percent(share: float, sign: bool = False) -> str:
     """A share in a sentence.
@@ -68,10 +71,21 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
     raise AssertionError("unreachable")
 
 
-def valued(value: float, unit: str = "", digits: int = 1) -> str:
-    """A share in per cent, or a number in its unit.
+def valued(value: float, unit: str = "", digits: int = 1, metric: str = "") -> str:
+    """What a `metric` came to: a share in per cent, a number in its unit, or one that is neither.
 
-    >>> valued(0.9512), valued(34.56789, "dB")
-    ('95.1 %', '34.57 dB')
+    >>> valued(0.9512), valued(34.56789, "dB"), valued(0.9512, metric="R^2")
+    ('95.1 %', '34.57 dB', '0.951')
     """
-    return f"{value:.4g} {unit}" if unit else f"{100 * value:.{digits}f} %"
+    if unit:
+        return f"{value:.4g} {unit}"
+    return f"{value:.{digits + 2}f}" if metric in PLAIN else f"{100 * value:.{digits}f} %"
+
+
+def worth(value: float, unit: str, metric: str = "") -> str:
+    """What a `metric` came to, in a sentence.
+
+    >>> worth(0.9512, ""), worth(0.9512, "", "R^2")
+    ('95.12%', '0.9512')
+    """
+    return valued(value, unit, 2, metric) if unit or metric in PLAIN else f"{value:.2%}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,16 @@ from edgecnn.cli import main
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.left_out import left_out
+from edgecnn.evaluation.limits import Limits
+from edgecnn.evaluation.report import EvaluateReport
+from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.tasks import regression as task
+from edgecnn.training.guard import Change
 from edgecnn.training.learning import groups
 from edgecnn.training.scaling import last_layer, scale_last
+from edgecnn.words import PLAIN
 from runtimes.base import Array, BadInput, Runner
+from runtimes.bundle import open_bundle
 from runtimes.session import open_session
 
 
@@ -106,7 +113,11 @@ def test_a_constant_among_others_is_left_out_and_said() -> None:
     y = np.float64([[1, 5], [2, 5], [4, 5]])
     found = task.score(saying(y + np.float64([0, 1])), made(y, ("age", "height")), "x")
     assert found.value == 1.0
-    assert found.details == {"mean_absolute_error": 0.5, "r2": {"age": 1.0, "height": None}}
+    assert found.details == {
+        "mean_absolute_error": 0.5,
+        "r2": {"age": 1.0, "height": None},
+        "mean_absolute_errors": {"age": 0.0, "height": 1.0},
+    }
     assert left_out("regression", made(y, ("age", "height"))) == (
         "made: all images have the same height; R^2 is the mean of the other 1 number"
     )
@@ -201,14 +212,73 @@ def test_evaluate_says_r2_and_the_error_in_its_unit(trained: Path, capsys: pytes
         mean_absolute_error(numbered[200:], said), rel=1e-3
     )
     assert list(told["models"][0]["r2"]) == list(NUMBERS)
+    errors = told["models"][0]["mean_absolute_errors"]
+    assert [*errors.values()] == pytest.approx(np.abs(numbered[200:] - said).mean(axis=0), rel=1e-3)
     assert main(asked) == 0
     shown = capsys.readouterr().out
-    assert f"{told['models'][0]['mean_absolute_error']:#.3g}" in shown
-    assert "mean absolute error" in shown
-    assert "top half" in shown
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    value, each = told["models"][0]["value"], told["models"][0]["r2"]
+    assert f"{trained}/n.onnx {value:.4f}" in rows, "a plain number, and no error over numbers of two units"
+    for name in NUMBERS:
+        assert f"{name} {each[name]:.4f} {errors[name]:#.3g}" in rows
+    assert f"n.onnx: R^2 {value:.4f} on 100 images of" in shown
+    assert "%" not in shown
 
 
-def test_the_budget_is_points_of_r2(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "named"), [(1, False), (2, True), (64, True), (65, False)])
+def test_a_few_numbers_have_an_error_each(count: int, named: bool) -> None:
+    """A mean over metres and degrees is neither; one number needs no name, and many are one thing: a map, say."""
+    y = np.random.default_rng(0).standard_normal((9, count))
+    details = task.score(saying(y + 1), made(y), "x").details
+    assert details["mean_absolute_error"] == pytest.approx(1.0)
+    assert ("mean_absolute_errors" in details) == ("r2" in details) == named
+
+
+def test_r2_is_a_plain_number_wherever_it_stands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert task.METRIC in PLAIN
+    model, photos = str(trained / "n.onnx"), str(trained / "photos")
+    asked = ["evaluate", model, model, "--data", photos, "--max-drop", "0.01", "--min-metric", "0.9999"]
+    assert main(asked) == 1
+    out, err = capsys.readouterr()
+    assert "n.onnx has +0.0000 of R^2 against " in out
+    assert "--min-metric wants 0.9999" in err
+    assert "points" not in out
+    both, apart = (("a", scored(0.93)), ("b", scored(0.91))), Difference(-0.02, -0.03, -0.01, "")
+    lost = EvaluateReport("regression", "d", both, apart, limits=Limits(0.01))
+    assert lost.failures == ("b: loses 0.0200 of R^2 against a on 9 images of d, --max-drop allows 0.0100",)
+    assert "b has -0.0200 of R^2 against a (95 %: -0.0300 to -0.0100)" in lost.verdict
+    command = ["quantize", model, "-o", str(tmp_path / "a.edge"), "--calib", photos, "--data", photos, "--allow-slower",
+               "--search-budget", "0"]  # fmt: skip
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    value = open_bundle(tmp_path / "a.edge").manifest["accuracy"]
+    assert f"R^2 {value['int8']:.3f} against {value['float']:.3f}" in out
+    assert any(line.split()[-1] == f"{value['float']:.3f}" for line in out.splitlines() if " float " in f" {line} ")
+    api.report(tmp_path / "a.edge", tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text("utf-8")
+    drop = open_bundle(tmp_path / "a.edge").manifest["accuracy"]["drop"]
+    assert set(re.findall(rf'<data value="{re.escape(repr(drop))}">([^<]*)', text)) == {f"{drop:z.3f}"}
+    page = re.sub("<[^>]*>", " ", text)
+    assert f"{value['float']:.3f}" in page
+    assert "R^2 lost" in page
+    assert "points of R^2" not in page
+    assert f"{100 * value['float']:.1f} %" not in page
+
+
+def test_a_training_tells_r2_as_it_is() -> None:
+    change = Change(0.91, 0.42, 90, "training images", False)
+    assert change.words("R^2") == "0.9100 before, 0.4200 after, on 90 training images"
+    assert change.words("top-1") == "91.00% before, 42.00% after, on 90 training images"
+    assert "R^2 on 90 training images fell from 0.9100 to 0.4200" in change.warning("n", "R^2", 0.1)
+    fell = Change(0.9, 0.9, 90, "held-back images", False).warning_of_test("n", "R^2", 0.9, 0.8, 0.2)
+    assert "fell from 0.9000 to 0.8000" in fell
+
+
+def scored(value: float) -> Score:
+    return Score("R^2", value, 9, {}, lambda weights: weights[:, 0])
+
+
+def test_the_budget_is_how_far_r2_may_fall(trained: Path, tmp_path: Path) -> None:
     photos = trained / "photos"
     kept = api.build(f"{trained}/nets.py:Numbers", tmp_path / "a.edge", weights=trained / "w.safetensors", calib=photos,
                      data=photos, search_budget=0, allow_slower=True)  # fmt: skip
@@ -231,7 +301,7 @@ def test_a_budget_that_is_missed_keeps_float(trained: Path, tmp_path: Path) -> N
     report = api.quantize(trained / "n.onnx", tmp_path / "a.onnx", PICTURES[:16] // 64, data=trained / "photos",
                           search_budget=0, allow_slower=True)  # fmt: skip
     assert report.chosen == "float"
-    assert "points of R^2 (budget 1.0): kept float" in report.verdict
+    assert re.search(r"loses \d\S* of R\^2 \(budget 0.01\): kept float", report.verdict)
     assert report.failure is not None
 
 
@@ -247,7 +317,7 @@ def test_several_outputs_have_no_r2(trained: Path, tmp_path: Path) -> None:
     assert any("they are numbers, and answers of shape" in line and "are several" in line for line in report.warnings)
 
 
-def test_what_snr_hardly_sees_is_said_in_points(trained: Path) -> None:
+def test_what_snr_hardly_sees_is_said_of_r2(trained: Path) -> None:
     """Numbers that are 2 % off at a mean of a thousand: SNR hardly sees it, R^2 does."""
     model = onnx.load(trained / "n.onnx")
     session, images = open_session(model), (PICTURES[:, None] / 127.5 - 1).astype(np.float32)
@@ -261,7 +331,7 @@ def test_what_snr_hardly_sees_is_said_in_points(trained: Path) -> None:
     name = session.inputs[0].name
     found = Judge(session, Trial(samples, name, 0.01, task="regression")).of(off)
     assert found.drop > 0.01
-    assert found.words.endswith("points of R^2 (budget 1.0)")
+    assert found.words == f"loses {found.drop:.3g} of R^2 (budget 0.01)"
     blind = Judge(session, Trial(samples.without_answers(), name, 0.01, task="regression")).of(off)
     assert blind.drop < 0.01
     assert blind.agreement is None

@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement, Trial
-from edgecnn.words import valued
+from edgecnn.words import PLAIN, valued
 from exporters.targets.cpu_target import this_cpu
 from runtimes.base import Track, silent
 from runtimes.latency import Race, Ratio, race
@@ -241,26 +241,25 @@ def _ways(trial: Trial) -> str:
     return f"{', '.join([*more, *data, 'another --calibrator', *learned])} or a larger --max-drop"
 
 
-def _at_most(high: float | None, unit: str) -> str:
+def _at_most(high: float | None, trial: Trial) -> str:
     """The upper end of the interval of what is lost."""
     if high is None:
         return ""
-    lost = lost_in_words(high, unit)
+    lost = lost_in_words(high, trial)
     return f" (95 %: at most {lost} less)" if high > 0 else " (95 %: no less)"
 
 
-def lost_in_words(share: float, unit: str) -> str:
-    """
-    >>> lost_in_words(0.0123, ""), lost_in_words(0.51, "px")
-    ('1.2 points', '0.51 px')
-    """
-    return f"{share:.3g} {unit}" if unit else f"{100 * share:.1f} points"
+def lost_in_words(lost: float, trial: Trial) -> str:
+    """What is lost of the metric of `trial`: `1.2 points`, `0.51 px`, or of a plain number `0.012`."""
+    if trial.unit or trial.metric in PLAIN:
+        return f"{lost:.3g} {trial.unit}".rstrip()
+    return f"{100 * lost:.1f} points"
 
 
 def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
     if base.accuracy is not None and rival.accuracy is not None:
-        both = (valued(value, trial.unit) for value in (rival.accuracy, base.accuracy))
-        return f"{trial.metric} {' against '.join(both)}{_at_most(rival.drop_high, trial.unit)}"
+        both = (valued(value, trial.unit, metric=trial.metric) for value in (rival.accuracy, base.accuracy))
+        return f"{trial.metric} {' against '.join(both)}{_at_most(rival.drop_high, trial)}"
     if rival.agreement is not None:
         least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
         return f"same answer on {100 * rival.agreement:.1f} %{least}"

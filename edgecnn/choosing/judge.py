@@ -26,6 +26,7 @@ from edgecnn.data.samples import Samples
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference, Score
+from edgecnn.words import PLAIN
 from exporters.artifact import Identity
 from runtimes.base import Track, silent
 from runtimes.comparing.two_classes import is_one_score
@@ -44,9 +45,9 @@ ROUNDING = 1e-9
 class Trial:
     """On what and how the graphs are judged. Labelled `samples` give the metric, others the share of changed answers.
 
-    `max_drop` is a share (0.01: one point); `allow_slower` lets int8 win without being faster; with `all_int8` no
-    layer stays float to be faster either. The race runs on one image and `threads` threads for at most `rounds` rounds
-    or `seconds` seconds.
+    `max_drop` is a share (0.01: one point), for R^2 how far it may fall; `allow_slower` lets int8 win without being
+    faster; with `all_int8` no layer stays float to be faster either. The race runs on one image and `threads` threads
+    for at most `rounds` rounds or `seconds` seconds.
     """
 
     samples: Samples
@@ -205,6 +206,8 @@ class Judge:
         if lost is not None and self.trial.unit:
             unit = self.trial.unit
             return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"
+        if lost is not None and self.trial.metric in PLAIN:
+            return f"loses {drop:.3g} of {self.trial.metric} (budget {self.trial.max_drop:g})"
         most, changed = percent(self.trial.max_drop), percent(drop)
         if changed == most and drop > self.trial.max_drop:
             changed = f"{100 * drop:.4g}"

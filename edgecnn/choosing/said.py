@@ -220,7 +220,7 @@ def judged_by_few(name: str, decision: Decision, material: Material, trial: Tria
     chosen = rival is not None and rival.name == decision.winner
     if rival is None or not chosen or rival.drop_high is None or rival.drop_high <= trial.max_drop or decision.alike:
         return ""
-    high, budget = (lost_in_words(value, trial.unit) for value in (rival.drop_high, trial.max_drop))
+    high, budget = (lost_in_words(value, trial) for value in (rival.drop_high, trial.max_drop))
     if rival.accuracy is not None:
         return (
             f"{name}: {count} labelled images leave room for {high} of {decision.metric} (95 %), and the budget is "

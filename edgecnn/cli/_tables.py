@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn.choosing.names import meanings
 from edgecnn.numbers.layer_table import BYTES
-from edgecnn.words import decibel, rounded, size, valued
+from edgecnn.words import PLAIN, decibel, rounded, size, valued, worth
 from runtimes.base import BadInput, counted
 from runtimes.device.tables import machine_pairs
 from runtimes.words import number
@@ -73,7 +73,7 @@ def candidates(page: Page, decision: Decision) -> None:
     """The race of a build or a quantization, and why candidates are out that the verdict does not speak of."""
     metric = decision.metric or "metric"
     columns = ("", "candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR", ">agree", f">{metric}")
-    page.table(columns, [_candidate(c, decision.winner) for c in decision.candidates])
+    page.table(columns, [_candidate(c, decision.winner, metric) for c in decision.candidates])
     for sentence in meanings(c.name for c in decision.candidates):
         page.note(sentence)
     for c in decision.candidates:
@@ -81,10 +81,11 @@ def candidates(page: Page, decision: Decision) -> None:
             page.note(c.refused if c.refused.startswith(c.name) else f"{c.name}: {c.refused}")
 
 
-def _candidate(c: Candidate, chosen: str) -> tuple[object, ...]:
+def _candidate(c: Candidate, chosen: str, metric: str) -> tuple[object, ...]:
     race = c.speedup
     ratio = "-" if race is None else f"{race.ratio:.2f}x ({race.low:.2f} to {race.high:.2f})"
-    value = "-" if c.accuracy is None else valued(c.accuracy, c.unit) if c.unit else f"{c.accuracy:.1%}"
+    plain = c.unit or metric in PLAIN
+    value = "-" if c.accuracy is None else valued(c.accuracy, c.unit, metric=metric) if plain else f"{c.accuracy:.1%}"
     shares = ("-" if c.agreement is None else f"{c.agreement:.1%}", value)
     return (">" if c.name == chosen else "", c.name, c.p50_ms, ratio, size(c.size_bytes), decibel(c.snr_db), *shares)
 
@@ -201,30 +202,40 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
 
 
 KINDS = {"multi-label": "label", "regression": "number"}
+NAMES = {"r2": "R^2", "mean_absolute_errors": "mean absolute error"}
 
 
 def scored(page: Page, report: EvaluateReport) -> None:
-    """One row a model, one column a number; below that one row a class where the task tells classes apart."""
+    """One row a model, one column a number; below that one row a class where the task tells classes apart.
+
+    A mean over numbers of several units is not shown where each has its own.
+    """
     first = report.models[0][1].details
-    numbers = [key for key, value in first.items() if isinstance(value, float)]
-    shown = {key: number if key == "mean_absolute_error" else _share for key in numbers}
-    columns = ("model", f">{report.metric}", *(f">{key.replace('_', ' ')}" for key in numbers))
-    values = [valued(s.value, s.unit) if s.unit else _share(s.value) for _, s in report.models]
+    by_class = [key for key, value in first.items() if not isinstance(value, float)]
+    numbers = [key for key in first if key not in by_class and f"{key}s" not in by_class]
+    columns = ("model", f">{report.metric}", *(f">{_heading(key)}" for key in numbers))
+    values = [worth(s.value, s.unit, s.metric) for _, s in report.models]
     page.table(
         columns,
-        [(n, v, *(shown[k](s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
+        [(n, v, *(_told(k, s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
     )
-    for key in (key for key, value in first.items() if not isinstance(value, float)):
-        rows = [(c, *(_share(s.details[key].get(c)) for _, s in report.models)) for c in first[key]]
-        page.table(
-            (KINDS.get(report.task, "class"), *(f">{key} of {name}" for name, _ in report.models)), rows[:MOST_ROWS]
-        )
+    shown = [(key, name, s.details[key]) for key in by_class for name, s in report.models]
+    if shown:
+        rows = [(c, *(_told(key, found.get(c)) for key, _, found in shown)) for c in first[by_class[0]]]
+        heads = (f">{_heading(key)} of {name}" for key, name, _ in shown)
+        page.table((KINDS.get(report.task, "class"), *heads), rows[:MOST_ROWS])
     if report.difference is not None:
         page.note(f"interval: {report.difference.method}")
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+def _heading(key: str) -> str:
+    return NAMES.get(key, key.replace("_", " "))
+
+
+def _told(key: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return number(value) if key.startswith("mean_absolute_error") else worth(value, "", _heading(key))
 
 
 def inspected(page: Page, found: Inspection, every_layer: bool) -> None:

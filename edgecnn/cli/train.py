@@ -74,7 +74,7 @@ def command(
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
                        task=task, qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
-    shown = {**report.to_dict(), "judged": report.judged and report.judged.words}
+    shown = {**report.to_dict(), "judged": report.judged and report.judged.words(report.metric)}
     return tell.result(
         report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))
     )

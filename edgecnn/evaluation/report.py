@@ -10,6 +10,7 @@ from typing import Any
 
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
+from edgecnn.words import PLAIN, worth
 from runtimes.base import CheckFailed, counted
 
 
@@ -48,15 +49,14 @@ class EvaluateReport:
     def failures(self) -> tuple[str, ...]:
         """One sentence for each limit that does not hold. The measured value decides, not its interval."""
         (first, _), (last, score) = self.models[0], self.models[-1]
-        least, most, lines, unit = self.limits.min_metric, self.limits.max_drop, [], score.unit
+        least, most, lines = self.limits.min_metric, self.limits.max_drop, list[str]()
         on = f"on {self.on}"
         if most is not None and self.difference is not None and not -self.difference.value <= most:
-            times, what = (1, unit) if unit else (100, "points")
-            lost = f"loses {-times * self.difference.value:.2f} {what} of {self.metric} against {first}"
-            lines.append(f"{last}: {lost} {on}, --max-drop allows {times * most:.2f}")
+            lost = f"loses {self._amount(-self.difference.value)} of {self.metric} against {first}"
+            lines.append(f"{last}: {lost} {on}, --max-drop allows {self._amount(most).partition(' ')[0]}")
         if least is not None and not score.value >= least:
             lines.append(
-                f"{last}: {self.metric} {worth(score.value, unit)} {on}, --min-metric wants {worth(least, unit)}"
+                f"{last}: {self.metric} {self._worth(score)} {on}, --min-metric wants {self._worth(score, least)}"
             )
         return tuple(lines)
 
@@ -89,6 +89,16 @@ class EvaluateReport:
         kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
         return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
 
+    def _worth(self, score: Score, value: float | None = None) -> str:
+        return worth(score.value if value is None else value, score.unit, self.metric)
+
+    def _amount(self, lost: float) -> str:
+        """`1.23 points`, `0.40 dB`, or `0.0123` of a metric that is no share."""
+        unit = self.models[0][1].unit
+        if not unit and self.metric in PLAIN:
+            return f"{lost:.4f}"
+        return f"{lost:.2f} {unit}" if unit else f"{100 * lost:.2f} points"
+
     @property
     def _sorted(self) -> tuple[list[Limits], list[Limits]]:
         """(limits that hold, limits that do not), one by one."""
@@ -101,11 +111,12 @@ class EvaluateReport:
         (first, score), *others = self.models
         on = self.on
         if not others or self.difference is None:
-            return f"{first}: {self.metric} {worth(score.value, score.unit)} on {on}."
+            return f"{first}: {self.metric} {self._worth(score)} on {on}."
         found, second = self.difference, others[0][0]
-        low, value, high = (signed(v, score.unit) for v in (found.low, found.value, found.high))
+        low, value, high = (signed(v, score.unit, self.metric) for v in (found.low, found.value, found.high))
         interval = f"95 %: {low} to {high}"
-        apart = f"{second} has {value} {score.unit or 'points'} of {self.metric} against {first} ({interval}) on {on}"
+        what = f"{value} {score.unit or 'points'}" if score.unit or self.metric not in PLAIN else value
+        apart = f"{second} has {what} of {self.metric} against {first} ({interval}) on {on}"
         if found.low > 0:
             return f"{apart}: it is better."
         return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
@@ -130,13 +141,11 @@ class EvaluateReport:
         }
 
 
-def worth(value: float, unit: str) -> str:
-    return f"{value:.4g} {unit}" if unit else f"{value:.2%}"
-
-
-def signed(value: float, unit: str) -> str:
-    """A difference: in points, or in the metric's unit."""
-    return f"{value:+.3g}" if unit else f"{100 * value:+.2f}"
+def signed(value: float, unit: str, metric: str = "") -> str:
+    """A difference: in points, in the metric's unit, or as it is."""
+    if unit:
+        return f"{value:+.3g}"
+    return f"{value:+.4f}" if metric in PLAIN else f"{100 * value:+.2f}"
 
 
 def _reading(score: Score) -> dict[str, Any]:

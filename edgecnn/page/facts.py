@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from edgecnn.words import PLAIN
 from runtimes.bundle import Bundle
 from runtimes.parity import JSON_SNR_LIMIT
 from runtimes.proof.manifest import PYTORCH_MODULE
@@ -95,6 +96,8 @@ class Candidate:
     against: str
     unit: str = ""
     """Of `accuracy` and `drop`; empty for shares."""
+    plain: bool = False
+    """They are no shares, though they have no unit."""
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Candidate:
@@ -104,7 +107,7 @@ class Candidate:
             size_bytes=whole(entry.get("size_bytes")), speedup=Span.of(entry.get("speedup")),
             snr_db=decibels(entry.get("snr_db")), refused=text(entry.get("refused")),
             against=text(entry.get("against")) if "against" in entry else FLOAT,
-            unit=text(entry.get("unit")), **numbers,
+            unit=text(entry.get("unit")), plain=False, **numbers,
         )  # fmt: skip
 
 
@@ -170,7 +173,9 @@ class Facts:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(map(Candidate.of, items(self.manifest.get("candidates"))))
+        found = tuple(map(Candidate.of, items(self.manifest.get("candidates"))))
+        plain = self.metric in PLAIN and any(c.accuracy is not None for c in found)
+        return tuple(replace(c, plain=plain) for c in found)
 
     @cached_property
     def winner(self) -> Candidate | None:

@@ -8,7 +8,7 @@ from typing import Any
 from edgecnn.choosing.names import meanings
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
-from edgecnn.words import decibel, size, valued
+from edgecnn.words import PLAIN, decibel, size, valued
 from runtimes.base import counted
 from runtimes.words import number as words
 
@@ -44,19 +44,21 @@ def lost(candidate: Candidate) -> Html:
     if candidate.drop is None:
         return Html(NOTHING)
     drop, high = candidate.drop, candidate.drop_high
-    most = [" (", number(high, cost(high, candidate.unit)), ")"] if high else []
-    return tag("span", number(drop, cost(drop, candidate.unit)), *most)
+    most = [" (", number(high, cost(high, candidate)), ")"] if high else []
+    return tag("span", number(drop, cost(drop, candidate)), *most)
 
 
-def cost(drop: float, unit: str) -> str:
-    """A loss in per cent or points, or in the metric's unit."""
-    return f"{drop:z.2f}" if unit else f"{100 * drop:z.1f}"
+def cost(drop: float, candidate: Candidate) -> str:
+    """A loss in per cent or points, in the metric's unit, or as it is."""
+    if candidate.plain:
+        return f"{drop:z.3f}"
+    return f"{drop:z.2f}" if candidate.unit else f"{100 * drop:z.1f}"
 
 
 def worth(candidate: Candidate) -> Html:
     """The metric of a candidate, in its unit."""
     value = candidate.accuracy
-    return number(value, valued(value or 0.0, candidate.unit))
+    return number(value, valued(value or 0.0, candidate.unit, metric=PLAIN[0] if candidate.plain else ""))
 
 
 def _row(c: Candidate, facts: Facts) -> list[Content]:
@@ -77,6 +79,8 @@ def cost_in_words(facts: Facts) -> str:
     units = [c.unit for c in facts.candidates if c.unit]
     if units:
         return f"{units[0]} of {facts.metric} lost"
+    if any(c.plain for c in facts.candidates):
+        return f"{facts.metric} lost"
     if any(c.accuracy is not None for c in facts.candidates):
         return f"points of {facts.metric} lost"
     if any(c.agreement is not None for c in facts.candidates):
@@ -91,11 +95,12 @@ def how(facts: Facts) -> Html:
     where += f", on {counted(threads, 'thread')}" if threads else ""
     clock = {"cpu": ", in CPU time, which does not see busy neighbours", "wall": ", in wall time"}
     where += clock.get(text(race.get("clock")), "")
-    unit = cost_in_words(facts).rstrip(", %")
+    shares = not any(c.unit or c.plain for c in facts.candidates)
+    unit = cost_in_words(facts).rstrip(", %") + (", in percent" if shares else "")
     on = f" Judged on {judged}." if judged else ""
     named = "".join(f" {sentence}." for sentence in meanings(c.name for c in facts.candidates))
-    return tag("p", f"{where}. Speed-ups are medians of paired rounds with their 95 % interval. Lost: {unit}, in "
-               f"percent, with the upper end of its 95 % interval. SNR: on the images judged."
+    return tag("p", f"{where}. Speed-ups are medians of paired rounds with their 95 % interval. Lost: {unit}, "
+               f"with the upper end of its 95 % interval. SNR: on the images judged."
                f"{on}{named}", class_="note")  # fmt: skip
 
 
@@ -115,9 +120,7 @@ def _cost_plot(facts: Facts) -> Iterator[Html]:
 
     raced = [c for c in facts.candidates if c.speedup is not None and c.against == FLOAT][:MOST_POINTS]
     points = [
-        plot.Point(
-            c.name, c.speedup.ratio, c.speedup.low, c.speedup.high, _cost(c.drop, c.unit), _cost(c.drop_high, c.unit)
-        )
+        plot.Point(c.name, c.speedup.ratio, c.speedup.low, c.speedup.high, _cost(c.drop, c), _cost(c.drop_high, c))
         for c in raced
         if c.speedup is not None
     ]
@@ -145,8 +148,8 @@ def _spread_plot(facts: Facts) -> Iterator[Html]:
                       "stalls, beyond the 99th percentile, may lie outside.")  # fmt: skip
 
 
-def _cost(drop: float | None, unit: str) -> float | None:
-    return None if drop is None else drop if unit else 100 * drop
+def _cost(drop: float | None, candidate: Candidate) -> float | None:
+    return None if drop is None else drop if candidate.unit or candidate.plain else 100 * drop
 
 
 def _outcome(step: Mapping[str, Any]) -> str:

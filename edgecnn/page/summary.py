@@ -87,11 +87,11 @@ def _accuracy(facts: Facts) -> Iterator[Html]:
         yield _card(facts.metric, worth(winner), "the float model's own")
         return
     most = winner.drop_high
-    high: Content = joined(["95 %: at most ", number(most, cost(most, winner.unit))]) if most is not None else None
+    high: Content = joined(["95 %: at most ", number(most, cost(most, winner))]) if most is not None else None
     if winner.accuracy is not None and base is not None and base.accuracy is not None:
         both: Content = joined([worth(winner), " against ", worth(base)])
         high = joined([both, "; ", high]) if high else both
-    yield _card(cost_in_words(facts), number(winner.drop, cost(winner.drop, winner.unit)), high)
+    yield _card(cost_in_words(facts), number(winner.drop, cost(winner.drop, winner)), high)
 
 
 def _size(facts: Facts) -> Iterator[Html]:

@@ -1,7 +1,7 @@
 """Numbers: the coefficient of determination R^2, with the mean absolute error beside it.
 
     R^2_k = 1 - sum_i (y_ik - f_ik)^2 / sum_i (y_ik - mean_k)^2          R^2 = mean over the numbers k that vary
-    mean absolute error = mean over images and numbers of |y_ik - f_ik|, in the unit of the data
+    mean absolute error of k = mean over images of |y_ik - f_ik|, in the unit of k
 
 1 is perfect, 0 as good as always saying the mean. `truth` (N, ...) has the shape of the answer; one number an image
 may be (N,) on one side and (N, 1) on the other. NaN or infinity in an answer is wrong by the whole range of y. A number
@@ -13,7 +13,7 @@ Test: tests/test_task_regression.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ RATE = 0.1
 OUTPUTS = ("numbers",)
 WANTED = "give a labels.csv beside the pictures (a header, then file and numbers), or y of numbers in an .npz"
 MOST_NAMED = 64
-"""Numbers of an answer that have an R^2 each in the report."""
+"""Numbers of an answer that have an R^2 and an error each in the report."""
 MOST_MEASURED = 1 << 20
 """Numbers of the data from which their spread is taken."""
 
@@ -69,8 +69,8 @@ def same_shape(answer: Sequence[object], y: Sequence[int]) -> bool:
 
 
 def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, track: Track = silent) -> Score:
-    """R^2 of `runner` on `samples` with numbers; `details`: `mean_absolute_error`, and `r2` of each where they are few
-    (None: the same on all images).
+    """R^2 of `runner` on `samples` with numbers; `details`: `mean_absolute_error` over all, and where they are few `r2`
+    (None: the same on all images) and `mean_absolute_errors` of each, which may have another unit.
     """
     if samples.truth is None:
         raise BadInput(f"{samples.name}: has no numbers; {WANTED}")
@@ -96,7 +96,8 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
 
     each = np.full(y.shape[1], np.nan)
     each[vary] = 1 - lost.sum(axis=0) / (spread**2).sum(axis=0)
-    details = {"mean_absolute_error": float(error.mean())} | by_number(samples, each)
+    details: dict[str, Any] = {"mean_absolute_error": float(error.mean())}
+    details |= by_number(samples, r2=each, mean_absolute_errors=error.mean(axis=0))
     return Score(METRIC, float(np.nanmean(each)), count, details, resample)
 
 
@@ -104,11 +105,16 @@ TINY = 1e-12
 """Share of a sum of squares that is rounding, where all images drawn are the same."""
 
 
-def by_number(samples: Samples, each: Array) -> dict[str, dict[str, float | None]]:
-    if not 1 < len(each) <= MOST_NAMED:
+def by_number(samples: Samples, **found: Array) -> dict[str, Any]:
+    """Each of `found` (K,) by the names of the numbers; empty for one number, which needs none, and for many."""
+    count = len(next(iter(found.values())))
+    if not 1 < count <= MOST_NAMED:
         return {}
-    names = samples.class_names if len(samples.class_names) == len(each) else tuple(map(str, range(len(each))))
-    return {"r2": {name: None if np.isnan(v) else float(v) for name, v in zip(names, each, strict=True)}}
+    names = samples.class_names if len(samples.class_names) == count else tuple(map(str, range(count)))
+    return {
+        key: {name: None if np.isnan(v) else float(v) for name, v in zip(names, each, strict=True)}
+        for key, each in found.items()
+    }
 
 
 def varies(y: Array) -> Array:

@@ -23,6 +23,7 @@ from torch import nn
 
 from edgecnn.data.samples import Samples
 from edgecnn.training.learning import score_of
+from edgecnn.words import worth
 
 MOST_JUDGED = 1000
 """Training images on which a network is judged, spread over all: in two passes, without gradients."""
@@ -53,9 +54,9 @@ class Change:
     def where(self) -> str:
         return f"{self.images} {self.kinds}{' with int8 simulated' if self.int8 else ''}"
 
-    @property
-    def words(self) -> str:
-        return f"{self.before:.2%} before, {self.after:.2%} after, on {self.where}"
+    def words(self, metric: str) -> str:
+        before, after = (worth(value, "", metric) for value in (self.before, self.after))
+        return f"{before} before, {after} after, on {self.where}"
 
     def warning(self, name: str, metric: str, rate: float) -> str:
         """The line for a network that became worse; empty for any other.
@@ -65,14 +66,15 @@ class Change:
         """
         if not self.worse:
             return ""
-        fell = f"{metric} on {self.where} fell from {self.before:.2%} to {self.after:.2%} at rate {rate:g}"
+        change = f"fell from {worth(self.before, '', metric)} to {worth(self.after, '', metric)}"
+        fell = f"{metric} on {self.where} {change} at rate {rate:g}"
         return f"{name}: {fell}; the weights from the start are kept; try --rate {rate / 10:g}"
 
     def warning_of_test(self, name: str, metric: str, before: float, after: float, rate: float) -> str:
         """The line for a network whose held-out score fell, which what it is judged on does not show; else empty."""
         if self.worse or after >= before - LARGE_FALL:
             return ""
-        fell = f"{metric} on held-out images fell from {before:.2%} to {after:.2%}"
+        fell = f"{metric} on held-out images fell from {worth(before, '', metric)} to {worth(after, '', metric)}"
         return f"{name}: {fell}, though not on {self.where}, which decide; try --rate {rate / 10:g} or --patience"
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecnn.training.guard import Change
+from edgecnn.words import worth
 from runtimes.base import counted
 
 
@@ -48,12 +49,13 @@ class TrainReport:
 
     @property
     def verdict(self) -> str:
-        images = counted(self.test_images, "held-out image")
+        images, reached = counted(self.test_images, "held-out image"), worth(self.test_score, "", self.metric)
         if self.start_score is None:
-            return f"{self.output}: {self.model} reaches {self.metric} {self.test_score:.2%} on {images}."
+            return f"{self.output}: {self.model} reaches {self.metric} {reached} on {images}."
+        began = worth(self.start_score, "", self.metric)
         if self.judged is not None and self.judged.worse:
-            return f"{self.output}: {self.model} stays at {self.metric} {self.start_score:.2%} on {images}."
-        change = f"from {self.start_score:.2%} to {self.test_score:.2%}"
+            return f"{self.output}: {self.model} stays at {self.metric} {began} on {images}."
+        change = f"from {began} to {reached}"
         return f"{self.output}: {self.model} goes {change} in {self.metric} on {images}."
 
     def to_dict(self) -> dict[str, Any]:
