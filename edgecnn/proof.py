@@ -7,7 +7,6 @@ Test: tests/test_road.py, tests/test_pack.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -101,7 +100,7 @@ def about(
     result: Contest,
     stages: Sequence[Stage],
     session: Session,
-    weights: str | None,
+    weights: str,
 ) -> dict[str, Any]:
     """The manifest of a bundle but for what the packer knows best (files, format, golden limits)."""
     decision = result.decision
@@ -120,7 +119,7 @@ def about(
     }
 
 
-def common(identity: Identity, stages: Sequence[Stage], session: Session, weights: str | None) -> dict[str, Any]:
+def common(identity: Identity, stages: Sequence[Stage], session: Session, weights: str) -> dict[str, Any]:
     """What the manifest of every bundle says: whose model it is, what it takes and gives, how and where it was made."""
     return {
         "name": identity.name,
@@ -128,7 +127,7 @@ def common(identity: Identity, stages: Sequence[Stage], session: Session, weight
         "labels": list(identity.labels),
         "preprocess": identity.preprocess.to_dict() if identity.preprocess else None,
         "created_by": f"edgecnn {edgecnn.__version__}",
-        "weights": os.path.basename(weights) if weights else "random, seed 0",
+        "weights": weights,
         **taken(session.inputs),
         **({"trained_on": list(map(list, identity.trained_on))} if identity.trained_on else {}),
         "output": tensor(session.outputs[0]) | ({"sigmoid": True} if identity.sigmoid else {}),

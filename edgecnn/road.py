@@ -219,9 +219,9 @@ def build(
     identity, real, given = _fed(input, network, identity, real, images)
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
-    manifest = proof.about(identity, result, done, session, network.weights) | material.told
+    manifest = proof.about(identity, result, done, session, network.values) | material.told
     other = proof.other_size(stages.at_two_sizes(network, reference, judged), session) if dynamic_size else None
-    pack(path, chosen, manifest, *proof.golden(real, session, given), other, runtime)
+    pack(check_output(path, force), chosen, manifest, *proof.golden(real, session, given), other, runtime)
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     doubted = of_verdict(network.source, decision, material, trial, trained_classes(network), network.seeded)

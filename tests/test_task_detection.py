@@ -142,7 +142,8 @@ def one(score: float, shift: float = 0.0, label: int = 0) -> Found:
 
 def test_two_detectors_agree_on_the_boxes_that_both_find() -> None:
     assert share(one(0.9), one(0.9)) == 1.0
-    assert share(one(0.9), one(0.9, shift=2.0)) == 1.0  # IoU 0.62
+    assert share(one(0.9), one(0.9, shift=2.0)) == pytest.approx(0.3)  # IoU 0.62: at 0.5, 0.55 and 0.6 of ten
+    assert share(one(0.9), one(0.9, shift=0.125)) == 1.0  # IoU 0.97
     assert share(one(0.9), one(0.9, shift=4.0)) == 0.0  # IoU 0.39
     assert share(one(0.9), one(0.9, label=1)) == 0.0
     assert share(one(0.9), NOTHING) == 0.0

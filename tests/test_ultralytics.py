@@ -80,7 +80,7 @@ def test_a_detector_is_understood(yolo: Yolo) -> None:
     network = resolve(yolo)
     assert (network.task, network.classes, network.labels) == ("detection", 3, ("cat", "dog", "cow"))
     assert network.input_shape == (3, 64, 64)
-    assert network.preprocess == Preprocess((64, 64), letterbox=114)
+    assert network.preprocess == Preprocess((64, 64), letterbox=114, antialias=False)
     assert network.assumption() == ""
     assert (yolo.task, yolo.head.export, yolo.head.dynamic) == ("detect", False, False)
 
@@ -102,7 +102,7 @@ def test_a_handle_is_the_network_in_it(yolo: Yolo) -> None:
 def test_who_gives_it_has_the_last_word(yolo: Yolo, tmp_path: Path) -> None:
     network = resolve(yolo, input_shape="3,96,64", decode="yolov8:score=0.9")
     assert network.input_shape == (3, 96, 64)
-    assert network.preprocess == Preprocess((96, 64), letterbox=114)
+    assert network.preprocess == Preprocess((96, 64), letterbox=114, antialias=False)
     assert network.module.tail.how.low == 0.9  # type: ignore[union-attr]
 
 
@@ -110,8 +110,8 @@ def test_who_gives_it_has_the_last_word(yolo: Yolo, tmp_path: Path) -> None:
     ("task", "means", "decode", "preprocess"),
     [
         ("classify", "classification", None, {"resize": 640}),
-        ("segment", "other", None, {"letterbox": 114}),
-        ("detect", "detection", "yolov8", {"letterbox": 114}),
+        ("segment", "other", None, {"letterbox": 114, "antialias": False}),
+        ("detect", "detection", "yolov8", {"letterbox": 114, "antialias": False}),
     ],
 )
 def test_each_task_in_our_words(task: str, means: str, decode: str | None, preprocess: dict[str, int]) -> None:

@@ -180,7 +180,7 @@ def about(
     """The manifest of a bundle for a GPU, but for what the packer knows best."""
     final = picked.final
     return {
-        **proof.common(identity, road, session, network.weights),
+        **proof.common(identity, road, session, network.values),
         "chosen": picked.variant.arithmetic,
         "winner": picked.variant.name,
         "provider": picked.variant.asked.text,

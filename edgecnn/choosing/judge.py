@@ -4,9 +4,9 @@
              in the kind of numbers (boxes, scores) that has most of it
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
-the true share p solves P(X <= k; n, p) = 0.05. Of several labels an image, k is the share changed times n, rounded up:
-as if the labels of an image changed together, which leaves most room. Source: Clopper and Pearson 1934, "The use of
-confidence or fiducial limits illustrated in the case of the binomial". Test: tests/test_choose.py.
+the true share p solves P(X <= k; n, p) = 0.05. Of several labels or boxes an image, k is the share changed times n,
+rounded up: as if all of an image changed together, which leaves most room. Source: Clopper and Pearson 1934, "The use
+of confidence or fiducial limits illustrated in the case of the binomial". Test: tests/test_choose.py.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Judge:
             accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed)
         drop, high = drop_of(parity, lost, agreed)
         if lost is None and self.trial.task not in BY_IMAGE:
-            high = None  # pixels and boxes of one image are not independent answers
+            high = None  # pixels of one image are not independent answers, and some change nearly always
         drop = BROKEN if parity.nonfinite and self.trial.unit else drop
         words = self._words(parity, agreed, lost, drop)
         return Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, words)

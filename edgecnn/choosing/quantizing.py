@@ -156,7 +156,7 @@ def quantize(
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        pack_given(path, chosen, (original, Path(model).name), about, result, done, as_taken)
+        pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken)
     else:
         save_model(narrowed(chosen, given), path, force=force)
     heard = doubts.told(*early, *said, *of_verdict(name, result.decision, material, trial, classes_in(original)))

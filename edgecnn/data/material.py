@@ -40,8 +40,8 @@ from runtimes.imaging.shown import sample_shape
 from runtimes.session import Session, TensorInfo, open_session
 
 CLASSES = "classification"
-BY_IMAGE = (CLASSES, MULTI_LABEL)
-"""Tasks where so many images show a budget: those whose answers for an image are one count."""
+BY_IMAGE = (CLASSES, MULTI_LABEL, "detection")
+"""Tasks where so many images show a budget, as if all answers for an image changed together."""
 JUDGED, JUDGE_SECONDS = 299, 20.0
 """Images that show at 95 %, where no answer changes, that at most 1 % do; where a model answers them in that time."""
 

@@ -58,8 +58,8 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
 
 
 def as_yolo(preprocess: Preprocess) -> Preprocess:
-    """The same size and layout with the pixels of YOLO's own code: x / 255, letterboxed on grey 114."""
-    return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), letterbox=YOLO_GREY)
+    """The same size and layout with YOLO's own pixels: x / 255, letterboxed on grey 114 as OpenCV resizes."""
+    return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), letterbox=YOLO_GREY, antialias=False)
 
 
 def _from_file(path: Path, plain: Preprocess) -> Preprocess:

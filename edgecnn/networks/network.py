@@ -5,6 +5,7 @@ Test: tests/test_sources.py, tests/test_forward.py.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,13 @@ class Network:
     def ready(self) -> Ready | Several:
         """How a sample is made ready for it; its shape alone, or that of each input, where it takes no pictures."""
         return self.several or self.preprocess or self.input_shape
+
+    @property
+    def values(self) -> str:
+        """Where its weights are from, as a bundle says it: a file, a seed, or the code that made it."""
+        if self.weights is not None:
+            return os.path.basename(self.weights)
+        return "random, seed 0" if self.seeded else f"those that {os.path.basename(self.source or self.name)} has"
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

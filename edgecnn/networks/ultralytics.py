@@ -26,6 +26,8 @@ from runtimes.imaging.preprocess import CHANNELS
 PACKAGE = "ultralytics"
 SIDE = 640
 """What all their configurations train at."""
+LETTERBOX = {"letterbox": YOLO_GREY, "antialias": False}
+"""OpenCV resizes there."""
 TASKS = {"detect": "detection", "classify": "classification"}
 
 
@@ -58,7 +60,7 @@ def told(module: nn.Module) -> nn.Module:
         values["decode"] = CHOSEN if getattr(made, "end2end", False) is True else "yolov8"
     if channels in CHANNELS:
         classifies = task == "classify" and shape[1] == shape[2]
-        values["preprocess"] = {"resize": shape[1]} if classifies else {"letterbox": YOLO_GREY}
+        values["preprocess"] = {"resize": shape[1]} if classifies else LETTERBOX
     for name, value in values.items():
         setattr(made, name, value)
     return made
