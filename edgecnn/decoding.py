@@ -90,6 +90,7 @@ def decode(
     score: float = 0.25,
     iou: float = 0.45,
     most: int = 300,
+    best_class: bool = False,
     labels: str | os.PathLike[str] | None = None,
     preprocess: str | None = None,
     input_shape: ShapeText | None = None,
@@ -99,10 +100,14 @@ def decode(
     """Append the decoding of a raw `head` (yolov8, yolov5, yolov10) to the ONNX file `model`; write it as `output`.
 
     Boxes scored above `score` stay, without those that a better one of their class overlaps by more than `iou`;
-    the `most` best of an image. `labels` (a file) and `preprocess` travel with it. Raises `BadInput` for a model that
-    has no such head, `CheckFailed` where the joined graph answers anything else than PyTorch's decoding.
+    the `most` best of an image; with `best_class` each in the class alone that it scores best in. `labels` (a file) and
+    `preprocess` travel with it. Raises `BadInput` for a model that has no such head, `CheckFailed` where the joined
+    graph answers anything else than PyTorch's decoding.
     """
-    how, path = Head(Head.of(head).kind, score, iou, most), check_model_output(Path(output), force, Path(model))
+    how, path = (
+        Head(Head.of(head).kind, score, iou, most, best_class),
+        check_model_output(Path(output), force, Path(model)),
+    )
     given = opened(Path(model), how, labels, preprocess, input_shape, seed)
     started = time.perf_counter()
     module, tail = _tail(given, seed)

@@ -124,13 +124,17 @@ def in_two(model: onnx.ModelProto, boxes_last: bool, scores_last: bool, scores_f
     return model
 
 
-def brute_force(raw: Array, head: str, score: float, iou: float, most: int) -> list[tuple[Array, Array, Array]]:
+def brute_force(
+    raw: Array, head: str, score: float, iou: float, most: int, best_class: bool = False
+) -> list[tuple[Array, Array, Array]]:
     """(boxes, scores, labels) of each image of a raw head (N, channels, places): greedy suppression, class by class."""
     found = []
     for image in raw.astype(np.float64):
         cx, cy, w, h = image[:4]
         corners = np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 1)
         scores = image[4:] if head == "yolov8" else image[5:] * image[4]
+        if best_class:
+            scores = np.where(scores == scores.max(0), scores, 0)
         kept = []
         for label, row in enumerate(scores):
             stays: list[int] = []

@@ -36,18 +36,20 @@ def drawn(seed: int, first: int, classes: int, places: int, images: int) -> Arra
     st.floats(0.05, 0.95),
     st.integers(1, 30),
     st.booleans(),
+    st.booleans(),
 )
 def test_decoding_is_greedy_suppression(
-    seed: int, kind: str, classes: int, places: int, images: int, score: float, iou: float, most: int, behind: bool
-) -> None:
+    seed: int, kind: str, classes: int, places: int, images: int, score: float, iou: float, most: int, behind: bool,
+    best: bool,
+) -> None:  # fmt: skip
     raw = drawn(seed, 4 if kind == "yolov8" else 5, classes, places, images)
     layout = Layout(2 if behind else 1, classes)
     given_raw = torch.from_numpy(raw.transpose(0, 2, 1).copy() if behind else raw)
     boxes, scores, labels, image = (
-        value.numpy() for value in DecodeHead(Head(kind, score, iou, most), layout)(given_raw)
+        value.numpy() for value in DecodeHead(Head(kind, score, iou, most, best), layout)(given_raw)
     )
     assert (boxes.shape[1:], labels.dtype, image.dtype) == ((4,), np.int64, np.int64)
-    for i, (want_boxes, want_scores, want_labels) in enumerate(brute_force(raw, kind, score, iou, most)):
+    for i, (want_boxes, want_scores, want_labels) in enumerate(brute_force(raw, kind, score, iou, most, best)):
         here = image == i
         assert labels[here].tolist() == want_labels.tolist()
         np.testing.assert_allclose(scores[here], want_scores, atol=1e-6)
@@ -153,6 +155,7 @@ def test_numbers_that_nobody_chose() -> None:
 )
 def test_networks_that_share_a_head(said: str | dict[str, object], kind: str) -> None:
     assert Head.of(said).kind == kind
+    assert Head.of("yolov8:best_class=true,most=9") == Head("yolov8", most=9, best_class=True)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,8 @@ def test_networks_that_share_a_head(said: str | dict[str, object], kind: str) ->
         ("yolov8:score", "is no setting"),
         ({"head": "yolov8", "iou": "x"}, "iou x"),
         ({"most": 2.5}, "most 2.5"),
+        ({"best_class": 1}, "best_class 1; true or false"),
+        ("yolov8:best_class=maybe", "best_class=maybe is no setting"),
     ],
 )
 def test_heads_that_cannot_be(said: str | dict[str, object], words: str) -> None:

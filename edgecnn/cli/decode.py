@@ -25,6 +25,7 @@ from edgecnn.cli._result import Result
 @option("--iou", type=click.FloatRange(0, 1), default=0.45, group="Detection",
         help="A box goes that a better one of its class overlaps by more.")  # fmt: skip
 @option("--most", type=click.IntRange(1, 30_000), default=300, group="Detection", help="Boxes of an image, at most.")
+@option("--best-class", is_flag=True, group="Detection", help="Of each box only the class that it scores best in.")
 @options.labels
 @options.preprocess
 @options.input_shapes
@@ -37,6 +38,7 @@ def command(
     score: float,
     iou: float,
     most: int,
+    best_class: bool,
     labels: Path | None,
     preprocess: str | None,
     input_shape: tuple[str, ...],
@@ -53,6 +55,6 @@ def command(
 
     from edgecnn import api
 
-    report = api.decode(model, output, head=head, score=score, iou=iou, most=most, labels=labels,
+    report = api.decode(model, output, head=head, score=score, iou=iou, most=most, best_class=best_class, labels=labels,
                         preprocess=preprocess, input_shape=input_shape, force=force, seed=seed)  # fmt: skip
     return Result(report.to_dict(), lambda page: None, report.verdict, warnings=report.warnings)

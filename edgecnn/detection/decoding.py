@@ -30,7 +30,7 @@ class DecodeHead(nn.Module):
     def __init__(self, head: Head, layout: Layout) -> None:
         super().__init__()
         self.first, self.channels, self.num_classes = FIRST[head.kind], layout.channels, layout.classes or None
-        self.chosen = head.kind == CHOSEN
+        self.chosen, self.best_class = head.kind == CHOSEN, head.best_class
         self.how = Selection(head.score, head.iou, max(CANDIDATES, head.most), head.most)
 
     def forward(self, raw: torch.Tensor) -> Detections:
@@ -40,6 +40,8 @@ class DecodeHead(nn.Module):
         boxes, scores = to_corners(rows[..., :4]), rows[..., self.first :]
         if self.first == 5:
             scores = scores * rows[..., 4:5]
+        if self.best_class:
+            scores = torch.where(scores < scores.amax(2, keepdim=True), torch.zeros_like(scores), scores)
         return select(boxes.unsqueeze(1), scores.transpose(1, 2), self.how)
 
 

@@ -14,7 +14,7 @@ Test: tests/test_raw_heads.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -43,13 +43,15 @@ SLACK = 1e-3
 @dataclass(frozen=True)
 class Head:
     """`kind` of head, and which of its boxes are answers: those scored above `score`, without those that a better one
-    of their class overlaps by more than `iou`, the `most` best of an image.
+    of their class overlaps by more than `iou`, the `most` best of an image. `best_class`: a box is of the class that it
+    scores best in alone; else of each that it scores enough in.
     """
 
     kind: str = "yolov8"
     score: float = 0.25
     iou: float = 0.45
     most: int = 300
+    best_class: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in FIRST:
@@ -59,6 +61,8 @@ class Head:
             wanted = int if name == "most" else (int, float)
             if isinstance(value, bool) or not isinstance(value, wanted) or not low <= value <= high:
                 raise BadInput(f"decode: {name} {value} must be a number of {low:g} to {high:g}")
+        if not isinstance(self.best_class, bool):
+            raise BadInput(f"decode: best_class {self.best_class!r}; true or false is needed")
 
     @classmethod
     def of(cls, said: str | Mapping[str, Any] | Head) -> Head:
@@ -82,11 +86,18 @@ class Head:
     @property
     def words(self) -> str:
         overlap = "" if self.kind == CHOSEN else f" IoU {self.iou:g},"
-        return f"{self.kind}, scores above {self.score:g},{overlap} at most {self.most} boxes"
+        best = " of its best class alone," if self.best_class else ""
+        return f"{self.kind}, scores above {self.score:g},{overlap}{best} at most {self.most} boxes"
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
         return {"head": values.pop("kind"), **values}
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "most": int,
+    "best_class": lambda text: {"1": True, "true": True, "0": False, "false": False}[text.lower()],
+}
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -95,8 +106,8 @@ def _read(text: str) -> dict[str, Any]:
     for setting in filter(None, rest.split(",")):
         name, _, value = setting.partition("=")
         try:
-            found[name.strip()] = int(value) if name.strip() == "most" else float(value)
-        except ValueError as error:
+            found[name.strip()] = READERS.get(name.strip(), float)(value)
+        except (ValueError, KeyError) as error:
             raise BadInput(f"decode {text}: {setting} is no setting; write yolov8:score=0.25,iou=0.45") from error
     return found
 
