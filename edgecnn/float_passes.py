@@ -28,11 +28,14 @@ from runtimes.session import open_session
 Sizes = Mapping[str, tuple[int, ...]]
 FLOAT_PASSES = ("simplify", "fold_batchnorm", "merge_branches", "global_pool", "pool_before_conv", "drop_noops")
 """In this order: simplifying first brings a Conv and its BatchNorm together; what they leave behind goes last."""
+SHARING = "share_initializers"
 SMALL_PASSES = (
     "drop_noops", "cast_constants", "clip_of_bounds", "scatter_to_concat", "whole_windows", "fold_pad", "norm_of_parts",
-    "merge_transposes", "merge_reshapes", "products_of_prelu", "share_initializers",
+    "merge_transposes", "merge_reshapes", "products_of_prelu", SHARING,
 )  # fmt: skip
 """What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
+ROUNDS = 8
+"""onnxsim is asked this often at most: each time what the small passes left made new constants, or equal nodes."""
 FLOAT_LIMIT_DB = 90.0
 NOISE_MARGIN_DB = 10.0
 """Another order of summation is another draw of the same noise; the largest gap seen is 6.5 dB."""
@@ -83,17 +86,36 @@ def run_pass(
 
 
 def simplified(model: onnx.ModelProto, **options: Any) -> PassResult:
-    """`model` after onnxsim (`options`: those of `exporters.passes.simplify.run`) and after `SMALL_PASSES`.
+    """`model` after onnxsim (`options`: those of `exporters.passes.simplify.run`) and `SMALL_PASSES`, until it settles.
 
-    What a small pass leaves alone is no news to the user, who asked for less, and not for these: only onnxsim's reasons
-    are kept.
+    A CastLike that a small pass replaced leaves an Expand of constants behind, which is work for onnxsim again. What a
+    small pass leaves alone is no news to the user, who asked for less, and not for these: only onnxsim's reasons are
+    kept.
     """
-    result = _run("simplify", model, **options)
-    changes, kept = [*result.changes], result.kept  # and not the result, which holds all weights
-    for name in SMALL_PASSES:
-        result = _run(name, result.model)
+    changes: list[Change] = []
+    for _ in range(ROUNDS):
+        result = _run("simplify", model, **options)
+        model, kept = result.model, result.kept  # and not the result, which holds all weights
         changes += result.changes
-    return PassResult(result.model, tuple(changes), kept)
+        again = False
+        for name in SMALL_PASSES:
+            result = _run(name, model)
+            model = result.model
+            changes += result.changes
+            again |= result.modified and (name != SHARING or _has_equal_nodes(model))
+        if not again or kept:
+            break
+    return PassResult(model, tuple(changes), kept)
+
+
+def _has_equal_nodes(model: onnx.ModelProto) -> bool:
+    """Whether two nodes compute the same of the same tensors, as they may once equal tensors are one."""
+    seen = [
+        (node.domain, node.op_type, *node.input, *sorted(a.SerializeToString() for a in node.attribute))
+        for node in model.graph.node
+        if node.input
+    ]
+    return len(set(seen)) < len(seen)
 
 
 def one_branch(model: onnx.ModelProto) -> PassResult:

@@ -34,8 +34,16 @@ EXPRESSIONS = {
     "broadcast": "a = Unsqueeze(v, axes) y = Mul(a, s)",
     "cast": "a = Mul(v, s) b = Cast <to: int = 10> (a) y = Cast <to: int = 1> (b)",
 }
+EXPRESSIONS |= {
+    "expand": "a = Neg(e) y = Expand(a, sizes)",
+    "expand to the shape of a constant": "n = Shape(v) y = Expand(e, n)",
+    "expand to a part of a shape": "n = Shape <start: int = 1, end: int = 3> (w) y = Expand(e, n)",
+    "cast like": "a = Mul(v, s) y = CastLike(a, x)",
+    "cast like half": "h16 = Cast <to: int = 10> (x) a = CastLike(v, h16) y = Cast <to: int = 1> (a)",
+}
 VALUES = {"e": np.float32(1e-3), "minus_half": np.float32(-0.5), "two": np.float32(2), "axes": np.array([1, 2]),
-          "shape": np.array([2, -1]), "keeps": np.array([0, 1, 1])}  # fmt: skip
+          "shape": np.array([2, -1]), "keeps": np.array([0, 1, 1]),
+          "sizes": np.array([2, 1]), "w": np.zeros((5, 3, 2, 2), np.float32)}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS.values(), ids=EXPRESSIONS)
@@ -60,6 +68,9 @@ NO_NUMBER = {
     "an operator of somebody else": "y = com.example.Neg(v)",
     "sizes that do not meet": "y = Add(v, three)",
     "too large": "a = Unsqueeze(long, one) y = Mul(a, long)",
+    "expanded too large": "y = Expand(e, huge)",
+    "sizes that are not constant": "n = Shape(x) y = Expand(e, n)",
+    "cast like a whole number": "a = Cast <to: int = 7> (x) b = CastLike(v, a) y = CastLike(b, x)",
     "a cast to whole numbers": "a = Cast <to: int = 7> (v) y = Cast <to: int = 1> (a)",
 }
 
@@ -68,7 +79,8 @@ NO_NUMBER = {
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_is_no_number(text: str) -> None:
     more = {"k": np.array(3), "big": np.float32(1e30), "small": np.float32(1e-30), "third": np.float32(1 / 3),
-            "three": np.ones(3, np.float32), "long": np.ones(2000, np.float32), "one": np.array([1])}  # fmt: skip
+            "three": np.ones(3, np.float32), "long": np.ones(2000, np.float32), "one": np.array([1]),
+            "e": np.float32(1), "huge": np.array([1 << 30])}  # fmt: skip
     head = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>\n'
     model = build(head + f"g (float[4] x) => (float[a] y) {{ {text} }}", **more, **statistics(4))
     assert number(Scope(model, model.graph), "y") is None
@@ -94,6 +106,32 @@ def test_half_precision_weights_behind_a_cast() -> None:
     result = check_fold(drop(model, "v"), folded=1)
     assert op_counts(result.model) == {"Conv": 1}
     assert {t.data_type for t in result.model.graph.initializer} == {onnx.TensorProto.FLOAT}
+
+
+UNOPTIMIZED = """g (float[N,4,6,6] x) => (float[N,4,6,6] y) {
+    n = Shape <start: int = 0, end: int = 1> (w) n1 = Expand(n, one) z = CastLike(zero, x) b = Expand(z, n1)
+    c = Conv(x, w, b) y = BatchNormalization(c, s, h, m, v) }"""
+
+
+def test_the_bias_that_pytorch_writes_when_it_may_not_optimize() -> None:
+    zero, one = np.float32(0), np.array([1])
+    result = check_fold(build(UNOPTIMIZED, w=SQUARE, zero=zero, one=one, **statistics(4)), folded=1)
+    assert op_counts(result.model) == {"Conv": 1}
+    assert not {"zero", "one"} & {t.name for t in result.model.graph.initializer}, "nobody reads them any more"
+
+
+def test_a_type_that_cannot_be_told_is_no_constant() -> None:
+    body = "q = com.example.Thing(x) z = CastLike(zero, q) b = Expand(z, one) c = Conv(x, w, b)"
+    head = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>\n'
+    text = f"{head}g (float[N,4,6,6] x) => (float[N,4,6,6] y) {{ {body} y = BatchNormalization(c, s, h, m, v) }}"
+    result = fold_batchnorm.run(build(text, w=SQUARE, zero=np.float32(0), one=np.array([4]), **statistics(4)))
+    assert not result.modified
+    assert "the bias of c is not constant" in result.kept[0].reason
+
+
+def test_an_expand_without_bounds_is_not_carried_out() -> None:
+    model = build("g (float[4] x) => (float[a] y) { y = Expand(e, huge) }", e=np.float32(1), huge=np.array([1 << 40]))
+    assert constants.weight(Scope(model, model.graph), "y") is None
 
 
 def drop(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecnn import float_passes
 from edgecnn.cli import main
 from edgecnn.single import fold, prove, simplify
 from exporters.artifact import Stage, read_stages, write_stages
@@ -48,6 +49,52 @@ def test_simplify_folds_constants_and_keeps_batchnorm(tmp_path: Path) -> None:
     assert report.max_abs == 0
     simplify(save(conv_net(), tmp_path / "bn.onnx"), tmp_path / "bn_out.onnx")
     assert "BatchNormalization" in operators(tmp_path / "bn_out.onnx")  # folding is our own pass's work
+
+
+UNOPTIMIZED = """<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y) {
+    n = Shape <start: int = 0, end: int = 1> (w) z = CastLike (zero, x) b = Expand (z, n) c = Conv (x, w, b)
+    y = BatchNormalization (c, s, h, m, v) }"""
+"""As PyTorch's exporter writes a Conv without bias when it may not optimize."""
+
+
+def unoptimized() -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    s, h, m, v = rng.uniform(0.5, 2, (4, 4)).astype(np.float32)
+    w = rng.standard_normal((4, 4, 1, 1), np.float32)
+    return model(UNOPTIMIZED, w=w, zero=np.float32(0), s=s, h=h, m=m, v=v)
+
+
+EQUAL = """<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 9000] y) {
+    a = MatMul (x, p) b = MatMul (x, q) c = Sigmoid (a) d = Tanh (b) y = Add (c, d) }"""
+"""Two products that are one as soon as p and q are; onnxsim does not see numbers as large as these."""
+
+
+def equal_products() -> onnx.ModelProto:
+    p = np.random.default_rng(0).standard_normal((4, 9000), np.float32)
+    return model(EQUAL, p=p, q=p.copy())
+
+
+@pytest.mark.parametrize(("net", "left"), [(unoptimized, ["Conv", "BatchNormalization"]),
+                                           (equal_products, ["MatMul", "Sigmoid", "Tanh", "Add"])])  # fmt: skip
+def test_simplified_once_is_simplified(net: Callable[[], onnx.ModelProto], left: list[str], tmp_path: Path) -> None:
+    simplify(save(net(), tmp_path / "in.onnx"), tmp_path / "once.onnx")
+    assert sorted(operators(tmp_path / "once.onnx")) == sorted(left)
+    again = simplify(tmp_path / "once.onnx", tmp_path / "twice.onnx")
+    assert again.nodes_before == again.nodes_after
+    once, twice = (onnx.load(tmp_path / f"{name}.onnx").graph for name in ("once", "twice"))
+    assert once == twice
+
+
+def test_onnxsim_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def restless(step: str, net: onnx.ModelProto, **_: object) -> PassResult:
+        asked.append(step)
+        return PassResult(net, (Change("n", "moved"),))
+
+    monkeypatch.setattr(float_passes, "_run", restless)
+    float_passes.simplified(conv_net())
+    assert asked.count("simplify") == float_passes.ROUNDS
 
 
 def test_a_pass_that_changes_the_function_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

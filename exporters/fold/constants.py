@@ -1,6 +1,8 @@
 """Constant expressions of a graph as numbers: `Sqrt(Add(variance, epsilon))` is one, though a node makes it.
 
-Weights pass through moves only (Identity, Cast, Reshape, Transpose, Unsqueeze, Squeeze) and stay in their type.
+Weights pass through moves only (Identity, Cast, CastLike, Reshape, Transpose, Unsqueeze, Squeeze, Expand) and stay in
+their type. Sizes may be the Shape of a constant: PyTorch's exporter, asked not to optimize, writes the bias of a
+convolution that has none as `Expand(CastLike(0, x), Shape(weight)[0:1])`.
 Arithmetic is done in float64 with its error (near.py). A number that the model's own type could not hold, or would
 have rounded to zero, is no number here: the graph itself computes something else there.
 Source: ONNX operator specification of the operators named below. Test: tests/test_fold_constants.py.
@@ -23,7 +25,8 @@ from exporters.graph import attributes, is_standard
 from runtimes.base import Array
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-MOVES = ("Identity", "Cast", "Reshape", "Transpose", "Unsqueeze", "Squeeze")
+CASTS = ("Cast", "CastLike")
+MOVES = ("Identity", *CASTS, "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand")
 ONE: dict[str, Callable[[Near], Near]] = {
     "Neg": lambda x: -x,
     "Sqrt": Near.sqrt,
@@ -62,10 +65,15 @@ def is_constant(scope: Scope, name: str, depth: int = DEPTH) -> bool:
             node is not None
             and depth
             and node.domain in ("", "ai.onnx")
-            and node.op_type in (*MOVES, *ONE, *TWO, "Pow", "Constant")
-            and all(is_constant(scope, source, depth - 1) for source in node.input if source)
+            and node.op_type in (*MOVES, *ONE, *TWO, "Pow", "Constant", "Shape")
+            and all(is_constant(scope, source, depth - 1) for source in _values_read(node))
         )
     return scope.known[name]
+
+
+def _values_read(node: onnx.NodeProto) -> list[str]:
+    """The tensors whose numbers `node` computes with: of the second input of CastLike only the type matters."""
+    return [name for name in (node.input[:1] if node.op_type == "CastLike" else node.input) if name]
 
 
 def dims(scope: Scope, name: str) -> tuple[int, ...] | None:
@@ -83,10 +91,18 @@ def weight(scope: Scope, name: str) -> Array | None:
     if value is not None:
         return value
     node = scope.maker(name)
-    if node is None or not any(is_standard(node, op) for op in MOVES) or not is_constant(scope, name):
+    if node is None or not any(is_standard(node, op) for op in (*MOVES, "Shape")) or not is_constant(scope, name):
         return None
+    if node.op_type == "Shape":
+        return _shape(scope, node)
     source = weight(scope, node.input[0])
     return None if source is None else _move(scope, node, source)
+
+
+def _shape(scope: Scope, node: onnx.NodeProto) -> Array | None:
+    """What Shape, or the part of it that Shape-15 can be asked for, gives of a constant."""
+    size, attrs = dims(scope, node.input[0]), attributes(node)
+    return None if size is None else np.asarray(size[attrs.get("start", 0) : attrs.get("end")], np.int64)
 
 
 def number(scope: Scope, name: str, depth: int = DEPTH) -> Number | None:
@@ -117,7 +133,7 @@ def _computed(scope: Scope, node: onnx.NodeProto | None, depth: int) -> Number |
         return None
     with np.errstate(all="ignore"):  # what is no finite number is found by `_sound`
         near = _apply(scope, node, first, *others)
-    return None if near is None else _sound(near, _cast_to(node) or first.dtype)
+    return None if near is None else _sound(near, _cast_to(scope, node) or first.dtype)
 
 
 def _fits(operands: list[Near]) -> bool:
@@ -129,8 +145,8 @@ def _fits(operands: list[Near]) -> bool:
 
 def _apply(scope: Scope, node: onnx.NodeProto, first: Number, *rest: Near) -> Near | None:
     x = first.near
-    if node.op_type == "Cast":
-        return _rounded(x, _cast_to(node))
+    if node.op_type in CASTS:
+        return _rounded(x, _cast_to(scope, node))
     if node.op_type in MOVES:
         moved = [_move(scope, node, part) for part in (x.value, x.error)]
         return None if moved[0] is None or moved[1] is None else Near(moved[0], moved[1])
@@ -150,10 +166,14 @@ def _sound(near: Near, dtype: np.dtype[Any]) -> Number | None:
     return Number(near, dtype) if good and np.isfinite(near.error).all() else None
 
 
-def _cast_to(node: onnx.NodeProto) -> np.dtype[Any] | None:
-    if node.op_type != "Cast":
+def _cast_to(scope: Scope, node: onnx.NodeProto) -> np.dtype[Any] | None:
+    """The floating-point type that Cast or CastLike makes; None for another node, type, or one that is not known."""
+    if node.op_type not in CASTS:
         return None
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(int(attributes(node)["to"])))
+    kind = scope.kinds().get(node.input[1], 0) if node.op_type == "CastLike" else int(attributes(node)["to"])
+    if not kind:
+        return None
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
     return dtype if dtype.name in FLOATS else None
 
 
@@ -171,13 +191,13 @@ def _move(scope: Scope, node: onnx.NodeProto, value: Array) -> Array | None:
     attrs = attributes(node)
     if node.op_type == "Identity":
         return value
-    if node.op_type == "Cast":
-        dtype = _cast_to(node)
+    if node.op_type in CASTS:
+        dtype = _cast_to(scope, node)
         with np.errstate(over="ignore"):
             return None if dtype is None or value.dtype.name not in FLOATS else value.astype(dtype)
-    wanted = attrs.get("shape" if node.op_type == "Reshape" else "axes")
+    wanted = attrs.get("shape" if node.op_type in ("Reshape", "Expand") else "axes")
     if wanted is None and len(node.input) > 1 and node.input[1]:
-        wanted = scope.constant(node.input[1])
+        wanted = weight(scope, node.input[1])
         if wanted is None:
             return None
     try:
@@ -195,6 +215,11 @@ def _reshaped(kind: str, value: Array, wanted: list[int] | None, attrs: dict[str
         raise ValueError("no shape")
     if kind == "Unsqueeze":
         return np.expand_dims(value, tuple(wanted))
+    if kind == "Expand":
+        size = np.broadcast_shapes(value.shape, tuple(wanted))
+        if math.prod(size) > ELEMENTS:
+            raise ValueError("too large")
+        return np.broadcast_to(value, size)
     if attrs.get("allowzero", 0):
         return value.reshape(wanted)
     return value.reshape([value.shape[i] if size == 0 else size for i, size in enumerate(wanted)])

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from exporters.fold.shapes import Shape
+from exporters.fold.shapes import Shape, element_types
 from exporters.fold.shapes import shapes as infer
 from exporters.graph import Graph, captured_names, constant_value, copy_node, is_standard
 from runtimes.base import Array
@@ -37,6 +37,7 @@ class Scope(Graph):
         self.untouched = original or model
         self.model, self.proto, self.outer = model, proto, outer
         self._shapes: dict[str, Shape] | None = None
+        self._kinds: dict[str, int] | None = None
         self.names: set[str] = outer.names if outer else names_within(model.graph)
         self.known: dict[str, bool] = {}
         self.numbers: dict[str, object] = {}
@@ -61,6 +62,14 @@ class Scope(Graph):
         if self._shapes is None:
             self._shapes = infer(self.untouched)
         return self._shapes
+
+    def kinds(self) -> dict[str, int]:
+        """The element types of the model's activations."""
+        if self.outer is not None:
+            return self.outer.kinds()
+        if self._kinds is None:
+            self._kinds = element_types(self.untouched)
+        return self._kinds
 
     def bodies(self) -> list[Scope]:
         """A scope for each body of this graph's nodes."""

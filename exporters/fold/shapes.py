@@ -1,4 +1,4 @@
-"""Shapes of activations, worked out only when a fold depends on one, and without copying weights.
+"""Shapes and types of activations, worked out only when a fold depends on one, and without copying weights.
 
 A constant (C, 1, 1) may widen what it is added to: only the shape of the other operand tells. ONNX's shape inference
 serializes the model, so it is given one whose large tensors are inputs of the same type and shape.
@@ -8,6 +8,8 @@ Source: ONNX, "Broadcasting in ONNX". Test: tests/test_fold_bodies.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import onnx
 from onnx import helper
@@ -18,23 +20,42 @@ SMALL = 1024
 """Tensors of at most this many elements stay: a Reshape's target is one of them."""
 
 Shape = tuple[int | None, ...]
+T = TypeVar("T")
 
 
 def shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     """Name -> sizes (None where open) of every tensor whose rank is known; names that two bodies share are left out."""
+    found: list[tuple[str, Shape]] = [
+        (name, tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim))
+        for name, kind in _tensors(model)
+        if kind.HasField("shape")
+    ]
+    return _agreed(found)
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Name -> element type, a `TensorProto.DataType`, of every tensor where it is known; names as in `shapes`."""
+    return _agreed([(name, kind.elem_type) for name, kind in _tensors(model) if kind.elem_type])
+
+
+def _tensors(model: onnx.ModelProto) -> list[tuple[str, onnx.TypeProto.Tensor]]:
+    """(name, type) of every tensor, once for each graph that says or implies it."""
     try:
         inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         inferred = model
-    found: dict[str, Shape] = {}
-    twice: set[str] = set()
-    for graph in _graphs(inferred.graph):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
-                size = tuple(d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim)
-                if found.setdefault(value.name, size) != size:
-                    twice.add(value.name)
-    return {name: size for name, size in found.items() if name not in twice}
+    return [
+        (value.name, value.type.tensor_type)
+        for graph in _graphs(inferred.graph)
+        for value in (*graph.input, *graph.output, *graph.value_info)
+        if value.type.HasField("tensor_type")
+    ]
+
+
+def _agreed(found: Sequence[tuple[str, T]]) -> dict[str, T]:
+    known: dict[str, T] = {}
+    twice = {name for name, value in found if known.setdefault(name, value) != value}
+    return {name: value for name, value in known.items() if name not in twice}
 
 
 def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
