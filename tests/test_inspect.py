@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgecnn.cli import main
 from edgecnn.numbers.inspect import inspect, inspect_model
 from edgecnn.numbers.onnx_numbers import node_macs
 from exporters.torch_export import export_module
@@ -203,3 +204,73 @@ def test_functions_are_counted_where_they_are_called() -> None:
         '<domain: "own", opset_import: ["" : 20]> twice (p, q) => (r) { m = MatMul (p, q) r = MatMul (m, q) }'
     )
     assert inspect_model(net, "f", 0).macs == 4 * math.prod((1, 4, 4))
+
+
+INTEGERS = """<ir_version: 9, opset_import: ["" : 18, "com.microsoft" : 1]> g (uint8[1, 2, 8, 8] x) => (uint8[1, 6] y) {
+    c = QLinearConv <pads = [1, 1, 1, 1]> (x, s, z, w, s, zw, s, z)
+    a = com.microsoft.QLinearAdd (c, s, z, c, s, z, s, z)
+    l = com.microsoft.QLinearLeakyRelu <alpha = 0.1> (a, s, z, s, z)
+    g = com.microsoft.QLinearSigmoid (l, s, z, s, z)
+    k = com.microsoft.QLinearConcat <axis = 1> (s, z, a, s, z, g, s, z)
+    m = com.microsoft.QLinearMul (k, s, z, k, s, z, s, z)
+    p = com.microsoft.QLinearAveragePool <kernel_shape = [2, 2], strides = [2, 2], channels_last = 0> (m, s, z, s, z)
+    v = com.microsoft.QLinearGlobalAveragePool <channels_last = 0> (p, s, z, s, z)
+    f = Flatten (v)
+    q = com.microsoft.QGemm <transB = 1> (f, s, z, b, s, zw, d, s, z)
+    t = com.microsoft.QLinearSoftmax <axis = 1, opset = 13> (q, s, z, s, z)
+    y = QLinearMatMul (t, s, z, e, s, zw, s, z) }"""
+
+
+def integers() -> onnx.ModelProto:
+    """Every operator that ONNX does not know, between one that it knows and one that it knows."""
+    return model(
+        INTEGERS, s=np.float32(0.1), z=np.uint8(128), zw=np.int8(0), w=np.ones((4, 2, 3, 3), np.int8),
+        b=np.ones((6, 8), np.int8), d=np.ones(6, np.int32), e=np.ones((6, 6), np.int8),
+    )  # fmt: skip
+
+
+def test_shapes_behind_integer_operators_of_onnx_runtime() -> None:
+    found = inspect_model(integers(), "q", 0)
+    shapes = {layer.op: layer.output for layer in found.layers}
+    assert (shapes["QLinearConcat"], shapes["QLinearAveragePool"]) == ((1, 8, 8, 8), (1, 8, 4, 4))
+    assert (shapes["QLinearGlobalAveragePool"], shapes["QGemm"]) == ((1, 8, 1, 1), (1, 6))
+    assert found.macs == found.known_macs == 4 * 64 * 18 + 8 * 6 + 6 * 6
+    assert found.params == 4 * 18 + 6 * 8 + 6 + 36, "QGemm's bias too"
+    assert found.activation_bytes == 2 * 8 * 64, "k, which is read twice, and m"
+    assert found.uncounted == ()
+
+
+def test_a_pool_with_channels_last_is_none_of_the_standard() -> None:
+    net = integers()
+    (pool,) = (node for node in net.graph.node if node.op_type == "QLinearAveragePool")
+    next(a for a in pool.attribute if a.name == "channels_last").i = 1
+    shapes = {layer.op: layer.output for layer in inspect_model(net, "q", 0).layers}
+    assert (shapes["QLinearMul"], shapes["QLinearAveragePool"]) == ((1, 8, 8, 8), None)
+
+
+def test_a_node_that_cannot_be_counted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = integers()
+    net.graph.node[0].domain = "com.example"  # nothing is known of it, and so of nothing behind it
+    net.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    net.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    del net.graph.node[:-1]
+    net.graph.node[0].input[0] = "k"
+    net.graph.node.insert(0, onnx.helper.make_node("Thing", ["x"], ["k"], "thing", domain="com.example"))
+    net.graph.node.insert(1, onnx.helper.make_node("MatMul", ["r", "r"], ["rr"], "known"))
+    net.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "r"))
+    found = inspect_model(net, "q", 0)
+    assert (found.macs, found.known_macs, found.open_input) == (None, 8, "")
+    assert [layer.op for layer in found.uncounted] == ["QLinearMatMul"]
+    assert "at least 8 MACs" in found.verdict
+    assert found.to_dict()["uncounted"] == ["QLinearMatMul_y"]
+    assert main(["inspect", str(save(net, tmp_path / "q.onnx"))]) == 0
+    assert "8 without QLinearMatMul QLinearMatMul_y, where a shape is unknown" in capsys.readouterr().out
+
+
+def test_only_an_open_input_asks_for_its_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = conv_net()
+    net.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "W"
+    assert main(["inspect", str(save(net, tmp_path / "open.onnx"))]) == 0
+    printed = capsys.readouterr().out
+    assert "unknown: the size of input x is open, give --input-shape" in printed
+    assert "an unknown number of MACs" in printed, "those behind the pool are next to nothing"

@@ -281,7 +281,7 @@ def _facts(found: Inspection) -> Iterable[tuple[str, object]]:
     if found.layout:
         yield "pictures", LAYOUTS[found.layout]
     yield "parameters", found.params
-    yield "MACs", "unknown: a shape is open, give --input-shape" if found.macs is None else found.macs
+    yield "MACs", found.unknown_macs or "unknown" if found.macs is None else found.macs
     memory = found.activation_bytes
     yield "activation memory", "unknown" if memory is None else f"{size(memory)} at once"
     yield "size", size(found.size_bytes)

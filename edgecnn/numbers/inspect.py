@@ -63,6 +63,7 @@ def inspect_model(
         layers=layers,
         table=layer_table(channels_first(numbers.sizes(free[0].name)) if free else None, parts(numbers)),
         stages=read_stages(model),
+        open_input=next((value.name for value in free if numbers.sizes(value.name) is None), ""),
         metadata={key: value for key, value in get_meta(model).items() if key != STAGES_KEY},
     )
 

@@ -37,7 +37,7 @@ class Layer:
 class Inspection:
     """Counts of one model for one input; `layers` has every operator, `table` the lines that a textbook prints.
 
-    `macs` and `activation_bytes` are None where shapes cannot be known.
+    `macs` and `activation_bytes` are None where shapes cannot be known. `open_input` names an input of open size.
     """
 
     model: str
@@ -55,6 +55,29 @@ class Inspection:
     stages: tuple[Stage, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    open_input: str = ""
+
+    @property
+    def known_macs(self) -> int:
+        """The multiply-adds of the nodes whose shapes are known: `macs`, where those are all."""
+        counts = sum(layer.macs for layer in self.layers if layer.macs is not None)
+        return counts if self.macs is None else self.macs
+
+    @property
+    def uncounted(self) -> tuple[Layer, ...]:
+        """The nodes whose multiply-adds are unknown."""
+        return tuple(layer for layer in self.layers if layer.macs is None) if self.macs is None else ()
+
+    @property
+    def unknown_macs(self) -> str:
+        """What is known of the multiply-adds, and why not all; empty where all are."""
+        if self.open_input:
+            return f"unknown: the size of input {self.open_input} is open, give --input-shape"
+        if self.macs is not None or not self.uncounted:
+            return ""
+        first, *more = self.uncounted
+        others = f" and {counted(len(more), 'other node')}" if more else ""
+        return f"{self.known_macs:,} without {first.op} {first.name}{others}, where a shape is unknown"
 
     @property
     def layout(self) -> str:
@@ -63,9 +86,11 @@ class Inspection:
 
     @property
     def verdict(self) -> str:
-        macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
+        some = f"at least {self.known_macs:,}" if self.known_macs and not self.open_input else "an unknown number of"
+        macs = some if self.macs is None else f"{self.macs:,}"
         return f"{self.model}: {counted(self.params, 'parameter')}, {macs} MACs (one multiply-add each) for one input."
 
     def to_dict(self) -> dict[str, Any]:
         found = {**asdict(self), "layout": self.layout or None, "table": self.table.to_dict()}
+        found |= {"known_macs": self.known_macs, "uncounted": [layer.name or layer.op for layer in self.uncounted]}
         return {**found, "stages": [stage.to_dict() for stage in self.stages]}

@@ -102,8 +102,9 @@ class Numbers:
         return {name for name in found if self.shapes[name][0] and not self._is_scale(node, name)}
 
     def _is_scale(self, node: onnx.NodeProto, name: str) -> bool:
-        """Scales and zero points of the QLinear operators; their data inputs are 0 and 3, the bias 8."""
-        return node.op_type.startswith("Q") and list(node.input).index(name) not in (0, 3, 8)
+        """Scales and zero points of the QLinear operators; their data inputs are 0 and 3, the bias 8, of QGemm 6."""
+        data = (0, 3, 6 if node.op_type == "QGemm" else 8)
+        return node.op_type.startswith("Q") and list(node.input).index(name) not in data
 
     def _constant(self, name: str) -> bool:
         maker = self.graph.producer.get(name)

@@ -19,6 +19,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgecnn.numbers.inspection import Sizes
+from edgecnn.numbers.integer_shapes import with_standard_operators
 from runtimes.base import Array
 
 SIZE_OPS = {
@@ -35,6 +36,7 @@ def shapes_of(model: onnx.ModelProto, given: Mapping[str, Sizes]) -> dict[str, t
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.value_info[:]
+    with_standard_operators(copy)
     constants = {tensor.name for tensor in copy.graph.initializer}
     for value in copy.graph.input:
         if value.name not in constants:
