@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecnn.choosing import choose
 from edgecnn.choosing.answers import Remembering
-from edgecnn.choosing.choose import Candidate, Entry, decide
+from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
 from edgecnn.choosing.judge import Judge, Trial, drop_of, upper_bound
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
@@ -239,6 +240,22 @@ def test_without_an_int8_graph_float_stays() -> None:
     decision = decide({"float": Entry(model, "float")}, Trial(samples(2, False), "x", rounds=6))
     assert (decision.chosen, decision.verdict) == ("float", "no layer of this network can be int8: kept float")
     assert decision.rival is None
+
+
+@pytest.mark.parametrize("data_type", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_layers_in_float16_are_named_as_the_cause(data_type: int) -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    before = without_int8(model)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(data_type))
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = data_type
+    assert before == "no layer of this network can be int8: kept float"
+    assert without_int8(model) == (
+        "no layer of this network can be int8: kept float; 2 of 2 layers compute in float16, where int8 cannot start: "
+        "export the network in float32, and quantize that"
+    )
 
 
 def test_a_graph_only_for_comparison_is_timed_and_never_chosen() -> None:

@@ -22,6 +22,7 @@ from exporters.load import load_model
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 from small_nets import conv_net, save
+from small_nets import model as model_of
 
 RNG = np.random.default_rng(0)
 LOST = Candidate("int8", 100, 1.0, None, 30.0, 1.0, drop=0.0, drop_high=0.117, kind="int8")
@@ -162,3 +163,28 @@ def test_too_few_images_for_the_budget(lost: Candidate, budget: float, said: str
     assert judged_by_few("net", alike, material, Trial(samples, "x", max_drop=budget)) == ""
     assert judged_by_nothing("net", decision) == ""
     assert judged_by_nothing("net", alike).startswith("net: the float graph answers class 2 on all of the 24 images")
+
+
+HALF = """<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 10] y) {
+    h = Cast <to = 10> (x) c = Conv <pads = [1, 1, 1, 1]> (h, w) r = Relu (c) a = GlobalAveragePool (r) f = Flatten (a)
+    s = Cast <to = 1> (f) y = Gemm (s, v) }"""
+
+
+def test_layers_in_float16_are_told_before_the_work(pixels: str, tmp_path: Path) -> None:
+    """One of two: the Gemm can be int8 all the same."""
+    w, v = RNG.standard_normal((4, 3, 3, 3)).astype(np.float16), RNG.standard_normal((4, 10)).astype(np.float32)
+    source, told = save(model_of(HALF, w=w, v=v), tmp_path / "half.onnx"), []
+    report = quantize(source, tmp_path / "q.onnx", pixels, search_budget=0, tell=told.append)
+    line = f"{source}: 1 of 2 layers compute in float16, where int8 cannot start"
+    assert [entry for entry in told if entry.startswith(line)] == [e for e in report.warnings if e.startswith(line)]
+    assert any(entry.startswith(line) and "export the network in float32" in entry for entry in told)
+
+
+def test_a_network_in_float16_says_why_it_stays(pixels: str, tmp_path: Path) -> None:
+    w, v = RNG.standard_normal((4, 3, 3, 3)).astype(np.float16), RNG.standard_normal((4, 10)).astype(np.float16)
+    text = HALF.replace("s = Cast <to = 1> (f) y = Gemm (s, v)", "g = Gemm (f, v) y = Cast <to = 1> (g)")
+    source = save(model_of(text, w=w, v=v), tmp_path / "half.onnx")
+    cause = "2 of 2 layers compute in float16, where int8 cannot start: export the network in float32"
+    assert cause in quantize(source, tmp_path / "q.onnx", pixels, search_budget=0).verdict
+    aimed = quantize(source, tmp_path / "t.onnx", pixels, target="tensorrt")
+    assert cause in aimed.verdict

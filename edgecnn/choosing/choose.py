@@ -17,8 +17,9 @@ import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement, Trial
 from edgecnn.words import PLAIN, valued
+from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu
-from runtimes.base import Track, silent
+from runtimes.base import Track, counted, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import open_session
@@ -27,6 +28,8 @@ from runtimes.timing.ratios import SAME_WITHIN
 FLOAT, INT8, MIXED = "float", "int8", "mixed"
 DRAW = 0.98
 """Share of the best speed that counts as the same: what two sessions of one file may differ by."""
+NO_LAYER = "no layer of this network can be int8: kept float"
+HALF_CAUSE = "compute in float16, where int8 cannot start: export the network in float32, and quantize that"
 LONGER = 3
 """Beside busy neighbours a race may not tell. It is run once more then, so many times as long; only that one counts."""
 
@@ -139,6 +142,7 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     if undecided(found, trial):
         run, found = raced(LONGER * trial.rounds, LONGER * trial.seconds, trial.seed + 1)
     winner, verdict = choose(found, trial)
+    verdict = verdict if others else without_int8(entries[first].model)
     return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted),
                     judge.alike or "")  # fmt: skip
 
@@ -168,6 +172,7 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
         found.append(judged(unraced, judge.of(entry.model), trial))
     winner, verdict = choose(found, trial, target)
+    verdict = verdict if names[1:] else without_int8(entries[names[0]].model)
     return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, bool(trial.insisted),
                     judge.alike or "")  # fmt: skip
 
@@ -205,6 +210,12 @@ def _merits(c: Candidate) -> tuple[bool, bool, float, float]:
     return not c.refused, c.drop is not None, -lost, c.speedup.ratio if c.speedup else 0.0
 
 
+def without_int8(model: onnx.ModelProto) -> str:
+    """The verdict where no integer graph of the float `model` could be made: with the cause, where that is float16."""
+    half, layers = layers_in_half(model)
+    return f"{NO_LAYER}; {half} of {counted(layers, 'layer')} {HALF_CAUSE}" if half else NO_LAYER
+
+
 def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tuple[str, str]:
     """(name of the winner, sentence). The budget comes first, then speed, which --allow-slower and --all-int8 waive.
 
@@ -212,7 +223,7 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
     """
     base, rival = candidates[0], best_of(candidates)
     if rival is None:
-        return base.name, "no layer of this network can be int8: kept float"
+        return base.name, NO_LAYER
     if rival.refused:
         return base.name, f"{rival.refused}: kept float; {_ways(trial)} may change that"
     ratio = rival.speedup

@@ -27,6 +27,7 @@ from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import (
     assumed_of,
     classes_in,
+    half_layers,
     identified,
     judged_as,
     of_verdict,
@@ -138,6 +139,7 @@ def quantize(
     carried = input != FLOAT32 or path.suffix == SUFFIX
     early = doubts.aloud(tell, assumed_of(name, material, carried, identity))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
+    early = (*early, *doubts.aloud(tell, doubts.told(half_layers(name, float_model))))
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
     check_patterns(float_model, exclude)
     known = identity or Identity(path.stem, preprocess=material.preprocess)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from edgecnn import doubts, meaning, tasks
-from edgecnn.choosing.choose import Decision, lost_in_words
+from edgecnn.choosing.choose import HALF_CAUSE, Decision, lost_in_words
 from edgecnn.choosing.judge import CONFIDENCE, Trial, percent
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
@@ -33,6 +33,8 @@ from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
+from exporters.quantization.kernels import layers_in_half
+from runtimes.base import counted
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.maps import is_map, is_whole
@@ -261,6 +263,12 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
     odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
     few = doubts.of_few(material.calibration)
     return doubts.told(of_material(name, material, carried), few, *odd, counted)
+
+
+def half_layers(name: str, model: onnx.ModelProto) -> str:
+    """That layers of the float `model` called `name` compute in float16 and stay as they are; "" where none does."""
+    half, layers = layers_in_half(model)
+    return f"{name}: {half} of {counted(layers, 'layer')} {HALF_CAUSE}" if half else ""
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, binary: bool | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 
 from edgecnn import doubts
-from edgecnn.choosing.choose import FLOAT, INT8
+from edgecnn.choosing.choose import FLOAT, INT8, without_int8
 from edgecnn.choosing.judge import Judge, Judgement, Trial
 from edgecnn.choosing.said import classes_in
 from edgecnn.data.material import Material
@@ -124,7 +124,7 @@ def aimed(
 
 def _choose(target: Int8Target, quantized: Quantized, judged: Judgement, trial: Trial) -> tuple[str, str]:
     if not quantized.int8_nodes:
-        return FLOAT, "no layer of this network can be int8: kept float"
+        return FLOAT, without_int8(quantized.model)
     if judged.drop > trial.max_drop:
         return FLOAT, f"int8 {judged.words}: kept float"
     return INT8, f"int8 {judged.words}; {target.words}"

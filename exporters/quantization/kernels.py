@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from exporters.graph import Graph, attributes, is_standard
+from exporters.shape_inference import tensor_types
 from runtimes.base import Array
 
 COMPUTE = ("Conv", "Gemm", "MatMul")
+LAYERS = (*COMPUTE, "ConvTranspose")
+HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 FLOAT_OUTPUT = ("Gemm", "MatMul")
 FOLLOWERS = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
 CARRIERS = (
@@ -32,6 +36,14 @@ NO_KERNEL = {
     "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
 }
 SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])
+
+
+def layers_in_half(model: onnx.ModelProto) -> tuple[int, int]:
+    """(layers of `model` that compute in float16 or bfloat16, all layers)."""
+    names = [node.input[1] for node in model.graph.node if any(is_standard(node, op) for op in LAYERS)]
+    types = tensor_types(model) if names else {}
+    half = [name for name in names if name in types and types[name].elem_type in HALF]
+    return len(half), len(names)
 
 
 def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
