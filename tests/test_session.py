@@ -378,3 +378,21 @@ def test_a_prepared_run_gives_what_the_session_gives() -> None:
 def test_feeds_are_checked_when_they_are_prepared() -> None:
     with pytest.raises(BadInput, match="input x is missing"):
         open_session(conv_net(), threads=1).prepare({})
+
+
+@pytest.mark.parametrize(
+    ("shape", "spelled"),
+    [
+        (("N", 3, "H", "W"), "x:N,C,H,W"),
+        ((None, None, None, 3), "x:N,H,W,C"),
+        ((1, "H", "W", 1), "x:N,H,W,C"),
+        ((None, None, None, None), "x:N,C,H,W"),
+        (("N", 8, "T"), "x:N,C,L"),
+        (("N", 3, "H", "W", "H"), "x:N,C,D,H,W"),
+        (("N", "K"), "x:N,C"),
+        (("N", 1, "a", "b", "c", "d"), "x:SIZES"),
+    ],
+)
+def test_an_open_size_is_asked_for_in_the_order_of_its_axes(shape: tuple[int | str | None, ...], spelled: str) -> None:
+    with pytest.raises(BadInput, match=rf"is open; fix it with --input-shape {spelled}$"):
+        random_feeds((TensorInfo("x", "float32", shape),))

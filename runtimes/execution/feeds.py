@@ -16,7 +16,10 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.imaging.preprocess import layout_of
 
+AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+"""What the axes of an input are called that is no picture with channels last."""
 MAX_FEED_BYTES = 2**30
 
 
@@ -107,8 +110,14 @@ def _fixed_shape(info: TensorInfo, batch: int, given: tuple[int, ...] | None) ->
         raise BadInput(f"input {info.name}: the batch is fixed to {first}, not {batch}; export it with a dynamic one")
     shape = tuple(batch if i == 0 and not isinstance(d, int) else d for i, d in enumerate(info.shape))
     if not all(isinstance(d, int) for d in shape):
-        raise BadInput(f"input {info.name}: {_wanted(info)} is open; fix it with --input-shape {info.name}:N,C,H,W")
+        raise BadInput(f"input {info.name}: {_wanted(info)} is open; fix it with --input-shape {_spelled(info)}")
     return tuple(int(d) for d in shape if d is not None)
+
+
+def _spelled(info: TensorInfo) -> str:
+    """What to type for the shape of `info`: `x:N,C,H,W`, with channels last `x:N,H,W,C`."""
+    letters = layout_of(info.shape[1:]) or AXES.get(len(info.shape), "")
+    return f"{info.name}:{','.join(letters) or 'SIZES'}"
 
 
 def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
