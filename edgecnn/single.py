@@ -22,7 +22,7 @@ from edgecnn.runners import graph_inputs
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import opset
 from exporters.load import load_model, save_model
-from runtimes.base import BadInput, CheckFailed, Inconclusive, Tensors
+from runtimes.base import BadInput, CheckFailed, Inconclusive, Runner, Tensors, one_line
 from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
@@ -67,6 +67,7 @@ class SimplifyReport:
     """As `FoldReport`; `kept` says why a pass left the graph as it was.
 
     `opset` and `ir_version` are those of the file written, `lowered` what a target lowered: {name: (from, to)}.
+    `batch`: (images at a time before, and now), where that was changed.
     """
 
     output: Path
@@ -79,10 +80,17 @@ class SimplifyReport:
     ir_version: int
     target: str | None = None
     lowered: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    batch: tuple[int, int] | None = None
 
     @property
     def words(self) -> str:
-        """What a target changed, as the end of a sentence; empty where none was asked for."""
+        """What a target and another batch changed, as the end of a sentence; empty where none was asked for."""
+        old, new = self.batch or (0, 0)
+        taken = f"; takes {new} at a time instead of {old}, with the same answers" if self.batch else ""
+        return taken + self._lowered_words
+
+    @property
+    def _lowered_words(self) -> str:
         if self.target is None:
             return ""
         changed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in self.lowered.items())
@@ -123,16 +131,20 @@ def simplify(
 ) -> SimplifyReport:
     """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`.
 
-    `input_shape` is written into the file. `target` (`ort==1.17`) lowers operator set and IR version to what that
+    `input_shape` is written into the file; another batch than a fixed one, where each image is shown to get its answer
+    alone. `target` (`ort==1.17`) lowers operator set and IR version to what that
     release of ONNX Runtime loads.
     """
     from edgecnn.float_passes import simplified
     from exporters.fix_shapes import fix_shapes
+    from exporters.rebatch import another_batch
     from exporters.targets.target import convert, parse_target
 
     name, wanted = os.fspath(model), parse_target(target) if target else None
 
     def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
+        if (batches := another_batch(proto, shapes)) is not None:
+            proto = _taking(proto, *batches, shapes, name, seed)
         proto = fix_shapes(proto, shapes, name) if shapes else proto
         result = simplified(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=name)
         return replace(result, model=convert(result.model, wanted, name)) if wanted else result
@@ -143,7 +155,30 @@ def simplify(
     return SimplifyReport(
         Path(output), len(before.graph.node), len(result.model.graph.node), result.kept, parity.max_abs, parity.images,
         *_versions(result.model), target, {what: pair for what, pair in versions.items() if pair[0] > pair[1]},
+        another_batch(before, shapes_of(input_shape, graph_inputs(before))),
     )  # fmt: skip
+
+
+def _taking(model: onnx.ModelProto, old: int, new: int, shapes: Shapes, name: str, seed: int) -> onnx.ModelProto:
+    """`model` for a batch of `new`, which runs, and answers each image as in its batch of `old`; else `BadInput`."""
+    from exporters.isolation.probe import probe
+    from exporters.rebatch import REMEDY, rebatched
+
+    probe(model, name, seed=seed, finite=False)
+    made = rebatched(model, old, new, name)
+    try:
+        probe(made, name, input_shapes=shapes, seed=seed, finite=False)
+    except BadInput as error:
+        why = one_line(str(error).removeprefix(f"{name}: "), 80)
+        raise BadInput(f"{name}: is built for {old} images at a time, with {new} it fails ({why}); {REMEDY}") from error
+    try:
+        prove(model, made, name, seed=seed, batches=(old, new))
+    except CheckFailed as error:
+        mixed = (
+            f"an image's answer in a batch of {new} is not its answer in one of {old}: it depends on its place there"
+        )
+        raise BadInput(f"{name}: {mixed}; {REMEDY}") from error
+    return made
 
 
 def _versions(model: onnx.ModelProto) -> tuple[int, int]:
@@ -161,6 +196,8 @@ def _apply(
     seed: int,
 ) -> tuple[PassResult, onnx.ModelProto, ParityReport]:
     """(the pass's result, the model before, parity with the original); the output is written when the parity holds."""
+    from exporters.rebatch import another_batch
+
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     before = load_model(model)
@@ -168,7 +205,8 @@ def _apply(
     started = time.perf_counter()
     result = run(before, shapes)
     seconds = time.perf_counter() - started
-    parity = prove(before, result.model, os.fspath(model), input_shape, seed)
+    batches = another_batch(before, shapes)
+    parity = prove(before, result.model, os.fspath(model), None if batches else input_shape, seed, batches)
     save_model(_with_stage(name, before, result, seconds, parity), path, force)
     return result, before, parity
 
@@ -189,16 +227,29 @@ def _with_stage(
 
 
 def prove(
-    before: onnx.ModelProto, after: onnx.ModelProto, name: str, input_shape: ShapeText | None = None, seed: int = 0
+    before: onnx.ModelProto,
+    after: onnx.ModelProto,
+    name: str,
+    input_shape: ShapeText | None = None,
+    seed: int = 0,
+    batches: tuple[int, int] | None = None,
 ) -> ParityReport:
-    """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN."""
+    """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN.
+
+    `batches`: how many images each of them takes, where that is not the same.
+    """
     feeds, answers = _answers(before, name, input_shape, seed)
     if any(value.dtype.kind == "f" and not np.isfinite(value).all() for out in answers for value in out.values()):
         raise Inconclusive(
             f"{name}: gives NaN or Inf on random inputs, so nothing can be proven; use real data with `edgecnn check`"
         )
     known = iter(answers)
-    parity = compare(lambda _: next(known), open_session(after, optimize=False), feeds)
+    candidate: Runner = open_session(after, optimize=False)
+    if batches is not None:
+        from exporters.rebatch import in_batches
+
+        candidate = in_batches(candidate, *batches)
+    parity = compare(lambda _: next(known), candidate, feeds)
     single = all(value.dtype == np.float32 for value in answers[0].values())
     limit = FLOAT32_SNR_DB if single else OTHER_SNR_DB
     if parity.snr_db >= limit > parity.worst_db:  # one kind of numbers, which may be nothing but rounding

@@ -201,3 +201,16 @@ def test_it_says_what_the_verdict_stands_on() -> None:
     assert labelled.judged_on == f"{len(labelled.judged)} labelled images of digits"
     alone = material_for(classifier(), GREY, "random:4", None, 16, 0)
     assert alone.judged_on == "the same images without labels: answers are compared with the float graph's"
+
+
+def test_the_refusal_of_a_batch_names_the_way_out() -> None:
+    command = r"`edgecnn simplify IN -o OUT --input-shape %s` changes it where images do not mix; or export it with"
+    four = parse("g (float[4,2,16] x) => (float[4,4,14] y) { y = Conv(x, w) }", w=(4, 2, 3))
+    with pytest.raises(BadInput, match=command % "1,2,16"):
+        material_for(four, None, "random", None, 8, 0, name="net.onnx")
+    two = parse("g (float[4,2] x, float[4,2] z) => (float[4,2] y) { y = Add(x, z) }")
+    with pytest.raises(BadInput, match=command % "x:1,2 --input-shape z:1,2"):
+        material_for(two, None, "random", None, 8, 0, name="net.onnx")
+    open_size = parse("g (float[4,2,L] x) => (float[4,4,M] y) { y = Conv(x, w) }", w=(4, 2, 3))
+    with pytest.raises(BadInput, match="give it one: export it with a batch of 1, or an open one"):
+        material_for(open_size, None, "random", None, 8, 0, name="net.onnx")

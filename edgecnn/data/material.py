@@ -210,8 +210,20 @@ def one_at_a_time(session: Session, name: str) -> None:
     if batch > 1:
         raise BadInput(
             f"{name}: takes {batch} images at a time, and no other number; calibration and race give it one: "
-            "export it with a batch of 1, or an open one"
+            f"{_to_one(session, batch)}export it with a batch of 1, or an open one"
         )
+
+
+def _to_one(session: Session, batch: int) -> str:
+    """The command that makes such a model take one image, where its sizes are fixed; else empty."""
+    fixed = [i for i in session.inputs if i.shape and i.shape[0] == batch and all(isinstance(d, int) for d in i.shape)]
+    if len(fixed) != len(session.inputs):
+        return ""
+    named = [f"{info.name}:" if len(fixed) > 1 else "" for info in fixed]
+    shapes = [
+        f"--input-shape {key}{','.join(map(str, (1, *i.shape[1:])))}" for key, i in zip(named, fixed, strict=True)
+    ]
+    return f"`edgecnn simplify IN -o OUT {' '.join(shapes)}` changes it where images do not mix; or "
 
 
 def said(ready: Ready | Several, preprocess: str) -> Preprocess:
