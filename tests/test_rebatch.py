@@ -25,7 +25,7 @@ WEIGHTS = {
     "rows": np.array([32, 16]), "back": np.array([4, 8, 16]), "image": np.array([4, 4, 8, 4]),
     "v": RNG.standard_normal((128, 4), np.float32), "m": RNG.standard_normal((16, 16), np.float32),
     "sizes": np.array([4, 4, 8, 8]), "token": RNG.standard_normal((1, 1, 16), np.float32), "one": np.array([4, 1, 16]),
-    "last": np.array([2, 4, 16]), "first": np.array([8, 8, 4]), "keep": np.array([0, -1]),
+    "rest": np.array([-1, 4]), "last": np.array([2, 4, 16]), "first": np.array([8, 8, 4]), "keep": np.array([0, -1]),
     "heads": np.array([4, 4, 4, 4]), "four": RNG.standard_normal((4, 4, 8, 4), np.float32),
 }  # fmt: skip
 CAN = {
@@ -46,6 +46,8 @@ CAN = {
         t = Expand (token, one) y = Concat <axis = 1> (t, x) }""",
     "sizes that are computed": "(float[4,2,8,4] x) => (float[4,64] y) { y = Reshape (x, keep) }",
     "four channels are no batch": """(float[4,64] x) => (float[4,4,4,4] y) { y = Reshape (x, heads) }""",
+    "as many features as images": """(float[4,8] x) => (float[4,8] y) {
+        r = Reshape (x, rest) s = Softmax <axis = -1> (r) y = Reshape (s, flat) }""",
     "a weight of that shape": """(float[4,4,8,4] x) => (float[4,4,8,4] y) {
         a = Reshape (m, first) b = ReduceMean <keepdims = 0> (a) y = Mul (x, b) }""",
 }  # fmt: skip
