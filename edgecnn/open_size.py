@@ -22,7 +22,8 @@ from edgecnn.data.textures import textures
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.network import Network
 from edgecnn.networks.spec import PICTURE
-from exporters.torch_export import evaluating, first_line
+from exporters.export_causes import first_line
+from exporters.torch_export import evaluating
 from runtimes.base import BadInput, Runner, Tensors, one_line
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import sample_shape

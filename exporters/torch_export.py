@@ -25,6 +25,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from exporters.export_causes import cause, first_line, scripted
 from exporters.graph import MODULE_KEY, get_meta, opset
 from exporters.layerwise.origin import SCOPES_KEY, module_path
 from runtimes.base import BadInput, EdgeError, Runner, Tensors
@@ -233,7 +234,8 @@ def _trace(
             custom_translation_table=_translation_table(),
         )
     except Exception as error:
-        raise BadInput(f"torch cannot export this network: {_cause(error)}") from error
+        opaque = [path for path, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+        raise BadInput(f"torch cannot export this network: {scripted(opaque) or cause(error)}") from error
     assert program is not None
     return program
 
@@ -299,18 +301,3 @@ def _name_counts(model: onnx.ModelProto) -> None:
                 count = len(names)
                 name = names.setdefault(symbol, f"found_{count}" if count else "found")
                 dim.dim_param = re.sub(rf"\b{symbol}\b", name, dim.dim_param)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason: the exporter wraps it in several layers of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
-        return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
-    hint = " (an `if` on values of the input? use torch.where)" if "data-dependent" in str(error) else ""
-    return first_line(error) + hint
-
-
-def first_line(error: BaseException) -> str:
-    """First line with content of an error's text, else its type."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

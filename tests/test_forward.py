@@ -174,6 +174,27 @@ def test_what_does_not_fit_forward_is_one_line(net: nn.Module, given: InputShape
     assert len(str(caught.value)) < 300
 
 
+class Words(nn.Module):
+    """A picture and indices into an embedding, cast as users write it or not."""
+
+    input_shapes: ClassVar = {"image": (3, 8, 8), "words": (4,)}
+
+    def __init__(self, cast: bool) -> None:
+        super().__init__()
+        self.cast, self.conv, self.embedding = cast, nn.Conv2d(3, 8, 3), nn.Embedding(10, 8)
+
+    def forward(self, image: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        found = self.embedding(words.long() - 20 if self.cast else words)
+        return self.conv(image).mean((2, 3)) + found.mean(1)
+
+
+@pytest.mark.parametrize("cast", [True, False])
+def test_indices_cannot_be_fed(cast: bool) -> None:
+    said = "Words: looks numbers up in an embedding; inputs are float32 and fed as they are, so that indices cannot be"
+    with pytest.raises(BadInput, match=f"^{said} fed: take the embedding out, and feed the vectors that it gives$"):
+        resolve(Words(cast))
+
+
 class Loose(nn.Conv2d):
     def forward(self, *pictures: Any) -> Any:
         first, second = pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,60 @@ def test_what_torch_cannot_trace_is_one_line(capfd: pytest.CaptureFixture[str]) 
     assert "\n" not in str(caught.value)
     printed = capfd.readouterr()
     assert printed.out + printed.err == ""  # torch dumps the whole graph that it has so far
+
+
+BRANCHING = """from torch import nn
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        y = x + 1
+        if y.mean() > 0:
+            return y
+        return y * 2
+"""
+
+
+def test_a_branch_is_told_by_file_and_line_in_our_words(tmp_path: Path) -> None:
+    from edgecnn.networks.callables import find
+
+    (tmp_path / "nets.py").write_text(BRANCHING)
+    module = find(str(tmp_path / "nets.py"), "Branching").target()
+    said = (
+        "torch cannot export this network: it decides at nets.py line 7 by a number that it has computed (an `if`, a "
+        "loop or a size), and a graph is one for all inputs; use torch.where, or a fixed size"
+    )
+    with pytest.raises(BadInput) as caught:
+        export_module(module.eval(), (3, 4, 4))
+    assert str(caught.value) == said
+
+
+class Holding(nn.Module):
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part, self.last = part, nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.part(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_torchscript_is_told_by_its_name() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    scripted, traced = torch.jit.script(layers), torch.jit.trace(layers, torch.zeros(1, 3, 6, 6))
+    remedy = "TorchScript; give the nn.Module that was scripted or traced$"
+    for module in (scripted, traced):
+        with pytest.raises(BadInput, match=f"^torch cannot export this network: it is {remedy}"):
+            export_module(module, (3, 6, 6))
+        with pytest.raises(BadInput, match=f"^torch cannot export this network: its part part is {remedy}"):
+            export_module(Holding(module).eval(), (3, 6, 6))
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_a_traced_part_that_can_be_exported_is() -> None:
+    part = torch.jit.trace(nn.ReLU(), torch.zeros(1, 4, 6, 6))
+    ops = op_counts(export_module(Holding(part).eval(), (4, 6, 6)))
+    assert ops == {"Relu": 1, "Conv": 1}
 
 
 def test_several_outputs_keep_their_order() -> None:

@@ -68,15 +68,6 @@ def _what_happened(error: BaseException, folder: Path) -> str:
     return f"raised {type(error).__name__}{place}: {said}"
 
 
-def place_of(error: BaseException) -> str:
-    """` at nets.py line 12`: where in somebody's own code `error` was raised; empty when none of it is on the way."""
-    ours = str(Path(__file__).resolve().parents[2])
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith((ours, "<"))]
-    own = [f for f in own if Path(f.filename).suffix == ".py" and "/lib/python" not in f.filename]
-    return f" at {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
-
-
 # -------------------------------------------------------------------------------------------------------- finding it
 def find(place: str, name: str, wanted: str = "a callable that returns an nn.Module") -> Found:
     """The attribute `name` of the file or importable module `place`, which is `wanted`; `BadInput` with the nearest

@@ -5,6 +5,7 @@ Test: tests/test_sources.py, tests/test_forward.py.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch.utils import _pytree as pytree
 from edgecnn.networks import callables
 from edgecnn.networks.axes import AXES, axes_of
 from edgecnn.networks.network import Network
+from exporters.export_causes import place_of
 from runtimes.base import BadInput, Tensors
 
 SEED = 0
+_LOOKED_UP = re.compile(r"index out of range in self|argument #1 'indices'")
+"""In what torch says when an embedding is given what is no index of its own."""
 
 
 def probe(network: Network) -> Any:
@@ -56,12 +60,17 @@ def _why_not(error: Exception, network: Network, feeds: Tensors) -> str:
             "its forward wants another number of inputs than one, and does not name them; name each, and give their "
             "shapes as `input_shapes` on it"
         )
+    if _LOOKED_UP.search(str(error)):
+        return (
+            f"looks numbers up in an embedding{place_of(error)}; inputs are float32 and fed as they are, so that "
+            "indices cannot be fed: take the embedding out, and feed the vectors that it gives"
+        )
     cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
     sizes = {name: ",".join(map(str, value.shape)) for name, value in feeds.items()}
     size, way = next(iter(sizes.values())), f"give --input-shape {AXES[axes_of(network.module)]}"
     if network.several is not None:
         size, way = " and ".join(f"{name} {text}" for name, text in sizes.items()), "give other shapes"
-    return f"does not run on {size}{callables.place_of(error)} ({cause}); mend it, or {way}"
+    return f"does not run on {size}{place_of(error)} ({cause}); mend it, or {way}"
 
 
 def _same(answer: Any, again: Any) -> bool:

@@ -1,0 +1,46 @@
+"""Why torch cannot run or export a network, in one line that its author can act on.
+
+    several layers of advice -> the innermost error -> what it means: TorchScript, an `if` on values, a missing operator
+
+torch's own text names classes and symbols of torch; the place that counts is a line of the user's file.
+Test: tests/test_torch_export.py.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def scripted(paths: Sequence[str]) -> str:
+    """That the parts at `paths` ("" is the whole) are TorchScript, in which the exporter sees no layers; else empty."""
+    whose = f"its part {paths[0]} is" if paths and paths[0] else "it is"
+    return f"{whose} TorchScript; give the nn.Module that was scripted or traced" if paths else ""
+
+
+def place_of(error: BaseException) -> str:
+    """` at nets.py line 12`: where in somebody's own code `error` was raised; empty when none of it is on the way."""
+    ours = str(Path(__file__).resolve().parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith((ours, "<"))]
+    own = [f for f in own if Path(f.filename).suffix == ".py" and "/lib/python" not in f.filename]
+    return f" at {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason: the exporter wraps it in several layers of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
+        return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
+    if "data-dependent" in str(error):
+        decides = f"it decides{place_of(error)} by a number that it has computed (an `if`, a loop or a size)"
+        return f"{decides}, and a graph is one for all inputs; use torch.where, or a fixed size"
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """First line with content of an error's text, else its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
