@@ -1,4 +1,4 @@
-"""What this machine has and what is in the way. Imports none of the packages that it names.
+"""What this machine has and what is in the way. Imports none of the packages that it names in this process.
 
 A problem is `error` (edgecnn cannot work), `warning` (slow, or a trap) or `note`. Each says what to do about it.
 Test: tests/test_doctor.py.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import runtimes.providers
+from edgecnn.loading import why_not_loaded
 from runtimes import plugins
 from runtimes.base import Unavailable, counted
 from runtimes.machine import ORT_WHEELS, Machine, describe
@@ -85,7 +86,12 @@ def doctor() -> Examination:
     packages = {name: version(name) for name in (*REQUIRED, *ORT_WHEELS, *OPTIONAL)}
     providers = tuple(map(_provider, plugins.names(runtimes.providers)))
     machine = describe()
-    problems = [*package_problems(packages), *machine_problems(machine), *disk_problems(shutil.disk_usage)]
+    problems = [
+        *package_problems(packages),
+        *optional_problems(packages),
+        *machine_problems(machine),
+        *disk_problems(shutil.disk_usage),
+    ]
     problems += [Problem("note", p.cause) for p in providers if not p.works]
     return Examination(platform.python_version(), packages, providers, machine, tuple(problems))
 
@@ -113,6 +119,17 @@ def package_problems(packages: Mapping[str, str | None]) -> Iterable[Problem]:
     for name in ("onnxruntime-gpu", "onnxruntime"):
         if packages.get(name) and _newer("1.22", str(packages[name])):
             yield Problem("warning", f"{name}: {packages[name]} is older than 1.22; run `pip install -U {name}`")
+
+
+def optional_problems(packages: Mapping[str, str | None]) -> Iterable[Problem]:
+    """Optional packages that are installed and do not load, which is a trap for who names a network of theirs."""
+    installed = [name for name in OPTIONAL if packages.get(name)]
+    for name, cause in why_not_loaded(installed).items():
+        beside = f"beside torch {packages.get('torch') or '(none)'}"
+        advice = f"{name}:NAME is no SOURCE here; install the build for this torch, or uninstall it"
+        yield Problem(
+            "warning", f"{name}: {packages[name]} is installed and does not load {beside} ({cause}); {advice}"
+        )
 
 
 def _several(folders: Mapping[str, Path | None], imported: Path | None) -> Problem:

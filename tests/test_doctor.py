@@ -16,7 +16,8 @@ import pytest
 
 from edgecnn import doctor as doctors
 from edgecnn.cli import main
-from edgecnn.doctor import Problem, disk_problems, doctor, machine_problems, package_problems
+from edgecnn.doctor import Problem, disk_problems, doctor, machine_problems, optional_problems, package_problems
+from edgecnn.loading import why_not_loaded
 from runtimes.base import Unavailable
 from runtimes.machine import Machine
 
@@ -163,3 +164,66 @@ def test_a_broken_provider_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(doctors.plugins, "load", lambda *args: SimpleNamespace(require=broken))
     assert all(not p.works and "wrong ELF class" in p.cause for p in doctor().providers)
+
+
+# --------------------------------------------------------------------------------- optional packages that do not load
+def package(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package `name`, version 0.29.1, installed in `folder`, which child processes look into as well."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(text)
+    info = folder / f"{name}-0.29.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.29.1\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+NMS = 'import sys\nprint("noise")\nraise RuntimeError("operator torchvision::nms does not exist")\n'
+
+
+def test_an_optional_package_that_does_not_load_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package(tmp_path, "torchvision", NMS, monkeypatch)
+    package(tmp_path, "timm", "", monkeypatch)
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    torch = importlib.metadata.version("torch")
+    said = (
+        f"torchvision: 0.29.1 is installed and does not load beside torch {torch} (operator torchvision::nms does not "
+        "exist); torchvision:NAME is no SOURCE here; install the build for this torch, or uninstall it"
+    )
+    assert f"warning: {said}" in printed
+    assert "Nothing is in the way" not in printed
+    assert "timm: " not in printed, "it loads"
+    assert main(["doctor", "--json"]) == 0
+    assert {"level": "warning", "message": said} in json.loads(capsys.readouterr().out)["problems"]
+    assert "torchvision" not in sys.modules
+
+
+CAUSES = {
+    "a module that is missing": ("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"),
+    "an error without words": ("raise ValueError", "ValueError"),
+    "a crash": (
+        "import os, signal, sys\nprint('Fatal: x', file=sys.stderr, flush=True)\nos.kill(os.getpid(), signal.SIGSEGV)",
+        "its process ended with code -11",
+    ),
+    "an exit": ("raise SystemExit(3)", "its process ended with code 3"),
+    "no end": ("import time\nwhile True: time.sleep(1)", "it was not done after 3 s"),
+}
+
+
+@pytest.mark.parametrize(("text", "cause"), CAUSES.values(), ids=CAUSES)
+def test_why_a_package_does_not_load(text: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, "odd_package", text, monkeypatch)
+    assert why_not_loaded(["odd_package"], 3.0) == {"odd_package": cause}
+
+
+def test_what_is_not_installed_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a file of that name in the current folder taken for it."""
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctors, "why_not_loaded", lambda names: pytest.fail("asked") if names else {})
+    assert list(optional_problems({**FINE, "torchvision": None, "timm": None})) == []
+    package(tmp_path / "site", "json_like", "", monkeypatch)
+    (tmp_path / "json_like.py").write_text("raise RuntimeError")
+    assert why_not_loaded(["json_like"]) == {}
