@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgecnn import api, tasks
 from edgecnn.cli import main
@@ -16,6 +17,7 @@ from edgecnn.networks.meant import meant
 from edgecnn.networks.sources import resolve
 from edgecnn.road import named
 from runtimes.base import Array, BadInput
+from runtimes.session import open_session
 from small_nets import model as onnx_model
 
 RNG = np.random.default_rng(4)
@@ -150,6 +152,33 @@ def test_folders_of_calibration_images_are_no_classes(tmp_path: Path) -> None:
         Image.fromarray(PICTURES[i]).save(tmp_path / "photos" / str(i) / "a.png")
     network, _ = named(resolve(source(tmp_path, tail="torch.sigmoid(x)")), str(tmp_path / "photos"), None)
     assert network.task == "multi-label"
+
+
+class AsManyAsItCounts(nn.Module):
+    """Its answer is as long as its numbers say."""
+
+    input_shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = self.conv(x).mean((2, 3))
+        return seen[:, : 2 + int(seen.abs().sum() * 9) % 5]
+
+
+def test_answers_may_have_another_size_for_another_image(tmp_path: Path) -> None:
+    net = AsManyAsItCounts().eval()
+    report = api.export(net, tmp_path / "net.onnx")
+    assert report.stages[-1].snr_db is not None
+    session, sizes = open_session(tmp_path / "net.onnx"), set()
+    for seed in range(8):
+        x = 9 * np.random.default_rng(seed).standard_normal((1, 3, 8, 8)).astype(np.float32)
+        (found,), wanted = session({session.inputs[0].name: x}).values(), net(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        sizes.add(found.shape)
+    assert len(sizes) > 1
 
 
 def test_export_writes_what_was_assumed(tmp_path: Path) -> None:

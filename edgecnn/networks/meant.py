@@ -61,7 +61,9 @@ def _answers(network: Network, samples: Samples | None) -> np.ndarray:
     else:
         shown = samples.subset(range(min(meaning.SEEN, len(samples))))
         feeds = [*shown.feeds(network.inputs[0].name)]
-    return np.concatenate([network.answer(feed).numpy() for feed in feeds])
+    found = [network.answer(feed).numpy() for feed in feeds]
+    alike = len({answer.shape[1:] for answer in found}) == 1
+    return np.concatenate(found) if alike else found[0]  # how large an answer is may depend on the numbers in it
 
 
 def _segmenting(network: Network, data: Samples | None) -> tuple[Network, str]:
