@@ -194,8 +194,10 @@ def held_out(
 
 def is_quick(session: Session, ready: Ready | Several) -> bool:
     """Whether the model answers `JUDGED` images in `JUDGE_SECONDS`, by the better of two."""
+    fixed = all(isinstance(size, int) for info in session.inputs for size in info.shape[1:])
     shapes = ready.shapes if isinstance(ready, Several) else {session.inputs[0].name: sample_shape(ready)}
-    feeds = session.random_feeds(1, 0, {name: (1, *shape) for name, shape in shapes.items()})
+    # images may be loaded as another model takes them, which is made of this one (`--input uint8-nhwc`)
+    feeds = session.random_feeds(1, 0, {} if fixed else {name: (1, *shape) for name, shape in shapes.items()})
     taken = []
     for _ in range(2):
         began = time.perf_counter()

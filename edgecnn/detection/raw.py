@@ -69,7 +69,7 @@ class Head:
         """From `yolov8`, `yolov8:score=0.1,most=100`, or a dict with `head` and the same keys; raises `BadInput`.
 
         >>> Head.of("yolov5:iou=0.6"), Head.of({"head": "yolov8", "most": 10}).most
-        (Head(kind='yolov5', score=0.25, iou=0.6, most=300), 10)
+        (Head(kind='yolov5', score=0.25, iou=0.6, most=300, best_class=False), 10)
         """
         if isinstance(said, Head):
             return said
