@@ -37,9 +37,11 @@ from runtimes.bundle import (
     verify,
 )
 from runtimes.files import replace_whole
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof import golden
 from runtimes.proof.golden import golden_bytes
 from runtimes.proof.parts import Apart
+from runtimes.proof.pixels import PIXELS, numbers_of
 from runtimes.proof.verification import differ
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -95,7 +97,8 @@ def pack(
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
     limits = first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
     number = FORMAT_SEVERAL if "inputs" in about else FORMAT
-    manifest = {**about, "format": number, "files": files, "golden": limits}
+    seen = {PIXELS: numbers_of(Preprocess.from_dict(about["preprocess"]))} if about["preprocess"] else {}
+    manifest = {**about, **seen, "format": number, "files": files, "golden": limits}
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     with replace_whole(path) as temporary:
         _write(temporary, {MANIFEST: text.encode(), **members})

@@ -25,7 +25,7 @@ from runtimes import machine
 from runtimes.base import Array, BadInput
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.proof import golden
+from runtimes.proof import golden, pixels
 from runtimes.proof.archive import Archive, Changed, read_npz
 from runtimes.proof.golden import GoldenCheck, golden_bytes
 from runtimes.proof.manifest import (
@@ -204,8 +204,16 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) -> Verification:
-    """Hash every member again, run the golden inputs one by one and compare with the original network's outputs."""
+    """Hash every member again, make a picture ready, run the golden inputs one by one and compare with the original
+    network's outputs.
+    """
     _check_files(bundle.archive, bundle.manifest["files"])
+    try:
+        changed = pixels.changed(bundle.manifest, bundle.preprocess)
+    except BadInput as error:
+        raise BadInput(f"{bundle.path}: {error}") from error
+    if changed:
+        raise Changed(f"{bundle.path}: {changed}; build it again, or run it with the edgecnn that packed it")
     session = bundle.session(provider, threads)
     entries = {GOLDEN: bundle.manifest["golden"], GOLDEN_SIZE: bundle.manifest["golden"].get(OTHER_SIZE)}
     found = tuple(

@@ -1,0 +1,53 @@
+"""Pictures are made ready as when the bundle was packed: a made one, and a few of the numbers that it became.
+
+    picture (61, 97, C): edges, ramps, every grey level  --preprocess-->  32 numbers, kept in the manifest as `pixels`
+
+Golden inputs are ready for the network, so that they prove nothing of what is in front of it: a changed mean, another
+resize, a newer reader that does it otherwise. Test: tests/test_pixel_proof.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runtimes.base import Array, BadInput
+from runtimes.imaging.preprocess import Preprocess
+
+HEIGHT, WIDTH, NUMBERS = 61, 97, 32
+"""Neither side is a multiple of what networks take, so that a resize shows."""
+NEAR = 1e-4
+"""Of the range of what pixels become: float32 rounds at 1e-7 of it, a grey level is 4e-3."""
+PIXELS = "pixels"
+
+
+def picture(channels: int) -> Array:
+    """uint8 (61, 97, channels): the same everywhere."""
+    rows, columns, planes = np.ogrid[:HEIGHT, :WIDTH, :channels]
+    return np.asarray((7 * rows + 11 * columns + 3 * rows * columns // 16 + 80 * planes) % 256, np.uint8)
+
+
+def numbers_of(preprocess: Preprocess) -> list[float]:
+    """What of that picture is kept."""
+    ready = preprocess(picture(preprocess.channels)).reshape(-1)
+    return [round(float(value), 6) for value in ready[np.linspace(0, ready.size - 1, NUMBERS).astype(int)]]
+
+
+def changed(manifest: Mapping[str, Any], preprocess: Preprocess | None) -> str:
+    """How pictures are made ready otherwise than when `manifest` was written; empty where they are not, and for what
+    was packed before that was kept. Raises `BadInput` where it holds no such numbers.
+    """
+    said = manifest.get(PIXELS)
+    if said is None or preprocess is None:
+        return ""
+    if not isinstance(said, list) or len(said) != NUMBERS or not all(type(value) in (int, float) for value in said):
+        raise BadInput(f"manifest.json has no proper {PIXELS!r}; build it again")
+    made = numbers_of(preprocess)
+    low, high = preprocess.bounds
+    worst = max(range(NUMBERS), key=lambda i: abs(made[i] - said[i]))
+    if abs(made[worst] - said[worst]) <= NEAR * (high - low):
+        return ""
+    apart = f"a number is {made[worst]:.4g} and was {said[worst]:.4g}"
+    return f"pictures are made ready otherwise than when it was packed: {apart}"
