@@ -104,10 +104,8 @@ def decode(
     `preprocess` travel with it. Raises `BadInput` for a model that has no such head, `CheckFailed` where the joined
     graph answers anything else than PyTorch's decoding.
     """
-    how, path = (
-        Head(Head.of(head).kind, score, iou, most, best_class),
-        check_model_output(Path(output), force, Path(model)),
-    )
+    how = Head(Head.of(head).kind, score, iou, most, best_class)
+    path = check_model_output(Path(output), force, Path(model))
     given = opened(Path(model), how, labels, preprocess, input_shape, seed)
     started = time.perf_counter()
     module, tail = _tail(given, seed)

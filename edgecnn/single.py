@@ -132,8 +132,7 @@ def simplify(
     """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`.
 
     `input_shape` is written into the file; another batch than a fixed one, where each image is shown to get its answer
-    alone. `target` (`ort==1.17`) lowers operator set and IR version to what that
-    release of ONNX Runtime loads.
+    alone. `target` (`ort==1.17`) lowers operator set and IR version to what that release of ONNX Runtime loads.
     """
     from edgecnn.float_passes import simplified
     from exporters.fix_shapes import fix_shapes

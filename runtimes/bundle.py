@@ -208,12 +208,7 @@ def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) ->
     network's outputs.
     """
     _check_files(bundle.archive, bundle.manifest["files"])
-    try:
-        changed = pixels.changed(bundle.manifest, bundle.preprocess)
-    except BadInput as error:
-        raise BadInput(f"{bundle.path}: {error}") from error
-    if changed:
-        raise Changed(f"{bundle.path}: {changed}; build it again, or run it with the edgecnn that packed it")
+    pixels.require_same(bundle.manifest, bundle.preprocess, str(bundle.path))
     session = bundle.session(provider, threads)
     entries = {GOLDEN: bundle.manifest["golden"], GOLDEN_SIZE: bundle.manifest["golden"].get(OTHER_SIZE)}
     found = tuple(

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from exporters.fold import shapes as shapes_module
 from exporters.fold.scope import Scope, names_within
-from exporters.fold.shapes import shapes
+from exporters.fold.shapes import inferred
 from exporters.graph import op_counts
 from exporters.passes import fold_batchnorm
 from fold_graphs import BN, SQUARE, build, check_fold, execute, statistics
@@ -158,23 +158,23 @@ def test_shapes_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         n = {BN % "c"} f = Reshape(n, target) k = Mul(big, big) y = Relu(f) }}"""
     model = build(text, w=SQUARE, target=np.array([0, -1]), **statistics(4))
     expected = {"x": (None, 4, 6, 6), "c": (None, 4, 6, 6), "n": (None, 4, 6, 6), "f": (None, 144), "k": (2,)}
-    found = shapes(model)
+    found = inferred(model).shapes
     assert {name: found[name] for name in expected} == expected
     monkeypatch.setattr(shapes_module, "SMALL", 1)
-    small = shapes(model)
+    small = inferred(model).shapes
     assert {name: small[name] for name in ("x", "c", "n", "k")} == {n: expected[n] for n in ("x", "c", "n", "k")}
 
 
 def test_names_that_two_bodies_share_are_left_out_when_they_differ() -> None:
     text = IF.format(before="", then="q = Flatten(x) a = Neg(x)", other="q = Neg(x) b = Neg(q)")
-    found = shapes(build(text))
+    found = inferred(build(text)).shapes
     assert "q" not in found
     assert found["x"] == (2, 4, 6, 6)
 
 
 def test_a_graph_that_cannot_be_inferred_has_the_shapes_that_it_says() -> None:
     model = build(f"g ({X}) => ({Y}) {{ y = Conv(x, w) }}", w=SQUARE[:, :2])
-    assert shapes(model)["x"] == (None, 4, 6, 6)
+    assert inferred(model).shapes["x"] == (None, 4, 6, 6)
 
 
 def test_names_within_bodies_are_names() -> None:

@@ -141,10 +141,7 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     run, found = raced(trial.rounds, trial.seconds, trial.seed)
     if undecided(found, trial):
         run, found = raced(LONGER * trial.rounds, LONGER * trial.seconds, trial.seed + 1)
-    winner, verdict = choose(found, trial)
-    verdict = verdict if others else without_int8(entries[first].model)
-    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted),
-                    judge.alike or "")  # fmt: skip
+    return _decided(found, judge, entries[first].model, run)
 
 
 def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
@@ -171,9 +168,17 @@ def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decisio
         entry = entries[name]
         unraced = Candidate(name, entry.model.ByteSize(), None, kind=entry.kind)
         found.append(judged(unraced, judge.of(entry.model), trial))
-    winner, verdict = choose(found, trial, target)
-    verdict = verdict if names[1:] else without_int8(entries[names[0]].model)
-    return Decision(winner, verdict, tuple(found), None, trial.threads, trial.metric, bool(trial.insisted),
+    return _decided(found, judge, entries[names[0]].model, None, target)
+
+
+def _decided(
+    found: list[Candidate], judge: Judge, float_model: onnx.ModelProto, run: Race | None, elsewhere: str = ""
+) -> Decision:
+    """What `choose` says of the candidates `found`; where there is but the `float_model`, why."""
+    trial = judge.trial
+    winner, verdict = choose(found, trial, elsewhere)
+    verdict = verdict if len(found) > 1 else without_int8(float_model)
+    return Decision(winner, verdict, tuple(found), run, trial.threads, trial.metric, bool(trial.insisted),
                     judge.alike or "")  # fmt: skip
 
 
@@ -210,10 +215,15 @@ def _merits(c: Candidate) -> tuple[bool, bool, float, float]:
     return not c.refused, c.drop is not None, -lost, c.speedup.ratio if c.speedup else 0.0
 
 
+def in_half(model: onnx.ModelProto) -> str:
+    """That layers of the float `model` compute in float16 and stay as they are; empty where none does."""
+    half, layers = layers_in_half(model)
+    return f"{half} of {counted(layers, 'layer')} {HALF_CAUSE}" if half else ""
+
+
 def without_int8(model: onnx.ModelProto) -> str:
     """The verdict where no integer graph of the float `model` could be made: with the cause, where that is float16."""
-    half, layers = layers_in_half(model)
-    return f"{NO_LAYER}; {half} of {counted(layers, 'layer')} {HALF_CAUSE}" if half else NO_LAYER
+    return "; ".join(filter(None, (NO_LAYER, in_half(model))))
 
 
 def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tuple[str, str]:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from edgecnn import doubts, meaning, tasks
-from edgecnn.choosing.choose import HALF_CAUSE, Decision, lost_in_words
+from edgecnn.choosing.choose import Decision, in_half, lost_in_words
 from edgecnn.choosing.judge import CONFIDENCE, Trial, percent
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
@@ -33,8 +33,6 @@ from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
-from exporters.quantization.kernels import layers_in_half
-from runtimes.base import counted
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.maps import is_map, is_whole
@@ -267,8 +265,8 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
 
 def half_layers(name: str, model: onnx.ModelProto) -> str:
     """That layers of the float `model` called `name` compute in float16 and stay as they are; "" where none does."""
-    half, layers = layers_in_half(model)
-    return f"{name}: {half} of {counted(layers, 'layer')} {HALF_CAUSE}" if half else ""
+    said = in_half(model)
+    return f"{name}: {said}" if said else ""
 
 
 def task_of(identity: Identity | None, model: onnx.ModelProto, binary: bool | None = None) -> str:

@@ -150,7 +150,7 @@ def material_for(
         seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
     if judge is None:
-        enough = max(limit, JUDGED) if task in BY_IMAGE and is_quick(session, ready) else limit
+        enough = JUDGED if limit < JUDGED and task in BY_IMAGE and is_quick(session, ready) else limit
         judged = held_out(seen, ready, calibration, enough, seed, task, kept, learned) or calibration
         judged = judged.without_answers() if own is None else judged
     else:

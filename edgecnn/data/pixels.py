@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
 from runtimes import plugins
@@ -22,8 +23,8 @@ from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, 
 from runtimes.imaging.resampling import BILINEAR
 
 NAMES = ("imagenet", "signed", "unit", "yolo")
-YOLO_GREY = 114
-"""What YOLO's own code, and YOLOX', fill the border of a letterbox with."""
+YOLO: dict[str, Any] = {"letterbox": 114, "antialias": False}
+"""How YOLO's own code makes a picture fit: on grey, resized by OpenCV."""
 LIMIT_BYTES = 1 << 16
 LARGEST = 5.0
 """Of a mean or deviation; pixels / 255 have none above 1, pixels of any picture that is not black have larger ones."""
@@ -59,7 +60,7 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
 
 def as_yolo(preprocess: Preprocess) -> Preprocess:
     """The same size and layout with YOLO's own pixels: x / 255, letterboxed on grey 114 as OpenCV resizes."""
-    return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), letterbox=YOLO_GREY, antialias=False)
+    return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), **YOLO)
 
 
 def _from_file(path: Path, plain: Preprocess) -> Preprocess:

@@ -196,13 +196,14 @@ def _identified(
     """What is known of the model: from its metadata, and from the user; None where nothing is."""
     names = read_labels(Path(labels), None) if labels is not None else identity.labels if identity else _names_in(model)
     pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs)
-    if identity is None and pixels is not None and is_yolos(model):
+    theirs = identity is None and is_yolos(model)
+    if theirs and pixels is not None:
         pixels = as_yolo(pixels)
     if preprocess is not None:
         if pixels is None:
             raise BadInput(f"--preprocess {preprocess}: {name} takes no pictures of known size; leave it out")
         pixels = read_preprocess(preprocess, (pixels.channels, *pixels.size), pixels.input)
-    if identity is None and not names and preprocess is None and not is_yolos(model):
+    if identity is None and not names and preprocess is None and not theirs:
         return None
     known = identity or Identity(Path(name).stem)
     return replace(known, task="detection", labels=tuple(names), preprocess=pixels, sigmoid=False)

@@ -11,9 +11,9 @@ from any other state dict the number of classes is read off the layer whose firs
 network may say its `input_shape`, `preprocess`, `labels`, `task` and `decode` (edgecnn/networks/carried.py).
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`), but where its code loads its own.
-Networks of the zoo and of libraries
-then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal dies on the way (depthwise layers
-drawn with fan-out shrink it by the square root of their channels), and nothing after that means anything.
+Networks of the zoo and of libraries then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal
+dies on the way (depthwise layers drawn with fan-out shrink it by the square root of their channels), and nothing after
+that means anything.
 Test: tests/test_sources.py.
 """
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from edgecnn.data.pixels import YOLO_GREY
+from edgecnn.data.pixels import YOLO
 from edgecnn.detection.raw import CHOSEN
 from edgecnn.networks.axes import first_channels
 from edgecnn.tasks import OTHER
@@ -26,8 +26,6 @@ from runtimes.imaging.preprocess import CHANNELS
 PACKAGE = "ultralytics"
 SIDE = 640
 """What all their configurations train at."""
-LETTERBOX = {"letterbox": YOLO_GREY, "antialias": False}
-"""OpenCV resizes there."""
 TASKS = {"detect": "detection", "classify": "classification"}
 
 
@@ -60,7 +58,7 @@ def told(module: nn.Module) -> nn.Module:
         values["decode"] = CHOSEN if getattr(made, "end2end", False) is True else "yolov8"
     if channels in CHANNELS:
         classifies = task == "classify" and shape[1] == shape[2]
-        values["preprocess"] = {"resize": shape[1]} if classifies else LETTERBOX
+        values["preprocess"] = {"resize": shape[1]} if classifies else YOLO
     for name, value in values.items():
         setattr(made, name, value)
     return made

@@ -119,15 +119,16 @@ def common(ours: Found, theirs: Found) -> float:
     overlaps it most.
     """
     overlap = np.where(theirs.labels == ours.labels[:, None], box_iou(ours.boxes, theirs.boxes), 0.0)
-    sure = [i for i in np.argsort(-ours.scores, kind="stable") if ours.scores[i] >= SURE]
+    free = np.tile(theirs.scores >= UNSURE, (len(SAME_BOX), 1))
     count = 0
-    for least in SAME_BOX - ROUNDING:
-        free = theirs.scores >= UNSURE
-        for i in sure:
-            fits = np.where(free, overlap[i], 0.0)
-            if fits.max(initial=0.0) >= least:
-                free[fits.argmax()] = False
-                count += 1
+    for i in np.argsort(-ours.scores, kind="stable"):
+        if ours.scores[i] < SURE:
+            break
+        fits = np.where(free, overlap[i], 0.0)
+        taken = np.flatnonzero(fits.max(axis=1, initial=0.0) >= SAME_BOX - ROUNDING)
+        if len(taken):
+            free[taken, fits[taken].argmax(axis=1)] = False
+        count += len(taken)
     return count / len(SAME_BOX)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from exporters.fold.shapes import Shape, element_types
-from exporters.fold.shapes import shapes as infer
+from exporters.fold.shapes import Inferred, Shape, inferred
 from exporters.graph import Graph, captured_names, constant_value, copy_node, is_standard
 from runtimes.base import Array
 
@@ -36,8 +35,7 @@ class Scope(Graph):
     ) -> None:
         self.untouched = original or model
         self.model, self.proto, self.outer = model, proto, outer
-        self._shapes: dict[str, Shape] | None = None
-        self._kinds: dict[str, int] | None = None
+        self._inferred: Inferred | None = None
         self.names: set[str] = outer.names if outer else names_within(model.graph)
         self.known: dict[str, bool] = {}
         self.numbers: dict[str, object] = {}
@@ -57,19 +55,18 @@ class Scope(Graph):
 
     def shapes(self) -> dict[str, Shape]:
         """The shapes of the model's activations, which no fold changes."""
-        if self.outer is not None:
-            return self.outer.shapes()
-        if self._shapes is None:
-            self._shapes = infer(self.untouched)
-        return self._shapes
+        return self._known().shapes
 
     def kinds(self) -> dict[str, int]:
         """The element types of the model's activations."""
+        return self._known().kinds
+
+    def _known(self) -> Inferred:
         if self.outer is not None:
-            return self.outer.kinds()
-        if self._kinds is None:
-            self._kinds = element_types(self.untouched)
-        return self._kinds
+            return self.outer._known()
+        if self._inferred is None:
+            self._inferred = inferred(self.untouched)
+        return self._inferred
 
     def bodies(self) -> list[Scope]:
         """A scope for each body of this graph's nodes."""

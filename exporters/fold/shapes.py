@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import onnx
 from onnx import helper
@@ -23,30 +23,35 @@ Shape = tuple[int | None, ...]
 T = TypeVar("T")
 
 
-def shapes(model: onnx.ModelProto) -> dict[str, Shape]:
-    """Name -> sizes (None where open) of every tensor whose rank is known; names that two bodies share are left out."""
-    found: list[tuple[str, Shape]] = [
+class Inferred(NamedTuple):
+    """Name -> sizes (None where open) of every tensor whose rank is known, and name -> element type, a
+    `TensorProto.DataType`, where that is known; names that two bodies use for different things are left out.
+    """
+
+    shapes: dict[str, Shape]
+    kinds: dict[str, int]
+
+
+def inferred(model: onnx.ModelProto) -> Inferred:
+    """What shape inference, run once, says of the tensors of `model`."""
+    tensors = _tensors(model)
+    sizes: list[tuple[str, Shape]] = [
         (name, tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim))
-        for name, kind in _tensors(model)
+        for name, kind in tensors
         if kind.HasField("shape")
     ]
-    return _agreed(found)
-
-
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Name -> element type, a `TensorProto.DataType`, of every tensor where it is known; names as in `shapes`."""
-    return _agreed([(name, kind.elem_type) for name, kind in _tensors(model) if kind.elem_type])
+    return Inferred(_agreed(sizes), _agreed([(name, kind.elem_type) for name, kind in tensors if kind.elem_type]))
 
 
 def _tensors(model: onnx.ModelProto) -> list[tuple[str, onnx.TypeProto.Tensor]]:
     """(name, type) of every tensor, once for each graph that says or implies it."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
+        known = onnx.shape_inference.infer_shapes(_without_weights(model))
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        inferred = model
+        known = model
     return [
         (value.name, value.type.tensor_type)
-        for graph in _graphs(inferred.graph)
+        for graph in _graphs(known.graph)
         for value in (*graph.input, *graph.output, *graph.value_info)
         if value.type.HasField("tensor_type")
     ]

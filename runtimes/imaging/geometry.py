@@ -52,15 +52,11 @@ class Geometry:
 
         Those of a border count below 0.
         """
-        if self._boxed:
+        if any(have < want for have, want in zip(self.resized, self.size, strict=True)):
             above, before = border(self.resized, self.size, self.corner)
             return -above, -before
         top, left = (round((have - want) / 2) for have, want in zip(self.resized, self.size, strict=True))
         return top, left
-
-    @property
-    def _boxed(self) -> bool:
-        return any(have < want for have, want in zip(self.resized, self.size, strict=True))
 
     def boxes_to_input(self, boxes: Array) -> Array:
         """float32 (n, 4) x1, y1, x2, y2 in the input's pixels, cut at its edge; a box outside of it has no area."""
@@ -82,8 +78,6 @@ class Geometry:
             nearest(np.arange(want) + cut, have, resized)
             for want, cut, have, resized in zip(self.size, self.cut, self.image, self.resized, strict=True)
         )
-        if not self._boxed:
-            return np.asarray(mask[rows[:, None], columns[None, :]])
         return _looked_up(mask, rows, columns)
 
     def mask_to_image(self, mask: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 
 from runtimes.base import Array, BadInput
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.archive import Changed
 
 HEIGHT, WIDTH, NUMBERS = 61, 97, 32
 """Neither side is a multiple of what networks take, so that a resize shows."""
@@ -35,19 +36,21 @@ def numbers_of(preprocess: Preprocess) -> list[float]:
     return [round(float(value), 6) for value in ready[np.linspace(0, ready.size - 1, NUMBERS).astype(int)]]
 
 
-def changed(manifest: Mapping[str, Any], preprocess: Preprocess | None) -> str:
-    """How pictures are made ready otherwise than when `manifest` was written; empty where they are not, and for what
-    was packed before that was kept. Raises `BadInput` where it holds no such numbers.
+def require_same(manifest: Mapping[str, Any], preprocess: Preprocess | None, subject: str) -> None:
+    """Raise `Changed` where pictures are made ready otherwise than when the `manifest` of `subject` was written, and
+    `BadInput` where it holds no such numbers; what was packed before they were kept has none.
     """
     said = manifest.get(PIXELS)
     if said is None or preprocess is None:
-        return ""
+        return
     if not isinstance(said, list) or len(said) != NUMBERS or not all(type(value) in (int, float) for value in said):
-        raise BadInput(f"manifest.json has no proper {PIXELS!r}; build it again")
+        raise BadInput(f"{subject}: manifest.json has no proper {PIXELS!r}; build it again")
     made = numbers_of(preprocess)
     low, high = preprocess.bounds
     worst = max(range(NUMBERS), key=lambda i: abs(made[i] - said[i]))
-    if abs(made[worst] - said[worst]) <= NEAR * (high - low):
-        return ""
-    apart = f"a number is {made[worst]:.4g} and was {said[worst]:.4g}"
-    return f"pictures are made ready otherwise than when it was packed: {apart}"
+    if abs(made[worst] - said[worst]) > NEAR * (high - low):
+        apart = f"a number is {made[worst]:.4g} and was {said[worst]:.4g}"
+        raise Changed(
+            f"{subject}: pictures are made ready otherwise than when it was packed: {apart}; build it again, or run it "
+            "with the edgecnn that packed it"
+        )
