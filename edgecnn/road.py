@@ -208,8 +208,8 @@ def build(
     trial = trial_on(material, identity, budget, allow_slower, all_int8, own, threads or 1, search_budget, seed)
     if asked.name != "cpu":
         return build_for(
-            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, track,
-            heard=doubts.told(*heard, *said),
+            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, force,
+            track, heard=doubts.told(*heard, *said),
         )  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision

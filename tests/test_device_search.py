@@ -251,6 +251,23 @@ def test_build_packs_what_won_with_its_settings(
     assert "edgecnn verify" in text
 
 
+def test_a_bundle_that_appeared_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda_stand_in.install(monkeypatch)
+    bundle = tmp_path / "net.edge"
+
+    def racers(*_: object) -> FakeGpu:
+        bundle.write_text("another build's")
+        return FakeGpu()
+
+    monkeypatch.setattr(device_search, "Device", racers)
+    words = ["build", "lenet5", "--calib", "digits", "--limit", "8", "-o", str(bundle), "--provider", "cuda"]
+    assert main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert bundle.read_text() == "another build's"
+
+
 def test_build_without_a_gpu_is_exit_4_before_torch_is_loaded(tmp_path: Path) -> None:
     try:
         cuda.require()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgecnn.cli import main
 from edgecnn.numbers.inspect import inspect, inspect_model
 from edgecnn.numbers.onnx_numbers import node_macs
+from exporters.pack import pack
 from exporters.torch_export import export_module
 from runtimes.base import BadInput
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.session import open_session
 from small_nets import conv_net, model, save
+from test_predict import ABOUT
 
 
 class Mixed(nn.Module):
@@ -274,3 +279,25 @@ def test_only_an_open_input_asks_for_its_shape(tmp_path: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "unknown: the size of input x is open, give --input-shape" in printed
     assert "an unknown number of MACs" in printed, "those behind the pool are next to nothing"
+
+
+def test_a_bundle_of_open_size_is_counted_at_the_size_for_which_it_was_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = conv_net()
+    for axis, name in ((2, "H"), (3, "W")):
+        net.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    images = np.random.default_rng(0).random((1, 3, 6, 5), np.float32)
+    about = {
+        **ABOUT, "task": "other", "labels": [], "preprocess": Preprocess((6, 5)).to_dict(),
+        "input": {"name": "x", "dtype": "float32", "shape": ["N", 3, "H", "W"]},
+    }  # fmt: skip
+    bundle = tmp_path / "net.edge"
+    pack(bundle, net, about, [images], [open_session(net)({"x": images})["y"]], 0.0)
+    assert main(["inspect", str(bundle), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    size = "counted at 3x6x5, for which it was built; see --input-shape"
+    assert found["warnings"] == [f"{bundle}: leaves the size of its input open: {size}"]
+    assert found["macs"] == inspect_model(net, "", 0, "1,3,6,5").macs > 0
+    asked = inspect(bundle, input_shape="1,3,12,5")
+    assert (asked.macs, asked.warnings) == (inspect_model(net, "", 0, "1,3,12,5").macs, ())

@@ -32,6 +32,7 @@ from exporters.pack import pack
 from exporters.searching.rewriting import rewrite
 from runtimes.base import BadInput, CheckFailed, Tensors, Track
 from runtimes.execution.provider_options import Asked
+from runtimes.files import check_output
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.latency import Ratio
 from runtimes.parity import compare
@@ -123,11 +124,15 @@ def build_for(
     trial: Trial,
     started: float,
     runtime: bool,
+    force: bool,
     track: Track,
     racers: Racers | None = None,
     heard: tuple[str, ...] = (),
 ) -> DeviceBuildReport:
-    """Search on the provider `asked` and pack what won; `racers` None: the machine itself. `heard` goes on."""
+    """Search on the provider `asked` and pack what won; `racers` None: the machine itself. `heard` goes on.
+
+    Raises `BadInput` where `output` appeared meanwhile, unless `force`.
+    """
     feeds = material.calibration_feeds[:IMAGES]
     begin = time.perf_counter()
     half = convert(float_model, feeds, threads=trial.threads, track=track)
@@ -151,7 +156,7 @@ def build_for(
     written = artifact.write_stages(chosen, road)
     artifact.write_identity(written, identity)
     manifest = about(identity, picked, road, session, network) | material.told
-    pack(output, written, manifest, *proof.golden(real, session), runtime=runtime)
+    pack(check_output(output, force), written, manifest, *proof.golden(real, session), runtime=runtime)
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
         time.perf_counter() - started, heard,

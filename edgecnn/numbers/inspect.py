@@ -6,6 +6,7 @@ The counts and what they mean: onnx_numbers.py and count.py beside this file. Te
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import channels_first, parts
 from edgecnn.opened import read_model
 from runtimes.base import BadInput
-from runtimes.execution.model_file import is_model_file
+from runtimes.execution.model_file import built_size, is_model_file
 from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.session import TensorInfo
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 def inspect(
     model: str | os.PathLike[str], *, weights: Path | None = None, input_shape: ShapeText | None = None
 ) -> Inspection:
-    """Inspect an .onnx file, an .edge bundle, or any SOURCE that `edgecnn export` takes; raises `BadInput`."""
+    """Inspect an .onnx file, an .edge bundle, or any SOURCE that `edgecnn export` takes; raises `BadInput`.
+
+    A bundle of open size is counted at the size for which it was built, where `input_shape` says no other.
+    """
     if not is_model_file(os.fspath(model)):
         from edgecnn.numbers.torch_numbers import inspect_source
 
@@ -34,7 +38,15 @@ def inspect(
     if weights is not None:
         raise BadInput(f"--weights {weights}: {os.fspath(model)} holds its own; leave it out")
     proto, size_bytes = read_model(Path(model))
-    return inspect_model(proto, os.fspath(model), size_bytes, input_shape)
+    built = () if input_shape else built_size(Path(model), 1)
+    found = inspect_model(proto, os.fspath(model), size_bytes, input_shape or built)
+    said = (f"{found.model}: {_at_built_size(text)}" for text in built)
+    return replace(found, warnings=tuple(said))
+
+
+def _at_built_size(text: str) -> str:
+    sizes = "x".join(text.split(",")[1:])
+    return f"leaves the size of its input open: counted at {sizes}, for which it was built; see --input-shape"
 
 
 def inspect_model(
