@@ -23,7 +23,6 @@ from torch import nn
 from edgecnn import doubts, halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
-from edgecnn.choosing.judge import trial_on
 from edgecnn.choosing.options import BuildOptions
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
@@ -38,6 +37,7 @@ from edgecnn.choosing.quantizing import (
     taking,
 )
 from edgecnn.choosing.said import judging, of_verdict
+from edgecnn.choosing.trial import trial_on
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecnn.choosing import choose
 from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
-from edgecnn.choosing.judge import Judge, Trial, drop_of, upper_bound
+from edgecnn.choosing.judge import Judge, drop_of, upper_bound
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference

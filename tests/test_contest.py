@@ -10,7 +10,7 @@ import pytest
 
 from edgecnn.choosing import contest, keeper
 from edgecnn.choosing.contest import Contest, compete
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from exporters.quantization.quantize import QuantRecipe

@@ -15,7 +15,8 @@ import cuda_stand_in
 from edgecnn import road
 from edgecnn.choosing import device_build, device_search
 from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, form_of, search
-from edgecnn.choosing.judge import Judgement, Trial
+from edgecnn.choosing.judge import Judgement
+from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
 from runtimes.base import BadInput, CheckFailed, Unavailable

@@ -15,9 +15,9 @@ import pytest
 from edgecnn.choosing import choose, contest, keeper
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.contest import Contest, compete
-from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import FAST, SLOW, Keeper
 from edgecnn.choosing.names import EXACT, PLAIN, meanings
+from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material

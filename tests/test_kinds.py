@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.choosing.judge import Judge, Trial
+from edgecnn.choosing.judge import Judge
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, Tensors
 from runtimes.comparing.kinds import MOST_SLICES, KindSums

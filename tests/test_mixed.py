@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from edgecnn.choosing.contest import Contest, compete
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from exactly import exactly

@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from edgecnn.choosing.choose import Candidate, Decision
-from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.quantizing import quantize
 from edgecnn.choosing.said import judged_by_few, judged_by_nothing
+from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material

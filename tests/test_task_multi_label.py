@@ -18,7 +18,8 @@ from sklearn.metrics import average_precision_score
 
 from digit_tables import PICTURES, TAGS, nets, strip, tagged, write_table
 from edgecnn import api
-from edgecnn.choosing.judge import Judge, Trial
+from edgecnn.choosing.judge import Judge
+from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.asked import as_task

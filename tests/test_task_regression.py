@@ -17,7 +17,8 @@ from sklearn.metrics import mean_absolute_error, r2_score
 
 from digit_tables import NUMBERS, PICTURES, VALUES, nets, numbered, write_table
 from edgecnn import api
-from edgecnn.choosing.judge import Judge, Trial
+from edgecnn.choosing.judge import Judge
+from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.chance import chance_warning

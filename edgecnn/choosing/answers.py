@@ -6,13 +6,10 @@ Test: tests/test_choose.py.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
+from edgecnn.choosing.trial import Trial
 from edgecnn.tasks import detection
 from runtimes.base import Runner, Tensors
-
-if TYPE_CHECKING:
-    from edgecnn.choosing.judge import Trial
 
 MEMORY_BYTES = 128 * 2**20
 """Of answers that are kept."""

@@ -15,7 +15,8 @@ from typing import Any
 
 import onnx
 
-from edgecnn.choosing.judge import Judge, Judgement, Trial
+from edgecnn.choosing.judge import Judge, Judgement
+from edgecnn.choosing.trial import Trial
 from edgecnn.words import PLAIN, valued
 from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu

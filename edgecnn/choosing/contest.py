@@ -21,10 +21,10 @@ import onnx
 
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import FLOAT, INT8, MIXED, Decision, Entry
-from edgecnn.choosing.judge import Trial
 from edgecnn.choosing.keeper import Aimed, Keeper, Kept
 from edgecnn.choosing.layer_choices import LayerChoice, explained, layer_choices
 from edgecnn.choosing.names import AGAIN, EXACT, PLAIN, PORTABLE
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from exporters.accuracy._work import start
 from exporters.quantization.improve import Effect

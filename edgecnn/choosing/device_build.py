@@ -18,7 +18,7 @@ import onnx
 from edgecnn import proof, stages
 from edgecnn.choosing import device_search
 from edgecnn.choosing.device_search import FLOAT, FORMS, HALF, Picked, Racers, form_of
-from edgecnn.choosing.judge import Trial
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words
 from edgecnn.data.spread import spread

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 import onnx
 
-from edgecnn.choosing.judge import Judge, Judgement, Trial
+from edgecnn.choosing.judge import Judge, Judgement
+from edgecnn.choosing.trial import Trial
 from runtimes.base import BadInput, Tensors, Unavailable
 from runtimes.comparing.precision import LIMITS, coarse_limit_db, precision_of
 from runtimes.execution.provider_options import Asked

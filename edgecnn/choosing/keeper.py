@@ -20,7 +20,8 @@ from typing import Any
 import onnx
 
 from edgecnn.choosing.choose import INT8, MIXED
-from edgecnn.choosing.judge import Judge, Trial
+from edgecnn.choosing.judge import Judge
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from exporters.accuracy._work import Work, start
 from exporters.quantization.improve import Effect, Score, improve, split, sqnr_against

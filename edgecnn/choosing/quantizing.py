@@ -21,7 +21,6 @@ from edgecnn import doubts
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
-from edgecnn.choosing.judge import Trial, trial_on
 from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import (
@@ -36,6 +35,7 @@ from edgecnn.choosing.said import (
     settled,
 )
 from edgecnn.choosing.targeted import TargetReport, aimed
+from edgecnn.choosing.trial import Trial, trial_on
 from edgecnn.data.given import Data, both
 from edgecnn.data.material import Material, material_for
 from edgecnn.evaluation.own_metric import Metric, budgeted

@@ -20,7 +20,8 @@ import onnx
 
 from edgecnn import doubts, meaning, tasks
 from edgecnn.choosing.choose import Decision, in_half, lost_in_words
-from edgecnn.choosing.judge import CONFIDENCE, Trial, percent
+from edgecnn.choosing.judge import CONFIDENCE, percent
+from edgecnn.choosing.trial import Trial
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
