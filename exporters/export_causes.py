@@ -35,6 +35,8 @@ def cause(error: BaseException) -> str:
         error = error.__cause__
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
         return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
+    if "Unsupported attribute type" in str(error) and "Symbolic" in str(error):
+        return "groups, a kernel or a stride of it depends on the size of the input; if it is the batch, add --static"
     if "data-dependent" in str(error):
         decides = f"it decides{place_of(error)} by a number that it has computed (an `if`, a loop or a size)"
         return f"{decides}, and a graph is one for all inputs; use torch.where, or a fixed size"

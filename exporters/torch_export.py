@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from exporters.export_causes import cause, first_line, scripted
 from exporters.graph import MODULE_KEY, get_meta, opset
 from exporters.layerwise.origin import SCOPES_KEY, module_path
+from exporters.torch_forms import FORMS, AttentionOfOneHead
 from runtimes.base import BadInput, EdgeError, Runner, Tensors
 
 DEFAULT_OPSET = 20
@@ -57,10 +58,11 @@ def exports_as(operator: str) -> Callable[[Callable[[Any], Translation]], Callab
 def _translation_table() -> dict[Any, Translation]:
     from onnxscript import opset18  # what torch's own translations are written in; the exporter raises all of it
 
+    custom = {f"{operator}.default": make for operator, make in _translations.items()}
     table = {}
-    for operator, make in _translations.items():
-        namespace, _, name = operator.partition("::")
-        table[getattr(getattr(torch.ops, namespace), name).default] = make(opset18)
+    for operator, make in {**FORMS, **custom}.items():
+        namespace, name, overload = re.split(r"::|\.", operator)
+        table[getattr(getattr(getattr(torch.ops, namespace), name), overload)] = make(opset18)
     return table
 
 
@@ -87,7 +89,7 @@ def export_module(
         name: torch.randn(2 if dynamic_batch else 1, *shape, generator=draw)
         for name, shape in by_name(input_shape, input_name).items()
     }
-    with evaluating(module), quiet():
+    with evaluating(module), quiet(), AttentionOfOneHead():
         names = list(output_names) if len(output_names) > 1 else _names(module, drawn, output_names[0])
         require_own_names(module, list(drawn), names)
         program = _trace(module, drawn, opset_version, open_axes(drawn, dynamic_batch, dynamic_size), names)

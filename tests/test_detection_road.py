@@ -118,7 +118,7 @@ def test_build_packs_a_detector_and_verify_proves_it(no_export: None, tmp_path: 
     assert rival.agreement > 0.6  # untrained and calibrated on noise, on a CPU that may saturate
     assert rival.drop == pytest.approx(1 - rival.agreement)
     proven = predict.verify(bundle)
-    assert proven.result.passed
+    assert proven.passed
     assert json.loads(json.dumps(proven.to_dict()))["passed"]
 
 

@@ -71,7 +71,7 @@ def test_a_joined_detector_is_quantized_judged_and_run(decoded: Path, monkeypatc
     assert made.decision.metric == "mAP@[.5:.95]"
     kept = [node for node, why in made.quantized.float_nodes if "decoded in float" in why]
     assert any("decode/" in node for node in kept)
-    assert api.verify("net.edge").result.passed
+    assert api.verify("net.edge").passed
     (answer,) = api.run("net.edge", ["data/images/0.png"]).predictions
     assert len(answer.boxes) > 3  # type: ignore[union-attr]
     scored = api.evaluate("decoded.onnx", "net.edge", data="data")

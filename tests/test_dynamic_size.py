@@ -143,7 +143,7 @@ def test_the_second_size_has_a_limit_of_its_own(built: Path, tmp_path: Path) -> 
     for change, holds in ({"images": 1, "limit_max_abs": 1e-9}, False), ({"images": 1, "limit_max_abs": 9.0}, True):
         manifest = json.loads(zipfile.ZipFile(built).read("manifest.json"))
         manifest["golden"]["other_size"] = change
-        assert predict.verify(repacked(built, tmp_path / "copy.edge", manifest)).result.passed is holds
+        assert predict.verify(repacked(built, tmp_path / "copy.edge", manifest)).passed is holds
     for wrong in (None, {"images": 1}):
         manifest["golden"]["other_size"] = wrong
         with pytest.raises(BadInput, match="wrong 'golden'"):

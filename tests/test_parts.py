@@ -102,7 +102,7 @@ def test_scores_that_are_gone_are_not_proven(tmp_path: Path, scores: str, off: f
     assert verify(open_bundle(path), threads=1).passed
     with_model(path, head(scores, off))
     report = api.verify(path)
-    assert not report.result.passed
+    assert not report.passed
     assert report.failure is not None
     assert "channels 4 to 6 of det" in str(report.failure)
     assert [check.passed for check in report.golden if check.of == "channels 0 to 3 of det"] == [True, True]

@@ -47,6 +47,11 @@ class VerifyReport:
         return self.result.golden
 
     @property
+    def passed(self) -> bool:
+        """Whether the bundle is proven here."""
+        return self.result.passed
+
+    @property
     def worst(self) -> GoldenCheck:
         """The check that is nearest to its limit, or furthest beyond it."""
         return worst_of(self.golden)
@@ -54,7 +59,7 @@ class VerifyReport:
     @property
     def failure(self) -> CheckFailed | None:
         """What the command line exits with: None when the bundle is proven."""
-        if self.result.passed:
+        if self.passed:
             return None
         worst = self.worst
         return CheckFailed(
@@ -64,7 +69,7 @@ class VerifyReport:
 
     @property
     def verdict(self) -> str:
-        word = "proven" if self.result.passed else "NOT proven"
+        word = "proven" if self.passed else "NOT proven"
         images = samples_in(self.golden)
         sizes = {check.shape for check in self.golden}
         return (
