@@ -116,6 +116,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
         ("device", ["run", "IMAGE", "--require-all", "--json"], os.killpg, signal.SIGINT, 130),
         ("device", ["verify"], os.kill, signal.SIGTERM, 143),
         ("device", ["bench"], os.kill, signal.SIGINT, 130),
+        ("edgecnn", ["run", "IMAGE"], os.killpg, signal.SIGHUP, 129),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else getattr(value, "__name__", None),
 )
@@ -140,7 +141,7 @@ def test_it_can_be_interrupted(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
     assert (parent.returncode, out) == (code, b"")
-    word = {130: b"interrupted", 143: b"terminated"}[code]
+    word = {129: b"the terminal was closed", 130: b"interrupted", 143: b"terminated"}[code]
     assert err == b"error: " + word + b"; nothing half-written was left behind\n"
     assert list(folder.iterdir()) == []
     assert {stat(pid)[0] for pid in started} == {"Z"}

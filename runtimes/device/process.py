@@ -3,7 +3,7 @@
     0    done and verified                      4    a provider or package that was asked for is missing
     1    a check that was asked for fails       5    a bug in edgecnn
     2    bad usage or bad input                 130  Ctrl-C    141  the reader of our output went away
-    3    inconclusive                           143  SIGTERM
+    3    inconclusive                           143  SIGTERM  129  SIGHUP
 
 `edgecnn` and `python NAME.edge` both live by this; only the standard library is imported. JSON has no NaN and no
 infinity (RFC 8259, section 6): such numbers are written as `null`. Test: tests/test_cli_main.py.
@@ -30,7 +30,15 @@ Explain = Callable[[BaseException], tuple[int, str]]
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception: nothing between here and `run` may swallow it, every `finally` runs."""
+    """A signal that ends the process. Not an Exception: nothing between here and `run` swallows it, `finally`s run."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def words(self) -> str:
+        return "terminated" if self.number == signal.SIGTERM else "the terminal was closed"
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 def _explain(error: BaseException) -> tuple[int, str]:
     match error:
         case Terminated():
-            return 143, f"terminated; {_left(error)}"
+            return 128 + error.number, f"{error.words}; {_left(error)}"
         case EdgeError():
             return error.exit_code, str(error)
         case KeyboardInterrupt():
@@ -195,21 +203,23 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
 
 
+def ending() -> list[signal.Signals]:
+    """The signals that end a command beside Ctrl-C: SIGTERM, and SIGHUP where nobody (`nohup`) said to ignore it."""
+    hangup = [number for number in signal.Signals if number.name == "SIGHUP"]  # Windows has none
+    return [signal.SIGTERM, *(number for number in hangup if signal.getsignal(number) != signal.SIG_IGN)]
+
+
 @contextlib.contextmanager
 def _terminate_by_exception() -> Iterator[None]:
     def on_terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one must not hit what cleans up
-        raise Terminated
+        raise Terminated(number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, on_terminate)
-    except ValueError:  # not the main thread: whoever runs us there owns the signals
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ValueError):  # not the main thread: whoever runs us there owns the signals
+            for number in ending():
+                stack.callback(signal.signal, number, signal.signal(number, on_terminate))
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

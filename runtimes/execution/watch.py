@@ -1,7 +1,7 @@
 """A command that runs native code: one process watches with its signals on, a fork of it does the work.
 
     edgecnn run NAME.edge ──fork──> numpy, ONNX Runtime, the answer or the one line ──exit code──> the same exit code
-       │ Ctrl-C, SIGTERM  ────────> half a second to end by itself, else SIGKILL       ──────────> 130, 143
+       │ Ctrl-C, SIGTERM, SIGHUP ─> half a second to end by itself, else SIGKILL       ──────────> 130, 143, 129
        └ a signal ended it (SIGFPE, SIGSEGV)                                           ──────────> one line, exit 2
 
 A valid ONNX file can kill the process that opens it or never end, and C++ code does not listen to Ctrl-C. The fork
@@ -73,7 +73,7 @@ def die_with(parent: int) -> None:
 
 
 def _ends() -> set[signal.Signals]:
-    return {signal.SIGINT, signal.SIGTERM}
+    return {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
 
 
 def _work(work: Callable[[], int], parent: int, mask: set[int | signal.Signals]) -> None:
