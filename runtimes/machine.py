@@ -56,7 +56,7 @@ def describe() -> Machine:
         isa=isa(_cpu_flags(cpuinfo)),
         cores=_physical_cores(cpuinfo) or os.cpu_count() or 1,
         threads=default_threads(),
-        memory_mb=_memory_bytes() // 2**20,
+        memory_mb=memory_bytes() // 2**20,
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         numpy=_version("numpy"),
@@ -155,7 +155,8 @@ def _physical_cores(cpuinfo: str) -> int:
     return len(set(sockets)) or (int(apple) if apple.isdigit() else 0)
 
 
-def _memory_bytes(root: Path = Path("/")) -> int:
+def memory_bytes(root: Path = Path("/")) -> int:
+    """What this process may use at most: the machine's memory, or what its control group allows."""
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

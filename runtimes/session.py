@@ -28,6 +28,7 @@ __all__ = ["Model", "Session", "TensorInfo", "complaint", "open_session", "rando
 MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit for one message; bigger networks keep their weights in an external file."""
 _NOWHERE = os.path.join(os.devnull, "no-external-data")
+_MEMORY = "Failed to allocate memory"
 _GPU = re.compile(r"cuda|cudnn|cublas|available memory of|failed to allocate memory", re.IGNORECASE)
 """Words of an error that is the device's, not the model's."""
 _SOURCE = re.compile(
@@ -84,7 +85,10 @@ class Session:
             wrong = complaint(self.inputs, feeds)
             if wrong is None and self.provider != "cpu" and _GPU.search(str(error)):
                 raise Unavailable(f"{self.subject}: {self.provider} cannot run it ({_reason(error)})") from error
-            cannot = f"ONNX Runtime cannot run it ({_reason(error)}); export it again, or give another input"
+            remedy = (
+                "use a smaller input or batch" if _MEMORY in str(error) else "export it again, or give another input"
+            )
+            cannot = f"ONNX Runtime cannot run it ({_reason(error)}); {remedy}"
             raise BadInput(f"{self.subject}: {wrong or cannot}") from error
 
     def random_feeds(

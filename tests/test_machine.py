@@ -119,9 +119,9 @@ def test_memory_agrees_with_the_kernel() -> None:
 
 
 def test_the_control_groups_memory_limit_counts(tmp_path: Path) -> None:
-    assert machine._memory_bytes(tree(tmp_path, V2, {G + "user.slice/memory.max": "268435456\n"})) == 2**28
+    assert machine.memory_bytes(tree(tmp_path, V2, {G + "user.slice/memory.max": "268435456\n"})) == 2**28
     v1 = tree(tmp_path / "v1", V1, {G + "memory/box/memory.limit_in_bytes": "134217728\n"})
-    assert machine._memory_bytes(v1) == 2**27
+    assert machine.memory_bytes(v1) == 2**27
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,20 @@ def test_an_answer_that_changes_is_refused_even_where_nan_is_not() -> None:
     probe(HOSTILE["negative variance"][0], "nan.onnx", finite=False, repeatable=True, timeout_s=20)
     with pytest.raises(BadInput, match="differs between two runs"):
         probe(HOSTILE["noise"][0], "noise.onnx", finite=False, repeatable=True, timeout_s=20)
+
+
+def test_room_grows_with_the_input_and_never_beyond_half_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = model("g (float[N,3,H,64] x, float[N,5] z) => (float[N,3,H,64] y) { y = Relu(x) }")
+    assert probing.fed_bytes(net, {}) == 8 * (3 * 64 + 5), "what nobody says is 1"
+    assert probing.fed_bytes(net, {"x": (1, 3, 128, 64)}) == 8 * (3 * 128 * 64 + 5)
+    monkeypatch.setattr(probing, "memory_bytes", lambda: 16 << 30)
+    plain = probing.room_mb(10 << 20)
+    assert probing.room_mb(10 << 20, 4 << 20) - plain == 4 * probing.FEATURES
+    assert probing.room_mb(10 << 20, 4 << 30) - plain == 8 << 10
+
+
+def test_a_run_that_needs_more_memory_than_it_may_have_says_so() -> None:
+    net = model("g (float[N,1,H,W] x) => (float[N,1,H,W] y) { a = Exp(x) b = Exp(a) y = Sub(b, a) }")
+    with pytest.raises(BadInput, match="use a smaller input or batch"):
+        probe(net, "net.onnx", input_shapes={"x": (1, 1, 8192, 8192)}, memory_mb=1100)
+    probe(net, "net.onnx", input_shapes={"x": (1, 1, 256, 256)}, memory_mb=1100)

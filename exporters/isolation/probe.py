@@ -8,6 +8,7 @@ Test: tests/test_probe.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,19 @@ from typing import Any
 import numpy as np
 import onnx
 
+from exporters.graph import free_inputs
 from exporters.isolation.apart import GRAPH, apart
 from exporters.isolation.sandbox import MEMORY_MB, ChildFailed, run_in_child
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.machine import memory_bytes
 from runtimes.session import open_session, random_feeds
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+FEATURES = 256
+"""Maps of features in memory at once, for each of the input: a U-Net that starts with 64 channels has three of 64."""
+WIDEST = 8
+"""Bytes of the widest number that an input holds."""
 
 UNSTEADY = "differs between two runs on one input"
 """In the message about a model that never gives the same answer twice."""
@@ -58,7 +66,8 @@ def probe(
         options["folder"] = str(folder)
         try:
             seconds = patience_s(size) if timeout_s is None else timeout_s
-            run_in_child(target, b"", options, timeout_s=seconds, memory_mb=memory_mb or room_mb(size))
+            room = room_mb(size, fed_bytes(model, input_shapes or {}))
+            run_in_child(target, b"", options, timeout_s=seconds, memory_mb=memory_mb or room)
         except ChildFailed as error:
             raise BadInput(f"{name}: does not survive one run ({error}); mend the model") from error
         except BadInput as error:
@@ -70,9 +79,23 @@ def patience_s(size_bytes: int) -> float:
     return TIMEOUT_S + SECONDS_A_MB * size_bytes / 2**20
 
 
-def room_mb(size_bytes: int) -> int:
-    """Address space for a child that holds a model of that size: what the tools need, and room for eight copies."""
-    return MEMORY_MB + 8 * (size_bytes >> 20)
+def room_mb(size_bytes: int, fed_bytes: int = 0) -> int:
+    """Address space for a child that holds a model of that size: what the tools need, and room for eight copies.
+
+    A run on inputs of `fed_bytes` may hold `FEATURES` times as much, but never takes more than half of the machine.
+    """
+    features = min(FEATURES * fed_bytes >> 20, memory_bytes() >> 21)
+    return MEMORY_MB + 8 * (size_bytes >> 20) + features
+
+
+def fed_bytes(model: onnx.ModelProto, shapes: Shapes) -> int:
+    """Bytes of one sample of all inputs of `model`, where `shapes` say what it leaves open; what nobody says is 1."""
+    total = 0
+    for value in free_inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        declared = [max(dim.dim_value, 1) for dim in dims]
+        total += WIDEST * math.prod(shapes.get(value.name, declared))
+    return total
 
 
 def child(

@@ -24,7 +24,7 @@ import onnx
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import captured_names, copy_model, label, opset
 from exporters.isolation.apart import GRAPH, apart, as_inputs, attach, read_graph
-from exporters.isolation.probe import Shapes, patience_s, room_mb
+from exporters.isolation.probe import Shapes, fed_bytes, patience_s, room_mb
 from exporters.isolation.sandbox import ChildFailed, enter, run_in_child
 from exporters.load import check_model, first_sentence
 from exporters.restore import restore, take_defaults
@@ -69,7 +69,8 @@ def run(
     shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
     with apart(model, name) as (folder, size):
         options = {"folder": str(folder), "size_bytes": size, "input_shapes": shapes, "seed": seed}
-        found, notes = _in_child(name, {**options, "timeout_s": timeout_s}, memory_mb or room_mb(size))
+        room = memory_mb or room_mb(size, fed_bytes(model, input_shapes or {}))
+        found, notes = _in_child(name, {**options, "timeout_s": timeout_s}, room)
     if "worse" in notes:
         return PassResult(copy_model(model), kept=(Kept("graph", notes["worse"]),))
     result = onnx.ModelProto.FromString(found)

@@ -21,6 +21,7 @@ from onnx import helper
 
 from exporters.graph import captured_names, copy_model, nodes_within, opset
 from exporters.isolation.apart import apart, as_inputs, attach, read_graph
+from exporters.isolation.probe import room_mb
 from exporters.isolation.sandbox import ChildFailed, run_in_child
 from exporters.load import check_model, first_sentence
 from exporters.restore import restore
@@ -46,7 +47,6 @@ RELEASES: dict[tuple[int, int], tuple[int, int]] = {
 """Release -> (opset, IR version); a row holds until the next one. 1.17 to 1.23 and 1.31 were measured: what loads."""
 
 TIMEOUT_S = 60.0
-MEMORY_MB = 3072
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def at_opset(model: onnx.ModelProto, version: int, name: str = "model") -> onnx.
 def _lower(model: onnx.ModelProto, target: Target, name: str) -> onnx.ModelProto:
     with apart(model, name) as (folder, size):
         options = {"folder": str(folder), "version": target.opset}
-        room = MEMORY_MB + 8 * (size >> 20)
         try:
-            data, _ = run_in_child("exporters.targets.target:child", b"", options, timeout_s=TIMEOUT_S, memory_mb=room)
+            data, _ = run_in_child(
+                "exporters.targets.target:child", b"", options, timeout_s=TIMEOUT_S, memory_mb=room_mb(size)
+            )
         except ChildFailed as error:
             why = f"onnx cannot convert opset {opset(model)} to {target.opset} for {target.name} ({error})"
             raise BadInput(f"{name}: {why}; use a newer target") from error
