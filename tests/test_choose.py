@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecnn.choosing import choose
 from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
-from edgecnn.choosing.judge import Judge, drop_of, upper_bound
-from edgecnn.choosing.trial import Trial
+from edgecnn.choosing.judge import Judge, drop_of, free_batch, upper_bound
+from edgecnn.choosing.trial import QUICK_RACE_SECONDS, RACE_SECONDS, Trial, trial_on
+from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference
 from edgecnn.tasks import detection
+from exporters.artifact import Identity
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
@@ -232,6 +235,8 @@ def test_a_budget_that_cannot_hold_keeps_float() -> None:
     assert decision.chosen == "float"
     assert "budget 0 %" in decision.verdict
     assert "--search-budget" not in decision.verdict
+    assert "labelled --data" in decision.verdict
+    assert "--qat" not in decision.verdict, "there are no labels to learn from"
     hurried = decide(entries(model, data), Trial(data, "x", max_drop=0.0, quick=True, rounds=8))
     assert "kept float; a --search-budget above 0, " in hurried.verdict
 
@@ -346,6 +351,40 @@ def test_a_detector_that_finds_nothing_proves_nothing(score: float, said: str) -
     judge = Judge(runner, Trial(drawn(2), "x", task="detection"))  # type: ignore[arg-type]
     judge(runner)  # type: ignore[arg-type]
     assert judge.alike == said
+
+
+def test_what_was_said_of_the_model_reaches_the_trial() -> None:
+    """Another task judges by another rule, and a Sigmoid's half is the middle."""
+    data = samples(4, False)
+    material = Material("x", (3, 8, 8), data, data, unused="no labels of this task")
+    said = trial_on(material, Identity("net", "multi-label", sigmoid=True), 0.03, True, True, None, 2, 0.0, 7)
+    assert said == Trial(
+        data, "x", 0.03, True, 2, seconds=QUICK_RACE_SECONDS, seed=7, task="multi-label", all_int8=True,
+        unused="no labels of this task", sigmoid=True, quick=True,
+    )  # fmt: skip
+    patient = trial_on(material, Identity("net"), 0.03, False, False, None, 1, 5.0, 0)
+    assert (patient.seconds, patient.quick) == (RACE_SECONDS, False)
+
+
+@pytest.mark.parametrize(("images", "numbers", "free"), [("N", "N", True), ("N", "1", False), ("1", "1", False)])
+def test_one_input_of_a_fixed_batch_fixes_it(images: str, numbers: str, free: bool) -> None:
+    text = f"net (float[{images},3] x, float[{numbers},3] z) => (float[N,3] y) {{ y = Add (x, z) }}"
+    assert free_batch(open_session(parse(text))) is free
+
+
+def test_a_closed_judge_holds_the_float_graph_no_more() -> None:
+    """Its session has all weights in memory while int8 is raced."""
+
+    class Answers:
+        def __call__(self, feeds: Tensors) -> Tensors:
+            return {"y": feeds["x"]}
+
+    runner = Answers()
+    judge, held = Judge(runner, trial(task="other")), weakref.ref(runner)  # type: ignore[arg-type]
+    del runner
+    assert held() is not None
+    judge.close()
+    assert held() is None
 
 
 def test_a_graph_is_judged_once() -> None:

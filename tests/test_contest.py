@@ -48,7 +48,9 @@ def test_layers_go_back_to_float_until_the_budget_holds(monkeypatch: pytest.Monk
     monkeypatch.setattr(keeper, "EXACT", ())
     monkeypatch.setattr(keeper, "FAST", ())
     monkeypatch.setattr(keeper, "SLOW", ())
-    result = run(net(), 0.0, allow_slower=True)
+    data = material()
+    trial = Trial(data.judged, "x", max_drop=0.0, rounds=12, seconds=1.0, allow_slower=True)
+    result = compete(net(), QuantRecipe(), data, trial, 0.0, portable=True)
     reasons = dict(result.quantized.float_nodes)
     back = {node for node, reason in reasons.items() if "for the accuracy budget: alone in int8 it leaves" in reason}
     assert back
@@ -57,6 +59,7 @@ def test_layers_go_back_to_float_until_the_budget_holds(monkeypatch: pytest.Monk
     assert kinds["int8"].refused, "the full int8 graph is shown with what it costs"
     assert not kinds["mixed"].refused
     assert result.decision.chosen == "mixed"
+    assert result.portable is not None, "what is refused is another graph"
 
 
 def test_passes_that_cost_no_speed_come_before_layers_in_float() -> None:
@@ -77,7 +80,7 @@ def test_all_int8_is_asked_of_the_search_and_raced_against_no_part_in_float(monk
     monkeypatch.setattr(contest, "search", found)
     result = run(net(), 1.0, all_int8=True)
     assert asked == [True]
-    assert {c.kind for c in result.decision.candidates} == {"float", "int8"}
+    assert [c.name for c in result.decision.candidates] == ["float", "int8"], "no graph races against itself"
     assert result.decision.chosen == "int8"
 
 

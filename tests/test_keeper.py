@@ -15,6 +15,7 @@ import pytest
 from edgecnn.choosing import choose, contest, keeper
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.contest import Contest, compete
+from edgecnn.choosing.judge import Judgement
 from edgecnn.choosing.keeper import FAST, SLOW, Keeper
 from edgecnn.choosing.names import EXACT, PLAIN, meanings
 from edgecnn.choosing.trial import Trial
@@ -28,7 +29,7 @@ from exporters.accuracy._work import Work, start
 from exporters.quantization.quantize import QuantRecipe
 from exporters.searching.search import Design, Found
 from exporters.targets import weight_forms
-from exporters.targets.cpu_target import SATURATING, TARGETS, this_cpu
+from exporters.targets.cpu_target import SATURATING, TARGETS, LayerRisk, this_cpu
 from runtimes.base import BadInput, Tensors, Track, silent
 from small_nets import conv_net, save
 from test_weight_forms import bright_net, only_where_sums_saturate
@@ -59,6 +60,14 @@ def run(target: str, portable: bool = False, **options: object) -> Contest:
 
 def int8_weights(model: onnx.ModelProto) -> int:
     return sum(t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1 for t in model.graph.initializer)
+
+
+@pytest.fixture
+def saturating(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a CPU whose sums saturate, which this one takes itself for; there other forms of weights help."""
+    monkeypatch.setattr(keeper, "this_cpu", lambda: "avx2")
+    monkeypatch.setattr(Keeper, "_measured", lambda *_: (20.0, 30.0))
+    return "avx2"
 
 
 @only_where_sums_saturate
@@ -93,10 +102,9 @@ def test_forms_are_measured_on_the_ranges_of_many_images(
     assert made.recipe.weight_forms
 
 
-@only_where_sums_saturate
-def test_here_forms_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_here_forms_that_do_not_help_are_dropped(saturating: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "_measured", lambda *_: (30.0, 29.0))
-    work = keeper_for(this_cpu())
+    work = keeper_for(saturating)
     recipe = aimed_recipe(work)
     assert recipe.weight_forms == ()
     assert "other forms of weights did not help" in work.aims[()].words
@@ -172,13 +180,12 @@ def winner_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "choose", lambda found, *rest: (name, f"chose {name}"))
 
 
-@only_where_sums_saturate
-def test_layers_with_unsigned_weights_race_in_float_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_with_unsigned_weights_race_in_float_too(saturating: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search knows them signed and faster; what wins the last race is what comes back."""
     winner_is(EXACT, monkeypatch)
     real = weight_forms.look
     monkeypatch.setattr(weight_forms, "look", lambda work: tuple(replace(r, choice="u8") for r in real(work)))
-    result = run(this_cpu(), max_drop=1.0)
+    result = run(saturating, max_drop=1.0)
     kinds = {c.name: c.kind for c in result.decision.candidates}
     assert kinds[EXACT] == "mixed"
     assert result.decision.chosen == "mixed"
@@ -187,19 +194,20 @@ def test_layers_with_unsigned_weights_race_in_float_too(monkeypatch: pytest.Monk
     assert next(c for c in result.decision.candidates if c.name == EXACT).snr_db is not None
 
 
-@only_where_sums_saturate
 @pytest.mark.parametrize("fast_holds", [True, False])
 def test_the_exact_forms_are_taken_where_the_fast_ones_miss_the_budget(
-    fast_holds: bool, monkeypatch: pytest.MonkeyPatch
+    fast_holds: bool, saturating: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And only there: what holds the budget is not made slower to lose less."""
     real = weight_forms.look
     monkeypatch.setattr(
         weight_forms,
         "look",
         lambda work: tuple(replace(r, choice="s7", seven_bits_db=r.exact_db - 6) for r in real(work)),
     )
-    work = keeper_for(this_cpu())
-    monkeypatch.setattr(work, "drop", lambda work: 0.0 if fast_holds or forms_of(work.recipe) == {"u8"} else 0.5)
+    work = keeper_for(saturating)
+    fast = 0.005 if fast_holds else 0.5
+    monkeypatch.setattr(work, "drop", lambda work: 0.0 if forms_of(work.recipe) == {"u8"} else fast)
     kept = work.within_budget(work.workshop(equalize=False), Design())
     assert forms_of(kept.work.recipe) == ({"s7"} if fast_holds else {"u8"})
     assert bool(kept.aimed.slow) != fast_holds
@@ -207,10 +215,9 @@ def test_the_exact_forms_are_taken_where_the_fast_ones_miss_the_budget(
     assert not kept.returned
 
 
-@only_where_sums_saturate
 @pytest.mark.parametrize(("seconds", "long"), [(0.0, True), (0.0, False), (1.0, True)])
 def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
-    seconds: float, long: bool, monkeypatch: pytest.MonkeyPatch
+    seconds: float, long: bool, saturating: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The images are seen once for each of the two kinds of ranges, however many forms are tried on them."""
     observed, tried = [], []
@@ -223,7 +230,7 @@ def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
     monkeypatch.setattr(keeper, "QUICK_STEP", 0.0 if long else 1e9)
     data = material()
     work = Keeper(
-        bright_net(), QuantRecipe(target=this_cpu()), data, Trial(data.judged, "x", rounds=6), seconds, silent
+        bright_net(), QuantRecipe(target=saturating), data, Trial(data.judged, "x", rounds=6), seconds, silent
     )
     monkeypatch.setattr(work, "drop", lambda work: 0.5)
     work.within_budget(work.workshop(equalize=seconds > 0), Design())
@@ -235,6 +242,69 @@ def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
     else:
         assert not tried
         assert observed.count(8) == 2, "for both attempts, and for layers alone in int8"
+
+
+def test_where_no_layer_in_float_holds_the_budget_all_stay_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = keeper_for("vnni")
+    kept = keeper.Kept(start(work.model, work.recipe, work.images), keeper.Aimed("vnni", False))
+    monkeypatch.setattr(work, "drop", lambda work: 0.5)
+    assert work.with_layers_in_float(kept) is kept
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "high", "spare"),
+    [(0.9, 0.01 + 2 * 1.96, 2.0), (0.9, 0.0, 0.0), (0.9, None, 0.0), (None, 0.01 + 2 * 1.96, 0.0)],
+)
+def test_room_is_left_only_for_what_labels_cannot_tell(
+    accuracy: float | None, high: float | None, spare: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standard error, of a metric on labels: the end of a 95 % interval is 1.96 of them away."""
+    work = keeper_for("vnni")
+    monkeypatch.setattr(work.judge, "of", lambda model: Judgement(30.0, 0.9, accuracy, 0.01, high, ""))
+    assert work.spare(start(work.model, work.recipe, work.images)) == pytest.approx(spare)
+
+
+@pytest.mark.parametrize(("search", "step"), [(0.0, 6.0), (5.0, 30.0), (60.0, 60.0)])
+def test_a_longer_search_allows_longer_steps(search: float, step: float) -> None:
+    data = material()
+    work = Keeper(bright_net(), QuantRecipe(), data, Trial(data.judged, "x", rounds=6), search, silent)
+    assert work.step_seconds == step
+
+
+def test_layers_are_looked_at_once_for_both_kinds_of_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, real = [], weight_forms.look
+    monkeypatch.setattr(weight_forms, "look", lambda work: looked.append(work) or real(work))
+    monkeypatch.setattr(keeper, "this_cpu", lambda: "vnni")
+    work = keeper_for("avx2")
+    begun = start(work.model, work.recipe, work.images)
+    for fine in (False, True):
+        work.aim(begun, work.images, fine)
+    assert looked == [begun]
+
+
+def test_what_is_aimed_at_is_told_in_a_sentence() -> None:
+    risk = LayerRisk("Conv_a", 0.1, 40.0, 20.0, 36.0, "s7")
+    told = [
+        keeper.Aimed("", True),
+        keeper.Aimed("vnni", True),
+        keeper.Aimed("avx2", False, (risk, *[replace(risk, choice="s8")] * 2)),
+        keeper.Aimed("avx2", True, (risk,), (20.0, 30.0)),
+        keeper.Aimed("avx2", True, (replace(risk, choice="s8"),), (30.0, 29.0)),
+        keeper.Aimed("avx2", False, (replace(risk, choice="s8"),)),
+    ]
+    on = ", on a few calibration images (the SNR of the race is on all that were judged)"
+    may = "sums of two 8-bit products may saturate, no layer needs other weights"
+    assert [aimed.words for aimed in told] == [
+        "target any CPU: sums of 8-bit products stay exact",
+        "target vnni (this CPU): sums of 8-bit products stay exact",
+        "target avx2: sums of two 8-bit products saturate: 2 layers as they are, 1 with weights on 7 bits; "
+        "predicted, not measured",
+        "target avx2 (this CPU): sums of two 8-bit products saturate: 1 with weights on 7 bits; "
+        f"measured: SQNR 20.0 dB before, 30.0 dB with them{on}",
+        f"target avx2 (this CPU): {may}; other forms of weights did not help; "
+        f"measured: SQNR 30.0 dB before, 29.0 dB with them{on}",
+        f"target avx2: {may}",
+    ]
 
 
 def forms_of(recipe: QuantRecipe) -> set[str]:
