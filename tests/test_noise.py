@@ -53,6 +53,23 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert not nothing.seen
 
 
+def test_counters_that_hold_no_number_are_left_out(tmp_path: Path) -> None:
+    """A processor that is off, or a virtual one, has the file and nothing to say in it."""
+    found = look(tree(tmp_path, {
+        CPU.format(n=0) + "thermal_throttle/core_throttle_count": "3\n",
+        CPU.format(n=1) + "thermal_throttle/core_throttle_count": "\n",
+        CPU.format(n=0) + "cpufreq/scaling_cur_freq": "2000000\n",
+        CPU.format(n=1) + "cpufreq/scaling_cur_freq": "<unknown>\n",
+    }))  # fmt: skip
+    assert (found.thermal_events, found.mhz) == (3, 2000.0)
+
+
+def test_one_of_the_counters_is_enough_to_have_seen_the_machine() -> None:
+    assert replace(CALM, steal_percent=None).seen
+    assert replace(CALM, others_percent=None).seen
+    assert not replace(CALM, others_percent=None, steal_percent=None).seen
+
+
 def test_shares_are_of_the_time_between() -> None:
     """Two CPUs for 10 s: 20 s. We used 8 s of the 13 busy ones, 1 s was stolen, the quota stopped us for 2 s."""
     before = Counters(100.0, 5.0, 2, 1000.0, 3.0, 7.0, 4, 2000.0, 0.7)
@@ -72,7 +89,8 @@ def test_shares_are_of_the_time_between() -> None:
         ({"throttled_percent": 12.0}, ("the control group's quota stopped us 12 % of the time",)),
         ({"thermal_events": 2}, ("the processor was throttled 2 times because it was hot",)),
         ({"mhz_after": 1200.0}, ("the clock went from 2000 to 1200 MHz",)),
-        ({"others_percent": 9.0, "steal_percent": 0.5, "mhz_after": 2050.0}, ()),
+        ({"others_percent": 9.0, "steal_percent": 0.5, "mhz_after": 2090.0}, ()),
+        ({"mhz_after": 2110.0}, ("the clock went from 2000 to 2110 MHz",)),
     ],
 )
 def test_a_disturbance_has_a_name(changes: dict[str, float], words: tuple[str, ...]) -> None:

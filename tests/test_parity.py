@@ -139,6 +139,26 @@ def test_images_are_counted_on_the_first_axis(x: np.ndarray, images: int) -> Non
     assert compare(constant(1), constant(1), [{"x": x}] * 2).images == images
 
 
+@pytest.mark.parametrize(
+    ("ref", "cand", "cosine"),
+    [
+        ([3.0, 4.0], [6.0, 8.0], 1.0),
+        ([3.0, 4.0], [-6.0, -8.0], -1.0),
+        ([1e-3, 0.0], [1e-3, 1e-3], math.sqrt(0.5)),
+        ([3.0, 4.0], [0.0, 0.0], NAN),
+        ([1e200, 0.0], [1e200, 0.0], NAN),
+    ],
+)
+def test_the_angle_between_two_answers(ref: list[float], cand: list[float], cosine: float) -> None:
+    assert report(ref, cand).outputs[0].cosine == pytest.approx(cosine, abs=1e-12, nan_ok=True)
+
+
+def test_the_share_of_equal_integers() -> None:
+    ref, cand = np.arange(8), np.arange(8) % 6
+    assert report(ref, cand, batches=2).outputs[0].same == 0.75
+    assert report(ref.astype(np.float32), cand).outputs[0].same is None
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (1, 4, 2), (2, 2, 2, 2), ()])
 def test_top1_is_only_for_rows_of_classes(shape: tuple[int, ...]) -> None:
     assert report(np.ones(shape), np.ones(shape)).top1 is None

@@ -115,6 +115,13 @@ def test_what_a_runner_differs_from_itself_by_widens_its_ratios() -> None:
     assert (calm.low, calm.high, calm.verdict) == (1.0, 1.0, "same")
 
 
+def test_a_runner_of_few_rounds_is_no_measure_of_noise() -> None:
+    """Half of 11 rounds are too few for an interval: the noise of the others stands, and of one alone nothing."""
+    noisy = (1.05, 1.0, 1.0, 1.05)
+    assert ratios.floor((noisy * 3)[:11]) == 1.0
+    assert ratios.floor((1.0,), noisy * 3) == pytest.approx(1.05)
+
+
 def test_slow_sinking_is_no_difference_of_a_runner_from_itself() -> None:
     """Times jump up by 30 % every tenth round and sink by 3 % a round: the later of two neighbours is mostly faster."""
     times = tuple(1.3 * 0.97 ** (r % 9) for r in range(360))
