@@ -73,8 +73,9 @@ def test_the_sums_of_the_kinds_are_those_of_the_whole() -> None:
         head()[:, :, :, None],  # a map of features, whose channels may sleep
         np.zeros((2, 5, 7), np.float32),
         np.full((2, 5, 7), 3e38, np.float32),
+        np.ones((2, 5, 7)) * np.array([1, 1, 1, 1, 1e200])[:, None],  # whose square no number holds
     ],
-    ids=["boxes", "table", "map", "zeros", "huge"],
+    ids=["boxes", "table", "map", "zeros", "huge", "beyond"],
 )
 def test_numbers_of_one_kind_are_one(value: Array) -> None:
     (out,) = parity(value, value, tuple(range(value.ndim))).outputs

@@ -51,10 +51,31 @@ def test_outputs_without_names_take_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "outputs", [{"logits": np.zeros((1, 4))}, {"boxes": np.zeros((1, 4))}, {"scores": np.zeros(3)}]
+    "outputs",
+    [
+        {"logits": np.zeros((1, 4))},
+        {"boxes": np.zeros((1, 4))},
+        {"scores": np.zeros(3)},
+        {**FOUND, "embedding": CORNERS},  # which would not be compared
+        {**FOUND, "box_scores": FOUND["scores"]},
+        {**FOUND, "boxes": FOUND["boxes"][:, :3]},
+        {**FOUND, "scores": FOUND["scores"][1:]},
+        {**FOUND, "scores": np.float32(0.5)},
+        {**padded(FOUND), "num_dets": np.array([[6], [0], [0]], np.int32)},
+        {**padded(FOUND), "num_dets": np.array([[6], [0]], np.float32)},
+        {**padded(FOUND), "det_scores": np.zeros((2, 7), np.float32)},
+    ],
 )
 def test_other_outputs_are_left_alone(outputs: dict[str, np.ndarray]) -> None:
     assert listed.detections(outputs) is None
+
+
+@pytest.mark.parametrize("other", [{"a": CORNERS}, {"a": CORNERS, "b": CORNERS, "c": CORNERS}], ids=["fewer", "no list"])
+def test_detections_against_something_else_do_not_pass(other: dict[str, np.ndarray]) -> None:
+    for ours, theirs in ((FOUND, other), (other, FOUND)):
+        report = compare(lambda _, ours=ours: ours, lambda _, theirs=theirs: theirs, [X])
+        assert report.matching is None
+        assert report.failures(snr_db=0.0)
 
 
 def test_rows_of_indices_are_a_set() -> None:

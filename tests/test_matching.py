@@ -134,6 +134,7 @@ def test_detections_below_the_limit_count_only_with_a_counterpart_above_it() -> 
     left, _, seen = align(ours, theirs, 0.1, low=0.3)
     assert seen == Matching(matched=2, lost=1, extra=0, near_ties=1)
     assert left["scores"].tolist() == pytest.approx([0.9, 0.2, 0.45])
+    assert align(detections((0, 0, 0.25, 0)), detections(), 0.1, low=0.25)[2] == Matching(near_ties=1)
 
 
 # ------------------------------------------------------------------------------------------------- odd input, parity

@@ -61,7 +61,7 @@ def report(snr_db: float, top1: float | None, images: int) -> ParityReport:
 
 def test_both_parts_of_a_limit_can_fail() -> None:
     limit = LIMITS["fp16"]
-    assert limit.snr_db == pytest.approx(40)
+    assert [LIMITS[name].snr_db for name in ("fp32", "tf32", "fp16")] == pytest.approx([80, 40, 40])
     assert limit.failures(report(41, 1.0, 200)) == ()
     assert "SNR 39.0 dB is below" in limit.failures(report(39, 1.0, 200))[0]
     assert "top-1 agreement 0.9800" in limit.failures(report(41, 0.98, 200))[0]
