@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.chance import at_least, chance_warning, no_better_than_chance
+from edgecnn.evaluation.chance import at_least, chance_warning, no_better_than_chance, random_precision
 
 
 def labelled(labels: np.ndarray) -> Samples:
@@ -48,3 +50,23 @@ def test_only_a_share_of_right_answers_is_judged() -> None:
     for other in (("mIoU", 0.1, samples, 10), ("top-1", None, samples, 10), ("top-1", 0.1, samples, None)):
         assert chance_warning("m", *other) == ""
     assert chance_warning("m", "top-1", 0.1, samples.without_answers(), 10) == ""
+
+
+def test_of_labels_that_do_not_exclude_each_other_only_those_that_occur_count() -> None:
+    """One image of 40 has the first label, all have the second and none the third, which no order can rank."""
+    truth = np.zeros((40, 3), np.float32)
+    truth[0, 0] = truth[:, 1] = 1
+    samples = replace(labelled(np.zeros(40, int)), labels=None, truth=truth)
+    by_luck = (random_precision(1, 40) + random_precision(40, 40)) / 2
+    line = chance_warning("m", "mAP", by_luck - 1e-6, samples, 3)
+    assert f"no better than a random order, which has {by_luck:.1%}: " in line
+    assert chance_warning("m", "mAP", by_luck + 1e-6, samples, 3) == ""
+    assert chance_warning("m", "mAP", 0.0, replace(samples, truth=truth[:, 0]), 3) == "", "a number an image"
+    few = replace(samples, ids=samples.ids[:29], truth=truth[:29])
+    assert chance_warning("m", "mAP", 0.0, few, 3) == ""
+
+
+def test_numbers_are_no_better_than_their_mean_at_nought() -> None:
+    samples = replace(labelled(np.zeros(40, int)), labels=None, truth=np.arange(40.0)[:, None])
+    assert "has R^2 0.00 on 40 images, no better than always the mean" in chance_warning("m", "R^2", 0.0, samples, None)
+    assert chance_warning("m", "R^2", 0.01, samples, None) == ""
