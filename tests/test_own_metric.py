@@ -106,6 +106,8 @@ def test_what_it_raises_is_one_line(pose_net: Path) -> None:
     ("name", "words"),
     [
         ("metrics.py", "names no function; write FILE.py:NAME"),
+        ("metrics.py:", "names no function; write FILE.py:NAME"),
+        (":near", "names no function; write FILE.py:NAME"),
         ("{0}/metrics.py:nearer", "nearer: unknown callable"),
         ("{0}/metrics.py:WEIGHT", r"is a int; name a function\(answers, name\)"),
         ("{0}/none.py:near", "none.py"),
@@ -214,6 +216,20 @@ def test_other_answers_are_the_truth_too(pose_net: Path) -> None:
         api.evaluate(pose_net, data=IMAGES, metric=own.function)
     optional = OwnMetric("optional", lambda answers, name, cache=3: cache / 4)  # type: ignore[misc]
     assert optional.score(lambda feeds: feeds, samples(), "x").value == 0.75
+
+
+@pytest.mark.parametrize(
+    ("function", "asks"),
+    [
+        (lambda answers, name, truth=None: 1.0, True),
+        (lambda answers, name, *more: 1.0, False),
+        (lambda answers, name, **more: 1.0, False),
+        (lambda answers, name, *, truth: 1.0, False),
+        (max, False),
+    ],
+)
+def test_only_a_third_place_asks_for_the_truth(function: Metric, asks: bool) -> None:
+    assert OwnMetric("own", function).asks_truth is asks
 
 
 def test_y_that_has_no_row_for_each_image_is_refused(pose_net: Path) -> None:
