@@ -84,6 +84,21 @@ def test_a_reading_that_is_worth_more_is_said_and_not_taken() -> None:
     assert "--labels FILE" in numbers.why
 
 
+@pytest.mark.parametrize(
+    ("made", "labels", "valued"),
+    [
+        (samples(*COCO), (2,), {"index", "background"}),  # 2 is no id
+        (samples(*COCO), (3,), {"index", "ids", "background"}),  # shown beside what is taken, though 3 is no index
+        (samples(*COCO), (0, 3), {"index", "ids", "background"}),  # fits nothing, so that each could be meant
+        (samples(tuple("abc")), (0, 3), {"index", "background"}),  # the data has no ids
+    ],
+)
+def test_map_is_told_by_each_reading_that_could_be_meant(
+    made: Samples, labels: tuple[int, ...], valued: set[str]
+) -> None:
+    assert set(read(made, *labels).worth) == valued
+
+
 def test_a_label_that_stands_for_no_class_is_no_answer() -> None:
     (found,) = read(samples(*COCO), 3, 9).taken.of(answering(3, 5, 9))
     assert found.labels.tolist() == [0, 2]

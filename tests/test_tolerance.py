@@ -9,6 +9,7 @@ import pytest
 
 from edgecnn.checking.tolerance import HALF_SNR_DB, HIGHEST_DB, INT8_SNR_DB, MARGIN_DB, jitter, own_noise, tolerance
 from edgecnn.runners import Subject
+from runtimes.comparing.matching import Edges
 from runtimes.parity import compare
 from runtimes.session import TensorInfo
 
@@ -52,6 +53,18 @@ def test_the_limit_has_bounds() -> None:
     assert tolerance([quiet, subject(quiet.runner, quantized=True)], FEEDS, parity).snr_db == {"y": INT8_SNR_DB}
     broken = subject(quiet.runner, again=lambda: lambda f: {"y": -f["x"]})
     assert tolerance([broken, quiet], FEEDS, parity).snr_db == {"y": HALF_SNR_DB}, "nothing passes for noise"
+
+
+def test_a_box_at_an_edge_is_no_noise_of_a_detector() -> None:
+    """Its second runner drops the box whose score lies at the threshold: rounding decides, and nothing is wrong."""
+    found = {"boxes": np.float32([[0, 0, 9, 9], [20, 20, 29, 29]]), "scores": np.float32([0.9, 0.4])}
+    found |= {"labels": np.array([0, 1]), "image": np.array([0, 0])}
+    fewer = lambda: lambda _: {name: value[:1] for name, value in found.items()}  # noqa: E731
+    limits = [
+        tolerance([subject(lambda _: found, again=fewer, edges=edges)] * 2, FEEDS, compare(*[lambda _: found] * 2, FEEDS))
+        for edges in (Edges(score=(0.4,)), Edges(score=(0.6,)))
+    ]
+    assert [limit.snr_db["boxes"] for limit in limits] == [HIGHEST_DB, HALF_SNR_DB]
 
 
 def test_integers_are_counted() -> None:
