@@ -70,7 +70,9 @@ def test_other_outputs_are_left_alone(outputs: dict[str, np.ndarray]) -> None:
     assert listed.detections(outputs) is None
 
 
-@pytest.mark.parametrize("other", [{"a": CORNERS}, {"a": CORNERS, "b": CORNERS, "c": CORNERS}], ids=["fewer", "no list"])
+@pytest.mark.parametrize(
+    "other", [{"a": CORNERS}, {"a": CORNERS, "b": CORNERS, "c": CORNERS}], ids=["fewer", "no list"]
+)
 def test_detections_against_something_else_do_not_pass(other: dict[str, np.ndarray]) -> None:
     for ours, theirs in ((FOUND, other), (other, FOUND)):
         report = compare(lambda _, ours=ours: ours, lambda _, theirs=theirs: theirs, [X])

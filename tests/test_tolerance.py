@@ -61,7 +61,9 @@ def test_a_box_at_an_edge_is_no_noise_of_a_detector() -> None:
     found |= {"labels": np.array([0, 1]), "image": np.array([0, 0])}
     fewer = lambda: lambda _: {name: value[:1] for name, value in found.items()}  # noqa: E731
     limits = [
-        tolerance([subject(lambda _: found, again=fewer, edges=edges)] * 2, FEEDS, compare(*[lambda _: found] * 2, FEEDS))
+        tolerance(
+            [subject(lambda _: found, again=fewer, edges=edges)] * 2, FEEDS, compare(*[lambda _: found] * 2, FEEDS)
+        )
         for edges in (Edges(score=(0.4,)), Edges(score=(0.6,)))
     ]
     assert [limit.snr_db["boxes"] for limit in limits] == [HIGHEST_DB, HALF_SNR_DB]
