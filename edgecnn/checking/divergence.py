@@ -1,6 +1,6 @@
 """What a diff says: the first layer at which two models part, the layers that were looked at, and the verdict.
 
-Test: tests/test_diff.py.
+Test: tests/test_divergence.py, tests/test_diff.py.
 """
 
 from __future__ import annotations
