@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgecnn.cli import main
 from exporters.pack import pack
 from runtimes.base import Array, CheckFailed
 from runtimes.bundle import MANIFEST, open_bundle, verify
+from runtimes.comparing.kinds import MOST_SLICES
 from runtimes.parity import compare
 from runtimes.proof.golden import GoldenCheck, is_entry, limits_of, samples_in
 from runtimes.proof.parts import Part, apart, parts_of
@@ -206,3 +208,47 @@ def test_a_step_of_the_road_is_held_kind_by_kind() -> None:
     assert report.snr_db > 70 > 50 > report.worst_db
     with pytest.raises(CheckFailed, match=r"SNR 46\.\d dB in channels 4 to 6 is below"):
         report.require(snr_db=70)
+
+
+PART = {"output": 0, "axis": 1, "places": [0, 1], "limit_max_abs": 0.5}
+
+
+@pytest.mark.parametrize("changes", [{}, {"limit_relative_l2": 0.0}, {"axis": 2}, {"axis": None, "places": []}])
+def test_a_part_of_a_manifest_has_a_place_and_a_limit(changes: dict[str, object]) -> None:
+    """The relative one is missing where the original is zero."""
+    assert is_entry({"images": 1, "limit_max_abs": 1.0, "kinds": [PART | changes]})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        3,
+        {name: value for name, value in PART.items() if name != "limit_max_abs"},
+        PART | {"limit_max_abs": -1.0},
+        PART | {"limit_max_abs": math.inf},
+        PART | {"limit_max_abs": True},
+        PART | {"limit_relative_l2": math.nan},
+        PART | {"axis": 0},
+        PART | {"axis": 3},
+        PART | {"output": -1},
+        PART | {"output": None},
+        PART | {"places": []},
+        PART | {"places": [-1]},
+        PART | {"places": [0.5]},
+        PART | {"places": 3},
+        PART | {"places": list(range(MOST_SLICES)) * 2},
+        PART | {"places": [MOST_SLICES]},
+    ],
+)
+def test_a_part_that_says_nothing_makes_no_proof(entry: object) -> None:
+    assert not is_entry({"images": 1, "limit_max_abs": 1.0, "kinds": [entry]})
+
+
+def test_an_output_without_a_name_is_counted() -> None:
+    assert Part(1).words(["y"]) == "output 1"
+
+
+@pytest.mark.parametrize(("want", "have"), [([math.nan, 1.0], [2.0, 1.0]), ([2.0, 1.0], [math.inf, 1.0])])
+def test_one_number_that_is_none_is_infinitely_far(want: list[float], have: list[float]) -> None:
+    (found,) = apart([Part(0)], [np.float32([want])], [np.float32([have])])
+    assert (found.max_abs, found.relative_l2) == (math.inf, math.inf)
