@@ -112,3 +112,16 @@ def test_damaged_records_are_no_steps(picture: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="does not run at 97x161; 3,96,160 works"):
             run(open_bundle_of(tmp_path / f"{len(note)}.edge", note), picture, input_shape="3,97,161")
     assert next(nearest((1, 1), (16, 16), 32)) == (16, 16)
+
+
+def test_one_side_beside_the_steps_is_enough_to_name_them(picture: Path, tmp_path: Path) -> None:
+    note = "heights and widths in steps of 8 from 16x16, proven at 16x16 and 40x24"
+    for asked in ("3,96,161", "3,97,160"):
+        with pytest.raises(BadInput, match=r"takes heights and widths in steps of 8 from 16x16; 3,96,160 works"):
+            run(open_bundle_of(tmp_path / f"{asked}.edge", note), picture, input_shape=asked)
+
+
+def test_steps_on_record_are_counted_from_the_size_it_was_built_for_and_others_from_wherever_is_near() -> None:
+    assert next(nearest((97, 161), (100, 100), 32)) == (100, 164)
+    assert next(nearest((96, 160), (99, 99), None)) == (96, 160)
+    assert (52, 52) in nearest((50, 50), (48, 48), None), "in steps of 4"

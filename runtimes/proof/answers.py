@@ -7,7 +7,7 @@
     regression, any outputs      --as is-->    the numbers
 
 Scores that are probabilities already (none negative, sum 1, or behind a Sigmoid) are left as they are.
-Test: tests/test_predict.py.
+Test: tests/test_answers_told.py, tests/test_predict.py.
 """
 
 from __future__ import annotations
