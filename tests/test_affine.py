@@ -123,6 +123,7 @@ def test_a_bias_that_leaves_int32_makes_its_channel_coarser() -> None:
     assert plain[0] == 2**31 - 1  # saturated: wrong by far
     fitted = fit_bias(grid, bias, 1e-3)
     q, scale = quantize_bias(bias, 1e-3, fitted.scale)
+    assert abs(int(q[0])) == pytest.approx(2**30, rel=1e-6), "the products may add as much again"
     assert abs(float(q[0]) * float(scale[0]) - 100.0) < 1e-4
     assert fitted.scale[1] == grid.scale[1]  # the other channel keeps its grid
 

@@ -77,6 +77,13 @@ def test_a_tensor_that_only_a_rewrite_made_has_no_dead_channels() -> None:
     flat = Seen("made", 0.0, 1.0, 0.0, np.zeros(4), np.zeros(4))
     seen = Calibration(2, (flat, replace(flat, tensor="r")))
     assert seen.of_network(["r"]).dead == {"r": (0, 1, 2, 3)}
+    padded = replace(flat, own=np.array([0, 1]))  # whose channels are the network's, whatever it is called there
+    assert Calibration(2, (padded,)).of_network(["r"]).dead == {"made": (0, 1)}
+
+
+def test_no_image_is_no_calibration() -> None:
+    with pytest.raises(BadInput, match="calibration: no images"):
+        observe(MODEL, ["x"], [])
 
 
 def test_every_image_of_a_batch_counts() -> None:
@@ -132,6 +139,7 @@ def test_alike_images_are_enough_and_a_lone_bright_one_is_not() -> None:
     assert lone.seen[0].spread > 0.5
     assert "more images would move the scales" in lone.summary
     assert not observe(MODEL, ["x"], alike[:1]).enough  # one image says nothing of others
+    assert observe(MODEL, ["x"], alike[:1] * 2).settled == 1.0
 
 
 def test_the_document_has_every_range_and_the_dead_channels() -> None:
