@@ -163,6 +163,9 @@ def test_the_parts_are_disjoint_and_fetched_on_demand() -> None:
     assert (len(fit), len(held)) == (7, 2)
     list(held)
     assert fetched == [3, 7]
+    first = fit[:2]
+    assert (len(first), fetched) == (2, [3, 7])
+    assert list(first) == [fit[0], fit[1]]
     assert [len(part) for part in split(images(1))] == [1, 1]
     assert len(split(images(200))[1]) == module.MOST_HELD_OUT
 
