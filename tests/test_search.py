@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.searching.search import Design, Found, Region, search, worst_modules, worst_runs
+from exporters.searching.search import COMPARISON, Design, Found, Region, search, worst_modules, worst_runs
 from runtimes.latency import Ratio, verdict
 
 
@@ -135,6 +135,23 @@ def test_when_the_time_is_up_the_best_so_far_stands(questions: int) -> None:
     assert not found.complete
     assert found.design == Design(("a", "b")), "the first race is always run"
     assert len(table.raced) <= 1 + questions
+
+
+@pytest.mark.parametrize("questions", [3, 5, 8])
+def test_no_region_is_tried_when_the_time_is_up(questions: int) -> None:
+    """However many are proposed: each costs a race."""
+    layers = [f"x{i}" for i in range(20)]
+    table = Table(additive(dict.fromkeys(layers, 1.2)), layers=layers)
+    assert search(table, rounds(questions)).design == Design()
+    assert len(table.raced) < questions
+
+
+def test_the_best_without_rewrites_is_raced_though_the_first_climb_has_met_it() -> None:
+    """There it lost to another graph than the one that stands now, or a noisy race."""
+    times = {((), ()): 10.0, (("a",), ()): 8.0, ((), ("x",)): 6.0, (("a",), ("x",)): 6.0}
+    found = search(Table(lambda d: times[d.rewrites, d.kept_float], ["a"], ["x"]), forever)
+    met = [step.what for step in found.steps if step.design == Design((), ("x",))]
+    assert met == ["without a", "x in float", COMPARISON]
 
 
 def test_a_pair_is_raced_once_a_climb_and_the_same_table_gives_the_same_steps() -> None:
