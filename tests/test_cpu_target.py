@@ -226,9 +226,34 @@ def test_a_large_layer_is_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -
         return predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(x)})[0]
 
     whole = risk()
+    rows, real = [], cpu_target._layer_rows
+    monkeypatch.setattr(cpu_target, "_layer_rows", lambda n, w, *rest: rows.append(len(w)) or real(n, w, *rest))
     monkeypatch.setattr(cpu_target, "BLOCK_BYTES", weight.nbytes // 4)
     blocks = risk()
+    assert rows == [10] * 4
     assert blocks.choice == whole.choice
     assert blocks.risky_pairs == pytest.approx(whole.risky_pairs)
     for name in ("exact_db", "saturated_db", "seven_bits_db"):
         assert getattr(blocks, name) == pytest.approx(getattr(whole, name), abs=1e-3)
+
+
+@pytest.mark.parametrize("layer", ["Gemm (x, w)", "MatMul (x, w)", "Gemm <transB = 0> (x, w)"])
+def test_the_rows_of_a_fully_connected_layer_are_its_outputs_however_they_lie(layer: str) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(64, 64)).astype(np.float32) * rng.uniform(0.01, 1, (64, 1)).astype(np.float32)
+    text = '<ir_version: 9, opset_import: ["" : 18]> g (float[N,64] x) => (float[N,64] y) { y = LAYER }'
+    x = np.abs(rng.normal(size=(16, 64))).astype(np.float32)
+    grid = activation_grid(0.0, float(x.max()))
+    nets = (
+        model(text.replace("LAYER", "Gemm <transB = 1> (x, w)"), w=weight),
+        model(text.replace("LAYER", layer), w=weight.T),
+    )
+    wanted, found = (predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(x)})[0] for net in nets)
+    assert found.exact_db == pytest.approx(wanted.exact_db, abs=1e-3)
+    assert found.to_dict() == {**wanted.to_dict(), "node": found.node}
+    assert found.to_dict()["loss_db"] == pytest.approx(found.exact_db - found.saturated_db, abs=1e-4)
+
+
+def test_layers_that_answer_zero_are_right_or_wrong_altogether() -> None:
+    zero, one = np.zeros(3), np.ones(3)
+    assert [snr_db([pair]) for pair in ((zero, zero), (zero, one), (one, one))] == [200.0, -200.0, 200.0]
