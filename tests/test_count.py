@@ -36,6 +36,21 @@ def test_layers_by_hand_and_by_torchs_counter(module: nn.Module, shape: tuple[in
     assert counter.get_total_flops() == 2 * macs
 
 
+class ByName(nn.Module):
+    """A leaf without weights that is given its input by name, and returns more than a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 2, 1), nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(input=self.conv(x))[0]
+
+
+def test_layers_that_do_not_count_may_be_called_in_any_way() -> None:
+    assert count(ByName(), (3, 4, 4)).macs == 16 * 2 * 3
+
+
 @pytest.mark.parametrize("name", [row.name for row in zoo.list_models()])
 def test_the_zoo_against_torchs_counter(name: str) -> None:
     row = next(row for row in zoo.list_models() if row.name == name)

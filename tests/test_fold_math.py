@@ -174,6 +174,14 @@ def test_what_the_type_cannot_hold_is_refused(weight: float, slope: float, shift
         absorb(rows, np.empty_like(rows), exact(np.zeros(2)), IDENTITY, affine(slope, shift))
 
 
+def test_a_shift_of_nought_that_is_not_known_exactly_is_refused() -> None:
+    """Also where another output has no weights, and nothing to be wrong about."""
+    rows = np.array([1.0, 0.0]).reshape(1, 2, 1, 1)
+    front = shifting(Near(np.zeros(1), np.full(1, 0.25)))
+    with pytest.raises(Misfit, match=r"could be wrong by 0\.25"):
+        absorb(rows, np.empty_like(rows), exact(np.zeros(2)), front, IDENTITY)
+
+
 def test_zeros_fold_in_every_type() -> None:
     rows = np.zeros((1, 2, 3, 1), np.float16)
     done = absorb(rows, np.empty_like(rows), exact(np.zeros(2)), IDENTITY, affine(2.0, 0.0))
