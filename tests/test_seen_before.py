@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import safetensors.torch
 from PIL import Image
 
 from edgecnn import api
+from edgecnn.data.fingerprint import DataSet, identified
 from edgecnn.data.load import load_data
 from edgecnn.evaluation.evaluate import evaluate
+from edgecnn.evaluation.seen_before import SeenBefore
 from edgecnn.networks.spec import unit_range
 from edgecnn.networks.weights import load_weights
+from edgecnn.runners import Subject
 from exporters.artifact import Identity, read_identity, write_identity
 from small_nets import conv_net
 
@@ -185,3 +189,25 @@ def test_calibration_images_among_those_judged_are_told(tmp_path: Path, monkeypa
         assert json.dumps(report.to_dict()["warnings"]).count("calibrated on") == 1
         assert not lines(evaluate(model, output, data="other"), "calibrated on")
     assert not lines(evaluate(model, data="photos"), "calibrated on")
+
+
+@pytest.mark.parametrize(("part", "held"), [("", True), ("train", False)])
+def test_of_a_set_that_has_a_test_part_of_its_own_nothing_more_is_held_out(
+    part: str, held: bool, tmp_path: Path
+) -> None:
+    photos(tmp_path / "set" / part, count=4)
+    spec = str(tmp_path / "set")
+    subject = Subject("net", lambda feeds: feeds, (), None, False, trained_on=identified(spec))
+    before = SeenBefore(spec, [subject])
+    assert before.learned
+    assert before.held_out is held
+    assert before.lines == ()
+
+
+def test_a_set_is_read_for_its_fingerprint_only_where_a_model_knows_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large set that takes minutes."""
+    monkeypatch.setattr("edgecnn.evaluation.seen_before.fingerprint", lambda spec: pytest.fail("read"))
+    subject = Subject("net", lambda feeds: feeds, (), None, False)
+    assert not SeenBefore("photos", [subject]).learned
+    old = replace(subject, trained_on=(DataSet("photos", ""),))
+    assert not SeenBefore("photos", [old]).learned
