@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edgecnn.choosing.layer_choices import LayerChoice, Returned, layer_choices, returned_by
+from edgecnn.choosing.layer_choices import LayerChoice, Returned, explained, layer_choices, returned_by
 from exporters.searching.search import COMPARISON, Design, Found, Step
 
-NAMES = ("stem", "act", "head", "tail", "last", "odd")
-INT8 = {"stem": 484.0, "act": 23.0, "head": 9.0, "tail": 40.0, "last": 7.0}
+NAMES = ("stem", "act", "head", "tail", "last", "odd", "pad")
+INT8 = {"stem": 484.0, "act": 23.0, "head": 9.0, "tail": 40.0, "last": 7.0, "pad": 3.0}
 FLOATS = {"stem": 120.0, "act": 27.0, "head": 30.0, "tail": 41.0, "last": 9.0, "odd": 5.0}
 
 
@@ -64,6 +64,7 @@ class Shop:
         ("head", "int8", "int8 9 us, float 30 us"),
         ("last", "float", "excluded by last"),
         ("odd", "float", "its region won in float"),
+        ("pad", "int8", ""),  # only int8 has it
     ],
 )
 def test_every_reason_is_that_of_the_race(node: str, kind: str, why: str) -> None:
@@ -84,3 +85,21 @@ def test_the_step_that_counts_is_the_last_that_was_adopted() -> None:
     first, second = (step("a", "x", "y", ratio=1.3), step("b", ratio=1.1)), step("c", "x", ratio=1.4)
     steps = [*first, second, step("d", "y", ratio=9.0, adopted=False)]
     assert returned_by(steps) == {"x": Returned(1, 1.4), "y": Returned(2, 1.3)}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Of a `Quantized`, what is explained."""
+
+    float_nodes: tuple[tuple[str, str], ...]
+
+
+def test_what_is_float_is_explained_by_what_was_measured_of_float_or_by_the_budget() -> None:
+    """`head` was int8 in the design that was timed, and is float for a reason of its own."""
+    plain = Graph(tuple((name, "excluded by name") for name in ("stem", "head", "tail", "other")))
+    layers = [LayerChoice(name, kind, 2.0, 1.0, "timed") for name, kind in
+              (("stem", "float"), ("head", "int8"), ("tail", "float"))]  # fmt: skip
+    told = explained(plain, layers, {"tail": "for the budget"})  # type: ignore[arg-type]
+    assert dict(told.float_nodes) == {
+        "stem": "timed", "head": "excluded by name", "tail": "for the budget", "other": "excluded by name",
+    }  # fmt: skip

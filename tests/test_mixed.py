@@ -77,6 +77,25 @@ def test_what_must_be_kept_apart_is_found_from_the_ranges(text: str, wide: float
     assert all("one grid for" in reason for reason in found.values())
 
 
+def test_what_is_float_already_is_not_found() -> None:
+    work = start(net(END, 300.0), QuantRecipe(exclude=("Concat_both",)), feeds())
+    assert mixed(work.model, work.plan(), work.calibration) == {}
+
+
+def test_a_constant_operand_has_no_range_to_be_kept_apart() -> None:
+    beside = model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        net (float[1,8,8,8] x) => (float[1,10,8,8] y) {
+            r = Conv <pads = [1, 1, 1, 1]> (x, w)
+            y = Concat <axis = 1> (r, far)
+        }""",
+        w=np.random.default_rng(0).normal(size=(8, 8, 3, 3)).astype(np.float32), far=np.ones((1, 2, 8, 8), np.float32),
+    )  # fmt: skip
+    work = start(beside, QuantRecipe(), feeds())
+    assert "y" in work.plan().int8
+    assert mixed(work.model, work.plan(), work.calibration) == {}
+
+
 def error_of_scores(work: Work, exclude: tuple[str, ...]) -> float:
     """Largest error of the two channels of scores in int8."""
     work = Work(work.model, QuantRecipe(exclude=exclude), work.calibration, work.images)
