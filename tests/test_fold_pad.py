@@ -60,6 +60,9 @@ FOLDED = {
         "p = Pad (x, pads) y = Conv (p, w)", "g (float[N,3,8] x) => (float[N,O,L] y)",
         pads=[0, 0, 2, 0, 0, 1], w=draw(4, 3, 3),
     ),
+    "computed weights": net(
+        "p = Pad (x, pads) v = Exp (w) y = Conv <kernel_shape: ints = [3, 3]> (p, v)", pads=FOUR,
+    ),
     "average pool": net("p = Pad (x, pads) y = AveragePool <kernel_shape: ints = [4, 3]> (p)", pads=FOUR),
     "average pool that counts": net(
         "p = Pad (x, pads) y = AveragePool <kernel_shape: ints = [5, 4], pads: ints = [1,0,1,0], "
@@ -96,6 +99,7 @@ KEPT = {
         "also an output",
     ),
     "other reader": (net("p = Pad (x, pads) y = MaxPool <kernel_shape: ints = [2, 2]> (p)", pads=FOUR), "MaxPool"),
+    "unknown rank": (net("p = Pad (x, pads) v = Exp (w) y = Conv (p, v)", pads=FOUR), "rank of Conv net.y is not"),
     "it is the weight": (
         net("p = Pad (w, pads) y = Conv (x, p)", pads=[0, 0, 1, 1, 0, 0, 0, 0]), "reads it, not Conv",
     ),
@@ -113,6 +117,20 @@ def test_what_would_be_wrong_stays(model: onnx.ModelProto, reason: str) -> None:
     assert not result.modified
     assert result.model == model
     assert reason in result.kept[0].reason
+
+
+def test_an_empty_name_in_the_place_of_axes_is_none() -> None:
+    model = net("p = Pad (x, pads) y = Conv (p, w)", pads=FOUR)
+    model.graph.node[0].input.extend(["", ""])
+    assert run(model).modified
+
+
+def test_a_pool_too_old_to_count_what_it_pads_stays() -> None:
+    """Nor does ONNX Runtime run it: it is read and kept."""
+    text = "p = Pad <pads: ints = [0,0,1,1,0,0,1,1]> (x) y = AveragePool <kernel_shape: ints = [3, 3]> (p)"
+    result = fold_pad.run(net(text, opset=6))
+    assert not result.modified
+    assert "cannot count what it pads" in result.kept[0].reason
 
 
 def test_pads_that_a_caller_may_override_stay() -> None:
