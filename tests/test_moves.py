@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgecnn import tasks
 from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
 from edgecnn.data.samples import Target
 
@@ -57,3 +58,17 @@ def test_mirrored_boxes() -> None:
 )
 def test_area(box: list[int], pixels: int) -> None:
     assert area(np.array([box], np.float32)).tolist() == [pixels]
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_images_are_mirrored_only_where_the_data_allows_it(name: str) -> None:
+    """All get brighter to the right; the answers of two tasks have places of their own, those of others do not move."""
+    images = np.tile(np.arange(48, dtype=np.float32), (40, 1, 32, 1))
+    answers = {
+        "detection": [Target.of(np.array([[6, 6, 20, 20]]), np.array([0]))] * 40,
+        "segmentation": np.zeros((40, 32, 48), np.uint8),
+    }.get(name, np.zeros(40))
+    for flip in (False, True):
+        moved, _ = tasks.load(name).augment(images, answers, np.random.default_rng(1), flip)
+        brighter = sum(bool((np.diff(image[0], axis=1) >= 0).all()) for image in moved)
+        assert brighter == 40 if not flip else 10 < brighter < 30
