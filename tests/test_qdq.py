@@ -66,10 +66,10 @@ def test_weights_and_biases_have_a_scale_for_each_channel_or_one() -> None:
     assert [(scale.shape, axis) for scale, axis in scales(model, 32)] == [((), None)]
 
 
-@pytest.mark.parametrize("trans", [0, 1])
-def test_a_gemm_has_a_scale_for_each_output(trans: int) -> None:
+@pytest.mark.parametrize(("layer", "trans"), [("Gemm <transB = 1>", 1), ("Gemm <transB = 0>", 0), ("Gemm", 0)])
+def test_a_gemm_has_a_scale_for_each_output(layer: str, trans: int) -> None:
     """Outputs of very different size, in a square matrix: the wrong axis is not caught by its length."""
-    text = f"g (float[N,6] x) => (float[N,6] y) {{ y = Gemm <transB = {trans}> (x, w, b) }}"
+    text = f"g (float[N,6] x) => (float[N,6] y) {{ y = {layer} (x, w, b) }}"
     original = parse(text, w=(6, 6), b=(6,))
     weight = next(t for t in original.graph.initializer if t.name == "w")
     sizes = (10.0 ** np.arange(-3, 3, dtype=np.float32))[:, None]
@@ -80,6 +80,13 @@ def test_a_gemm_has_a_scale_for_each_output(trans: int) -> None:
     got = np.concatenate([open_session(model)(feed)["y"] for feed in feeds])
     error = np.abs(want - got).max(axis=0)
     assert (error <= 0.05 * sizes[:, 0] + 0.05 * np.abs(want).max(axis=0)).all(), error
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 3.0), (-1.0, 0.0)])
+def test_a_grid_reaches_the_ends_of_its_range(low: float, high: float) -> None:
+    grid = activation_grid(low, high)
+    ends = [steps * float(grid.scale) for steps in qdq.reach(grid)]
+    assert ends == pytest.approx([low, high], abs=float(grid.scale))
 
 
 def test_a_bias_far_larger_than_its_weights_survives() -> None:
