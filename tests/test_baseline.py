@@ -71,6 +71,19 @@ def test_one_model_alone_is_compared_by_its_time_on_the_same_machine(tmp_path: P
     alone = fixed({"int8.onnx": [1.2] * 40})
     path = write(tmp_path / "then.json", fixed({"int8.onnx": [1.0] * 40}))
     assert states(alone, path) == [("missed", pytest.approx(1 / 1.2))]
+    document = copy.deepcopy(fixed({"int8.onnx": [1.0] * 40}).to_dict())
+    document["models"][0].update(p50_low_ms=0.8, p50_high_ms=1.25)
+    (wide,) = read(write(tmp_path / "wide.json", document)).judge(alone.heats, alone.machine)
+    assert (wide.low, wide.high, wide.state) == (pytest.approx(0.8 / 1.2), pytest.approx(1.25 / 1.2), "inconclusive")
+    unsteady = fixed({"int8.onnx": [1 + i % 7 / 10 + i / 1000 for i in range(40)]})
+    seen = unsteady.to_dict()["models"][0]
+    (wider,) = read(tmp_path / "wide.json").judge(unsteady.heats, unsteady.machine)
+    assert seen["p50_low_ms"] < seen["p50_high_ms"]
+    assert wider.low == pytest.approx(0.8 / seen["p50_high_ms"])
+    assert wider.high == pytest.approx(1.25 / seen["p50_low_ms"])
+    for name in ("p50_low_ms", "p50_high_ms"):  # as in documents of before there was an interval
+        del document["models"][0][name]
+    assert states(alone, write(tmp_path / "older.json", document)) == [("missed", pytest.approx(1 / 1.2))]
     document = copy.deepcopy(alone.to_dict())
     document["machine"]["cpu"] = "another"
     elsewhere = read(write(tmp_path / "else.json", document)).judge(alone.heats, alone.machine)
