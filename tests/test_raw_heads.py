@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from edgecnn import api
 from edgecnn.detection.decoding import DecodeHead
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
 from edgecnn.networks.sources import resolve
@@ -211,6 +214,17 @@ def test_the_command_line_says_otherwise_than_the_module() -> None:
     assert strict.module.tail.how.low == 0.9  # type: ignore[union-attr]
     with pytest.raises(BadInput, match="unknown head"):
         resolve(Det(), decode="yolo8000")
+
+
+def test_check_compares_the_boxes_of_heads_that_it_was_told(tmp_path: Path) -> None:
+    """Both sides are decoded; without a word on the head its raw numbers are compared."""
+    file = tmp_path / "nets.py"
+    file.write_text("from test_raw_heads import Det\nclass Raw(Det):\n    decode = None\n")
+    told, raw = (api.check(f"{file}:Raw", f"{file}:Raw", decode=head).to_dict() for head in ("yolov8:score=0.5", None))
+    assert [out["name"] for out in told["outputs"]] == ["boxes", "scores", "labels", "image"]
+    assert told["matching"]["matched"] > 0
+    assert len(raw["outputs"]) == 1
+    assert "matching" not in raw
 
 
 def test_a_module_with_another_answer_is_told() -> None:
