@@ -13,6 +13,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+EXPORTERS = ("onnxscript", "onnx_ir")
+"""Packages that torch's exporter is made of."""
+
 
 def scripted(paths: Sequence[str]) -> str:
     """That the parts at `paths` ("" is the whole) are TorchScript, in which the exporter sees no layers; else empty."""
@@ -29,10 +32,25 @@ def place_of(error: BaseException) -> str:
     return f" at {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
 
 
-def cause(error: BaseException) -> str:
-    """The innermost reason: the exporter wraps it in several layers of advice."""
+def innermost(error: BaseException) -> BaseException:
+    """The exporter wraps what went wrong in several layers of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def unfit(error: BaseException) -> str:
+    """That the packages behind the exporter do not fit this torch, where that is why; else empty."""
+    first = innermost(error)
+    package = (first.name or "").partition(".")[0] if isinstance(first, ImportError) else ""
+    if package not in EXPORTERS:
+        return ""
+    return f"{package}: is not one that this torch can export with ({first_line(first)}); install a newer {package}"
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason, in our words where it is known."""
+    error = innermost(error)
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
         return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
     if "Unsupported attribute type" in str(error) and "Symbolic" in str(error):

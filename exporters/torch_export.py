@@ -25,11 +25,11 @@ from onnx import numpy_helper
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from exporters.export_causes import cause, first_line, scripted
+from exporters.export_causes import cause, first_line, scripted, unfit
 from exporters.graph import MODULE_KEY, get_meta, opset
 from exporters.layerwise.origin import SCOPES_KEY, module_path
 from exporters.torch_forms import FORMS, AttentionOfOneHead
-from runtimes.base import BadInput, EdgeError, Runner, Tensors
+from runtimes.base import BadInput, EdgeError, Runner, Tensors, Unavailable
 
 DEFAULT_OPSET = 20
 SIZES = ("depth", "height", "width")
@@ -82,7 +82,8 @@ def export_module(
     dict, there is an input of each name and shape in it; `input_name` is that of a single one.
 
     Raises `BadInput` when torch cannot trace the module, when a batch size is baked into it, or when the exporter
-    produced another opset than the one asked for. The module's train/eval flags are put back as they were.
+    produced another opset than the one asked for; `Unavailable` for an exporter that does not fit this torch. The
+    module's train/eval flags are put back as they were.
     """
     draw = torch.Generator().manual_seed(0)
     drawn = {
@@ -236,6 +237,8 @@ def _trace(
             custom_translation_table=_translation_table(),
         )
     except Exception as error:
+        if missing := unfit(error):
+            raise Unavailable(missing) from error
         opaque = [path for path, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
         raise BadInput(f"torch cannot export this network: {scripted(opaque) or cause(error)}") from error
     assert program is not None

@@ -41,10 +41,9 @@ _FAILURE = re.compile(r"\b(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CURAND|CUFFT) failure \d
 """Of a GPU's library; what follows is where."""
 _NEWER_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
 _NEWER_OPSET = re.compile(r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL)
-_NO_OPERATOR = re.compile(
-    r"(\S+?)\(-?\d+\) is not a registered function|No Op registered for (\S+)|find an implementation for (\S+?)\("
-)
-"""What ONNX Runtime says of a model that is newer than itself, or of an operator that it has not."""
+_NO_OPERATOR = re.compile(r"(\S+?)\(-?\d+\) is not a registered function|No Op registered for (\S+)")
+_NO_KERNEL = re.compile(r"find an implementation for (\S+?)\(\d+\)")
+"""What ONNX Runtime says of a model that is newer than itself, or of an operator that it has not at all or not here."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -270,7 +269,9 @@ def refusal(text: str, reason: str, release: str) -> str:
         return f"is of opset {found[1]}{domain}, onnxruntime {release} knows up to {found[3]}; {newer}"
     if found := _NO_OPERATOR.search(text):
         way = "export it with operators of the ONNX standard, or take a release that has it"
-        return f"operator {found[1] or found[2] or found[3]} is not in onnxruntime {release}; {way}"
+        return f"operator {found[1] or found[2]} is not in onnxruntime {release}; {way}"
+    if found := _NO_KERNEL.search(text):
+        return f"onnxruntime {release} has no {found[1]} for the types of numbers that it gets; take a newer one"
     return f"ONNX Runtime cannot load it ({reason}); export or download it again"
 
 

@@ -54,6 +54,12 @@ def raising(error: BaseException) -> Callable[[], object]:
         (KeyboardInterrupt(), 130, "error: interrupted; nothing half-written was left behind"),
         (click.UsageError("no such thing"), 2, "error: no such thing; see `edgecnn models --help`"),
         (ValueError("1\n2\x1b[31m"), 5, "error: bug in edgecnn: ValueError: 1\\n2\\x1b[31m; set EDGECNN_DEBUG=1"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment", name="torch._C"),
+            4,
+            "error: torch: cannot be loaded (libtorch_cpu.so: failed to map segment); install it again",
+        ),
+        (ImportError("cannot import name 'x'", name="edgecnn.road"), 5, "error: bug in edgecnn: ImportError: cannot"),
         (RecursionError("deep"), 5, "error: bug in edgecnn: RecursionError: deep"),
         (SystemExit(7), 7, ""),
     ],

@@ -319,7 +319,8 @@ def test_a_relu_on_a_joined_grid_cuts_integers_and_the_concat_copies() -> None:
     plain, joined = (quantize_model(original, feeds, QuantRecipe(forms=f)).model for f in ((), ("one_scale",)))
     ran = kernels(joined, feeds[0])
     assert ran["QLinearConv"] == 3
-    assert ran["Max"] == 1
+    assert ran["Clip"] == 1
+    assert not {"Max", "Min"} & {*ran}, "of uint8 they have no kernels before ONNX Runtime 1.24"
     assert ran["Concat"] == 1
     assert "QLinearConcat" not in ran
     assert "Relu" not in ran

@@ -13,7 +13,7 @@ from torch import nn
 from exporters import torch_export
 from exporters.graph import MODULE_KEY, get_meta, op_counts, opset
 from exporters.torch_export import export_module, module_runner
-from runtimes.base import BadInput
+from runtimes.base import BadInput, Unavailable
 from runtimes.parity import compare
 from runtimes.session import open_session
 
@@ -106,6 +106,19 @@ def test_an_operator_without_an_onnx_form_is_named() -> None:
     reason = "torch cannot export this network: it has no ONNX form of linalg_inv_ex; write that layer with other"
     with pytest.raises(BadInput, match=reason):
         export_module(Inverse(), (3, 7, 7))
+
+
+def test_an_exporter_that_does_not_fit_torch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*_: object, **__: object) -> None:
+        module = "onnxscript._framework_apis.torch_9_9"
+        try:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        except ModuleNotFoundError as error:
+            raise RuntimeError("Failed to convert; see the report") from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(Unavailable, match=r"onnxscript: is not one that this torch .*torch_9_9.*; install a newer"):
+        export_module(small(), (3, 6, 6))
 
 
 def test_what_torch_cannot_trace_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

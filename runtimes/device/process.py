@@ -26,6 +26,8 @@ from runtimes.base import CheckFailed, EdgeError, one_line
 from runtimes.device.page import Page
 
 DEBUG_VARIABLE = "EDGECNN_DEBUG"
+OWN = ("edgecnn", "exporters", "runtimes")
+"""Packages of which a failing import is a bug."""
 Explain = Callable[[BaseException], tuple[int, str]]
 
 
@@ -155,6 +157,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             return (error.code, "") if isinstance(error.code, int) else (5, str(error.code or ""))
         case MemoryError():
             return 2, "out of memory; use a smaller batch, fewer images or a smaller input"
+        case ImportError() if (package := (error.name or "").partition(".")[0]) not in OWN:
+            return 4, f"{package or 'a package'}: cannot be loaded ({error}); install it again, or give it more memory"
         case OSError():
             return 2, f"{_subject(error)}: {error.strerror or error}; free the place or choose another"
     return 5, f"bug in edgecnn: {type(error).__name__}: {error}; set EDGECNN_DEBUG=1 for the traceback"
