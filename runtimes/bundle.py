@@ -204,9 +204,10 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) -> Verification:
-    """Hash every member again, make a picture ready, run the golden inputs one by one and compare with the original
-    network's outputs.
+    """Look at the zip itself, hash every member again, make a picture ready, run the golden inputs one by one and
+    compare with the original network's outputs.
     """
+    bundle.archive.require_structure()
     _check_files(bundle.archive, bundle.manifest["files"])
     pixels.require_same(bundle.manifest, bundle.preprocess, str(bundle.path))
     session = bundle.session(provider, threads)

@@ -25,6 +25,7 @@ import numpy as np
 
 from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
+from runtimes.proof.zip_structure import faults
 
 MAX_ARCHIVE_BYTES = 2**33
 FREE_BYTES = 2**24
@@ -69,6 +70,14 @@ class Archive:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+    def require_structure(self) -> None:
+        """Raise `Changed` where the file holds more than its members, or says two things of one."""
+        with self._open("its structure") as zipped:
+            assert zipped.fp is not None
+            fault = next(faults(zipped.fp, zipped), "")
+        if fault:
+            raise Changed(f"{self.subject}: is not the zip that was packed: {fault}; build or copy it again")
 
     @contextlib.contextmanager
     def _open(self, member: str = "") -> Iterator[zipfile.ZipFile]:
