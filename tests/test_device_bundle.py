@@ -117,6 +117,16 @@ def test_it_says_what_its_answers_are(tmp_path: Path) -> None:
     assert "numbers" not in on_device(tmp_path / "net.edge").stdout
 
 
+@pytest.mark.parametrize(("race", "what"), [({"clock": "cpu"}, "raced on"), (None, "built on")])
+def test_it_says_where_it_was_raced_or_only_built(race: dict[str, str] | None, what: str, tmp_path: Path) -> None:
+    machine = {"cpu": "Some CPU", "isa": ["avx2", "vnni"]}
+    path = changed(cls_bundle(tmp_path / "n.edge"), lambda manifest, _: manifest.update(race=race, machine=machine))
+    lines = [line.split(maxsplit=2) for line in on_device(path).stdout.splitlines()]
+    assert [*what.split(), "Some CPU (avx2, vnni)"] in lines
+    nobody = changed(tmp_path / "n.edge", lambda manifest, _: manifest.update(race=race, machine={"isa": []}))
+    assert what not in on_device(nobody).stdout
+
+
 def test_its_code_comes_out_of_the_bundle(tmp_path: Path) -> None:
     """The repository's `runtimes` is installed here too: the bundle's is used."""
     path = cls_bundle(tmp_path / "net.edge")

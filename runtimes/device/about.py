@@ -36,10 +36,19 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
     if isinstance(manifest.get("verdict"), str):
         yield "race", manifest["verdict"]
-    raced_on = manifest["machine"].get("cpu") if isinstance(manifest.get("machine"), dict) else None
-    if isinstance(raced_on, str) and raced_on:
-        yield "raced on", one_line(raced_on, LONGEST)
+    where = _machine(manifest.get("machine"))
+    if where:
+        yield "raced on" if manifest.get("race") else "built on", one_line(where, LONGEST)
     yield "proof", f"{counted(manifest['golden']['images'], 'input')} with the {bundle.original}'s own outputs"
+
+
+def _machine(told: object) -> str:
+    """`AMD EPYC (avx2, vnni)`: the processor, whose instructions decide what int8 gains; empty where none is told."""
+    known = told if isinstance(told, dict) else {}
+    cpu, isa = known.get("cpu"), known.get("isa")
+    if not isinstance(cpu, str) or not cpu:
+        return ""
+    return f"{cpu} ({', '.join(map(str, isa))})" if isinstance(isa, list) and isa else cpu
 
 
 def _answers(bundle: Bundle) -> str:
