@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgecnn.asked_size import asked_shapes, at_size, bundle_at, pixels_at
 from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.spec import preprocess_of
@@ -18,7 +19,7 @@ from runtimes.base import Array, BadInput, Runner
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import Edges
 from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
-from runtimes.execution.shapes import ShapeText, parse_shape, with_batch
+from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.session import Session, TensorInfo, open_session
 
@@ -114,21 +115,22 @@ def open_subject(
         return _from_torch(source, weights, input_shape, decode)
     path = Path(source)
     if is_bundle(path):
-        return _from_bundle(path, threads, provider)
+        return _from_bundle(path, input_shape, threads, provider)
     return _from_onnx(path, input_shape, threads, provider)
 
 
-def _from_bundle(path: Path, threads: int | None, provider: str) -> Subject:
+def _from_bundle(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     from runtimes.bundle import open_bundle
 
     bundle = open_bundle(path)
     session = bundle.session(provider, threads)
+    preprocess = bundle_at(bundle, session, input_shape)
     return Subject(
-        str(path), session, session.inputs, bundle.preprocess, bundle.chosen in INTEGER_CHOICES,
+        str(path), session, session.inputs, preprocess, bundle.chosen in INTEGER_CHOICES,
         outputs=session.outputs, task=bundle.task, labels=bundle.labels, sigmoid=bundle.sigmoid,
         half=bundle.chosen == HALF_CHOICE,
-        again=_plain(path, threads) if bundle.chosen == "float" else None, carried=bundle.preprocess,
-        ranges=_bundle_ranges(path) if bundle.chosen in INTEGER_CHOICES and bundle.preprocess is None else {},
+        again=_plain(path, threads) if bundle.chosen == "float" else None, carried=preprocess,
+        ranges=_bundle_ranges(path) if bundle.chosen in INTEGER_CHOICES and preprocess is None else {},
         trained_on=known_sets(bundle.manifest.get("trained_on")),
         calibrated_on=_mark_in(bundle.manifest.get("recipe")) if bundle.chosen in INTEGER_CHOICES else "",
     )  # fmt: skip
@@ -158,10 +160,12 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
 
     model = load_model(path)
     identity = read_identity(model, str(path))
+    sized = at_size(str(path), graph_inputs(model), input_shape)
     shapes = probe_shapes(model, identity, input_shape)
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, provider, threads)
-    preprocess = identity.preprocess if identity is not None else image_preprocess(session.inputs)
+    carried = pixels_at(identity.preprocess, sized) if identity is not None else None
+    preprocess = carried if identity is not None else image_preprocess(sized)
     assumed = Assumed(pixels=identity is None and is_guess(preprocess))
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
@@ -169,7 +173,7 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     return Subject(
         str(path), casting(session), session.inputs, preprocess, quantized, outputs=session.outputs, task=task,
         labels=labels, again=None if quantized else _plain(path, threads), half=half,
-        carried=identity.preprocess if identity is not None else None, ranges=input_ranges(model), assumed=assumed,
+        carried=carried, ranges=input_ranges(model), assumed=assumed,
         edges=edges_of(model), sigmoid=ending_of(model) == SIGMOID,
         trained_on=known_sets(identity.trained_on if identity is not None else ()),
         calibrated_on=_mark_in(read_recipe(model)),
@@ -214,20 +218,11 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
 def probe_shapes(
     model: onnx.ModelProto, identity: Identity | None, input_shape: ShapeText | None
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes to try a model with before a session tells what it wants: the user's, else those of its pictures.
-
-    Inputs may have other names than the user knows (then the place counts), and the batch may be left out.
-    """
-    from exporters.graph import free_inputs
-
-    declared = {value.name: _info(value).shape for value in free_inputs(model)}
-    names = list(declared)
-    texts = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
-    if not texts and names and identity is not None and identity.preprocess is not None:
-        return {names[0]: (1, *identity.preprocess.shape)}
-    parsed = [parse_shape(text) for text in texts[: len(names)]]
-    shapes = {n if n is not None and n in names else names[i]: sizes for i, (n, sizes) in enumerate(parsed)}
-    return {name: with_batch(sizes, declared[name], 1) for name, sizes in shapes.items()}
+    """The shapes to try a model with before a session tells what it wants: the user's, else those of its pictures."""
+    inputs = graph_inputs(model)
+    if not input_shape and inputs and identity is not None and identity.preprocess is not None:
+        return {inputs[0].name: (1, *identity.preprocess.shape)}
+    return asked_shapes(inputs, input_shape)
 
 
 def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:

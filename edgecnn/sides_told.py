@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from edgecnn import doubts
+from edgecnn.asked_size import at_size
 from edgecnn.data.given import Spec
 from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
@@ -23,7 +24,7 @@ from edgecnn.networks.assumed import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject, open_subject, refuse_decode
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
-from runtimes.execution.shapes import ShapeText
+from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.imaging.preprocess import Preprocess
 
 
@@ -121,12 +122,23 @@ def opened(
     """
     refuse_decode(decode, names)
     subjects = [open_subject(name, weights, input_shape, threads, decode=decode) for name in names]
-    size = size_of(subjects) if not input_shape else None
+    if input_shape:
+        return _sized(subjects, input_shape)
+    size = size_of(subjects)
     if size is None:
         return subjects
     return [
         s if is_model_file(s.name) else open_subject(s.name, weights, size, threads, decode=decode) for s in subjects
     ]
+
+
+def _sized(subjects: Sequence[Subject], input_shape: ShapeText) -> list[Subject]:
+    """`subjects`, whose files take inputs of the size asked for alone; raises `BadInput` for a name that none has."""
+    files = [subject for subject in subjects if is_model_file(subject.name)]
+    names = [info.name for subject in files for info in subject.inputs]
+    if names and len(files) == len(subjects):  # a PyTorch network takes other names too
+        parse_shapes(input_shape, names)
+    return [replace(s, inputs=at_size(s.name, s.inputs, input_shape)) if is_model_file(s.name) else s for s in subjects]
 
 
 def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence[int | None]) -> list[Subject]:

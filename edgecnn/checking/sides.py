@@ -115,21 +115,28 @@ def open_side(
 
 
 def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) -> GraphSide:
+    from edgecnn.asked_size import at_size, bundle_at, pixels_at
     from edgecnn.opened import lenient_model
-    from edgecnn.runners import image_preprocess, is_guess, probe_shapes
+    from edgecnn.runners import graph_inputs, image_preprocess, is_guess, probe_shapes
     from exporters.artifact import read_identity
     from runtimes.execution.model_file import is_bundle
 
     model = lenient_model(path)
     identity = read_identity(model, str(path))
+    sized = at_size(str(path), graph_inputs(model), input_shape)
     _survives(model, path, probe_shapes(model, identity, input_shape))
-    side = graph_side(model, str(path), identity.preprocess if identity is not None else None, threads)
+    side = graph_side(
+        model, str(path), pixels_at(identity.preprocess, sized) if identity is not None else None, threads
+    )
     if is_bundle(path):
         from runtimes.bundle import open_bundle
 
-        side.preprocess = side.carried = open_bundle(path).preprocess
+        bundle = open_bundle(path)
+        side.preprocess = side.carried = (
+            bundle_at(bundle, bundle.session(), input_shape) if input_shape else bundle.preprocess
+        )
     elif identity is None:
-        side.preprocess = image_preprocess(side.inputs)
+        side.preprocess = image_preprocess(sized)
         side.assumed = Assumed(pixels=is_guess(side.preprocess))
     return side
 
