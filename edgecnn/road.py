@@ -81,6 +81,7 @@ def export(
     preprocess: str | None = None,
     decode: str | None = None,
     task: str | None = None,
+    answer: str | int | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic: bool = True,
     dynamic_size: bool = False,
@@ -97,7 +98,8 @@ def export(
     """Export the network SOURCE to the float model `output`: BatchNorm folded, simplified, each stage checked.
 
     `decode`: the raw head (`yolov8`, `yolov5`, `yolov10`) that the network answers with becomes boxes.
-    `task` says what its answers mean (edgecnn/tasks), where its code does not.
+    `task` says what its answers mean (edgecnn/tasks), where its code does not; `answer` which of several outputs is
+    kept, by its key or place: what only the others need is not exported.
     `fp16`: float16 where it is enough, if that is faster on `provider` or with `allow_slower` (edgecnn/halving.py).
 
     `dynamic_size`: height and width stay open too, and each stage is checked at two sizes. Raises `BadInput` for
@@ -108,9 +110,9 @@ def export(
     if not fp16 and (asked.text != "cpu" or allow_slower):
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
-    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
     network, assumed = meant(network)
-    heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), assumed))
+    heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), network.said, assumed))
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
     model, done, reference = stages.float_road(
         network, opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, skip=skip, seed=seed, track=track
@@ -154,6 +156,7 @@ def build(
     preprocess: str | None = None,
     decode: str | None = None,
     task: str | None = None,
+    answer: str | int | None = None,
     calibrator: str = "minmax",
     target: str | None = None,
     portable: bool = False,
@@ -191,7 +194,7 @@ def build(
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop), checked_target(target)
-    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task), labels, preprocess)
+    network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
     network, heard = named(network, seen, judge, own is not None, tell)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
@@ -276,7 +279,7 @@ def named(
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
     network, tasked = meant(network, shown, calibration)
-    heard = (doubts.of_input(network, calib, data), *odd, tasked, doubts.of_few(calibration))
+    heard = (doubts.of_input(network, calib, data), network.said, *odd, tasked, doubts.of_few(calibration))
     if shown is None:
         return network, doubts.aloud(tell, doubts.told(*heard, doubts.of_no_names(network, calibration)))
     after = named_by(network, shown)

@@ -86,6 +86,8 @@ class Subject:
     """At which overlaps and scores a detector drops boxes, where its graph says so."""
     assumed: Assumed = NOTHING
     """What nobody said of its input."""
+    said: str = ""
+    """The line about outputs of a network that were left out, or its task that is not used."""
     trained_on: tuple[DataSet, ...] = ()
     """What it has learned from, as far as it says so."""
     calibrated_on: str = ""
@@ -104,15 +106,18 @@ def open_subject(
     threads: int | None = None,
     provider: str = "cpu",
     decode: str | None = None,
+    task: str | None = None,
+    answer: str | int | None = None,
 ) -> Subject:
     """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises.
 
-    A SOURCE is run by torch on the CPU and can have no other `provider`; `decode` is the raw head that it answers with.
+    A SOURCE is run by torch on the CPU and can have no other `provider`; `decode` is the raw head that it answers with,
+    `task` what it is asked for, `answer` which of its outputs counts.
     """
     if not is_model_file(source):
         if provider != "cpu":
             raise BadInput(f"{source}: is a PyTorch network; export it to run it on {provider}")
-        return _from_torch(source, weights, input_shape, decode)
+        return _from_torch(source, weights, input_shape, decode, task, answer)
     path = Path(source)
     if is_bundle(path):
         return _from_bundle(path, input_shape, threads, provider)
@@ -254,13 +259,26 @@ def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
         )
 
 
-def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None) -> Subject:
+def refuse_answer(answer: str | int | None, models: Sequence[str]) -> None:
+    """The same for an output to choose: a file answers with what it was exported with."""
+    if answer is not None and all(is_model_file(model) for model in models):
+        raise BadInput(f"--answer {answer}: no model is a PyTorch network; export it with --answer")
+
+
+def _from_torch(
+    source: str,
+    weights: Path | None,
+    input_shape: ShapeText | None,
+    decode: str | None,
+    task: str | None,
+    answer: str | int | None,
+) -> Subject:
     from edgecnn.coarse_sigmoids import with_coarse_sigmoids
     from edgecnn.networks.sources import resolve
     from edgecnn.numbers.torch_numbers import torch_runner
     from exporters.ending import SIGMOID
 
-    network = resolve(source, weights, input_shape or None, decode=decode)
+    network = resolve(source, weights, input_shape or None, decode=decode, task=task, answer=answer)
     names = DETECTIONS if network.task == "detection" else ()
     runner = torch_runner(network.module, network.shapes, own_names=names)
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
@@ -270,5 +288,5 @@ def _from_torch(source: str, weights: Path | None, input_shape: ShapeText | None
         again=lambda: with_coarse_sigmoids(
             torch_runner(network.module, network.shapes, double=True, own_names=names)
         ),
-        assumed=network.assumed, trained_on=network.trained_on,
+        assumed=network.assumed, said=network.said, trained_on=network.trained_on,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
-from edgecnn.runners import Subject, open_subject, refuse_decode
+from edgecnn.runners import Subject, open_subject, refuse_answer, refuse_decode
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes
@@ -39,6 +40,8 @@ class Told(Protocol):
     def carried(self) -> Preprocess | None: ...
     @property
     def assumed(self) -> Assumed: ...
+    @property
+    def said(self) -> str: ...
 
 
 S = TypeVar("S", bound=Any)
@@ -115,21 +118,24 @@ def opened(
     input_shape: ShapeText | None,
     threads: int | None,
     decode: str | None = None,
+    task: str | None = None,
+    answer: str | int | None = None,
 ) -> list[Subject]:
     """The models called `names`; a network that does not say its size takes that of the model beside it.
 
-    `decode` is the raw head that a network answers with. Raises what the opening raises.
+    `decode` is the raw head that a network answers with, `task` what it is asked for, `answer` which of its outputs
+    counts. Raises what the opening raises.
     """
     refuse_decode(decode, names)
-    subjects = [open_subject(name, weights, input_shape, threads, decode=decode) for name in names]
+    refuse_answer(answer, names)
+    asked = partial(open_subject, weights=weights, threads=threads, decode=decode, task=task, answer=answer)
+    subjects = [asked(name, input_shape=input_shape) for name in names]
     if input_shape:
         return _sized(subjects, input_shape)
     size = size_of(subjects)
     if size is None:
         return subjects
-    return [
-        s if is_model_file(s.name) else open_subject(s.name, weights, size, threads, decode=decode) for s in subjects
-    ]
+    return [s if is_model_file(s.name) else asked(s.name, input_shape=size) for s in subjects]
 
 
 def _sized(subjects: Sequence[Subject], input_shape: ShapeText) -> list[Subject]:
@@ -170,4 +176,4 @@ def all_heard(sides: Sequence[Told], seen: object, data: Spec | None) -> tuple[s
     samples = seen.samples if isinstance(seen, Feeds) else seen
     samples = None if data is None else samples  # what nobody gave, nobody need mend
     odd = [doubts.of_range(samples, s.preprocess, s.assumed.pixels) for s in sides if isinstance(samples, Samples)]
-    return doubts.told(*(heard(side, seen, data) for side in sides), *odd)
+    return doubts.told(*(heard(side, seen, data) for side in sides), *(side.said for side in sides), *odd)

@@ -26,7 +26,7 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.adapting import adapter
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
-from edgecnn.runners import Subject, open_subject, refuse_decode
+from edgecnn.runners import Subject, open_subject, refuse_answer, refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
@@ -57,6 +57,7 @@ def check(
     threads: int | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
+    answer: str | int | None = None,
     provider: str = "cpu",
     require_all: bool = False,
     track: Track = silent,
@@ -67,7 +68,7 @@ def check(
     `data` names a set or a file, or is an array.
     `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
     `require_all`: all of its nodes must run there. `preprocess`: how pixels become the input of both.
-    `decode`: the raw head that a PyTorch network answers with. Raises
+    `decode`: the raw head that a PyTorch network answers with; `answer`: which of its outputs counts. Raises
     `BadInput` for models or data that do not fit.
     """
     asked, spec = provider_options.require(provider), maybe_given(data)  # before anything that takes time
@@ -75,10 +76,11 @@ def check(
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     refuse_decode(decode, [str(reference), str(candidate)])
+    refuse_answer(answer, [str(reference), str(candidate)])
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     shapes = zip(sources, shapes_for([source for source, _ in sources], input_shape), strict=True)
-    subjects = [open_subject(s, weights, shape, threads, where, decode) for (s, where), shape in shapes]
+    subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for (s, where), shape in shapes]
     subjects = called_alike(with_pixels(subjects, preprocess))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
@@ -107,7 +109,7 @@ def check(
         failures=failures,
         sizes=_shapes([feeds[0], *more]),
         seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
-        next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess, decode),
+        next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess, decode, answer),
         provider=asked.text,
         precision=precision,
         warnings=heard,
@@ -140,12 +142,13 @@ def _residence(subjects: Sequence[Subject], path: Path, feed: Tensors, provider:
 def next_command(
     reference: object, candidate: object, weights: Path | None, data: Spec | None, input_shape: ShapeText | None,
     snr_db: Sequence[tuple[str | None, float]] = (), preprocess: str | None = None, decode: str | None = None,
+    answer: str | int | None = None,
 ) -> str:  # fmt: skip
     """The `edgecnn diff` that goes on where `check` says no; it knows one limit for all outputs."""
     words = ["edgecnn", "diff", str(reference), str(candidate)]
     least = next((f"{value:g}" for name, value in snr_db if name is None), None)
     for option, value in (("--weights", weights), ("--data", spelled(data)), ("--snr-db", least),
-                          ("--preprocess", preprocess), ("--decode", decode)):  # fmt: skip
+                          ("--preprocess", preprocess), ("--decode", decode), ("--answer", answer)):  # fmt: skip
         words += [option, str(value)] if value is not None else []
     for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
         words += ["--input-shape", shape]

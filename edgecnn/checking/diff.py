@@ -34,7 +34,7 @@ from edgecnn.data.feeding import shapes_for
 from edgecnn.data.given import Data, maybe_given
 from edgecnn.data.samples import Feeds
 from edgecnn.memory import memory_goes_back
-from edgecnn.runners import refuse_decode
+from edgecnn.runners import refuse_answer, refuse_decode
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.model_file import is_model_file
@@ -58,6 +58,7 @@ def diff(
     threads: int | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
+    answer: str | int | None = None,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> DiffReport:
@@ -70,6 +71,7 @@ def diff(
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     refuse_decode(decode, [str(reference), str(candidate)])
+    refuse_answer(answer, [str(reference), str(candidate)])
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 
@@ -79,7 +81,9 @@ def diff(
     spec = maybe_given(data)
     sources = [str(reference), str(candidate)]
     shapes = zip(sources, shapes_for(sources, input_shape), strict=True)
-    sides = with_pixels([open_side(source, weights, shape, threads, decode) for source, shape in shapes], preprocess)
+    sides = with_pixels(
+        [open_side(source, weights, shape, threads, decode, answer) for source, shape in shapes], preprocess
+    )
     feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
     heard = doubts.aloud(tell, all_heard(sides, fed, spec))
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)

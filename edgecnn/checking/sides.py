@@ -39,6 +39,7 @@ class Side(Protocol):
     adapt: Adapter | None
     carried: Preprocess | None
     assumed: Assumed
+    said: str
 
     def open(self, wanted: Sequence[str]) -> Runner:
         """The model up to the tensors `wanted`."""
@@ -72,6 +73,7 @@ class GraphSide:
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     assumed: Assumed = NOTHING
+    said: str = ""
     filed: Parts | None = None
 
     def open(self, wanted: Sequence[str]) -> Runner:
@@ -99,7 +101,12 @@ class GraphSide:
 
 
 def open_side(
-    source: str, weights: Path | None, input_shape: ShapeText | None, threads: int | None, decode: str | None = None
+    source: str,
+    weights: Path | None,
+    input_shape: ShapeText | None,
+    threads: int | None,
+    decode: str | None = None,
+    answer: str | int | None = None,
 ) -> Side:
     """Open an .onnx file, a bundle, or a SOURCE of a PyTorch network; raises `BadInput`.
 
@@ -110,7 +117,7 @@ def open_side(
     if not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
 
-        return open_module(source, weights, input_shape or None, decode)
+        return open_module(source, weights, input_shape or None, decode, answer)
     return _open_graph(Path(source), input_shape, threads)
 
 

@@ -55,6 +55,7 @@ class ModuleSide:
     carried: Preprocess | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     assumed: Assumed = NOTHING
+    said: str = ""
 
     def open(self, wanted: Sequence[str]) -> Runner:
         def run(given: Tensors) -> Tensors:
@@ -102,17 +103,21 @@ class ModuleSide:
 
 
 def open_module(
-    source: str | nn.Module, weights: Path | None, input_shape: ShapeText | None, decode: str | None = None
+    source: str | nn.Module,
+    weights: Path | None,
+    input_shape: ShapeText | None,
+    decode: str | None = None,
+    answer: str | int | None = None,
 ) -> ModuleSide:
     """The network SOURCE with `weights`, run once to learn its calls; raises `BadInput`."""
-    network = resolve(source, weights, input_shape, decode=decode)
+    network = resolve(source, weights, input_shape, decode=decode, answer=answer)
     return module_side(network, source if isinstance(source, str) else network.name)
 
 
 def module_side(network: Network, name: str) -> ModuleSide:
     calls = tuple(trace(network.module, network.shapes))
     return ModuleSide(name, network.module, network.inputs, calls, network.preprocess, seeded=network.seeded,
-                      assumed=network.assumed)  # fmt: skip
+                      assumed=network.assumed, said=network.said)  # fmt: skip
 
 
 def trace(module: nn.Module, shapes: Shapes) -> Iterator[Call]:

@@ -55,6 +55,7 @@ class BuildOptions(Judging, total=False):
     input_shape: InputShape | None
     num_classes: int | None
     decode: str | None
+    answer: str | int | None
     target: str | None
     threads: int | None
     dynamic: bool

@@ -163,7 +163,10 @@ def judging(
 ) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
     """(`material` as the float `model`, called `name`, can use it; what was told of labels unused or in question)."""
     material = judged_as(task, material, graph_outputs(model))
-    unused, line = of_unused(name, material), "" if material.metric else left_out(task, material.judged)
+    unused, line = (
+        of_unused(name, material, graph_outputs(model)),
+        "" if material.metric else left_out(task, material.judged),
+    )
     if task == "detection" and not material.metric and material.judged.targets is not None:
         judged, line = numbered(name, model, material.judged, material.input_name)
         material = replace(material, judged=judged)
@@ -181,11 +184,16 @@ def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: st
     return held(samples, score), of_numbers(name, score)
 
 
-def of_unused(name: str, material: Material) -> str:
-    """The line that says that labels were given and do not judge the model `name`; empty where they do."""
+def of_unused(name: str, material: Material, outputs: Sequence[TensorInfo] = ()) -> str:
+    """The line that says that labels were given and do not judge the model `name`; empty where they do.
+
+    `outputs` are those of the model: only where one may hold maps of classes is there a way to use masks.
+    """
     if not material.unused:
         return ""
-    hint = next((f"; {words}" for kind, words in UNUSED_HINTS.items() if f"they are {kind}" in material.unused), "")
+    maps = not outputs or any(len(info.shape) == 4 for info in outputs)
+    hints = {kind: words for kind, words in UNUSED_HINTS.items() if kind != "masks" or maps}
+    hint = next((f"; {words}" for kind, words in hints.items() if f"they are {kind}" in material.unused), "")
     return f"{name}: labels of {material.judged.name} cannot be used: {material.unused}{hint}"
 
 

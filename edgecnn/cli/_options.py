@@ -62,6 +62,8 @@ preprocess = option("--preprocess", metavar="HOW", group="Network",
                     help="Pixels: imagenet, unit (x/255), signed (-1 to 1), yolo (letterbox), or a .json.")  # fmt: skip
 decode = option("--decode", metavar="HEAD", group="Network",
                 help="Boxes from a raw head: yolov8, yolov5, yolov10; yolov8:score=0.2,iou=0.45,most=300.")  # fmt: skip
+answer = option("--answer", metavar="NAME", group="Network",
+                help="Of several outputs keep this alone: a key of the dict, or a place, from 0.")  # fmt: skip
 provider = option("--provider", default="cpu", group="Machine",
                   help="Where to run: cpu, cuda, or with options cuda:use_tf32=1,prefer_nhwc=1.")  # fmt: skip
 require_all = option(

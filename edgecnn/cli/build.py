@@ -26,6 +26,7 @@ from edgecnn.cli._result import Result, Telling
 @options.labels
 @options.preprocess
 @options.decode
+@options.answer
 @options.calib
 @options.data
 @options.task
@@ -55,6 +56,7 @@ def command(
     labels: Path | None,
     preprocess: str | None,
     decode: str | None,
+    answer: str | None,
     calib: str,
     data: str | None,
     task: str | None,
@@ -86,7 +88,7 @@ def command(
     tell = Telling()
     report = api.build(source, output, weights=weights, calib=calib, data=data, task=task, metric=metric,
                        input_shape=input_shape or None, num_classes=num_classes, labels=labels, preprocess=preprocess,
-                       decode=decode, calibrator=calibrator,
+                       decode=decode, answer=answer, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @options.weights
 @options.preprocess
 @options.decode
+@options.answer
 @options.input_shapes
 @options.provider
 @options.threads
@@ -54,6 +55,7 @@ def command(
     weights: Path | None,
     preprocess: str | None,
     decode: str | None,
+    answer: str | None,
     input_shape: tuple[str, ...],
     provider: str,
     threads: int | None,
@@ -71,7 +73,7 @@ def command(
     tell = Telling()
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
-                       decode=decode, provider=provider, require_all=require_all, track=options.track(),
+                       decode=decode, answer=answer, provider=provider, require_all=require_all, track=options.track(),
                        tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report))
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @options.weights
 @options.preprocess
 @options.decode
+@options.answer
 @options.input_shapes
 @option("--layers", is_flag=True, group="Output", help="Look at every layer: SQNR up to it, and of it alone.")
 @option("--plot", type=options.FILE, group="Output", help="Draw that: .png, .svg or .pdf.")
@@ -46,6 +47,7 @@ def command(
     weights: Path | None,
     preprocess: str | None,
     decode: str | None,
+    answer: str | None,
     input_shape: tuple[str, ...],
     layers: bool,
     plot: Path | None,
@@ -65,8 +67,8 @@ def command(
 
     tell = Telling()
     report = api.diff(reference, candidate, snr_db=snr_db, data=data, samples=samples, weights=weights,
-                      input_shape=input_shape, preprocess=preprocess, decode=decode, layers=layers, plot=plot,
-                      reproducer=reproducer, force=force, threads=threads, seed=seed, track=options.track(),
+                      input_shape=input_shape, preprocess=preprocess, decode=decode, answer=answer, layers=layers,
+                      plot=plot, reproducer=reproducer, force=force, threads=threads, seed=seed, track=options.track(),
                       tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report, layers))
 

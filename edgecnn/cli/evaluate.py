@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @options.labels
 @options.preprocess
 @options.decode
+@options.answer
 @options.input_shapes
 @options.threads
 @options.seed
@@ -56,6 +57,7 @@ def command(
     labels: Path | None,
     preprocess: str | None,
     decode: str | None,
+    answer: str | None,
     input_shape: tuple[str, ...],
     threads: int | None,
     seed: int,
@@ -69,7 +71,7 @@ def command(
 
     tell = Telling()
     report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
-                          labels=labels, preprocess=preprocess, decode=decode,
+                          labels=labels, preprocess=preprocess, decode=decode, answer=answer,
                           max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track(), tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report))

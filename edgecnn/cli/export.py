@@ -21,6 +21,7 @@ from edgecnn.cli._result import Result, Telling
 @options.labels
 @options.preprocess
 @options.decode
+@options.answer
 @options.task
 @option("--opset", type=int, default=20, group="Graph", help="Operator set of the model.")
 @options.dynamic
@@ -41,6 +42,7 @@ def command(
     labels: Path | None,
     preprocess: str | None,
     decode: str | None,
+    answer: str | None,
     task: str | None,
     opset: int,
     dynamic: bool,
@@ -63,8 +65,8 @@ def command(
 
     tell = Telling()
     report = api.export(source, output, weights=weights, input_shape=input_shape or None, num_classes=num_classes,
-                        labels=labels, preprocess=preprocess, decode=decode, task=task, opset=opset, dynamic=dynamic,
-                        dynamic_size=dynamic_size, fold=fold,
+                        labels=labels, preprocess=preprocess, decode=decode, answer=answer, task=task,
+                        opset=opset, dynamic=dynamic, dynamic_size=dynamic_size, fold=fold,
                         simplify=simplify, fp16=fp16, provider=provider,
                         allow_slower=allow_slower, force=force, seed=seed, track=options.track(),
                         tell=tell)  # fmt: skip

@@ -38,6 +38,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @option("--qat", is_flag=True, group="Training",
         help="Then fine-tune with int8 rounding simulated; with --weights do only that.")  # fmt: skip
 @options.task
+@options.answer
 @options.input_shape
 @options.num_classes
 @options.preprocess
@@ -59,6 +60,7 @@ def command(
     weights: Path | None,
     qat: bool,
     task: str | None,
+    answer: str | None,
     input_shape: str | None,
     num_classes: int | None,
     preprocess: str | None,
@@ -73,7 +75,8 @@ def command(
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
                        input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
-                       task=task, qat=qat, resume=resume, force=force, track=options.track(), tell=tell)  # fmt: skip
+                       task=task, answer=answer, qat=qat, resume=resume, force=force, track=options.track(),
+                       tell=tell)  # fmt: skip
     shown = {**report.to_dict(), "judged": report.judged and report.judged.words(report.metric)}
     return tell.result(
         report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))

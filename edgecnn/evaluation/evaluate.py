@@ -55,6 +55,7 @@ def evaluate(
     *,
     data: Data,
     task: str | None = None,
+    answer: str | int | None = None,
     metric: str | Metric | None = None,
     weights: Path | None = None,
     labels: str | os.PathLike[str] | None = None,
@@ -74,6 +75,7 @@ def evaluate(
 
     `data` names a set or a file, or is the arrays (images, labels).
     `metric` scores in place of the task's, and needs no labels (edgecnn/evaluation/own_metric.py).
+    `answer`: of a PyTorch network's several outputs the one that counts.
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
     `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`. `tell` hears what was
@@ -87,11 +89,11 @@ def evaluate(
     limits.check(len(names), own.unit if own else "")
     if weights is not None and all(is_model_file(name) for name in names):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
-    subjects = opened(names, weights, input_shape, threads, decode)
+    edgecnn.tasks.require(task)
+    subjects = opened(names, weights, input_shape, threads, decode, task, answer)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")
-    edgecnn.tasks.require(task)
     task = task or task_of(subjects[0], known=own is None)
     if own is None and task == edgecnn.tasks.OTHER:
         raise BadInput(f"{names[0]}: its task is {task}, which has no metric here; {OWN}")

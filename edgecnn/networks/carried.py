@@ -3,6 +3,7 @@
     input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
     input_shapes  the same of several inputs, by the names of forward's parameters
     labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
+    answer        which of several outputs counts: a key of the dict, or the place in the tuple (picking.py)
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
 The nearest that says something counts: a function before the module that it returns, that before the file that it
@@ -24,6 +25,7 @@ from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
 from edgecnn.networks.forward import refuse_for
+from edgecnn.networks.picking import with_answer
 from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
@@ -34,6 +36,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "preprocess": (Mapping, Preprocess),
     "labels": (list, tuple),
     "task": (str,),
+    "answer": (str, int),
     "decode": (str, Mapping),
 }
 
@@ -57,7 +60,7 @@ def carried(plan: Blueprint, module: nn.Module, task_told: str | None = None) ->
     axes = axes_of(module)
     shape = None if told is None else without_batch(sizes_in(told), axes)
     return replace(
-        plan,
+        with_answer(plan, found["answer"]),
         input_shape=shape,
         input_shapes={str(name): without_batch(sizes_in(sizes), axes) for name, sizes in several.items()},
         preprocess=pixels(said, shape, plan.source or plan.name),

@@ -56,6 +56,8 @@ class Network:
     """Its task is known, and not assumed."""
     several: Several | None = None
     """What it is fed, where it has several inputs."""
+    said: str = ""
+    """The line about outputs that were left out, or a task that is not used."""
     trained_on: tuple[DataSet, ...] = ()
     """What its weights say that they have learned from."""
     prefix: str = ""

@@ -8,7 +8,7 @@
 
 Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
 from any other state dict the number of classes is read off the layer whose first dimension differs. The code of a
-network may say its `input_shape`, `preprocess`, `labels`, `task` and `decode` (edgecnn/networks/carried.py).
+network may say its `input_shape`, `preprocess`, `labels`, `task`, `answer` and `decode` (edgecnn/networks/carried.py).
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`), but where its code loads its own.
 Networks of the zoo and of libraries then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal
@@ -40,6 +40,7 @@ from edgecnn.networks.ending import ending_of
 from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
 from edgecnn.networks.key_prefix import prefix_of, unprefixed
 from edgecnn.networks.network import Network as Network
+from edgecnn.networks.picking import answering, unused
 from edgecnn.networks.probing import SEED as SEED
 from edgecnn.networks.probing import probe as probe
 from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for
@@ -57,10 +58,12 @@ def resolve(
     num_classes: int | None = None,
     decode: str | None = None,
     task: str | None = None,
+    answer: str | int | None = None,
 ) -> Network:
     """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
 
-    `decode` names the raw head that it answers with, which is then decoded to boxes; `task` is what it is for.
+    `decode` names the raw head that it answers with, which is then decoded to boxes; `task` is what it is for,
+    and `answer` which of several outputs counts (picking.py).
     `input_shape` is of its one input, or of several by their names (forward.py).
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.
@@ -77,25 +80,27 @@ def resolve(
     plan = as_told(carried(plan, module, task), task, trained)
     asked, several = taken(plan, module, input_shape)
     network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
-    answer = probe(network)
+    called = source if isinstance(source, str) else network.name
     head = plan.decode if decode is None else Head.of(decode)
+    network, made = answering(network, plan, answer, called, by_task=head is None)
+    module = network.module
     if head is not None:
         if several is not None:
             refuse_for(several.names, f"{plan.name}.decode" if decode is None else f"--decode {decode}")
         known = len(network.labels) or None
-        module = decoded(module, head, answer, picture_size(network), known, network.name)
+        module = decoded(module, head, made, picture_size(network), known, network.name)
         network = replace(network, module=module)
-        answer = probe(network)
-    means, classes = task_of(plan, module, answer, network.input_shape)
+        made = probe(network)
+    means, classes = task_of(plan, module, made, network.input_shape)
+    line = network.said or unused(plan, made, means, called)
     if state is None and plan.ours and several is None:
         settle(module, network.preprocess or network.input_shape)
     file = None if weights is None else str(weights)
-    called = source if isinstance(source, str) else network.name
     tasked = plan.tasked or plan.ours or trained is not None
-    maps = maps_of(answer, network.input_shape) if means == OTHER and not tasked else None
+    maps = maps_of(made, network.input_shape) if means == OTHER and not tasked else None
     ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
     sets = trained.trained_on if trained else ()
-    network = replace(network, ending=ending, tasked=tasked, maps=maps, trained_on=sets, prefix=prefix)
+    network = replace(network, said=line, ending=ending, tasked=tasked, maps=maps, trained_on=sets, prefix=prefix)
     return replace(network, task=means, weights=file, seeded=seeded, classes=classes, source=called)
 
 

@@ -80,6 +80,8 @@ class Blueprint:
     target: Any = None
     """The callable of a user's own code, and `home` the file or module that it stands in."""
     home: Any = None
+    answer: str | None = None
+    """Which of several outputs counts, by its key or place."""
     decode: Head | None = None
     """What its one answer is, where that is to be decoded to boxes."""
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)

@@ -61,7 +61,7 @@ def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | N
         ops=dict(collections.Counter(layer.op for layer in layers).most_common()),
         layers=tuple(layers),
         table=layer_table((1, *network.input_shape), parts),
-        warnings=doubts.told(doubts.of_input(size_alone)),
+        warnings=doubts.told(doubts.of_input(size_alone), network.said),
     )
 
 

@@ -31,7 +31,8 @@ from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
 from edgecnn.networks.forward import listed, parameters
-from edgecnn.networks.sources import as_told, build, describe, probe
+from edgecnn.networks.picking import answering, parts_of
+from edgecnn.networks.sources import as_told, build, describe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
 from edgecnn.networks.told import told
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
@@ -67,6 +68,7 @@ def prepare(
     num_classes: int | None,
     weights: Path | str | None,
     task_told: str | None,
+    answer_told: str | int | None,
     recipe: Recipe,
     tell: doubts.Tell,
 ) -> Lesson:
@@ -95,7 +97,8 @@ def prepare(
     names = class_names(parts, plan.task)
     count = require_answers(task, parts, plan.task, names, data)
     module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed)
-    answer = probe(replace(draft, module=module))
+    draft, answer = answering(replace(draft, module=module), plan, answer_told, name)
+    module = draft.module
     if numbers:
         check_numbers(answer, task, parts[0], name)
     else:
@@ -109,7 +112,7 @@ def prepare(
     about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
-    heard = (*heard, *doubts.aloud(tell, doubts.told(left_out(plan.task, parts[1]))))
+    heard = (*heard, *doubts.aloud(tell, doubts.told(draft.said, left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
 
@@ -163,10 +166,16 @@ def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names
     return len(names)
 
 
+def _which(answer: Any) -> str:
+    """How one of several outputs is chosen; empty where `answer` is one."""
+    parts = parts_of(answer)
+    return f"; --answer NAME learns one of {listed(parts)}" if parts else ""
+
+
 def check_numbers(answer: Any, task: ModuleType, samples: Samples, name: str) -> None:
     """Raise `BadInput` when what the network answers has not the shape of what `samples` have to learn."""
     if not isinstance(answer, torch.Tensor):
-        raise BadInput(f"{name}: answers {type(answer).__name__}; one tensor is needed")
+        raise BadInput(f"{name}: answers {type(answer).__name__}; one tensor is needed{_which(answer)}")
     odd = task.why_not(samples, ("N", *answer.shape[1:]))
     if odd:
         raise BadInput(f"{samples.name}: {odd}; let the answer of {name} have as many")
@@ -191,4 +200,5 @@ def check_answer(answer: Any, plan: Blueprint, names: Sequence[str], name: str, 
     if not isinstance(answer, torch.Tensor) or answer.ndim != rank or answer.shape[:2] != (1, len(names)):
         got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         way = "let its answer have as many" if plan.classes is None else f"give --num-classes {len(names)}"
+        way = _which(answer)[2:] or way
         raise BadInput(f"{name}: answers {got}, but {data} has {counted(len(names), 'class', 'classes')}; {way}")

@@ -70,6 +70,7 @@ def train(
     preprocess: str | None = None,
     weights: Path | str | None = None,
     task: str | None = None,
+    answer: str | int | None = None,
     qat: bool = False,
     resume: bool = False,
     force: bool = False,
@@ -79,7 +80,7 @@ def train(
     """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
 
     `data` names a set or a file, or is the arrays (images, labels).
-    `task` is what the network is to learn, by default what it says of itself.
+    `task` is what the network is to learn, by default what it says of itself, `answer` in which of several outputs.
     `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. Training starts from
     `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
     are weights to start from: `epochs` and `rate` are theirs then). A trained network that becomes worse keeps the
@@ -97,7 +98,7 @@ def train(
     check_recipe(recipe, rate)
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
-        lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, task, recipe, tell)
+        lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe, tell)
         learned = edgecnn.tasks.load(lesson.about.task)
         flip = lesson.train.mirrored if flip is None else flip
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)

@@ -1,0 +1,161 @@
+"""Of a network with several outputs the one that counts: by `--answer`, by `answer` on its class, or by its task.
+
+    {"out": ..., "aux": ...}  --answer out   ->  the tensor of that key; nothing that only the others need is exported
+    (main, deep)              --answer 0     ->  the tensor at that place
+    either, a task stated                    ->  `out` or `logits`, else the first that fits it, and a line that says so
+
+A hook on a shallow copy picks it, so that the names of modules and weights stay, and so does the given module.
+Test: tests/test_picking.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from edgecnn.networks.forward import listed
+from edgecnn.networks.network import Network
+from edgecnn.networks.probing import probe
+from edgecnn.networks.spec import Blueprint
+from edgecnn.tasks import MULTI_LABEL, OTHER
+from runtimes import plugins
+from runtimes.base import BadInput
+from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.imaging.maps import is_map
+
+MAIN = ("out", "logits")
+"""What the output that counts is usually called, where others stand beside it."""
+HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
+WANTED = {
+    "classification": "classes are (N, classes)",
+    MULTI_LABEL: "labels are (N, labels)",
+    "segmentation": "maps of classes are (N, classes, height, width)",
+    "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
+}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A hook behind a network's forward: of several outputs the one called `name`."""
+
+    name: str
+
+    def __call__(self, module: nn.Module, given: Any, made: Any) -> Any:
+        return parts_of(made).get(self.name, made)
+
+
+def parts_of(made: Any) -> dict[str, Any]:
+    """The outputs in `made` by the names that they are chosen by: keys of a dict, places of a tuple or list.
+
+    >>> parts_of({"out": 1, "aux": 2}), parts_of((1, 2)), parts_of(1)
+    ({'out': 1, 'aux': 2}, {'0': 1, '1': 2}, {})
+    """
+    if isinstance(made, Mapping):
+        return {str(name): value for name, value in made.items()}
+    return {str(i): value for i, value in enumerate(made)} if isinstance(made, tuple | list) else {}
+
+
+def picking(module: nn.Module, name: str) -> nn.Module:
+    """`module` that answers with its output `name` alone; the given one stays as it is, its layers are shared."""
+    made = copy.copy(module)
+    for kind in HOOKS:  # which the copy would share too
+        setattr(made, kind, copy.copy(getattr(module, kind)))
+    made.register_forward_hook(Pick(name))
+    return made
+
+
+def answering(
+    network: Network, plan: Blueprint, told: str | int | None, called: str, by_task: bool = True
+) -> tuple[Network, Any]:
+    """(`network` with the output that counts alone, `said` a line about it; what it answers to one picture)."""
+    made = probe(network)
+    module, line = picked(plan, network.module, made, told, called, by_task)
+    if module is network.module:
+        return network, made
+    network = replace(network, module=module, said=line)
+    return network, probe(network)
+
+
+def picked(
+    plan: Blueprint, module: nn.Module, made: Any, told: str | int | None, called: str, by_task: bool = True
+) -> tuple[nn.Module, str]:
+    """(`module`, which answered one picture with `made`, with the output that was `told` alone; a line where nobody
+    told it). A stated task chooses where it may (`by_task`). Raises `BadInput` for an output that is not there.
+    """
+    parts = parts_of(made)
+    name = str(told) if told is not None else plan.answer if parts else None
+    if name is not None:
+        _require(parts, name, f"--answer {name}" if told is not None else f"{plan.source or plan.name}.answer {name}")
+        return picking(module, name), ""
+    name = chosen(plan.task, parts) if by_task and plan.tasked and not _detects(made) else None
+    if name is None:
+        return module, ""
+    others = [other for other in parts if other != name]
+    line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out, "
+    return picking(module, name), f"{line}--answer NAME says otherwise" if others else ""
+
+
+def chosen(task: str, parts: Mapping[str, Any]) -> str | None:
+    """The name among `parts` of the output that fits the `task`; None where none does."""
+    fits = FITS.get(task)
+    found = [name for name, value in parts.items() if fits and isinstance(value, torch.Tensor) and fits(value)]
+    return next((name for name in MAIN if name in found), found[0] if found else None)
+
+
+def unused(plan: Blueprint, made: Any, means: str, called: str) -> str:
+    """That the stated task is not used for a network whose answer `made` `means` no known one; empty where it is."""
+    if not plan.tasked or means == plan.task or means != OTHER:
+        return ""
+    leaves = [value for value in pytree.tree_leaves(made) if isinstance(value, torch.Tensor)]
+    shapes = listed(f"({', '.join(map(str, ('N', *value.shape[1:])))})" for value in leaves) if leaves else "no tensor"
+    volume = " for volumes" if any(value.ndim == 5 for value in leaves) else ""
+    return (
+        f"{called}: its task {plan.task} is not used{volume}: it answers with {shapes}, and {WANTED[plan.task]}; "
+        "its answers stay numbers"
+    )
+
+
+def with_answer(plan: Blueprint, said: object) -> Blueprint:
+    """`plan` with the output that its code names, by a key or a place."""
+    named = isinstance(said, str | int) and not isinstance(said, bool)
+    return replace(plan, answer=str(said) if named else None)
+
+
+def _require(parts: Mapping[str, Any], name: str, where: str) -> None:
+    if not parts:
+        raise BadInput(f"{where}: the network has one output; leave it out")
+    if name not in parts:
+        raise BadInput(f"{where}: {plugins.unknown(name, parts, 'output')}")
+    if not isinstance(parts[name], torch.Tensor):
+        tensors = [other for other, value in parts.items() if isinstance(value, torch.Tensor)]
+        way = f"choose among {listed(tensors)}" if tensors else "leave it out"
+        raise BadInput(f"{where}: is a {type(parts[name]).__name__}, not one tensor; {way}")
+
+
+def _detects(made: Any) -> bool:
+    """Whether `made` are a detector's outputs, which belong together: boxes (M, 4) and three more."""
+    values = [value for value in pytree.tree_leaves(made) if isinstance(value, torch.Tensor)]
+    return len(values) == len(DETECTIONS) and values[0].ndim == 2 and values[0].shape[1] == 4
+
+
+def _has_rank_2(value: torch.Tensor) -> bool:
+    return value.ndim == 2 and value.is_floating_point()
+
+
+def _has_maps(value: torch.Tensor) -> bool:
+    whole = not value.is_floating_point()
+    return value.ndim == 4 if not whole else is_map(value.shape[1:], whole)
+
+
+FITS: dict[str, Callable[[torch.Tensor], bool]] = {
+    "classification": _has_rank_2,
+    MULTI_LABEL: _has_rank_2,
+    "segmentation": _has_maps,
+}
+"""Regression takes all outputs as they are."""
