@@ -47,6 +47,7 @@ def test_a_network_that_carries_its_attributes_needs_no_flags(tmp_path: Path) ->
         "preprocess",
         "labels",
         "task",
+        "answer",
         "decode",
     }
     (tmp_path / "nets.py").write_text(blocks("python")[1])

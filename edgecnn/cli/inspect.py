@@ -16,13 +16,14 @@ from edgecnn.cli._result import Result
 @register("inspect", section="Measure and prove", example="edgecnn inspect model.onnx --layers")
 @click.argument("model")
 @options.weights
+@options.answer
 @options.input_shapes
 @option("--layers", is_flag=True, group="Output", help="Show a row for every layer.")
-def command(model: str, weights: Path | None, input_shape: tuple[str, ...], layers: bool) -> Result:
+def command(model: str, weights: Path | None, answer: str | None, input_shape: tuple[str, ...], layers: bool) -> Result:
     """Count parameters, multiply-adds, memory and operators of a model or network."""
     from edgecnn import api
 
-    found = api.inspect(model, weights=weights, input_shape=input_shape)
+    found = api.inspect(model, weights=weights, input_shape=input_shape, answer=answer)
     return Result(
         found.to_dict(), lambda page: tables.inspected(page, found, layers), found.verdict, warnings=found.warnings
     )

@@ -30,7 +30,9 @@ def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None
     if plan.task in NUMBERS:
         return plan.task, int(answer.shape[1]) if rank == 2 else None
     whole = rank is not None and not answer.is_floating_point()
-    if rank in (1, 2) or (plan.task == "segmentation" and rank == 4 and not whole and is_single(answer.shape)):
+    if (rank in (1, 2) and plan.task != "detection") or (
+        plan.task == "segmentation" and rank == 4 and not whole and is_single(answer.shape)
+    ):
         return plan.task, class_count(answer.shape)
     if plan.task == "segmentation" and (rank == 4 or (rank is not None and is_map(answer.shape[1:], whole))):
         return plan.task, count_of(answer.shape[1:], whole, Seen.of(shape or ()))

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from edgecnn.doubts import SEGMENTATION
 from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
 from edgecnn.networks.probing import probe
@@ -35,7 +36,7 @@ HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_
 WANTED = {
     "classification": "classes are (N, classes)",
     MULTI_LABEL: "labels are (N, labels)",
-    "segmentation": "maps of classes are (N, classes, height, width)",
+    SEGMENTATION: "maps of classes are (N, classes, height, width)",
     "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
 }
 
@@ -73,39 +74,48 @@ def picking(module: nn.Module, name: str) -> nn.Module:
 def answering(
     network: Network, plan: Blueprint, told: str | int | None, called: str, by_task: bool = True
 ) -> tuple[Network, Any]:
-    """(`network` with the output that counts alone, `said` a line about it; what it answers to one picture)."""
-    made = probe(network)
-    module, line = picked(plan, network.module, made, told, called, by_task)
-    if module is network.module:
-        return network, made
-    network = replace(network, module=module, said=line)
-    return network, probe(network)
+    """(`network` with the output that counts alone, `said` a line where nobody `told` it; its answer to one picture).
 
-
-def picked(
-    plan: Blueprint, module: nn.Module, made: Any, told: str | int | None, called: str, by_task: bool = True
-) -> tuple[nn.Module, str]:
-    """(`module`, which answered one picture with `made`, with the output that was `told` alone; a line where nobody
-    told it). A stated task chooses where it may (`by_task`). Raises `BadInput` for an output that is not there.
+    A stated task chooses where it may (`by_task`). Raises `BadInput` for an output that is not there.
     """
+    made = probe(network)
     parts = parts_of(made)
     name = str(told) if told is not None else plan.answer if parts else None
     if name is not None:
         _require(parts, name, f"--answer {name}" if told is not None else f"{plan.source or plan.name}.answer {name}")
-        return picking(module, name), ""
-    name = chosen(plan.task, parts) if by_task and plan.tasked and not _detects(made) else None
+        return _keeping(network, name, "")
+    usable = by_task and plan.tasked and not _detects(made)
+    name = chosen(plan.task, parts, network.input_shape[1:]) if usable else None
     if name is None:
-        return module, ""
+        return network, made
     others = [other for other in parts if other != name]
-    line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out, "
-    return picking(module, name), f"{line}--answer NAME says otherwise" if others else ""
+    if not others:
+        return _keeping(network, name, "")
+    line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out"
+    return _keeping(network, name, f"{line}; --answer NAME says otherwise")
 
 
-def chosen(task: str, parts: Mapping[str, Any]) -> str | None:
-    """The name among `parts` of the output that fits the `task`; None where none does."""
+def _keeping(network: Network, name: str, line: str) -> tuple[Network, Any]:
+    network = replace(network, module=picking(network.module, name), said=line)
+    return network, probe(network)
+
+
+def chosen(task: str, parts: Mapping[str, Any], sides: tuple[int, ...] = ()) -> str | None:
+    """The name among `parts` of the output that fits the `task`; None where none does.
+
+    Of maps that have no known name the first with the `sides` of the picture: only those are scored pixel by pixel.
+    """
     fits = FITS.get(task)
-    found = [name for name, value in parts.items() if fits and isinstance(value, torch.Tensor) and fits(value)]
-    return next((name for name in MAIN if name in found), found[0] if found else None)
+    found = {name: value for name, value in parts.items() if fits and isinstance(value, torch.Tensor) and fits(value)}
+    named = [name for name in MAIN if name in found]
+    sized = [name for name, value in found.items() if task == SEGMENTATION and sides in _sides(value)]
+    return next(iter((*named, *sized, *found)), None)
+
+
+def _sides(value: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """What may be height and width of a map, with channels first, or last or none."""
+    shape = tuple(value.shape)
+    return shape[2:], shape[1:3]
 
 
 def unused(plan: Blueprint, made: Any, means: str, called: str) -> str:
@@ -156,6 +166,6 @@ def _has_maps(value: torch.Tensor) -> bool:
 FITS: dict[str, Callable[[torch.Tensor], bool]] = {
     "classification": _has_rank_2,
     MULTI_LABEL: _has_rank_2,
-    "segmentation": _has_maps,
+    SEGMENTATION: _has_maps,
 }
 """Regression takes all outputs as they are."""

@@ -16,7 +16,7 @@ from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import channels_first, parts
 from edgecnn.opened import read_model
-from edgecnn.runners import graph_inputs
+from edgecnn.runners import graph_inputs, refuse_answer
 from runtimes.base import BadInput
 from runtimes.execution.model_file import built_size, is_model_file
 from runtimes.execution.shapes import ShapeText, shapes_of
@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: str | os.PathLike[str], *, weights: Path | None = None, input_shape: ShapeText | None = None
+    model: str | os.PathLike[str],
+    *,
+    weights: Path | None = None,
+    input_shape: ShapeText | None = None,
+    answer: str | int | None = None,
 ) -> Inspection:
     """Inspect an .onnx file, an .edge bundle, or any SOURCE that `edgecnn export` takes; raises `BadInput`.
 
+    `answer`: of a PyTorch network's several outputs the one that counts; its layers are counted as PyTorch runs them.
     A bundle of open size is counted at the size for which it was built, where `input_shape` says no other.
     """
     if not is_model_file(os.fspath(model)):
         from edgecnn.numbers.torch_numbers import inspect_source
 
-        return inspect_source(os.fspath(model), weights, input_shape)
+        return inspect_source(os.fspath(model), weights, input_shape, answer)
+    refuse_answer(answer, [os.fspath(model)])
     if weights is not None:
         raise BadInput(f"--weights {weights}: {os.fspath(model)} holds its own; leave it out")
     proto, size_bytes = read_model(Path(model))

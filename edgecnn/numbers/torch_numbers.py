@@ -41,9 +41,11 @@ def torch_runner(module: nn.Module, input_shape: Shapes, double: bool = False, o
     return lambda feeds: run({name: value.astype(np.float64) for name, value in feeds.items()})
 
 
-def inspect_source(source: str, weights: Path | None, input_shape: ShapeText | None) -> Inspection:
+def inspect_source(
+    source: str, weights: Path | None, input_shape: ShapeText | None, answer: str | int | None = None
+) -> Inspection:
     """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
-    network = resolve(source, weights, input_shape or None)
+    network = resolve(source, weights, input_shape or None, answer=answer)
     size_alone = replace(network, assumed=replace(network.assumed, pixels=False))  # which no count depends on
     layers, parts, made, largest = watch(network.module, network.shapes)
     total = count(network.module, network.shapes)
