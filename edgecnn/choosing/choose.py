@@ -239,7 +239,8 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         return base.name, f"{rival.refused}: kept float; {_ways(trial)} may change that"
     ratio = rival.speedup
     if ratio is None:
-        where = f"predicted, not measured (this CPU is {this_cpu()}); race both there with `edgecnn bench`"
+        there = "race it there with the float model: `edgecnn bench`, or `python NAME.edge bench FLOAT.onnx`"
+        where = f"predicted, not measured (this CPU is {this_cpu()}); {there}"
         return rival.name, f"{rival.name} for {elsewhere}, {_cost(base, rival, trial)}: {where}"
     interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
     speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
