@@ -3,6 +3,7 @@
     input not told      what was assumed of size and pixels                          (networks/assumed.py)
     names of folders    classes are in alphabetical order, which training may not have used
     task not told       maps are classes where the data has masks, else numbers
+    16-bit pictures     nearly black by the white level that is assumed; pages that nobody reads  (imaging/depth.py)
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     few images          ranges are guesses
     inputs ignored      forward takes them and makes nothing of them
@@ -23,6 +24,7 @@ from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
+from runtimes.imaging.depth import oddities
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
 
@@ -115,12 +117,24 @@ def of_ignored(network: Network, inputs: Sequence[str]) -> str:
     )
 
 
+def of_data(samples: Samples, preprocess: Preprocess | None, guessed: bool = False) -> tuple[str, ...]:
+    """That the numbers in `samples` are not what `preprocess` makes of pixels, and what else is odd in its pictures."""
+    if preprocess is None or not len(samples):
+        return ()
+    odd = oddities(samples.name, (samples.look(i) for i in _spread(samples)), preprocess.white)
+    return (of_range(samples, preprocess, guessed), *odd)
+
+
+def _spread(samples: Samples) -> list[int]:
+    """As many as are quickly looked at, all over the set."""
+    return sorted({round(i) for i in np.linspace(0, len(samples) - 1, MOST_READ)})
+
+
 def of_range(samples: Samples, preprocess: Preprocess | None, guessed: bool = False) -> str:
     """That the floats in `samples` are far from what `preprocess` makes of pixels; empty where they are not."""
     if not samples.as_is or preprocess is None:
         return ""
-    picked = sorted({round(i) for i in np.linspace(0, len(samples) - 1, MOST_READ)})
-    ends = [(float(value.min()), float(value.max())) for value in (samples[i] for i in picked)]
+    ends = [(float(value.min()), float(value.max())) for value in (samples[i] for i in _spread(samples))]
     where = "by the preprocessing that is assumed" if guessed else "by the model's preprocessing"
     return beyond_pixels(samples.name, min(e[0] for e in ends), max(e[1] for e in ends), preprocess, where)
 

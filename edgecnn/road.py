@@ -277,7 +277,7 @@ def named(
     shown = load_data(data, network.ready, task=task, as_truth=kept) if data is not None else None
     calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
-    odd = [doubts.of_range(samples, network.preprocess, network.assumed.pixels) for samples in seen]
+    odd = [line for one in seen for line in doubts.of_data(one, network.preprocess, network.assumed.pixels)]
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), network.said, *odd, tasked, doubts.of_few(calibration))
     if shown is None:

@@ -175,5 +175,6 @@ def heard(side: Told, seen: object, data: Spec | None) -> str:
 def all_heard(sides: Sequence[Told], seen: object, data: Spec | None) -> tuple[str, ...]:
     samples = seen.samples if isinstance(seen, Feeds) else seen
     samples = None if data is None else samples  # what nobody gave, nobody need mend
-    odd = [doubts.of_range(samples, s.preprocess, s.assumed.pixels) for s in sides if isinstance(samples, Samples)]
+    given = [samples] if isinstance(samples, Samples) else []
+    odd = [line for one in given for s in sides for line in doubts.of_data(one, s.preprocess, s.assumed.pixels)]
     return doubts.told(*(heard(side, seen, data) for side in sides), *(side.said for side in sides), *odd)

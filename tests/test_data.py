@@ -160,7 +160,7 @@ BAD_ARRAYS = {
     "no arrays": ({}, "holds no arrays; name the images `x`"),
     "channels last": ({"x": np.zeros((2, 16, 16, 3), np.float32)}, r"is float32 \[2, 16, 16, 3\]; this network needs"),
     "wrong size": ({"x": np.zeros((2, 3, 8, 8), np.float32)}, r"needs float \[N, 3, 16, 16\] or uint8"),
-    "uint8 channels first": ({"x": np.zeros((2, 3, 16, 16), np.uint8)}, "or uint8 images"),
+    "uint8 channels first": ({"x": np.zeros((2, 3, 16, 16), np.uint8)}, "or uint8 or uint16 images"),
     "int64": ({"x": np.zeros((2, 3, 16, 16), np.int64)}, "is int64"),
     "one image": ({"x": np.zeros((3, 16, 16), np.float32)}, "is float32"),
     "scalar": ({"x": np.float32(3)}, r"is float32 \[\]"),

@@ -1,4 +1,4 @@
-"""Image files become uint8 pixels, as Pillow decodes them, or one line that names the file."""
+"""Image files become pixels, as Pillow decodes them, or one line that names the file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_netpbm_without_pillow_is_what_pillow_reads(mode: str, tmp_path: Path, m
         (b"P6 2 2 255\n" + bytes(11), BadInput, "is damaged"),
         (b"P5 0 2 255\n", BadInput, "is damaged"),
         (b"P5 99999 99999 255\n1", BadInput, "the limit is 100,000,000"),
-        (b"P5 2 2 65535\n" + bytes(8), Unavailable, "takes Pillow"),
+        (b"P5 2 2 65535\n" + bytes(7), BadInput, "is damaged"),
+        (b"P5 2 2 65536\n" + bytes(8), Unavailable, "takes Pillow"),
         (b"P2 1 1 255\n7", Unavailable, "takes Pillow"),
         (b"P6" + b"#" * 9000, Unavailable, "takes Pillow"),
         (b"\x89PNG\r\n\x1a\n", Unavailable, "takes Pillow; `pip install pillow`"),
@@ -90,7 +91,7 @@ def modes() -> dict[str, tuple[Image.Image, Array]]:
         "grey with alpha": (grey.convert("LA"), np.asarray(grey)),
         "alpha": (image.convert("RGBA"), RGB),
         "palette": (image.quantize(16), np.asarray(image.quantize(16).convert("RGB"))),
-        "16-bit grey": (Image.fromarray(deep), (deep >> 8).astype(np.uint8)),
+        "16-bit grey": (Image.fromarray(deep), deep),
     }
 
 

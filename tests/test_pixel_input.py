@@ -138,7 +138,7 @@ def test_data_for_pixels_is_pixels() -> None:
 
 def test_floats_are_no_pixels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 3, 8, 8), np.float32))
-    with pytest.raises(BadInput, match="this network needs uint8 images"):
+    with pytest.raises(BadInput, match="this network needs uint8 or uint16 images"):
         load_data(str(tmp_path / "x.npy"), Preprocess((8, 8), 3, input=UINT8))
 
 

@@ -274,6 +274,7 @@ def test_the_dictionary_round_trips() -> None:
         ({"corner": 1}, "corner 1; true or false"),
         ({"antialias": None}, "antialias None; true or false"),
         ({"interpolation": "cubic"}, "cubic: unknown preprocess interpolation; did you mean bicubic"),
+        ({"white": 100}, "white 100; a whole number from 255 to 65535"),
         ({"bgr": "yes"}, "bgr 'yes'; true or false"),
         ({"bgr": True, "channels": 1, "mean": [0.5], "std": [0.5]}, "grey pictures have one channel"),
         ({"stdd": [1.0]}, "stdd: unknown preprocess setting; did you mean std"),

@@ -267,7 +267,7 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
     verb = "named after" if carried or identity is not None else "counted by"
     counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, verb)
     seen = (material.calibration, material.judged)
-    odd = (doubts.of_range(samples, material.preprocess, material.guessed) for samples in seen)
+    odd = [line for one in seen for line in doubts.of_data(one, material.preprocess, material.guessed)]
     few = doubts.of_few(material.calibration)
     return doubts.told(of_material(name, material, carried), few, *odd, counted)
 

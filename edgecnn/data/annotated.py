@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.data.folders import TEST, TRAIN, list_images
-from edgecnn.data.images import image_size, read_image, read_mask
+from edgecnn.data.images import image_size, look_at, read_image, read_mask
 from edgecnn.data.labels import read_labels
 from edgecnn.data.samples import IGNORE, OnDemand, Samples, Target
 from runtimes.base import Array, BadInput
@@ -84,11 +84,13 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
 
     ids = (*first.ids, *second.ids)
     load = lambda i: at(i)[0].load(at(i)[1])  # noqa: E731
+    look = lambda i: at(i)[0].look(at(i)[1])  # noqa: E731
     numbers = first.category_ids if first.category_ids == second.category_ids else ()
     rows = None if first.truth is None or second.truth is None else np.concatenate([first.truth, second.truth])
     return Samples(
-        name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows
-    )
+        name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows,
+        look=look,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
@@ -119,7 +121,11 @@ def masked(
 
 
 def pictures(name: str, files: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]) -> Samples:
-    return Samples(name, tuple(map(str, files)), lambda i: preprocess(read_image(files[i])), None, names)
+    white = preprocess.white
+    return Samples(
+        name, tuple(map(str, files)), lambda i: preprocess(read_image(files[i], white)), None, names,
+        look=lambda i: look_at(files[i], white),
+    )  # fmt: skip
 
 
 def checked_mask(mask: Array, names: Sequence[str], subject: str) -> Array:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.imaging.images import decoded, read_image
+from runtimes.imaging.images import decoded, look_at, read_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["image_size", "read_image", "read_mask"]
+__all__ = ["image_size", "look_at", "read_image", "read_mask"]
 
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
 """EXIF's tag for how the camera was held, and those of its values that swap width and height."""

@@ -7,7 +7,7 @@
     photo.jpg                   one image                                             none
     photos/images/, masks/ ...  masks or boxes of every image (layouts.py)                none
     photos/labels.csv           a row of numbers for every image, for tasks that read it  none
-    x.npy                       uint8 (N, H, W[, 1|3|4]) is preprocessed,             none
+    x.npy                       uint8, uint16 (N, H, W[, 1|3|4]) is preprocessed,     none
                                 float (N, C, H, W) goes to the network as it is
     x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`
     digits                      1,797 digits, 8x8, built in                           0 to 9
@@ -27,6 +27,7 @@ import contextlib
 import difflib
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import images_in, no_pictures, reader, sample_shape
+from runtimes.imaging.shown import images_in, look_into, no_pictures, reader, sample_shape
 from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
@@ -201,6 +202,8 @@ def _in_memory(data: InMemory, preprocess: Ready, as_truth: bool | None) -> Samp
 
 
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
-    """Samples from uint8 (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
+    """Samples from pixels (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
-    return Samples(name, ids, reader(name, images, preprocess), as_is=images.dtype.kind == "f")
+    return Samples(
+        name, ids, reader(name, images, preprocess), as_is=images.dtype.kind == "f", look=partial(look_into, images)
+    )

@@ -10,7 +10,7 @@ from edgecnn.data.given import InMemory, Spec
 from runtimes.base import Array, EdgeError
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.images import has_pillow, picture_size
-from runtimes.imaging.shown import images_in
+from runtimes.imaging.shown import images_in, is_pixels
 
 MOST = 200
 """Headers that are read, spread over all pictures: it is for a hint."""
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 def common_size(specs: Iterable[Spec | None]) -> Size | None:
-    """(height, width) of every picture in the folders and uint8 arrays `specs`; None where they differ or are none."""
+    """(height, width) of every picture in the folders and arrays `specs`; None where they differ or are none."""
     found: set[Size] = set()
     try:
         for spec in specs:
@@ -40,7 +40,7 @@ def _sizes(spec: Spec) -> Iterable[Size]:
 
 
 def _of(images: Array) -> Iterable[Size]:
-    return {(images.shape[1], images.shape[2])} if images.dtype.name == "uint8" and images.ndim > 2 else set()
+    return {(images.shape[1], images.shape[2])} if is_pixels(images) and images.ndim > 2 else set()
 
 
 def _spread(files: Sequence[Path]) -> Sequence[Path]:

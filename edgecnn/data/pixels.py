@@ -115,6 +115,8 @@ def in_words(preprocess: Preprocess | None) -> str:
     'grey, stretched to 32x32, pixels as they are, uint8 (H, W, C)'
     >>> in_words(Preprocess(size=(640, 640), letterbox=114, bgr=True))
     'BGR, letterboxed to 640x640 on grey 114, x/255'
+    >>> in_words(Preprocess(size=(32, 32), channels=1, white=4095))
+    'grey, 4095 of 16 bits white, stretched to 32x32, x/255'
     >>> in_words(None)
     'ready arrays, no pictures'
     """
@@ -122,6 +124,7 @@ def in_words(preprocess: Preprocess | None) -> str:
         return "ready arrays, no pictures"
     height, width = preprocess.size
     colour = "grey" if preprocess.channels == 1 else "BGR" if preprocess.bgr else "RGB"
+    colour += f", {preprocess.white} of 16 bits white" if preprocess.white is not None else ""
     fit = f"stretched to {height}x{width}"
     if preprocess.resize is not None:
         fit = f"shorter side to {preprocess.resize}, centre {height}x{width}"

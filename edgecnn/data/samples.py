@@ -22,6 +22,7 @@ import numpy as np
 from edgecnn.data.built_in import recorded
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.imaging.depth import PLAIN, Look
 from runtimes.imaging.shown import Ready as Ready
 from runtimes.imaging.shown import finite
 
@@ -109,6 +110,8 @@ class Samples:
     """
     within: str = ""
     """Which part of the data that was named they are: a path below it."""
+    look: Callable[[int], Look] = lambda _: PLAIN
+    """What there is to the picture of a sample besides its pixels."""
 
     @property
     def recorded(self) -> str:
@@ -135,8 +138,9 @@ class Samples:
         truth = None if self.truth is None else self.truth[picked]
         load, others = _at(self.load, picked), {name: _at(other, picked) for name, other in self.others.items()}
         return replace(
-            self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth
-        )
+            self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth,
+            look=_at(self.look, picked),
+        )  # fmt: skip
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:
         """The same samples; those that are asked for first stay in memory, as far as `limit_bytes` go."""
@@ -200,7 +204,7 @@ class Samples:
         return iter(self.feeds(input_name, batch))
 
 
-def _at(load: Callable[[int], Array], picked: Sequence[int]) -> Callable[[int], Array]:
+def _at(load: Callable[[int], T], picked: Sequence[int]) -> Callable[[int], T]:
     return lambda i: load(picked[i])
 
 

@@ -27,10 +27,11 @@ from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
+from runtimes.imaging.depth import eight_bits
 from runtimes.imaging.images import SUFFIXES, read_image
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, takes
+from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, takes, white_of
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
@@ -112,12 +113,17 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
         Shown(
             samples.ids[i],
             partial(samples.__getitem__, i),
-            partial(read_image, samples.ids[i]) if originals else None,
+            partial(_pixels, samples.ids[i], white_of(ready)) if originals else None,
             bundle.preprocess,
             {name: partial(load, i) for name, load in samples.others.items()},
+            partial(samples.look, i),
         )
         for i in range(len(samples))
     ]
+
+
+def _pixels(path: str, white: int | None) -> Array:
+    return eight_bits(read_image(path, white), white)
 
 
 def _is_file(source: Source) -> TypeGuard[str | os.PathLike[str]]:

@@ -112,7 +112,8 @@ def prepare(
     about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
-    heard = (*heard, *doubts.aloud(tell, doubts.told(draft.said, left_out(plan.task, parts[1]))))
+    odd = doubts.of_data(parts[0], pixels)
+    heard = (*heard, *doubts.aloud(tell, doubts.told(draft.said, *odd, left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
 

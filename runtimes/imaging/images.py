@@ -1,17 +1,16 @@
-"""Image files, decoded with distrust: `read_image(path)` gives uint8 pixels or one line that names the file.
+"""Image files, decoded with distrust: `read_image(path)` gives pixels or one line that names the file.
 
 A picture can be a trap: a few bytes that declare 60,000 x 60,000 pixels, a named pipe called a.png, a format whose
 decoder starts another program. So: regular files only, the size is asked before a pixel is decoded, only formats of
-cameras and screens are known. The EXIF orientation is applied, 16-bit grey is scaled to 8, transparency is dropped.
+cameras and screens are known. The EXIF orientation is applied, transparency is dropped, 16-bit grey keeps its bits.
 
-Pillow decodes, where it is installed. A device may lack it: then binary PGM and PPM of 8 bits are read, `P5` or `P6`,
-width, height, 255, one space, pixels. Source: Netpbm, pgm(5) and ppm(5). Test: tests/test_images.py.
+Pillow decodes, where it is installed. A device may lack it: then binary PGM and PPM are read (netpbm.py); those of 16
+bits always are, as Pillow scales them by itself. Test: tests/test_images.py.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from runtimes.base import Array, BadInput, Unavailable
+from runtimes.base import Array, BadInput, EdgeError, Unavailable
 from runtimes.files import check_input_file
+from runtimes.imaging.depth import FULL, PLAIN, Look
+from runtimes.imaging.netpbm import head_of, read_netpbm
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,18 +31,40 @@ PIXEL_LIMIT = 100_000_000
 T = TypeVar("T")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_GAP = rb"(?:\s|#[^\n]*\n)+"
-_NETPBM = re.compile(rb"P([56])" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"255\s")
-_NETPBM_HEAD_BYTES = 4096
+PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 ORIENTATION = 0x0112
 """EXIF tag: 5 to 8 swap height and width."""
 
 
-def read_image(path: Path | str) -> Array:
-    """uint8 (H, W) for grey and (H, W, 3) for everything else; raises `BadInput` naming the file, and `Unavailable`
-    where it takes Pillow."""
+def read_image(path: Path | str, white: int | None = None) -> Array:
+    """uint8 (H, W) for grey and (H, W, 3) for everything else, uint16 where a picture has 16 bits; raises `BadInput`
+    naming the file, and `Unavailable` where it takes Pillow.
+
+    `white`: the value of 16 bits that is white, if somebody says so; else a file's own is scaled to 65535.
+    """
     path = check_input_file(Path(path), FILE_LIMIT_BYTES)
-    return decoded(path, _upright) if has_pillow() else read_netpbm(path)
+    head = head_of(path)
+    if head is not None and (head.deep or not has_pillow()):
+        _check_size(path, head.width, head.height)
+        return read_netpbm(path, head, white)
+    if not has_pillow():
+        raise Unavailable(f"{path}: reading it takes Pillow; `pip install pillow`, or give .npy, binary .ppm or .pgm")
+    return decoded(path, lambda image: _upright(path, image, white))
+
+
+def look_at(path: Path | str, white: int | None = None) -> Look:
+    """What there is to the picture in `path` besides its pixels; of 8 bits only its head is read. Plain for what cannot
+    be read: whoever reads it says it better.
+    """
+    try:
+        path = check_input_file(Path(path), FILE_LIMIT_BYTES)
+        head = head_of(path)
+        if head is not None:
+            known = white is None and head.white < FULL
+            return PLAIN if known or not head.deep else Look(peak=int(read_image(path, white).max()))
+        return decoded(path, _looked) if has_pillow() else PLAIN
+    except EdgeError:
+        return PLAIN
 
 
 def has_pillow() -> bool:
@@ -81,34 +104,47 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def read_netpbm(path: Path) -> Array:
-    """A binary PGM or PPM of 8 bits without Pillow; raises `Unavailable` for every other file."""
-    data = path.read_bytes()
-    head = _NETPBM.match(data[:_NETPBM_HEAD_BYTES])
-    if head is None:
-        raise Unavailable(f"{path}: reading it takes Pillow; `pip install pillow`, or give .npy, binary .ppm or .pgm")
-    width, height, channels = int(head[2]), int(head[3]), 3 if head[1] == b"6" else 1
-    _check_size(path, width, height)
-    if not width * height or len(data) - head.end() < width * height * channels:
-        raise BadInput(f"{path}: is not an image or is damaged (cut off); replace or remove it")
-    pixels = np.frombuffer(data, np.uint8, width * height * channels, head.end())
-    return pixels.reshape((height, width, 3) if channels == 3 else (height, width))
-
-
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > PIXEL_LIMIT:
         raise BadInput(f"{path}: has {width} x {height} pixels, the limit is {PIXEL_LIMIT:,}; shrink it")
 
 
-def _upright(image: Image.Image) -> Array:
+def _upright(path: Path, image: Image.Image, white: int | None) -> Array:
     from PIL import ImageOps
 
-    return _pixels(ImageOps.exif_transpose(image))
+    if white not in (None, FULL) and _loses_bits(image):
+        raise BadInput(
+            f"{path}: has 16 bits and colour or transparency, so that 8 bits are read, and white {white} needs all; "
+            "save 16-bit grey, or a uint16 .npy"
+        )
+    deep = _is_deep(image)
+    return _pixels(ImageOps.exif_transpose(image), deep)
 
 
-def _pixels(image: Image.Image) -> Array:
-    if image.mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+def _pixels(image: Image.Image, deep: bool) -> Array:
+    if deep:
+        return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
         raise ValueError("32-bit grey has no known white level")
     return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+
+def _looked(image: Image.Image) -> Look:
+    """Pages count where a format has them for nothing else: cameras hide previews in a JPEG."""
+    frames = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
+    return Look(frames, int(np.asarray(image).max()) if _is_deep(image) else None)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a picture of grey has 16 bits, which older Pillows call "I" in a PNG; asked before it is decoded."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and "I;16" in _raw(image))
+
+
+def _loses_bits(image: Image.Image) -> bool:
+    """Whether Pillow reads 8 of 16 bits, as it does wherever there is more than grey."""
+    return image.format in ("PNG", "TIFF") and not _is_deep(image) and ";16" in _raw(image)
+
+
+def _raw(image: Image.Image) -> str:
+    """What the decoder of an image that was opened, and not read yet, will be told."""
+    return str(getattr(image, "tile", ""))

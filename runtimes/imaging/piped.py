@@ -26,10 +26,10 @@ CHUNK_BYTES = 1 << 20
 T = TypeVar("T")
 
 
-def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], T]) -> Array | T:
+def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], T], white: int | None = None) -> Array | T:
     """The pixels, or the array, that standard input holds; `name` is how the user calls it. Raises `BadInput`.
 
-    `images_in` picks the images out of the arrays of an `.npz`.
+    `images_in` picks the images out of the arrays of an `.npz`; `white` is that of 16-bit pictures, where it is known.
     """
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or stream.isatty():
@@ -40,7 +40,7 @@ def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], T]) -> A
         try:
             if begins.startswith(NPY):
                 return np.array(read_npy(path))  # the file it is mapped from goes away
-            return images_in(read_npz(path), path) if begins.startswith(NPZ) else read_image(path)
+            return images_in(read_npz(path), path) if begins.startswith(NPZ) else read_image(path, white)
         except (BadInput, Unavailable) as error:
             raise type(error)(str(error).replace(str(path), name)) from error
 

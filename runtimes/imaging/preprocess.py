@@ -2,6 +2,7 @@
 
     uint8 image -> channels -> resize -> centre crop or border -> (image / 255 - mean) / std -> (C, H, W)
 
+An image of 16 bits goes the same way as levels of 0..255 with all their bits, float32 (depth.py).
 A network that takes uint8 pixels normalizes them itself (`input`); everything before that is the same. A network from
 TensorFlow takes (H, W, C), channels last; one from OpenCV or Caffe blue, green, red.
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from runtimes import plugins
 from runtimes.base import Array, BadInput
+from runtimes.imaging.depth import FULL, LEVELS, levels, rounded
 from runtimes.imaging.resampling import BILINEAR, FILTERS, resize
 
 MAX_SIDE = 16384
@@ -30,7 +32,7 @@ INPUTS = (FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC)
 """What a network is given: normalized (C, H, W) or (H, W, C); pixels (C, H, W) or (H, W, C)."""
 CHANNELS = (1, 3)
 """Of pictures: grey, and red, green, blue."""
-NEWER = ("input", "letterbox", "corner", "bgr", "interpolation", "antialias")
+NEWER = ("input", "letterbox", "corner", "bgr", "interpolation", "antialias", "white")
 """Settings that are written only where they say something."""
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
@@ -44,6 +46,7 @@ class Preprocess:
     out of the centre. `letterbox`, a grey level of 0..255, scales the whole image into `size` without changing its
     proportions, and fills the border; the image is in the middle, or, with `corner`, at the top left.
     `interpolation` is one of `FILTERS`; without `antialias` it looks at the nearest pixels alone.
+    `white` is the value of 16-bit images that counts as 1, None for 65535; those of 8 bits have 255.
     `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
     Raises `BadInput` for values that make no sense.
     """
@@ -59,6 +62,7 @@ class Preprocess:
     bgr: bool = False
     interpolation: str = BILINEAR
     antialias: bool = True
+    white: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
@@ -69,6 +73,8 @@ class Preprocess:
             raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
         if self.interpolation not in FILTERS:
             raise BadInput(plugins.unknown(str(self.interpolation), list(FILTERS), "preprocess interpolation"))
+        if self.white is not None and not (_is_int(self.white) and LEVELS <= self.white <= FULL):
+            raise BadInput(f"preprocess: white {self.white!r}; a whole number from {LEVELS} to {FULL}, or None")
         self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
@@ -92,10 +98,12 @@ class Preprocess:
             raise BadInput("preprocess: bgr; grey pictures have one channel")
 
     def __call__(self, image: Array) -> Array:
-        """What the network is given of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is dropped."""
+        """What the network is given of a uint8 or uint16 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); alpha is
+        dropped.
+        """
         pixels = self.pixels(image)
         if not self.floating:
-            return self.arranged(pixels)
+            return self.arranged(rounded(pixels))
         ready = self.normalized(pixels)
         return np.ascontiguousarray(ready.transpose(1, 2, 0)) if self.channels_last else ready
 
@@ -124,7 +132,7 @@ class Preprocess:
         return np.dtype(np.float32 if self.floating else np.uint8)
 
     def normalized(self, pixels: Array) -> Array:
-        """float32 (C, H, W) of `pixels` uint8 (H, W, C)."""
+        """float32 (C, H, W) of `pixels` (H, W, C), levels of 0..255."""
         values = pixels.astype(np.float32) / np.float32(255)
         mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (self.mean, self.std))
         return np.ascontiguousarray((values.transpose(2, 0, 1) - mean) / std)
@@ -142,8 +150,8 @@ class Preprocess:
         return np.ascontiguousarray(pixels if self.channels_last else pixels.transpose(2, 0, 1))
 
     def pixels(self, image: Array) -> Array:
-        """The image as the network sees it, uint8 (H, W, C), before normalization."""
-        image = to_channels(image, self.channels)
+        """The image as the network sees it, (H, W, C), before normalization: uint8, or float32 levels of 16 bits."""
+        image = to_channels(levels(image, self.white), self.channels)
         image = image[:, :, ::-1] if self.bgr else image
         if self.letterbox is not None:
             return bordered(self._resized(image, within(image.shape[:2], self.size)), self)
@@ -217,12 +225,13 @@ def is_ambiguous(sizes: Sequence[object]) -> bool:
 
 
 def to_channels(image: Array, channels: int) -> Array:
-    """uint8 (H, W, channels) of a uint8 image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-        raise BadInput(f"image: {image.dtype.name} {list(image.shape)}; uint8 (H, W) or (H, W, 1|3|4) is needed")
+    """(H, W, channels) of an image (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, or float32 levels of 0..255."""
     image = image[:, :, None] if image.ndim == 2 else image
     if image.shape[2] not in (1, 3, 4):
         raise BadInput(f"image: {image.shape[2]} channels; 1, 3 and 4 are known")
+    if channels == 1 and image.shape[2] > 1 and image.dtype == np.float32:
+        red, green, blue = (image[:, :, i] * np.float32(_LUMA[i] / 65536) for i in range(3))
+        return np.asarray((red + green + blue)[:, :, None])
     if channels == 1 and image.shape[2] > 1:
         return ((image[:, :, :3] @ _LUMA + 0x8000) >> 16).astype(np.uint8)[:, :, None]
     if channels == 3 and image.shape[2] == 1:
@@ -272,7 +281,7 @@ def border(size: tuple[int, ...], target: tuple[int, int], corner: bool) -> tupl
 def bordered(image: Array, preprocess: Preprocess) -> Array:
     """`image` (h, w, C), no larger than the input, on the border that a letterbox has."""
     top, left = border(image.shape[:2], preprocess.size, preprocess.corner)
-    field = np.full((*preprocess.size, image.shape[2]), preprocess.letterbox, np.uint8)
+    field = np.full((*preprocess.size, image.shape[2]), preprocess.letterbox, image.dtype)
     field[top : top + image.shape[0], left : left + image.shape[1]] = image
     return field
 

@@ -4,6 +4,7 @@ For a scale s = in/out, output x is the mean of the inputs around its centre (x 
 in 22-bit fixed point, rounded to uint8 after the horizontal and again after the vertical pass. f is the triangle
 max(0, 1 - |d|), or Keys' cubic with a = -1/2. Equal to the bit along one axis; newer Pillows swap the two passes for
 some sizes, and as each rounds by at most 1/2, the results are within 1 grey level (a few for cubics, which overshoot).
+Floats, the levels of 16-bit pictures, are weighted alike and not rounded, which is Pillow's mode "F".
 Without `antialias` s counts as 1 there, as OpenCV's INTER_LINEAR and PyTorch's `interpolate` have it.
 Source: Pillow `src/libImaging/Resample.c`; Keys 1981, "Cubic convolution interpolation for digital image processing".
 Test: tests/test_preprocess.py.
@@ -24,7 +25,7 @@ MOST_SIDE = 65536
 
 
 def resize(image: Array, size: tuple[int, int], interpolation: str = BILINEAR, antialias: bool = True) -> Array:
-    """uint8 (H, W, C) of a uint8 image (h, w, C): Pillow's `resize((W, H), BILINEAR)`, or BICUBIC."""
+    """(H, W, C) of an image (h, w, C), uint8 or float32 levels: Pillow's `resize((W, H), BILINEAR)`, or BICUBIC."""
     if max(size) > MOST_SIDE:
         raise BadInput(f"image: {list(image.shape)} would become {list(size)}; it is too long and thin, crop it")
     wide = _resample(image.transpose(1, 0, 2), size[1], interpolation, antialias).transpose(1, 0, 2)
@@ -71,9 +72,20 @@ def _resample(image: Array, outputs: int, interpolation: str, antialias: bool) -
     if image.shape[0] == outputs:
         return image
     first, weights = filter_weights(image.shape[0], outputs, interpolation, antialias)
+    if image.dtype != np.uint8:
+        return _weighted(image, first, weights)
     total = np.full((outputs, *image.shape[1:]), 1 << (PRECISION_BITS - 1), np.int32)
     for tap in range(weights.shape[1]):
         rows = np.minimum(first + tap, image.shape[0] - 1)
         total += image[rows] * weights[:, tap, None, None]
     resampled: Array = np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
     return resampled
+
+
+def _weighted(image: Array, first: Array, weights: Array) -> Array:
+    """The same for float32 levels of 0..255: one rounded product and sum after the other, alike on every machine."""
+    shares = (weights / (1 << PRECISION_BITS)).astype(np.float32)
+    total = np.zeros((len(first), *image.shape[1:]), np.float32)
+    for tap in range(weights.shape[1]):
+        total += image[np.minimum(first + tap, image.shape[0] - 1)] * shares[:, tap, None, None]
+    return np.asarray(np.clip(total, 0, 255))

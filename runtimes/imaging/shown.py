@@ -1,6 +1,6 @@
 """What a user feeds to a network: pictures and arrays, each image made ready for it, and its own pixels kept.
 
-    picture, uint8 (H, W[, 3])          --the bundle's preprocessing-->  what the network is given
+    picture, uint8 or uint16 (H, W[, 3])   --the bundle's preprocessing-->  what the network is given
     float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
     float (C, L) or (N, C, L), ...      the same, for a network that takes no pictures: its input's own shape
     an array for each input             the same, for a network of several inputs (several.py)
@@ -21,8 +21,9 @@ import numpy as np
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging import piped
 from runtimes.imaging.arrays import read_npy, read_npz
+from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
-from runtimes.imaging.images import SUFFIXES, read_image
+from runtimes.imaging.images import SUFFIXES, look_at, read_image
 from runtimes.imaging.preprocess import Preprocess, layout_of
 from runtimes.imaging.several import Several
 
@@ -40,7 +41,8 @@ PICTURE_AXES = 3
 class Shown:
     """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3).
 
-    `others`: what the further inputs of a network that has several are fed, by their names.
+    `others`: what the further inputs of a network that has several are fed, by their names. `look`: what there is to
+    the picture besides.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Shown:
     original: Callable[[], Array] | None
     preprocess: Preprocess | None
     others: Mapping[str, Callable[[], Array]] = field(default_factory=dict)
+    look: Callable[[], Look] = lambda: PLAIN
 
     def feeds(self, inputs: Sequence[str]) -> Tensors:
         """A batch of it for the network's `inputs`; raises `BadInput` where it cannot be read."""
@@ -93,11 +96,11 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
         return of_arrays(str(path), _arrays_in(path, ready), ready)
     suffix = path.suffix.lower()
     if str(path) in piped.NAMES:
-        return of_array(str(path), piped.read_piped(str(path), images_in), ready)
+        return of_array(str(path), piped.read_piped(str(path), images_in, white_of(ready)), ready)
     if suffix in SUFFIXES:
         if not isinstance(ready, Preprocess):
             raise BadInput(f"{path}: is a picture; {no_pictures(ready, network)}; give float arrays as .npy")
-        return [Shown(str(path), lambda: ready(read_image(path)), lambda: read_image(path), ready)]
+        return [of_picture(path, ready)]
     if suffix == ".npz":
         return of_array(str(path), images_in(read_npz(path), path), ready)
     if suffix == ".npy":
@@ -108,18 +111,46 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
     raise BadInput(f"{path}: unknown kind of data; {what} are read")
 
 
+def of_picture(path: Path, ready: Preprocess) -> Shown:
+    white = ready.white
+    return Shown(
+        str(path), lambda: ready(read_image(path, white)), lambda: eight_bits(read_image(path, white), white), ready,
+        look=lambda: look_at(path, white),
+    )  # fmt: skip
+
+
+def white_of(ready: Ready | Several) -> int | None:
+    return ready.white if isinstance(ready, Preprocess) else None
+
+
 def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
     """Every image in `array`, called `name[i]`, or `name` where it is one; raises `BadInput` when it does not fit."""
     single = is_single(array, ready)
     images = array[None] if single else array
     read = reader(name, images, ready, array.shape)
-    original = (lambda i: np.asarray(images[i])) if images.dtype == np.uint8 else None
+    white = white_of(ready)
+    original = (lambda i: eight_bits(np.asarray(images[i]), white)) if is_pixels(images) else None
+    looks = partial(partial, look_into, images)
     names = [name] if single else [f"{name}[{i}]" for i in range(len(images))]
     preprocess = ready if isinstance(ready, Preprocess) else None
     return [
-        Shown(one, lambda i=i, one=one: finite(read(i), one), original and partial(original, i), preprocess)  # type: ignore[misc]
+        Shown(one, partial(_finite, read, i, one), original and partial(original, i), preprocess, look=looks(i))
         for i, one in enumerate(names)
     ]
+
+
+def _finite(read: Callable[[int], Array], i: int, name: str) -> Array:
+    return finite(read(i), name)
+
+
+def is_pixels(images: Array) -> bool:
+    """Whether `images` are made ready: pixels of 8 or of 16 bits."""
+    return images.dtype == np.uint8 or is_deep(images.dtype)
+
+
+def look_into(images: Array, i: int) -> Look:
+    """What there is to image `i` of `images` besides its pixels."""
+    return Look(peak=int(images[i].max())) if is_deep(images.dtype) else PLAIN
 
 
 def of_arrays(name: str, arrays: Mapping[str, Array], wanted: Several) -> list[Shown]:
@@ -152,7 +183,7 @@ def _arrays_in(path: Path, wanted: Several) -> Mapping[str, Array]:
 
 
 def is_single(array: Array, ready: Ready) -> bool:
-    """Whether `array` is one sample: of as many axes as the network eats, or uint8 (H, W) or (H, W, 3 or 4)."""
+    """Whether `array` is one sample: of as many axes as the network eats, or pixels (H, W) or (H, W, 3 or 4)."""
     if array.dtype.kind == "f" or not isinstance(ready, Preprocess):
         return array.ndim == len(sample_shape(ready))
     return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
@@ -170,7 +201,7 @@ def images_in(arrays: Mapping[str, Array], path: Path) -> Array:
 def reader(
     name: str, images: Array, ready: Ready, shape_given: tuple[int, ...] | None = None
 ) -> Callable[[int], Array]:
-    """Index -> what the network eats, of uint8 (N, H, W) or (N, H, W, 1|3|4), or an array that it eats as it is.
+    """Index -> what the network eats, of pixels (N, H, W) or (N, H, W, 1|3|4), or an array that it eats as it is.
 
     Raises `BadInput` when `images` are neither. `shape_given`, where one sample may come without the batch, is the
     shape that the user knows.
@@ -185,10 +216,10 @@ def reader(
         raise BadInput(f"{held}; this network needs float {one}{_batch_of(shape)}")
     if not floats and images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == shape:
         return lambda i: np.array(images[i], order="C")
-    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+    if is_pixels(images) and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return lambda i: ready(np.asarray(images[i]))
     wanted = f"float {_batch_of(shape)} or " if floats else ""
-    raise BadInput(f"{held}; this network needs {wanted}uint8 images (N, H, W[, 3])")
+    raise BadInput(f"{held}; this network needs {wanted}uint8 or uint16 images (N, H, W[, 3])")
 
 
 def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:

@@ -31,8 +31,10 @@ def picture(channels: int) -> Array:
 
 
 def numbers_of(preprocess: Preprocess) -> list[float]:
-    """What of that picture is kept."""
-    ready = preprocess(picture(preprocess.channels)).reshape(-1)
+    """What of that picture is kept; where a white level is set, of its squares, as 8 bits know nothing of it."""
+    seen = picture(preprocess.channels)
+    seen = seen if preprocess.white is None else seen.astype(np.uint16) ** 2
+    ready = preprocess(seen).reshape(-1)
     return [round(float(value), 6) for value in ready[np.linspace(0, ready.size - 1, NUMBERS).astype(int)]]
 
 

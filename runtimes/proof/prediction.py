@@ -22,6 +22,7 @@ from runtimes.comparing.matching import is_detections
 from runtimes.comparing.two_classes import as_two, is_single
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
+from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.named import check_folder
 from runtimes.imaging.several import Several
@@ -178,7 +179,8 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
 
         pixels = (given[i].pixels() for i in answered)
         found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
-    return RunReport(name, session.provider, tuple(found), (odd,) if odd else (), tuple(lost))
+    heard = (*((odd,) if odd else ()), *odd_pictures([given[i] for i in answered]))
+    return RunReport(name, session.provider, tuple(found), heard, tuple(lost))
 
 
 def _require_some(found: Sequence[object], lost: Sequence[Unread]) -> None:
@@ -193,6 +195,18 @@ def strange(image: Shown, ready: Array) -> str:
     if image.original is not None or image.preprocess is None or ready.dtype.kind != "f":
         return ""
     return beyond_pixels(image.name, float(ready.min()), float(ready.max()), image.preprocess, "in this bundle")
+
+
+def odd_pictures(images: Sequence[Shown]) -> tuple[str, ...]:
+    """What should be heard of pictures of 16 bits or of several pages, of as many as are quickly looked at."""
+    seen = [image for image in images if image.preprocess is not None][:MOST_LOOKED_AT]
+    looks = [image.look() for image in seen]
+    odd = [image.name for image, look in zip(seen, looks, strict=True) if look != PLAIN]
+    if not odd:
+        return ()
+    assert seen[0].preprocess is not None
+    name = odd[0] if len(odd) == 1 else f"{odd[0]} and {len(odd) - 1} more"
+    return oddities(name, looks, seen[0].preprocess.white)
 
 
 def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
