@@ -140,5 +140,11 @@ def test_the_loss_looks_away_from_255() -> None:
     masks = np.random.default_rng(0).integers(0, 3, (2, 4, 4)).astype(np.uint8)
     masks[0, 0] = 255
     logs = torch.log_softmax(logits, 1).numpy()
-    wanted = [-logs[n, masks[n, y, x], y, x] for n, y, x in np.argwhere(masks != 255)]
-    assert float(task.loss(torch.nn.Identity(), logits, masks, 0.0)) == pytest.approx(np.mean(wanted), abs=1e-6)  # f32
+    seen = np.argwhere(masks != 255)
+    wanted = [-logs[n, masks[n, y, x], y, x] for n, y, x in seen]
+    shares = np.bincount(masks[masks != 255]) / len(seen)
+    weights = [shares[masks[n, y, x]] ** -0.5 for n, y, x in seen]
+    p = [np.exp(logs)[:, c][masks != 255] for c in range(3)]
+    dice = np.mean([2 * p[c][masks[masks != 255] == c].sum() / (p[c].sum() + len(seen) * shares[c]) for c in range(3)])
+    value = float(task.loss(torch.nn.Identity(), logits, masks, 0.0))
+    assert value == pytest.approx(np.average(wanted, weights=weights) + 1 - dice, abs=2e-6)  # float32

@@ -1,7 +1,7 @@
 """DATA as a caller gives it: a name or a file, or arrays that are in memory already, read as those of a file are.
 
     "photos/", "digits", Path("x.npz")   ->  text, which edgecnn/data/load.py looks up; a Path that is there is no name
-    images                               ->  what a .npy file holds: uint8 (N, H, W[, C]), or float as the network eats
+    images                               ->  what a .npy file holds: pixels (N, H, W[, C]), or float as it is eaten
     (images, labels)                     ->  what an .npz file holds under `x` and `y`
     {"image": ..., "meta": ..., "y": ..} ->  what an .npz file holds, for a network of several inputs
 

@@ -8,6 +8,7 @@ One-sided, exact, on 30 images or more: fewer tell nothing of a network, only of
     labels      mAP <= mean over labels of what a random order gives       E[AP] = q + (1 - q) (m - 1) / (n - 1)
                 of the n images, of which m have the label                 q = (1 + 1/2 + ... + 1/n) / n
     numbers     R^2 <= 0                                                   always the mean would do as well
+    pixels      a class of the data has IoU 0                              its pixels are few, the others' score is high
 
 Source of E[AP]: Bestgen 2015, "Exact expected average precision of the random baseline for system evaluation".
 Test: tests/test_chance.py.
@@ -20,11 +21,13 @@ import math
 import numpy as np
 
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.scores import Score
 from edgecnn.tasks import multi_label, regression
 from runtimes.base import counted
 
 LEVEL = 0.05
 FEWEST = 30
+SHOWN = 3
 
 
 def no_better_than_chance(right: int, images: int, share: float) -> bool:
@@ -66,6 +69,16 @@ def chance_warning(subject: str, metric: str, value: float | None, samples: Samp
         f"{subject} is right on {100 * value:.1f} % of {counted(images, 'image')}, {chance}: another order of classes "
         "or other preprocessing? see --labels, --preprocess"
     )
+
+
+def missed_warning(subject: str, found: Score, remedy: str) -> str:
+    """The line that says of which classes of pixels `subject` finds nothing: a high score may be background alone."""
+    if not found.missed:
+        return ""
+    shown = ", ".join(name[:20] for name in found.missed[:SHOWN])
+    more = f" and {len(found.missed) - SHOWN} more" if len(found.missed) > SHOWN else ""
+    of = "class" if len(found.missed) == 1 else "classes"
+    return f"{subject}: no pixel of {of} {shown}{more} is right on {counted(found.images, 'image')}: {remedy}"
 
 
 def _of_rows(subject: str, metric: str, value: float, samples: Samples) -> str:

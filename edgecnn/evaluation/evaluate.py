@@ -28,7 +28,7 @@ from edgecnn.data.parted import part
 from edgecnn.data.samples import Samples
 from edgecnn.data.table import unread
 from edgecnn.evaluation.asked import as_task
-from edgecnn.evaluation.chance import chance_warning
+from edgecnn.evaluation.chance import chance_warning, missed_warning
 from edgecnn.evaluation.class_numbers import held as numbered_alike
 from edgecnn.evaluation.class_numbers import of_numbers
 from edgecnn.evaluation.left_out import left_out
@@ -128,7 +128,8 @@ def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
     """The line that says that `subject` is no better than chance; empty where it is, and where no one trained it."""
     if subject.seeded:
         return ""
-    return chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject))
+    missed = missed_warning(subject.name, found, "other preprocessing or classes? see --preprocess, --labels")
+    return missed or chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject))
 
 
 @dataclass

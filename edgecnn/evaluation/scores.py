@@ -54,6 +54,8 @@ class Score:
     """How the labels that a detector answers were read as classes (evaluation/class_numbers.py)."""
     unit: str = ""
     """Of `value`, as dB; empty for a share from 0 to 1."""
+    missed: tuple[str, ...] = ()
+    """Classes of which the data has pixels, none of them answered right."""
 
     @cached_property
     def per_sample(self) -> Array:

@@ -35,8 +35,8 @@ OUTPUTS = ("logits",)
 WANTED = (
     "give a labels.csv beside the pictures (a header, then file and 0 or 1 for each label), or y of 0 and 1 in an .npz"
 )
-MOVES = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Clone", "Alias")
-"""What autograd calls operations that leave numbers as they are."""
+MOVES = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Clone", "Alias", "Slice", "Upsample")
+"""What autograd calls operations that leave numbers as they are, or are between them."""
 SIGMOIDS = ("SigmoidBackward", "HardsigmoidBackward")
 
 

@@ -55,7 +55,8 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
         "pixel_accuracy": float(both.sum() / truth.sum()),
         "iou": {n: None if np.isnan(v) else float(v) for n, v in zip(names, by_class, strict=False)},
     }
-    return Score(METRIC, float(np.nanmean(by_class)), len(both), details, resample)
+    missed = tuple(n for n, b, t in zip(names, both.sum(0), truth.sum(0), strict=False) if t and not b)
+    return Score(METRIC, float(np.nanmean(by_class)), len(both), details, resample, missed=missed)
 
 
 def counts_of(runner: Runner, samples: Samples, feeds: Any) -> tuple[Array, Array, Array]:
@@ -142,9 +143,9 @@ def augment(images: Array, masks: Array, order: np.random.Generator, flip: bool)
 
 
 def loss(module: nn.Module, images: torch.Tensor, masks: Array, smoothing: float) -> torch.Tensor:
-    """Cross-entropy, the mean over all pixels that count."""
+    """Cross-entropy and overlap of all pixels that count (edgecnn/training/pixel_loss.py)."""
     import torch
-    from torch.nn import functional
 
-    wanted = torch.from_numpy(masks.astype(np.int64))
-    return functional.cross_entropy(module(images), wanted, ignore_index=IGNORE, label_smoothing=smoothing)
+    from edgecnn.training.pixel_loss import pixel_loss
+
+    return pixel_loss(module(images), torch.from_numpy(masks.astype(np.int64)), smoothing)

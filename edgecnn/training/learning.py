@@ -24,8 +24,13 @@ import torch
 from torch import nn
 
 from edgecnn.data.samples import Samples
+from edgecnn.evaluation.scores import Score
 from edgecnn.networks.callables import quiet
+from edgecnn.networks.ending import ending_of
+from edgecnn.tasks import segmentation
+from exporters.ending import SIGMOID
 from runtimes.base import Array, BadInput, Runner, Tensors, Track
+from runtimes.comparing.two_classes import as_two
 
 THREADS = 1
 """One: networks this small gain little from a second thread, and lose all of it on a core that somebody shares."""
@@ -211,20 +216,34 @@ def keep(samples: Samples) -> Callable[[Array], Array]:
 
 def score_of(module: nn.Module, task: ModuleType, samples: Samples) -> float:
     """What `module` scores in evaluation mode; its own mode comes back."""
+    return scored(module, task, samples).value
+
+
+def scored(module: nn.Module, task: ModuleType, samples: Samples) -> Score:
     training = module.training
     module.eval()
-    value: float = task.score(runner_of(module, task.OUTPUTS), samples, "image", 64).value
+    found: Score = task.score(runner_of(module, task.OUTPUTS), samples, "image", 64)
     module.train(training)
-    return value
+    return found
 
 
 def runner_of(module: nn.Module, names: tuple[str, ...]) -> Runner:
-    """The module, in evaluation mode already, as a runner with the outputs `names`."""
+    """The module, in evaluation mode already, as a runner with outputs `names`; one map has scores of two classes."""
 
     def run(feeds: Tensors) -> Tensors:
+        images = torch.from_numpy(feeds["image"])
         with torch.no_grad(), quiet():
-            answer = module(torch.from_numpy(feeds["image"]))
+            answer = module(images)
+        if names == segmentation.OUTPUTS and is_one_map(answer):
+            with quiet():
+                sigmoid = ending_of(module, images[:1]) == SIGMOID
+            return {names[0]: as_two(answer.numpy(), sigmoid)}
         tensors = [answer] if isinstance(answer, torch.Tensor) else list(answer)
         return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
 
     return run
+
+
+def is_one_map(answer: Any) -> bool:
+    """Whether `answer` is one number for each pixel, which tells two classes apart."""
+    return isinstance(answer, torch.Tensor) and answer.ndim == 4 and answer.shape[1] == 1

@@ -1,7 +1,7 @@
 """Train a network for any of the tasks, small and seeded: real weights in seconds to minutes, on built-in or own data.
 
     classification   cross-entropy, labels smoothed by 0.1      one class an image (folders of classes, digits, shapes)
-    segmentation     the same for every pixel                   images/ and masks/, or shapes
+    segmentation     the same for every pixel, and overlap      images/ and masks/, or shapes
     detection        the detector's own loss                    images/ and annotations.json, or shapes
     multi-label      binary cross-entropy, smoothed alike       labels.csv, or y of 0 and 1
     regression       mean squared error (scaling.py)            labels.csv, or y of numbers
@@ -33,11 +33,13 @@ import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.given import Data, given
 from edgecnn.doubts import Tell, unheard
+from edgecnn.evaluation.chance import missed_warning
+from edgecnn.evaluation.scores import Score
 from edgecnn.networks.sources import blueprint
 from edgecnn.networks.weights import check_weights_output, save_weights
 from edgecnn.training import resume as resuming
 from edgecnn.training.guard import Change, guarded
-from edgecnn.training.learning import Learner, Recipe, reproducible, score_of, top_rate
+from edgecnn.training.learning import Learner, Recipe, reproducible, score_of, scored, top_rate
 from edgecnn.training.lesson import Lesson, prepare
 from edgecnn.training.outcome import TrainReport
 from edgecnn.training.qat import fine_tune
@@ -123,15 +125,16 @@ def train(
         elif weights is not None:
             _, change = guarded(lesson.module, learned, lesson.train, lesson.held, False, learn)
             losses, best = learner.losses, 0 if change.worse else learner.best_epoch
-        scores = [score_of(lesson.module, learned, part) for part in (lesson.train, lesson.test)]
-    about = replace(lesson.about, test_score=scores[1])
+        scores = [scored(lesson.module, learned, part) for part in (lesson.train, lesson.test)]
+    reached, test = (found.value for found in scores)
+    about = replace(lesson.about, test_score=test)
     save_weights(lesson.module, path, about, force)
     resuming.place_of(path).unlink(missing_ok=True)
     held = 0 if lesson.held is None else len(lesson.held)
-    heard = doubts.told(*lesson.heard, *(fallen(change, name, learned.METRIC, before, scores[1], recipe.rate)))
+    heard = doubts.told(*lesson.heard, *fallen(change, name, before, scores[1], recipe.rate))
     return TrainReport(
         str(path), name, about.task, str(spec), about.num_classes, learned.METRIC, len(losses), best,
-        time.perf_counter() - start, len(lesson.train), held, len(lesson.test), scores[0], scores[1],
+        time.perf_counter() - start, len(lesson.train), held, len(lesson.test), reached, test,
         tuple(losses), tuple(learner.scores), seed, qat, before, change, heard,
     )  # fmt: skip
 
@@ -146,13 +149,15 @@ def fine_recipe(recipe: Recipe, of_task: float) -> Recipe:
     return replace(recipe, epochs=fine_epochs(recipe.epochs), rate=rate)
 
 
-def fallen(
-    change: Change | None, name: str, metric: str, before: float | None, after: float, rate: float
-) -> tuple[str, ...]:
-    """What should be heard of a trained network that became worse, on what decides or on the held-out images."""
+def fallen(change: Change | None, name: str, before: float | None, after: Score, rate: float) -> tuple[str, ...]:
+    """What should be heard of a network that misses a class, or of a trained one that became worse, on what decides or
+    on the held-out images.
+    """
+    missed = missed_warning(name, after, "more epochs or pictures with it, another --rate, or look at its masks")
     if change is None or before is None:
-        return ()
-    return change.warning(name, metric, rate), change.warning_of_test(name, metric, before, after, rate)
+        return (missed,)
+    worse = change.warning_of_test(name, after.metric, before, after.value, rate)
+    return missed, change.warning(name, after.metric, rate), worse
 
 
 def tune(lesson: Lesson, learner: Learner, recipe: Recipe, track: Track) -> tuple[list[float], Change]:
