@@ -11,12 +11,12 @@ from runtimes.base import BadInput
 from runtimes.imaging.preprocess import (
     Preprocess,
     border,
-    centre_crop,
+    centre,
     shorter_side,
     to_channels,
     within,
 )
-from runtimes.imaging.resampling import resize
+from runtimes.imaging.resampling import PRECISION_BITS, filter_weights, resize
 
 sides = st.integers(1, 70)
 IMAGENET = Preprocess((224, 224), 3, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -139,8 +139,32 @@ def test_the_shorter_side_as_torchvision_computes_it(size, target, want) -> None
 @pytest.mark.parametrize(("have", "top"), [(7, 2), (8, 2), (9, 2), (10, 3)])
 def test_the_crop_is_centred_as_in_torchvision(have: int, top: int) -> None:
     """torchvision rounds half to even: (9 - 4) / 2 = 2.5 gives 2, (7 - 4) / 2 = 1.5 gives 2."""
-    image = np.arange(have, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 1), np.uint8)
-    assert centre_crop(image, (4, 4))[0, 0, 0] == top
+    assert centre((have, 4), (4, 4)) == (slice(top, top + 4), slice(0, 4))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    h=sides, w=sides, height=sides, width=sides, how=st.sampled_from([*FILTER]), antialias=st.booleans(),
+    deep=st.booleans(), data=st.data(),
+)  # fmt: skip
+def test_a_part_of_a_resized_image_is_that_part(h, w, height, width, how, antialias, deep, data) -> None:
+    """Only the part is computed, of the pixels that it needs."""
+    image = noise(h, w, 3).astype(np.float32 if deep else np.uint8)
+    ends = [sorted(data.draw(st.integers(0, most)) for _ in range(2)) for most in (height - 1, width - 1)]
+    rows, columns = (slice(first, last + 1) for first, last in ends)
+    whole = resize(image, (height, width), how, antialias)
+    part = resize(image, (height, width), how, antialias, (rows, columns))
+    np.testing.assert_array_equal(part, whole[rows, columns])
+
+
+def test_sums_are_those_of_whole_numbers() -> None:
+    """The oracle is Pillow's formula in int64, also where many numbers come together, and for one channel."""
+    for shape, size, how in (((900, 3, 3), (7, 3), "bicubic"), ((5000, 2, 1), (3, 2), "bilinear")):
+        image = noise(*shape)
+        first, weights = filter_weights(shape[0], size[0], how)
+        rows = np.minimum(first[:, None] + np.arange(weights.shape[1]), shape[0] - 1)
+        sums = (image[rows].astype(np.int64) * weights[:, :, None, None]).sum(1) + (1 << (PRECISION_BITS - 1))
+        np.testing.assert_array_equal(resize(image, size, how), np.clip(sums >> PRECISION_BITS, 0, 255))
 
 
 @settings(deadline=None, max_examples=150)

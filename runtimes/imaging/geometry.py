@@ -48,7 +48,7 @@ class Geometry:
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Rows and columns of the resized image above and left of the input; rounded as `centre_crop` rounds.
+        """Rows and columns of the resized image above and left of the input; rounded as `centre` rounds.
 
         Those of a border count below 0.
         """

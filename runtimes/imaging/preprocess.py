@@ -22,7 +22,7 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput
 from runtimes.imaging.depth import FULL, LEVELS, levels, rounded
-from runtimes.imaging.resampling import BILINEAR, FILTERS, resize
+from runtimes.imaging.resampling import BILINEAR, FILTERS, Cut, resize
 
 MAX_SIDE = 16384
 CROP_FROM_SIDE = 128
@@ -157,10 +157,11 @@ class Preprocess:
             return bordered(self._resized(image, within(image.shape[:2], self.size)), self)
         if self.resize is None:
             return self._resized(image, self.size)
-        return centre_crop(self._resized(image, shorter_side(image.shape[:2], self.resize)), self.size)
+        size = shorter_side(image.shape[:2], self.resize)
+        return self._resized(image, size, centre(size, self.size))
 
-    def _resized(self, image: Array, size: tuple[int, int]) -> Array:
-        return resize(image, size, self.interpolation, self.antialias)
+    def _resized(self, image: Array, size: tuple[int, int], cut: Cut | None = None) -> Array:
+        return resize(image, size, self.interpolation, self.antialias, cut)
 
     def floats(self, given: Array, last: bool = False) -> Array:
         """`given`, what the network is given of an image: pixels normalized, float32 (C, H, W) or, with channels
@@ -251,10 +252,14 @@ def shorter_side(size: tuple[int, ...], target: int) -> tuple[int, int]:
     return int(target * height / width), target
 
 
-def centre_crop(image: Array, size: tuple[int, int]) -> Array:
-    """The middle `size` (H, W) of `image` (h, w, C), h >= H and w >= W."""
-    top, left = (round((have - want) / 2) for have, want in zip(image.shape[:2], size, strict=True))
-    return image[top : top + size[0], left : left + size[1]]
+def centre(size: tuple[int, int], wanted: tuple[int, int]) -> Cut:
+    """Rows and columns of the middle `wanted` (H, W) of an image of `size`, which is no smaller.
+
+    >>> centre((256, 341), (224, 224))
+    (slice(16, 240, None), slice(58, 282, None))
+    """
+    top, left = (round((have - want) / 2) for have, want in zip(size, wanted, strict=True))
+    return slice(top, top + wanted[0]), slice(left, left + wanted[1])
 
 
 def within(size: tuple[int, ...], target: tuple[int, int]) -> tuple[int, int]:
