@@ -29,8 +29,8 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-NAMES = ("latency", "int8", "zoo", "averages", "memory", "forms", "letterbox")
-latency, int8, zoo, averages, memory, forms, letterbox = (load(ROOT / "bench" / f"{name}.py") for name in NAMES)
+NAMES = ("latency", "int8", "zoo", "averages", "memory", "forms", "letterbox", "pictures")
+latency, int8, zoo, averages, memory, forms, letterbox, pictures = (load(ROOT / f"bench/{name}.py") for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ latency, int8, zoo, averages, memory, forms, letterbox = (load(ROOT / "bench" / 
         ("docs/calibration.md", memory.tables()),
         ("docs/targets.md", forms.tables()),
         ("docs/detectors.md", letterbox.table()),
+        ("docs/preprocess.md", pictures.table()),
     ],
 )
 def test_the_pages_show_the_committed_results(page: str, made: str) -> None:
