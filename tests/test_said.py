@@ -12,7 +12,7 @@ import pytest
 
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.quantizing import quantize
-from edgecnn.choosing.said import judged_by_few, judged_by_nothing
+from edgecnn.choosing.said import far_off, judged_by_few, judged_by_nothing, of_verdict
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
@@ -163,6 +163,26 @@ def test_too_few_images_for_the_budget(lost: Candidate, budget: float, said: str
     assert judged_by_few("net", alike, material, Trial(samples, "x", max_drop=budget)) == ""
     assert judged_by_nothing("net", decision) == ""
     assert judged_by_nothing("net", alike).startswith("net: the float graph answers class 2 on all of the 24 images")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (replace(LOST, snr_db=0.93), "net: int8 has 0.9 dB SNR to the float graph, and below 10 dB `check` calls int8 "
+                                     "broken; labelled --data decides"),
+        (replace(LOST, snr_db=10.0), ""),
+        (replace(LOST, snr_db=None), ""),
+        (replace(LOST, snr_db=0.93, accuracy=0.9), ""),
+        (replace(LOST, snr_db=0.93, refused="int8 is bad"), ""),
+    ],
+)  # fmt: skip
+def test_int8_that_is_far_off_is_told_where_no_label_judges(found: Candidate, said: str) -> None:
+    samples = load_data("random:24", (4,))
+    decision = Decision("float" if found.refused else "int8", "", (Candidate("float", 400, 2.0), found), None, 1)
+    assert far_off("net", decision) == said
+    about = Material("x", (4,), samples, samples), Trial(samples, "x", max_drop=1.0)
+    assert of_verdict("net", decision, *about, 10) == ((said,) if said else ())
+    assert of_verdict("net", decision, *about, 10, seeded=True) == (), "of drawn weights nobody expects an answer"
 
 
 HALF = """<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 10] y) {

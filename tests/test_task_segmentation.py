@@ -113,15 +113,51 @@ def test_the_drop_of_a_worse_network_is_above_zero() -> None:
     assert "bootstrap" in found.method
 
 
-def test_agreement_is_the_share_of_equal_pixels() -> None:
+def test_agreement_is_the_overlap_of_masks() -> None:
     logits, masks = drawn()
     other = logits.copy()
     other[0, :, :6] = -np.inf
     feeds = made(masks).without_answers().feeds("x", 4)
     found = task.agreement(saying(logits), saying(other), feeds)
-    assert (found.share, found.images) == (1 - 0.5 / 9, 9)
+    said = logits.argmax(1)
+    kept = said.copy()
+    kept[0, :6] = CLASSES  # of no class: nothing near it is forgiven
+    names = [c for c in range(CLASSES) if (said == c).sum() >= 100]
+    wanted = jaccard_score(said.ravel(), kept.ravel(), average=None, labels=names).mean()
+    assert (found.share, found.images) == (pytest.approx(wanted, abs=1e-12), 9)
+    assert found.changed == pytest.approx(0.5 / 9, abs=1e-12)
+    assert found.lost == 1 - found.share > found.changed
     with pytest.raises(BadInput, match="masks of one size are needed"):
         task.agreement(saying(logits), saying(other[:, :, :6]), feeds)
+
+
+def test_a_lost_class_of_few_pixels_is_no_agreement() -> None:
+    """1.4 % of the pixels change, and half of what mIoU looks at is gone."""
+    logits = np.zeros((2, 2, 120, 120))
+    logits[:, 1, 40:54, 40:54] = 1
+    logits[:, 0] = 0.5
+    load = lambda i: np.full((1, 120, 120), i, np.float32)  # noqa: E731
+    feeds = Samples("made", ("0", "1"), load).feeds("x", 1)
+    lost = task.agreement(saying(logits), saying(logits * [[[1]], [[0]]]), feeds)
+    assert lost.share == pytest.approx((1 - 14 * 14 / 120**2) / 2, abs=1e-12)
+    assert lost.changed == pytest.approx(14 * 14 / 120**2, abs=1e-12)
+    moved = np.roll(logits, 1, axis=3)
+    near = task.agreement(saying(logits), saying(moved), feeds)
+    either = 14 * 15
+    ground = 1  # of 28 pixels, all are forgiven
+    assert near.share == pytest.approx((ground + (14 * 13 + 0.05 * either) / either) / 2, abs=1e-12)
+
+
+def test_the_share_of_equal_pixels_decides_where_it_is_less() -> None:
+    """Stripes are all edge: what changes in them is forgiven to their classes, and is still a share of the pixels."""
+    striped = np.zeros((1, 2, 120, 120))
+    striped[:, 1, :, ::4] = striped[:, 1, :, 1::4] = 1
+    striped[:, 0] = 0.5
+    frayed = striped.copy()
+    frayed[:, 1, ::40, 1::4] = 0  # 3 * 30 of 14400
+    load = lambda i: np.full((1, 120, 120), i, np.float32)  # noqa: E731
+    found = task.agreement(saying(striped), saying(frayed), Samples("made", ("0",), load).feeds("x", 1))
+    assert (found.share, found.lost) == (1.0, pytest.approx(90 / 120**2, abs=1e-12))
 
 
 def test_images_and_masks_move_together() -> None:

@@ -1,15 +1,22 @@
 """The float graph's answers to the images that judge: remembered for the next graph, and whether they differ at all.
 
-Test: tests/test_choose.py.
+Test: tests/test_choose.py, tests/test_unlabelled.py.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
+import numpy as np
+
+from edgecnn import tasks
 from edgecnn.choosing.trial import Trial
+from edgecnn.evaluation.overlap import LEAST, MANY
 from edgecnn.tasks import detection
-from runtimes.base import Runner, Tensors
+from edgecnn.tasks.segmentation import seen_in
+from runtimes.base import Array, Runner, Tensors, counted
+from runtimes.imaging.maps import NONE, classes_of, is_map, is_whole
 
 MEMORY_BYTES = 128 * 2**20
 """Of answers that are kept."""
@@ -55,8 +62,11 @@ def alike(float_runner: Runner, trial: Trial) -> str:
         found = (detection.detect(float_runner, feed) for feed in feeds)
         if any((boxes.scores >= detection.SURE).any() for of_feed in found for boxes in of_feed):
             return ""
-        which = "the image that judges it" if count == 1 else f"any of the {count} images that judge it"
-        return f"scores no box {detection.SURE:g} or more on {which}"
+        return f"scores no box {detection.SURE:g} or more on {_any_of(count)}"
+    if trial.task == "segmentation":
+        return _one_class(feeds, float_runner)
+    if trial.task == tasks.MULTI_LABEL:
+        return _no_label(feeds, float_runner)
     if trial.task != "classification" or count < FEW:
         return ""
     seen: set[int] = set()
@@ -68,3 +78,33 @@ def alike(float_runner: Runner, trial: Trial) -> str:
         if len(seen) > 1:
             return ""
     return f"answers class {seen.pop()} on all of the {count} images that judge it"
+
+
+def _any_of(count: int) -> str:
+    return "the image that judges it" if count == 1 else f"any of the {count} images that judge it"
+
+
+def _one_class(feeds: Sequence[Tensors], runner: Runner) -> str:
+    """That all masks are of one class but for too few pixels to decide (evaluation/overlap.py); empty where not."""
+    seen: Array = np.zeros(MANY, np.int64)
+    for feed in feeds:
+        for answer in next(iter(runner(feed).values())):
+            if not is_map(answer.shape, is_whole(answer.dtype)):
+                return ""
+            classes = classes_of(answer, seen_in(feed))
+            seen += np.bincount(classes[classes != NONE] % MANY, minlength=MANY)
+        if (seen >= LEAST).sum() > 1:
+            return ""
+    most = int(seen.argmax())
+    others, count = int(seen.sum() - seen[most]), len(feeds)
+    if not seen[most] or (others and seen[most] < LEAST):
+        return ""
+    where = "the image that judges it" if count == 1 else f"all of the {count} images that judge it"
+    but = f" but for {counted(others, 'pixel')}" if others else ""
+    return f"answers class {most} everywhere{but} on {where}"
+
+
+def _no_label(feeds: Sequence[Tensors], runner: Runner) -> str:
+    if any((next(iter(runner(feed).values())) > 0).any() for feed in feeds):
+        return ""
+    return f"says yes to no label on {_any_of(len(feeds))}"

@@ -1,6 +1,7 @@
 """Which graph is shipped: the fastest one within the accuracy budget, proven by a race on the machine at hand.
 
-    eligible(g)  =  drop(g) <= max_drop       drop: metric lost on labelled images, else share of changed answers
+    eligible(g)  =  drop(g) <= max_drop       drop: metric lost on labelled images, else share of changed answers, of
+                                              masks what their overlap lacks
     chosen       =  the fastest eligible g whose 95 % interval of t(float) / t(g) lies above 1, else float
 
 What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's, and what a second, longer
@@ -49,8 +50,8 @@ class Entry:
 class Candidate:
     """One graph in the race; without times where it could not be raced.
 
-    `p50_ms` is on the clock of the race: CPU time on one thread. `snr_db` and `agreement` (share of equal answers) are
-    against the float graph. `accuracy` is the task's metric.
+    `p50_ms` is on the clock of the race: CPU time on one thread. `snr_db` and `agreement` (share of equal answers, or
+    by how much masks overlap) are against the float graph. `accuracy` is the task's metric.
     `drop` is what the budget is held against, `drop_high` the upper end of its 95 % interval; `refused` says why the
     graph is out, empty when it may win.
     """
@@ -283,6 +284,8 @@ def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
     if base.accuracy is not None and rival.accuracy is not None:
         both = (valued(value, trial.unit, metric=trial.metric) for value in (rival.accuracy, base.accuracy))
         return f"{trial.metric} {' against '.join(both)}{_at_most(rival.drop_high, trial)}"
+    if rival.agreement is not None and trial.task == "segmentation":
+        return f"masks overlap the float graph's by {100 * rival.agreement:.1f} %, edges aside"
     if rival.agreement is not None:
         least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
         return f"same answer on {100 * rival.agreement:.1f} %{least}"

@@ -1,7 +1,8 @@
 """What an integer graph costs in accuracy, against the float graph, on labelled images or without labels.
 
-    drop  =  metric lost on labelled images, else share of changed answers, else noise power 10^(-SNR/10)
-             in the kind of numbers (boxes, scores) that has most of it
+    drop  =  metric lost on labelled images, else share of changed answers (of masks the larger of the share of
+             changed pixels and what their overlap lacks), else noise power 10^(-SNR/10) in the kind of numbers (boxes,
+             scores) that has most of it
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
 the true share p solves P(X <= k; n, p) = 0.05. Of several labels or boxes an image, k is the share changed times n,
@@ -138,6 +139,9 @@ class Judge:
             changed = f"{100 * drop:.4g}"
         if lost is not None:
             return f"loses {changed} points of {self.trial.metric} (budget {most})"
+        if agreed is not None and agreed.changed is not None and agreed.changed < agreed.lost:
+            where = f"{len(self.trial.samples)} unlabelled images"
+            return f"loses {changed} % of the overlap with the float graph's masks on {where} (budget {most} %)"
         if agreed is not None:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
@@ -174,7 +178,7 @@ def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | N
     if lost is not None:
         return lost.value, lost.high
     if agreed is not None:
-        changed = 1.0 - agreed.share
+        changed = agreed.lost
         return changed, upper_bound(math.ceil(changed * agreed.images - ROUNDING), agreed.images)
     return float(min(1.0, 10.0 ** (-parity.worst_db / 10.0))), None
 

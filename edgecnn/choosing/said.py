@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from edgecnn import doubts, meaning, tasks
+from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.choosing.choose import Decision, in_half, lost_in_words
 from edgecnn.choosing.judge import CONFIDENCE, percent
 from edgecnn.choosing.trial import Trial
@@ -204,7 +205,8 @@ def of_verdict(
     chance = judged_by_chance(name, decision, material, classes)
     if seeded:
         return doubts.told(chance)
-    return doubts.told(chance, judged_by_nothing(name, decision), judged_by_few(name, decision, material, trial))
+    few = judged_by_few(name, decision, material, trial)
+    return doubts.told(chance, judged_by_nothing(name, decision), far_off(name, decision), few)
 
 
 def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:
@@ -220,6 +222,21 @@ def judged_by_nothing(name: str, decision: Decision) -> str:
     return (
         f"{name}: the float graph {decision.alike}, so that equal answers prove nothing; give pictures like those in "
         "use, or labelled --data"
+    )
+
+
+def far_off(name: str, decision: Decision) -> str:
+    """The line that says that the integer graph chosen for `name` is far from the float graph, and that nobody knows
+    what that costs; empty where it is near, and where labels say what it costs.
+    """
+    rival = decision.rival
+    if rival is None or rival.name != decision.winner or rival.accuracy is not None or rival.snr_db is None:
+        return ""
+    if rival.snr_db >= INT8_SNR_DB:
+        return ""
+    return (
+        f"{name}: {rival.name} has {rival.snr_db:.1f} dB SNR to the float graph, and below {INT8_SNR_DB:g} dB `check` "
+        "calls int8 broken; labelled --data decides"
     )
 
 

@@ -83,10 +83,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`share` of answers, 0..1, that two networks give alike on `images` images without labels."""
+    """`share` of answers, 0..1, that two networks give alike on `images` images without labels; of masks by how much
+    they overlap (evaluation/overlap.py).
+    """
 
     share: float
     images: int
+    changed: float | None = None
+    """Of masks, the share of pixels whose class is another."""
+
+    @property
+    def lost(self) -> float:
+        """The larger of what `share` lacks and what has `changed`."""
+        return max(1.0 - self.share, self.changed or 0.0)
 
 
 def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int = RESAMPLES) -> Difference:

@@ -5,7 +5,8 @@
 
 The answer is the largest of `logits` (N, classes, H, W) at a pixel, the first one of equals, as a device would take it;
 scores may be last, or an answer the classes themselves (runtimes/imaging/maps.py). A pixel with NaN or infinity has no
-class and counts against all. Pixels whose truth is 255 count for nothing.
+class and counts against all. Pixels whose truth is 255 count for nothing. Without labels two networks agree by how far
+their masks overlap (evaluation/overlap.py).
 Source: Everingham et al. 2015, PASCAL VOC; Long et al. 2015, section 5. Test: tests/test_task_segmentation.py.
 """
 
@@ -19,9 +20,10 @@ import numpy as np
 from edgecnn.data.moves import flip_images, flips, shift_images, shifts
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation import scores
+from edgecnn.evaluation.overlap import Overlap
 from edgecnn.evaluation.scores import Agreement, Difference, Score, mean_of_known
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
-from runtimes.imaging.maps import MOST, NONE, Seen, classes_of, count_of, is_map, is_whole
+from runtimes.imaging.maps import MOST, Seen, classes_of, count_of, is_map, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -112,18 +114,17 @@ def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:
-    """Share of pixels with the same class; NaN and infinity agree with nothing."""
-    same = pixels = images = 0
+    """By how much the masks overlap, and the share of pixels that changed; NaN and infinity agree with nothing."""
+    found, images = Overlap(), 0
     for feed in track(feeds, "comparing"):
         ((a,),) = scores.answers(reference, [feed], OUTPUTS)
         ((b,),) = scores.answers(candidate, [feed], OUTPUTS)
         if a.shape != b.shape or not is_map(a.shape[1:], is_whole(a.dtype)):
             raise BadInput(f"output: is {list(a.shape)} against {list(b.shape)}; masks of one size are needed")
         for ours, theirs in zip(a, b, strict=True):
-            classes = classes_of(ours, seen_in(feed))
-            same += int(((classes == classes_of(theirs, seen_in(feed))) & (classes != NONE)).sum())
-            pixels, images = pixels + classes.size, images + 1
-    return Agreement(same / pixels, images)
+            found.add(classes_of(ours, seen_in(feed)), classes_of(theirs, seen_in(feed)))
+            images += 1
+    return Agreement(found.share, images, 1 - found.same / found.pixels)
 
 
 # ------------------------------------------------------------------------------------------------------------- learning
