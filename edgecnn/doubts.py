@@ -5,6 +5,7 @@
     task not told       maps are classes where the data has masks, else numbers
     16-bit pictures     nearly black by the white level that is assumed; pages that nobody reads  (imaging/depth.py)
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
+    masks of 0 and 255  255 is class 1
     few images          ranges are guesses
     inputs ignored      forward takes them and makes nothing of them
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
@@ -82,6 +83,16 @@ def of_task(network: Network) -> str:
         return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
     return (
         f'{maps}: they are compared as numbers, and `run` cannot show them; `task = "segmentation"` makes them classes'
+    )
+
+
+def of_masks(samples: Samples) -> str:
+    """That 255 is class 1 in the masks of `samples`; empty where it is not, and without masks."""
+    if samples.masks is None or not samples.binary_masks():
+        return ""
+    return (
+        f"{samples.name}: its masks hold 0 and 255 alone, and 255 is read as class 1; save class 1 as 1 where 255 "
+        "shall count for nothing"
     )
 
 

@@ -171,7 +171,7 @@ def judging(
     if task == "detection" and not material.metric and material.judged.targets is not None:
         judged, line = numbered(name, model, material.judged, material.input_name)
         material = replace(material, judged=judged)
-    return material, doubts.aloud(tell, doubts.told(unused, line))
+    return material, doubts.aloud(tell, doubts.told(unused, line, doubts.of_masks(material.judged)))
 
 
 def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: str) -> tuple[Samples, str]:

@@ -4,10 +4,10 @@
     photos/masks/a.png         the class of each of its pixels            Geometry.mask_to_input
     photos/labels.txt          optional names
 
-A mask is a grey or palette PNG as large as its image; 255 counts for nothing. The folder may stand below train/ and
-val/ (or test/). In an .npz beside `x`: `masks` (N, H, W), or `boxes` (M, 4) as x1, y1, x2, y2 in pixels of x with
-`box_labels` (M,) and `box_image` (M,). Everything is moved with its image by the preprocessing
-(runtimes/imaging/geometry.py).
+A mask is a grey or palette PNG as large as its image; 255 counts for nothing, or is class 1 of two (binary_masks.py).
+The folder may stand below train/ and val/ (or test/). In an .npz beside `x`: `masks` (N, H, W), or `boxes` (M, 4) as
+x1, y1, x2, y2 in pixels of x with `box_labels` (M,) and `box_image` (M,). Everything is moved with its image by the
+preprocessing (runtimes/imaging/geometry.py).
 Other folders: coco.py, voc.py, yolo.py; which one it is: layouts.py. Test: tests/test_annotated.py.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.data.binary_masks import as_classes, in_array, in_files
 from edgecnn.data.folders import TEST, TRAIN, list_images
 from edgecnn.data.images import image_size, look_at, read_image, read_mask
 from edgecnn.data.labels import read_labels
@@ -89,23 +90,34 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     rows = None if first.truth is None or second.truth is None else np.concatenate([first.truth, second.truth])
     return Samples(
         name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows,
-        look=look,
+        look=look, binary_masks=first.binary_masks,
     )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks
 def _masked(root: Path, preprocess: Preprocess) -> Samples:
-    files = list_images(root / IMAGES)
+    files, masks = _with_masks(root)
     if not files:
         raise BadInput(f"{root / IMAGES}: holds no images; put them there, and their masks into {root / MASKS}")
-    masks = [(root / MASKS / file.relative_to(root / IMAGES)).with_suffix(".png") for file in files]
-    return masked(str(root), files, masks, preprocess, names_in((root, root.parent)))
+    parts = [root.parent / name for name in (*TRAIN, *TEST)] if root.name in (*TRAIN, *TEST) else [root]
+    whole = [mask for part in parts if _is_masked(part) for mask in _with_masks(part)[1]]
+    return masked(str(root), files, masks, preprocess, names_in((root, root.parent)), whole)
+
+
+def _with_masks(root: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures in the folder, and where the mask of each should be."""
+    files = list_images(root / IMAGES)
+    return files, [(root / MASKS / file.relative_to(root / IMAGES)).with_suffix(".png") for file in files]
 
 
 def masked(
-    name: str, files: Sequence[Path], masks: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]
-) -> Samples:
-    """Pictures with a file of class indices each; raises `BadInput` where one is missing, and later where it is bad."""
+    name: str, files: Sequence[Path], masks: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...],
+    whole: Sequence[Path],
+) -> Samples:  # fmt: skip
+    """Pictures with a file of class indices each; raises `BadInput` where one is missing, and later where it is bad.
+
+    `whole`: the masks of all parts of the set, which are read alike.
+    """
     missing = next((mask for mask in masks if not mask.is_file()), None)
     if missing is not None:
         raise BadInput(f"{missing}: no such mask; save the class of every pixel there, as a grey or palette PNG")
@@ -115,9 +127,12 @@ def masked(
         if mask.shape != size:
             have, want = (f"{w}x{h}" for h, w in (mask.shape, size))
             raise BadInput(f"{masks[i]}: is {have}, its image {want}; save it as large as the image")
+        mask = as_classes(mask, binary())
         return checked_mask(Geometry.of(preprocess, size).mask_to_input(mask), names, str(masks[i]))
 
-    return replace(pictures(name, files, preprocess, names), masks=OnDemand(len(files), mask_of))
+    binary = in_files(whole, names)
+    shown = pictures(name, files, preprocess, names)
+    return replace(shown, masks=OnDemand(len(files), mask_of), binary_masks=binary)
 
 
 def pictures(name: str, files: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]) -> Samples:
@@ -171,7 +186,10 @@ def inside(folder: Path, name: str, subject: Path | str) -> Path:
 def with_arrays(samples: Samples, arrays: Mapping[str, Array], geometry: Geometry, path: Path) -> Samples:
     """`samples` of an .npz with the masks or boxes that it holds besides; raises `BadInput` when they do not fit."""
     if "masks" in arrays:
-        samples = replace(samples, masks=_mask_array(arrays["masks"], len(samples), geometry, path))
+        masks = _mask_array(arrays["masks"], len(samples), geometry, path)
+        binary = in_array(masks)
+        shown = OnDemand(len(samples), lambda i: geometry.mask_to_input(as_classes(masks[i], binary)).astype(np.uint8))
+        samples = replace(samples, masks=shown, binary_masks=lambda: binary)
     if "boxes" in arrays:
         samples = replace(samples, targets=_box_arrays(arrays, len(samples), geometry, path))
         largest = int(arrays["box_labels"].max(initial=-1))
@@ -179,12 +197,14 @@ def with_arrays(samples: Samples, arrays: Mapping[str, Array], geometry: Geometr
     return samples
 
 
-def _mask_array(masks: Array, count: int, geometry: Geometry, path: Path) -> Sequence[Array]:
+def _mask_array(masks: Array, count: int, geometry: Geometry, path: Path) -> Array:
+    """`masks` where they are some; True and False are classes 1 and 0."""
+    masks = masks.view(np.uint8) if masks.dtype == bool else masks
     wanted = (count, *geometry.image)
     if masks.shape != wanted or masks.dtype.kind not in "iu" or masks.min() < 0 or masks.max() > IGNORE:
         what = f"{masks.dtype} {list(masks.shape)}"
         raise BadInput(f"{path}: masks are {what}; whole numbers from 0 to 255, {list(wanted)}, are needed")
-    return OnDemand(count, lambda i: geometry.mask_to_input(masks[i]).astype(np.uint8))
+    return masks
 
 
 def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, path: Path) -> Sequence[Target]:

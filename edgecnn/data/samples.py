@@ -1,7 +1,7 @@
 """A sized, lazy sequence of images ready for a network, with or without answers; and how it is cut in two.
 
     labels     int64 (N,)                          one class an image           classification
-    masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation
+    masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation  (binary_masks.py)
     targets[i] Target(boxes, labels, ...)          the objects of an image      detection
     truth[i]   numbers of any shape                multi-label, regression, a metric of the user's own
 
@@ -108,6 +108,8 @@ class Samples:
     """A row for each image that is no class: labels, numbers, or what a metric of the user's own knows the meaning of.
     Where there are `class_names`, they are those of its columns.
     """
+    binary_masks: Callable[[], bool] = lambda: False
+    """Whether 255 in the masks, as they came, was class 1 (binary_masks.py); the first to ask may have to wait."""
     within: str = ""
     """Which part of the data that was named they are: a path below it."""
     look: Callable[[int], Look] = lambda _: PLAIN
@@ -175,6 +177,8 @@ class Samples:
         A folder that lacks some of the classes numbers the others differently: match by name, or raise `BadInput`.
         Data that counts its classes and names none has them in the network's order.
         """
+        if not self.class_names and self.masks is not None:
+            return replace(self, class_names=tuple(names))
         if not self.class_names or not names or tuple(names) == self.class_names:
             return self
         count = len(self.class_names)

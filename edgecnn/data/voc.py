@@ -128,7 +128,7 @@ def _read(root: Path, answers: str, path: Path | None, preprocess: Preprocess) -
     files, subject = [known[name] for name in names], str(path or root)
     found = [root / answers / f"{name}{SUFFIX[answers]}" for name in names]
     if answers == MASKS:
-        return masked(subject, files, found, preprocess, _mask_names(root))
+        return masked(subject, files, found, preprocess, _mask_names(root), sorted((root / MASKS).glob("*.png")))
     missing = next((file for file in found if not file.is_file()), None)
     if missing is not None:
         raise BadInput(f"{missing}: no such annotation, but {subject} names it; put it there, or take it off the list")

@@ -105,7 +105,8 @@ def evaluate(
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    early = doubts.aloud(tell, doubts.told(*all_heard(subjects, samples, spec), counted_by, unscored, *before.lines))
+    heard = (*all_heard(subjects, samples, spec), counted_by, doubts.of_masks(samples), unscored, *before.lines)
+    early = doubts.aloud(tell, doubts.told(*heard))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = numbered_alike(shown, scores[0]) if scores else shown
@@ -114,9 +115,9 @@ def evaluate(
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
-    heard = doubts.told(*early, *map(of_numbers, names, scores), *chance)
+    told = doubts.told(*early, *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
-    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, heard, before.held_out)
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out)
 
 
 def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:

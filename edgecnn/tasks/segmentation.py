@@ -52,7 +52,7 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     by_class = iou(both.sum(0), truth.sum(0), answer.sum(0))
     if np.isnan(by_class).all():
         raise BadInput(f"{samples.name}: every pixel is 255 (not to be looked at); check the masks")
-    names = samples.class_names or [str(i) for i in range(len(by_class))]
+    names = (*samples.class_names, *map(str, range(len(samples.class_names), len(by_class))))
     details = {
         "pixel_accuracy": float(both.sum() / truth.sum()),
         "iou": {n: None if np.isnan(v) else float(v) for n, v in zip(names, by_class, strict=False)},

@@ -94,7 +94,7 @@ def prepare(
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data)))
     numbers = plan.task in NUMBERS
     parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
-    names = class_names(parts, plan.task)
+    names = class_names(parts, plan.task, draft.labels)
     count = require_answers(task, parts, plan.task, names, data)
     module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed)
     draft, answer = answering(replace(draft, module=module), plan, answer_told, name)
@@ -112,7 +112,7 @@ def prepare(
     about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
-    odd = doubts.of_data(parts[0], pixels)
+    odd = (*doubts.of_data(parts[0], pixels), doubts.of_masks(parts[0]))
     heard = (*heard, *doubts.aloud(tell, doubts.told(draft.said, *odd, left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)
@@ -182,13 +182,15 @@ def check_numbers(answer: Any, task: ModuleType, samples: Samples, name: str) ->
         raise BadInput(f"{samples.name}: {odd}; let the answer of {name} have as many")
 
 
-def class_names(parts: Sequence[Samples], task: str) -> tuple[str, ...]:
-    """The data's own; for masks without names the numbers up to the largest that occurs."""
+def class_names(parts: Sequence[Samples], task: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The data's own; for masks without names the network's, which are `known`, where it has one for each number up to
+    the largest that occurs, else these numbers.
+    """
     if parts[0].class_names or task != "segmentation" or parts[0].masks is None:
         return parts[0].class_names
     masks = (mask for part in parts for mask in part.masks or ())
     largest = max(int(np.where(mask == IGNORE, 0, mask).max()) for mask in masks)
-    return tuple(str(i) for i in range(largest + 1))
+    return known if len(known) == largest + 1 else tuple(str(i) for i in range(largest + 1))
 
 
 def check_answer(answer: Any, plan: Blueprint, names: Sequence[str], name: str, data: str) -> None:
