@@ -129,7 +129,8 @@ def test_agreement_asks_which_side_of_a_half() -> None:
     other = np.float32([[-0.1, 5], [-1, -4], [0.2, np.nan]])
     feeds = made(np.zeros((3, 2))).feeds("x", 2)
     found = task.agreement(saying(logits), saying(other), feeds)
-    assert (found.share, found.images) == (4 / 6, 3)
+    expected = average_precision_score(logits.ravel() > 0, np.nan_to_num(other, nan=-9).ravel())
+    assert (found.share, found.images, found.changed) == (pytest.approx(expected), 3, pytest.approx(2 / 6))
     behind = [as_task(saying(1 / (1 + np.exp(-v))), "multi-label", sigmoid=True) for v in (logits, other)]
     assert task.agreement(*behind, feeds) == found
     plain = as_task(saying(logits), "multi-label", sigmoid=False)
@@ -236,7 +237,7 @@ def test_the_budget_is_points_of_map(trained: Path, tmp_path: Path) -> None:
     without = api.quantize(
         trained / "n.onnx", tmp_path / "b.onnx", photos, search_budget=0, allow_slower=True, limit=64
     )
-    assert "same answer on" in without.verdict
+    assert "finds the float graph's labels with " in without.verdict
     assert "95 %: at least" in without.verdict
     api.report(tmp_path / "a.edge", tmp_path / "a.html")
     assert "mAP" in (tmp_path / "a.html").read_text()
@@ -273,10 +274,32 @@ def test_the_judge_counts_points_and_decisions(trained: Path) -> None:
     blind = Judge(
         session, Trial(samples.without_answers(), session.inputs[0].name, 0.01, task="multi-label", sigmoid=True)
     )
-    assert blind.of(turned).agreement == pytest.approx(0.0, abs=0.02)
+    told = blind.of(turned)
+    assert told.agreement is not None
+    assert told.agreement < 0.7
+    assert told.drop > 0.98, "every label is another"
     assert blind.of(turned).drop_high == 1.0
     assert "labels, " in blind.of(turned).words
     assert "of all, on " in blind.of(turned).words
+
+
+def test_a_rare_label_that_is_lost_costs_its_share_of_what_was_said() -> None:
+    """Of 20 labels each is said of 1 % of the images: who says none has 99 % of all alike, and finds nothing."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-4, 1, (300, 20)).astype(np.float32)
+    logits[rng.random((300, 20)) < 0.01] = 3
+    feeds = made(np.zeros((300, 20))).feeds("x", 300)
+    silent = task.agreement(saying(logits), saying(rng.normal(-4, 1, (300, 20)).astype(np.float32)), feeds)
+    assert silent.changed is not None
+    assert silent.changed < 0.02 < 0.5 < silent.lost
+    one = logits.copy()
+    one[:, 7] = -9
+    said, of_all = (logits > 0)[:, 7].sum(), (logits > 0).sum()
+    assert task.agreement(saying(logits), saying(one), feeds).lost == pytest.approx(said / of_all, abs=0.02)
+    rounded = logits + rng.normal(0, 0.05, logits.shape).astype(np.float32)
+    assert task.agreement(saying(logits), saying(rounded), feeds).lost < 0.001
+    nothing = np.full((300, 20), -1, np.float32)
+    assert task.agreement(saying(nothing), saying(nothing), feeds).share == 1.0
 
 
 def test_a_file_that_says_nothing_is_taken_for_labels_where_it_ends_in_a_sigmoid(

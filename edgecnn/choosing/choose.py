@@ -18,6 +18,7 @@ import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement
 from edgecnn.choosing.trial import Trial
+from edgecnn.tasks import MULTI_LABEL
 from edgecnn.words import PLAIN, valued
 from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu
@@ -286,7 +287,9 @@ def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
         return f"{trial.metric} {' against '.join(both)}{_at_most(rival.drop_high, trial)}"
     if rival.agreement is not None and trial.task == "segmentation":
         return f"masks overlap the float graph's by {100 * rival.agreement:.1f} %, edges aside"
+    least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
+    if rival.agreement is not None and trial.task == MULTI_LABEL:
+        return f"finds the float graph's labels with {100 * rival.agreement:.1f} % average precision{least}"
     if rival.agreement is not None:
-        least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
         return f"same answer on {100 * rival.agreement:.1f} %{least}"
     return f"SNR {rival.snr_db:.1f} dB"

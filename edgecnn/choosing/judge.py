@@ -141,7 +141,7 @@ class Judge:
             return f"loses {changed} points of {self.trial.metric} (budget {most})"
         if agreed is not None and agreed.changed is not None and agreed.changed < agreed.lost:
             where = f"{len(self.trial.samples)} unlabelled images"
-            return f"loses {changed} % of the overlap with the float graph's masks on {where} (budget {most} %)"
+            return f"loses {changed} % of the {LACKS[self.trial.task]} on {where} (budget {most} %)"
         if agreed is not None:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
@@ -163,6 +163,11 @@ def _where(parity: ParityReport) -> str:
     return "" if kind is None else f" in {kind.words} of {parity.worst.name}"
 
 
+LACKS = {
+    "segmentation": "overlap with the float graph's masks",
+    tasks.MULTI_LABEL: "average precision of the float graph's labels",
+}
+"""What is compared besides the share of answers that changed."""
 ANSWERS = {"segmentation": "the class of", "detection": "boxes,", tasks.MULTI_LABEL: "labels,"}
 
 

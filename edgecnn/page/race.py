@@ -12,7 +12,7 @@ from edgecnn.words import PLAIN, decibel, size, valued
 from runtimes.base import counted
 from runtimes.words import number as words
 
-COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">same answers")
+COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">agreement")
 MOST_POINTS = 12
 
 

@@ -5,9 +5,10 @@
     AP  = sum over k of (R_k - R_(k-1)) P_k                           mAP = mean over labels that any image has
 
 An answer is (N, labels), logits or behind a Sigmoid, which ranks images alike; `truth` is 0 or 1, (N, labels). NaN or
-infinity is wrong: it ranks an image that has the label last, and one that has it not first. Two networks agree on a
-label of an image where both scores are over zero, or neither is (behind a Sigmoid: over one half, which `as_task` in
-edgecnn/evaluation/asked.py moves to zero). No score of one image alone: there a label that it has is always first.
+infinity is wrong: it ranks an image that has the label last, and one that has it not first. A network says a label of
+an image where its score is over zero (behind a Sigmoid: over one half, which `as_task` in edgecnn/evaluation/asked.py
+moves to zero); without labels what one network says is the truth for the other. No score of one image alone: there a
+label that it has is always first.
 Source: Manning et al. 2008, "Introduction to Information Retrieval", section 8.4; oracle: scikit-learn's
 `average_precision_score`. Test: tests/test_task_multi_label.py.
 """
@@ -125,17 +126,27 @@ def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:
-    """Share of labels, of all labels of all images, of which both say the same; NaN and infinity agree with nothing."""
-    same = decisions = images = 0
+    """How well `candidate` finds the labels that `reference` says, as average precision over all labels of all images
+    together; and the share of labels, of all of them, on which they differ. NaN and infinity agree with nothing.
+
+    Of rare labels a network that says none of them has most labels alike, and finds nothing. Where `reference` says
+    none, the share of labels alike is all that there is.
+    """
+    ours, theirs = [], []
     for feed in track(feeds, "comparing"):
         ((a,),) = scores.answers(reference, [feed], OUTPUTS)
         ((b,),) = scores.answers(candidate, [feed], OUTPUTS)
         if a.shape != b.shape:
             raise BadInput(f"output: is {list(a.shape)} against {list(b.shape)}; labels of one number are needed")
-        finite = np.isfinite(a) & np.isfinite(b)
-        same += int((finite & ((a > 0) == (b > 0))).sum())
-        decisions, images = decisions + a.size, images + len(a)
-    return Agreement(same / decisions, images)
+        ours.append(a)
+        theirs.append(b)
+    first, second = np.concatenate(ours), np.concatenate(theirs)
+    says = (first > 0) & np.isfinite(first)
+    changed = 1 - float((np.isfinite(first) & np.isfinite(second) & (says == (second > 0))).mean())
+    if not says.any():
+        return Agreement(1 - changed, len(first), changed)
+    found = Ranked(second.ravel(), says.ravel()).precision(np.ones((1, says.size)))
+    return Agreement(float(found[0]), len(first), changed)
 
 
 # ------------------------------------------------------------------------------------------------------------- learning
