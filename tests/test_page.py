@@ -23,8 +23,10 @@ from edgecnn.choosing.names import EXACT, meanings
 from edgecnn.cli import main
 from edgecnn.page import facts, pictures
 from edgecnn.page.html import VOID, escaped, number, table
+from edgecnn.page.race import cost_in_words
 from edgecnn.plots.race import Point, speed_and_cost
 from exporters.pack import pack
+from runtimes.bundle import open_bundle
 from runtimes.imaging.preprocess import INPUTS, Preprocess
 from runtimes.session import open_session
 from small_nets import model
@@ -170,6 +172,17 @@ def test_warnings_are_only_where_they_are_due(bundle: Path) -> None:
     assert all(w in read.words for w in ("weights are random", "random data (random:8)", "no labelled images"))
     _, read = page(repacked(bundle, **{**TOLD, "target": {"name": "vnni", "this_cpu": False}}))
     assert "CPU with vnni; its speed there is predicted" in read.words
+
+
+@pytest.mark.parametrize(
+    ("task", "cost"),
+    [("classification", "answers changed, %"), ("segmentation", "masks apart, %"), ("multi-label", "labels apart, %")],
+)
+def test_the_cost_without_labels_has_the_name_of_what_was_compared(task: str, cost: str, bundle: Path) -> None:
+    unlabelled = [{**candidate, "accuracy": None} for candidate in (FLOAT, INT8)]
+    opened = open_bundle(repacked(bundle, **{**TOLD, "candidates": unlabelled}))
+    known = replace(opened, manifest={**opened.manifest, "task": task})
+    assert cost_in_words(facts.Facts(known, "", 0)) == cost
 
 
 def test_a_float_winner_says_that_int8_lost(bundle: Path) -> None:

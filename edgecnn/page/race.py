@@ -8,11 +8,14 @@ from typing import Any
 from edgecnn.choosing.names import meanings
 from edgecnn.page.facts import FLOAT, Candidate, Facts, Span, items, part, real, text, whole
 from edgecnn.page.html import NOTHING, Content, Html, Section, folded, number, table, tag
+from edgecnn.tasks import MULTI_LABEL
 from edgecnn.words import PLAIN, decibel, size, valued
 from runtimes.base import counted
 from runtimes.words import number as words
 
 COLUMNS = ("candidate", ">median ms", ">speed-up (95 %)", ">size", ">SNR to float", ">agreement")
+APART = {"segmentation": "masks apart, %", MULTI_LABEL: "labels apart, %"}
+"""What is compared without truth, where that is more than a share of answers (edgecnn/choosing/judge.py)."""
 MOST_POINTS = 12
 
 
@@ -84,7 +87,7 @@ def cost_in_words(facts: Facts) -> str:
     if any(c.accuracy is not None for c in facts.candidates):
         return f"points of {facts.metric} lost"
     if any(c.agreement is not None for c in facts.candidates):
-        return "answers changed, %"
+        return APART.get(facts.bundle.task, "answers changed, %")
     return "noise in the outputs, %"
 
 
