@@ -92,6 +92,12 @@ def test_a_folder_is_all_images_below_it(bundle: Path, tmp_path: Path) -> None:
     for i in range(3):
         picture(folder / f"{i}.png", seed=i)
     assert [Path(p.input).name for p in run(bundle, folder).predictions] == ["0.png", "1.png", "2.png"]
+    (folder / "phone.HEIC").write_bytes(b"....ftypheic")
+    found = run(bundle, folder)
+    assert len(found.predictions) == 3
+    assert [one.error for one in found.unread] == [
+        f"{folder / 'phone.HEIC'}: pictures of .HEIC are not read; convert it to JPEG or PNG"
+    ]
 
 
 @pytest.mark.parametrize(

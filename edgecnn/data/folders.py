@@ -52,12 +52,12 @@ def scan(root: Path, split: str) -> Found:
     return Found(files, np.array([classes.index(parts[0]) for _, parts in listed], np.int64), classes, is_split)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Files with an image's suffix anywhere below `folder`, sorted by path; hidden files and folders are left out."""
+def list_images(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """Files with one of `suffixes` anywhere below `folder`, sorted by path; hidden files and folders are left out."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in files if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+        found += [Path(place, name) for name in files if not name.startswith(".") and name.lower().endswith(suffixes)]
     return sorted(found)
 
 

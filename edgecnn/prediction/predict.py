@@ -28,10 +28,10 @@ from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
 from runtimes.imaging.depth import eight_bits
-from runtimes.imaging.images import SUFFIXES, read_image
+from runtimes.imaging.images import SUFFIXES, UNREAD, read_image
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, takes, white_of
+from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, of_picture, takes, white_of
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
@@ -106,7 +106,7 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
         return of_file(path, ready, str(bundle.path))
     numbers = bundle.task in NUMBERS
     if path.is_dir() and isinstance(ready, Preprocess) and (numbers or layouts.parts_of(path, bundle.task) is None):
-        return _below(path, ready, str(bundle.path))
+        return _below(path, ready)
     samples = load_data(spec, ready, task=bundle.task, as_truth=numbers)
     originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
     return [
@@ -142,9 +142,9 @@ def _in_memory(name: str, source: Array | Mapping[str, Array], ready: Ready | Se
     return of_array(name, source, ready)
 
 
-def _below(folder: Path, ready: Preprocess, network: str) -> list[Shown]:
-    """Every picture below `folder`: what its subfolders stand for is not asked."""
-    files = list_images(folder)
+def _below(folder: Path, ready: Preprocess) -> list[Shown]:
+    """Every picture below `folder`: what its subfolders stand for is not asked. Those that cannot be read are told."""
+    files = list_images(folder, (*SUFFIXES, *UNREAD))
     if not files:
         raise BadInput(f"{folder}: holds no images; put {', '.join(SUFFIXES[:5])} ... files there")
-    return [one for file in files for one in of_file(file, ready, network)]
+    return [of_picture(file, ready) for file in files]

@@ -31,6 +31,8 @@ PIXEL_LIMIT = 100_000_000
 T = TypeVar("T")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+UNREAD = (".avif", ".heic", ".heif", ".jp2", ".jxl")
+"""Of pictures too, in formats whose decoders are not at hand everywhere."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 ORIENTATION = 0x0112
 """EXIF tag: 5 to 8 swap height and width."""
@@ -89,6 +91,8 @@ def decoded(path: Path, use: Callable[[Image.Image], T]) -> T:
         raise BadInput(f"{path}: declares far more than {PIXEL_LIMIT:,} pixels; shrink or remove it") from error
     except Exception as error:  # decoders of damaged files raise whatever comes to their mind
         unknown = isinstance(error, UnidentifiedImageError | KeyError)  # KeyError: Pillow without that format
+        if unknown and path.suffix.lower() in UNREAD:
+            raise BadInput(f"{path}: pictures of {path.suffix} are not read; convert it to JPEG or PNG") from error
         cause = "unknown format" if unknown else f"{error}"[:80]
         raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
 

@@ -23,7 +23,7 @@ from runtimes.imaging import piped
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
-from runtimes.imaging.images import SUFFIXES, look_at, read_image
+from runtimes.imaging.images import SUFFIXES, UNREAD, look_at, read_image
 from runtimes.imaging.preprocess import Preprocess, layout_of
 from runtimes.imaging.several import Several
 
@@ -87,7 +87,7 @@ class Shown:
 
 def takes(path: Path) -> bool:
     """Whether `of_file` knows what to do with a file of this name."""
-    return path.suffix.lower() in (*ARRAYS, *SUFFIXES) or str(path) in piped.NAMES
+    return path.suffix.lower() in (*ARRAYS, *SUFFIXES, *UNREAD) or str(path) in piped.NAMES
 
 
 def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
@@ -97,7 +97,7 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
     suffix = path.suffix.lower()
     if str(path) in piped.NAMES:
         return of_array(str(path), piped.read_piped(str(path), images_in, white_of(ready)), ready)
-    if suffix in SUFFIXES:
+    if suffix in (*SUFFIXES, *UNREAD):
         if not isinstance(ready, Preprocess):
             raise BadInput(f"{path}: is a picture; {no_pictures(ready, network)}; give float arrays as .npy")
         return [of_picture(path, ready)]
