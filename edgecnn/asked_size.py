@@ -13,10 +13,20 @@ from collections.abc import Sequence
 from runtimes.base import BadInput
 from runtimes.bundle import Bundle
 from runtimes.execution.feeds import TensorInfo, require_sizes
-from runtimes.execution.shapes import ShapeText, parse_shape, with_batch
+from runtimes.execution.shapes import ShapeText, parse_shape, texts_of, with_batch
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof.sizes import require_size
 from runtimes.session import Session
+
+FOR_WHICH = "for which it was built"
+
+
+def left_open(name: str, assumed: Sequence[str], done: str, whose: str) -> str:
+    """What was `assumed`, by nobody's word, of the open inputs of the model called `name`; sizes are of one image, and
+    where there are none but the batch nothing is said.
+    """
+    shown = ", ".join("x".join(text.rpartition(":")[2].split(",")[1:]) for text in assumed)
+    return f"{name}: leaves the size of its input open: {done} at {shown}, {whose}; see --input-shape" if shown else ""
 
 
 def asked_shapes(inputs: Sequence[TensorInfo], input_shape: ShapeText | None) -> dict[str, tuple[int, ...]]:
@@ -24,7 +34,7 @@ def asked_shapes(inputs: Sequence[TensorInfo], input_shape: ShapeText | None) ->
 
     Inputs may have other names than the user knows: those of the model beside it. Then the place counts.
     """
-    parsed = [parse_shape(text) for text in _texts(input_shape)]
+    parsed = [parse_shape(text) for text in texts_of(input_shape)]
     declared = {info.name: info.shape for info in inputs}
     placed = {name: sizes for name, (own, sizes) in zip(declared, parsed, strict=False) if own not in declared}
     found = placed | {name: sizes for name, sizes in parsed if name is not None and name in declared}
@@ -60,9 +70,5 @@ def bundle_at(bundle: Bundle, session: Session, input_shape: ShapeText | None) -
         return bundle.preprocess
     ready = pixels_at(bundle.preprocess, at_size(str(bundle.path), session.inputs, input_shape))
     if ready is not None and ready != bundle.preprocess:
-        require_size(bundle, session, ready, " ".join(_texts(input_shape)))
+        require_size(bundle, session, ready, " ".join(texts_of(input_shape)))
     return ready
-
-
-def _texts(input_shape: ShapeText | None) -> list[str]:
-    return [input_shape] if isinstance(input_shape, str) else list(input_shape or ())

@@ -251,17 +251,17 @@ def is_guess(preprocess: Preprocess | None) -> bool:
     return preprocess is not None and preprocess.floating
 
 
-def refuse_decode(decode: str | None, models: Sequence[str]) -> None:
-    """Raise `BadInput` for a raw head to decode where none of the `models` is a PyTorch network."""
-    if decode is not None and all(is_model_file(model) for model in models):
+def refuse_for_files(models: Sequence[str], decode: str | None = None, answer: str | int | None = None) -> None:
+    """Raise `BadInput` for a raw head to decode, or an output to choose, where no one of the `models` is a PyTorch
+    network: a file answers with what it was exported with.
+    """
+    if not all(is_model_file(model) for model in models):
+        return
+    if decode is not None:
         raise BadInput(
             f"--decode {decode}: no model is a PyTorch network; `edgecnn decode {models[0]}` makes boxes of it"
         )
-
-
-def refuse_answer(answer: str | int | None, models: Sequence[str]) -> None:
-    """The same for an output to choose: a file answers with what it was exported with."""
-    if answer is not None and all(is_model_file(model) for model in models):
+    if answer is not None:
         raise BadInput(f"--answer {answer}: no model is a PyTorch network; export it with --answer")
 
 

@@ -22,7 +22,7 @@ from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
-from edgecnn.runners import Subject, open_subject, refuse_answer, refuse_decode
+from edgecnn.runners import Subject, open_subject, refuse_for_files
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes
@@ -126,8 +126,7 @@ def opened(
     `decode` is the raw head that a network answers with, `task` what it is asked for, `answer` which of its outputs
     counts. Raises what the opening raises.
     """
-    refuse_decode(decode, names)
-    refuse_answer(answer, names)
+    refuse_for_files(names, decode, answer)
     asked = partial(open_subject, weights=weights, threads=threads, decode=decode, task=task, answer=answer)
     subjects = [asked(name, input_shape=input_shape) for name in names]
     if input_shape:

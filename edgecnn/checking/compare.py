@@ -26,14 +26,14 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.adapting import adapter
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
-from edgecnn.runners import Subject, open_subject, refuse_answer, refuse_decode
+from edgecnn.runners import Subject, open_subject, refuse_for_files
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options
 from runtimes.execution.model_file import is_model_file, whereabouts
 from runtimes.execution.residence import Residence
-from runtimes.execution.shapes import ShapeText
+from runtimes.execution.shapes import ShapeText, texts_of
 from runtimes.parity import ParityReport, compare
 
 Limits = float | str | Sequence[str | float]
@@ -75,8 +75,7 @@ def check(
     given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_decode(decode, [str(reference), str(candidate)])
-    refuse_answer(answer, [str(reference), str(candidate)])
+    refuse_for_files([str(reference), str(candidate)], decode, answer)
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sources = ((str(reference), "cpu"), (str(candidate), asked.text))
     shapes = zip(sources, shapes_for([source for source, _ in sources], input_shape), strict=True)
@@ -150,7 +149,7 @@ def next_command(
     for option, value in (("--weights", weights), ("--data", spelled(data)), ("--snr-db", least),
                           ("--preprocess", preprocess), ("--decode", decode), ("--answer", answer)):  # fmt: skip
         words += [option, str(value)] if value is not None else []
-    for shape in [input_shape] if isinstance(input_shape, str) else input_shape or ():
+    for shape in texts_of(input_shape):
         words += ["--input-shape", shape]
     return shlex.join(words)
 

@@ -34,7 +34,7 @@ from edgecnn.data.feeding import shapes_for
 from edgecnn.data.given import Data, maybe_given
 from edgecnn.data.samples import Feeds
 from edgecnn.memory import memory_goes_back
-from edgecnn.runners import refuse_answer, refuse_decode
+from edgecnn.runners import refuse_for_files
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.model_file import is_model_file
@@ -70,8 +70,7 @@ def diff(
     """
     if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_decode(decode, [str(reference), str(candidate)])
-    refuse_answer(answer, [str(reference), str(candidate)])
+    refuse_for_files([str(reference), str(candidate)], decode, answer)
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 

@@ -62,7 +62,7 @@ def alike(float_runner: Runner, trial: Trial) -> str:
         found = (detection.detect(float_runner, feed) for feed in feeds)
         if any((boxes.scores >= detection.SURE).any() for of_feed in found for boxes in of_feed):
             return ""
-        return f"scores no box {detection.SURE:g} or more on {_any_of(count)}"
+        return f"scores no box {detection.SURE:g} or more on {_judging(count, 'any')}"
     if trial.task == "segmentation":
         return _one_class(feeds, float_runner)
     if trial.task == tasks.MULTI_LABEL:
@@ -77,11 +77,11 @@ def alike(float_runner: Runner, trial: Trial) -> str:
         seen |= {*scores.argmax(axis=1).tolist()}
         if len(seen) > 1:
             return ""
-    return f"answers class {seen.pop()} on all of the {count} images that judge it"
+    return f"answers class {seen.pop()} on {_judging(count, 'all')}"
 
 
-def _any_of(count: int) -> str:
-    return "the image that judges it" if count == 1 else f"any of the {count} images that judge it"
+def _judging(count: int, which: str) -> str:
+    return "the image that judges it" if count == 1 else f"{which} of the {count} images that judge it"
 
 
 def _one_class(feeds: Sequence[Tensors], runner: Runner) -> str:
@@ -96,15 +96,14 @@ def _one_class(feeds: Sequence[Tensors], runner: Runner) -> str:
         if (seen >= LEAST).sum() > 1:
             return ""
     most = int(seen.argmax())
-    others, count = int(seen.sum() - seen[most]), len(feeds)
+    others = int(seen.sum() - seen[most])
     if not seen[most] or (others and seen[most] < LEAST):
         return ""
-    where = "the image that judges it" if count == 1 else f"all of the {count} images that judge it"
     but = f" but for {counted(others, 'pixel')}" if others else ""
-    return f"answers class {most} everywhere{but} on {where}"
+    return f"answers class {most} everywhere{but} on {_judging(len(feeds), 'all')}"
 
 
 def _no_label(feeds: Sequence[Tensors], runner: Runner) -> str:
     if any((next(iter(runner(feed).values())) > 0).any() for feed in feeds):
         return ""
-    return f"says yes to no label on {_any_of(len(feeds))}"
+    return f"says yes to no label on {_judging(len(feeds), 'any')}"

@@ -1,7 +1,7 @@
 """Which graph is shipped: the fastest one within the accuracy budget, proven by a race on the machine at hand.
 
     eligible(g)  =  drop(g) <= max_drop       drop: metric lost on labelled images, else share of changed answers, of
-                                              masks what their overlap lacks
+                                              masks and labels what their agreement lacks
     chosen       =  the fastest eligible g whose 95 % interval of t(float) / t(g) lies above 1, else float
 
 What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's, and what a second, longer
@@ -32,6 +32,11 @@ FLOAT, INT8, MIXED = "float", "int8", "mixed"
 DRAW = 0.98
 """Share of the best speed that counts as the same: what two sessions of one file may differ by."""
 NO_LAYER = "no layer of this network can be int8: kept float"
+AGREED = {
+    "segmentation": "masks overlap the float graph's by {} %, edges aside",
+    MULTI_LABEL: "finds the float graph's labels with {} % average precision",
+}
+"""How far answers without truth agree, where that is more than a share of them (judge.py)."""
 HALF_CAUSE = "compute in float16, where int8 cannot start: export the network in float32, and quantize that"
 LONGER = 3
 """Beside busy neighbours a race may not tell. It is run once more then, so many times as long; only that one counts."""
@@ -52,7 +57,7 @@ class Candidate:
     """One graph in the race; without times where it could not be raced.
 
     `p50_ms` is on the clock of the race: CPU time on one thread. `snr_db` and `agreement` (share of equal answers, or
-    by how much masks overlap) are against the float graph. `accuracy` is the task's metric.
+    how far masks and labels agree) are against the float graph. `accuracy` is the task's metric.
     `drop` is what the budget is held against, `drop_high` the upper end of its 95 % interval; `refused` says why the
     graph is out, empty when it may win.
     """
@@ -285,11 +290,7 @@ def _cost(base: Candidate, rival: Candidate, trial: Trial) -> str:
     if base.accuracy is not None and rival.accuracy is not None:
         both = (valued(value, trial.unit, metric=trial.metric) for value in (rival.accuracy, base.accuracy))
         return f"{trial.metric} {' against '.join(both)}{_at_most(rival.drop_high, trial)}"
-    if rival.agreement is not None and trial.task == "segmentation":
-        return f"masks overlap the float graph's by {100 * rival.agreement:.1f} %, edges aside"
-    least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
-    if rival.agreement is not None and trial.task == MULTI_LABEL:
-        return f"finds the float graph's labels with {100 * rival.agreement:.1f} % average precision{least}"
     if rival.agreement is not None:
-        return f"same answer on {100 * rival.agreement:.1f} %{least}"
+        least = "" if rival.drop_high is None else f" (95 %: at least {100 * (1 - rival.drop_high):.1f} %)"
+        return AGREED.get(trial.task, "same answer on {} %").format(f"{100 * rival.agreement:.1f}") + least
     return f"SNR {rival.snr_db:.1f} dB"

@@ -1,8 +1,8 @@
 """What an integer graph costs in accuracy, against the float graph, on labelled images or without labels.
 
-    drop  =  metric lost on labelled images, else share of changed answers (of masks the larger of the share of
-             changed pixels and what their overlap lacks), else noise power 10^(-SNR/10) in the kind of numbers (boxes,
-             scores) that has most of it
+    drop  =  metric lost on labelled images, else share of changed answers (of masks and labels the larger of that and
+             what their overlap, or average precision, lacks), else noise power 10^(-SNR/10) in the kind of numbers
+             (boxes, scores) that has most of it
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
 the true share p solves P(X <= k; n, p) = 0.05. Of several labels or boxes an image, k is the share changed times n,

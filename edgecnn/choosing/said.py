@@ -163,11 +163,9 @@ def judging(
     name: str, task: str, model: onnx.ModelProto, material: Material, tell: doubts.Tell
 ) -> tuple[Material, tuple[str, ...]]:  # fmt: skip
     """(`material` as the float `model`, called `name`, can use it; what was told of labels unused or in question)."""
-    material = judged_as(task, material, graph_outputs(model))
-    unused, line = (
-        of_unused(name, material, graph_outputs(model)),
-        "" if material.metric else left_out(task, material.judged),
-    )
+    outputs = graph_outputs(model)
+    material = judged_as(task, material, outputs)
+    unused, line = of_unused(name, material, outputs), "" if material.metric else left_out(task, material.judged)
     if task == "detection" and not material.metric and material.judged.targets is not None:
         judged, line = numbered(name, model, material.judged, material.input_name)
         material = replace(material, judged=judged)

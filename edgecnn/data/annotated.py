@@ -99,9 +99,10 @@ def _masked(root: Path, preprocess: Preprocess) -> Samples:
     files, masks = _with_masks(root)
     if not files:
         raise BadInput(f"{root / IMAGES}: holds no images; put them there, and their masks into {root / MASKS}")
-    parts = [root.parent / name for name in (*TRAIN, *TEST)] if root.name in (*TRAIN, *TEST) else [root]
-    whole = [mask for part in parts if _is_masked(part) for mask in _with_masks(part)[1]]
-    return masked(str(root), files, masks, preprocess, names_in((root, root.parent)), whole)
+    parts = (*TRAIN, *TEST)
+    beside = [root.parent / name for name in parts if name != root.name] if root.name in parts else []
+    others = [mask for part in beside if _is_masked(part) for mask in _with_masks(part)[1]]
+    return masked(str(root), files, masks, preprocess, names_in((root, root.parent)), sorted((*masks, *others)))
 
 
 def _with_masks(root: Path) -> tuple[list[Path], list[Path]]:

@@ -84,13 +84,13 @@ class Difference:
 @dataclass(frozen=True)
 class Agreement:
     """`share` of answers, 0..1, that two networks give alike on `images` images without labels; of masks by how much
-    they overlap (evaluation/overlap.py).
+    they overlap (evaluation/overlap.py), of labels how well one finds the other's (tasks/multi_label.py).
     """
 
     share: float
     images: int
     changed: float | None = None
-    """Of masks, the share of pixels whose class is another."""
+    """Of masks and labels, the share that is another."""
 
     @property
     def lost(self) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgecnn.asked_size import FOR_WHICH, left_open
 from edgecnn.latency.fresh_process import inputs_of
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.same_shapes import same_shapes
@@ -61,11 +62,9 @@ def of_sizes(before: Jobs, after: Jobs) -> list[str]:
     lines = []
     for name, job in after.items():
         added = job.input_shape[len(before[name].input_shape) :]
-        shown = ", ".join("x".join(text.rpartition(":")[2].split(",")[1:]) for text in added)
-        whose = "as another model of the race takes" if len(after) > 1 else "for which it was built"
-        if shown:
-            lines.append(f"{name}: leaves the size of its input open: measured at {shown}, {whose}; see --input-shape")
-    return lines
+        whose = "as another model of the race takes" if len(after) > 1 else FOR_WHICH
+        lines.append(left_open(name, added, "measured", whose))
+    return [line for line in lines if line]
 
 
 def of_pictures(name: str, outputs: Collection[str]) -> str:

@@ -29,7 +29,7 @@ from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_t
 from runtimes.base import BadInput, Track, silent
 from runtimes.execution.fresh import PROBES, Probe, middle
 from runtimes.execution.provider_options import require, several
-from runtimes.execution.shapes import ShapeText
+from runtimes.execution.shapes import ShapeText, texts_of
 from runtimes.files import check_output, write_atomic
 from runtimes.machine import default_threads, describe
 from runtimes.timing.bench_report import BenchReport, Combination, Heat
@@ -66,7 +66,7 @@ def bench(
     """
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
     names = distinct(given)
-    shapes = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
+    shapes = tuple(texts_of(input_shape))
     like = Job("", "", 1, 1, seed, shapes, weights=None if weights is None else os.fspath(weights))
     combinations = (
         several(provider) if isinstance(provider, str) else tuple(provider),

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecnn.asked_size import at_size
+from edgecnn.asked_size import FOR_WHICH, at_size, left_open
 from edgecnn.numbers.inspection import Inspection
 from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
 from edgecnn.numbers.onnx_table import channels_first, parts
 from edgecnn.opened import read_model
-from edgecnn.runners import graph_inputs, refuse_answer
+from edgecnn.runners import graph_inputs, refuse_for_files
 from runtimes.base import BadInput
 from runtimes.execution.model_file import built_size, is_model_file
 from runtimes.execution.shapes import ShapeText, shapes_of
@@ -42,20 +42,15 @@ def inspect(
         from edgecnn.numbers.torch_numbers import inspect_source
 
         return inspect_source(os.fspath(model), weights, input_shape, answer)
-    refuse_answer(answer, [os.fspath(model)])
+    refuse_for_files([os.fspath(model)], answer=answer)
     if weights is not None:
         raise BadInput(f"--weights {weights}: {os.fspath(model)} holds its own; leave it out")
     proto, size_bytes = read_model(Path(model))
     at_size(os.fspath(model), graph_inputs(proto), input_shape)  # counts of a size that it does not take mean nothing
     built = () if input_shape else built_size(Path(model), 1)
     found = inspect_model(proto, os.fspath(model), size_bytes, input_shape or built)
-    said = (f"{found.model}: {_at_built_size(text)}" for text in built)
+    said = [left_open(found.model, built, "counted", FOR_WHICH)] if built else []
     return replace(found, warnings=tuple(said))
-
-
-def _at_built_size(text: str) -> str:
-    sizes = "x".join(text.split(",")[1:])
-    return f"leaves the size of its input open: counted at {sizes}, for which it was built; see --input-shape"
 
 
 def inspect_model(

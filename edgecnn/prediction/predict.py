@@ -27,11 +27,10 @@ from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle
-from runtimes.imaging.depth import eight_bits
-from runtimes.imaging.images import SUFFIXES, UNREAD, read_image
+from runtimes.imaging.images import SUFFIXES, UNREAD
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, of_picture, takes, white_of
+from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, of_picture, original_of, takes, white_of
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
@@ -113,17 +112,13 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
         Shown(
             samples.ids[i],
             partial(samples.__getitem__, i),
-            partial(_pixels, samples.ids[i], white_of(ready)) if originals else None,
+            partial(original_of, samples.ids[i], white_of(ready)) if originals else None,
             bundle.preprocess,
             {name: partial(load, i) for name, load in samples.others.items()},
             partial(samples.look, i),
         )
         for i in range(len(samples))
     ]
-
-
-def _pixels(path: str, white: int | None) -> Array:
-    return eight_bits(read_image(path, white), white)
 
 
 def _is_file(source: Source) -> TypeGuard[str | os.PathLike[str]]:

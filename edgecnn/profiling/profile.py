@@ -40,7 +40,7 @@ from runtimes import plugins
 from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.census import Tracer, tracing
 from runtimes.execution.model_file import external_of, is_bundle
-from runtimes.execution.shapes import ShapeText, shapes_of
+from runtimes.execution.shapes import ShapeText, shapes_of, texts_of
 from runtimes.files import check_output, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
@@ -82,7 +82,7 @@ def profile(
     if depth is not None and by != "module":
         raise BadInput(f"profile: depth {depth} cuts paths of modules, the rows are of each {by}; add --by module")
     plot_path, csv_path = _check_outputs(plot, csv, force)
-    texts = (input_shape,) if isinstance(input_shape, str) else tuple(input_shape or ())
+    texts = tuple(texts_of(input_shape))
     names = [os.fspath(name) for name in (model, against) if name is not None]
     shapes, lines = _looked_at(names, Job("", "cpu", threads, batch, seed, texts))
     heard = doubts.aloud(tell, doubts.told(*lines))

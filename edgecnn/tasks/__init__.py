@@ -9,8 +9,8 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
     has_answers(samples)             whether labelled for this task
     score(runner, samples, input_name, batch=32, track=silent) -> Score         raises BadInput without answers
     drop(reference, candidate, seed=0) -> Difference                            reference's value - candidate's
-    agreement(reference, candidate, feeds, track=silent) -> Agreement | None    share of equal answers, or by how much
-                                                                                masks overlap, no labels needed (None:
+    agreement(reference, candidate, feeds, track=silent) -> Agreement | None    share of equal answers, or how far
+                                                                                they agree, no labels needed (None:
                                                                                 numbers, which SNR compares)
     answers(samples, picked)         what there is to learn of those samples, for the two below
     augment(images, answers, order, flip) -> images, answers                    float32 (n, C, H, W), moved together

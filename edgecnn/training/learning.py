@@ -229,15 +229,18 @@ def scored(module: nn.Module, task: ModuleType, samples: Samples) -> Score:
 
 def runner_of(module: nn.Module, names: tuple[str, ...]) -> Runner:
     """The module, in evaluation mode already, as a runner with outputs `names`; one map has scores of two classes."""
+    ending: str | None = None  # looked for once: it takes a run of its own
 
     def run(feeds: Tensors) -> Tensors:
+        nonlocal ending
         images = torch.from_numpy(feeds["image"])
         with torch.no_grad(), quiet():
             answer = module(images)
         if names == segmentation.OUTPUTS and is_one_map(answer):
-            with quiet():
-                sigmoid = ending_of(module, images[:1]) == SIGMOID
-            return {names[0]: as_two(answer.numpy(), sigmoid)}
+            if ending is None:
+                with quiet():
+                    ending = ending_of(module, images[:1])
+            return {names[0]: as_two(answer.numpy(), ending == SIGMOID)}
         tensors = [answer] if isinstance(answer, torch.Tensor) else list(answer)
         return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
 

@@ -170,13 +170,14 @@ def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names
 def _which(answer: Any) -> str:
     """How one of several outputs is chosen; empty where `answer` is one."""
     parts = parts_of(answer)
-    return f"; --answer NAME learns one of {listed(parts)}" if parts else ""
+    return f"--answer NAME learns one of {listed(parts)}" if parts else ""
 
 
 def check_numbers(answer: Any, task: ModuleType, samples: Samples, name: str) -> None:
     """Raise `BadInput` when what the network answers has not the shape of what `samples` have to learn."""
     if not isinstance(answer, torch.Tensor):
-        raise BadInput(f"{name}: answers {type(answer).__name__}; one tensor is needed{_which(answer)}")
+        which = _which(answer)
+        raise BadInput(f"{name}: answers {type(answer).__name__}; one tensor is needed{'; ' if which else ''}{which}")
     odd = task.why_not(samples, ("N", *answer.shape[1:]))
     if odd:
         raise BadInput(f"{samples.name}: {odd}; let the answer of {name} have as many")
@@ -205,5 +206,5 @@ def check_answer(answer: Any, plan: Blueprint, names: Sequence[str], name: str, 
     if not isinstance(answer, torch.Tensor) or answer.ndim != rank or answer.shape[:2] != (1, len(names)):
         got = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         way = "let its answer have as many" if plan.classes is None else f"give --num-classes {len(names)}"
-        way = _which(answer)[2:] or way
+        way = _which(answer) or way
         raise BadInput(f"{name}: answers {got}, but {data} has {counted(len(names), 'class', 'classes')}; {way}")

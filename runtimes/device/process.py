@@ -207,10 +207,10 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
 
 
-def ending() -> list[signal.Signals]:
+def ending() -> set[signal.Signals]:
     """The signals that end a command beside Ctrl-C: SIGTERM, and SIGHUP where nobody (`nohup`) said to ignore it."""
-    hangup = [number for number in signal.Signals if number.name == "SIGHUP"]  # Windows has none
-    return [signal.SIGTERM, *(number for number in hangup if signal.getsignal(number) != signal.SIG_IGN)]
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+    return {signal.SIGTERM} if signal.getsignal(hangup) == signal.SIG_IGN else {signal.SIGTERM, hangup}
 
 
 @contextlib.contextmanager

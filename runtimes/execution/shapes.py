@@ -30,9 +30,14 @@ def parse_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
     return (found["name"] or None), sizes
 
 
+def texts_of(given: ShapeText | None) -> list[str]:
+    """Every shape that is given, as text."""
+    return [given] if isinstance(given, str) else list(given or ())
+
+
 def first_shape(given: ShapeText | None) -> str | None:
     """The shape for a network with one input; raises `BadInput` when several are given."""
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts = texts_of(given)
     if len(texts) > 1:
         raise BadInput(f"{texts[1]}: a second shape, but the network has one input; give one shape")
     return texts[0] if texts else None
@@ -43,7 +48,7 @@ def parse_shapes(given: ShapeText | None, names: Sequence[str]) -> dict[str, tup
 
     Raises `BadInput` for a name that is no input (with the nearest) and for an input that is given twice.
     """
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts = texts_of(given)
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, sizes = parse_shape(text)

@@ -39,8 +39,8 @@ def resize(
         raise BadInput(f"image: {list(image.shape)} would become {list(size)}; it is too long and thin, crop it")
     rows, columns = cut or (slice(0, size[0]), slice(0, size[1]))
     if image.dtype != np.uint8:
-        wide = _weighted(image.transpose(1, 0, 2), size[1], interpolation, antialias).transpose(1, 0, 2)
-        return _weighted(wide, size[0], interpolation, antialias)[rows, columns]
+        wide = _weighted(image.transpose(1, 0, 2), size[1], columns, interpolation, antialias).transpose(1, 0, 2)
+        return _weighted(wide, size[0], rows, interpolation, antialias)
     down = _steps(image.shape[0], size[0], rows.start, rows.stop, interpolation, antialias)
     across = _steps(image.shape[1], size[1], columns.start, columns.stop, interpolation, antialias)
     seen = image[down.needed][:, across.needed]
@@ -138,11 +138,13 @@ def turned(image: Array) -> Array:
     return np.ascontiguousarray(pixels.T).view(np.uint8).reshape(image.shape[1], image.shape[0], image.shape[2])
 
 
-def _weighted(image: Array, outputs: int, interpolation: str, antialias: bool) -> Array:
-    """Resample axis 0 of float32 levels (n, m, C): one rounded product and sum after the other, alike everywhere."""
+def _weighted(image: Array, outputs: int, wanted: slice, interpolation: str, antialias: bool) -> Array:
+    """Resample axis 0 of float32 levels (n, m, C) to the `wanted` of so many outputs: one rounded product and sum after
+    the other, alike everywhere.
+    """
     if image.shape[0] == outputs:
-        return image
-    first, weights = filter_weights(image.shape[0], outputs, interpolation, antialias)
+        return image[wanted]
+    first, weights = (whole[wanted] for whole in filter_weights(image.shape[0], outputs, interpolation, antialias))
     shares = (weights / (1 << PRECISION_BITS)).astype(np.float32)
     total = np.zeros((len(first), *image.shape[1:]), np.float32)
     for tap in range(weights.shape[1]):

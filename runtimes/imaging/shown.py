@@ -114,9 +114,14 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
 def of_picture(path: Path, ready: Preprocess) -> Shown:
     white = ready.white
     return Shown(
-        str(path), lambda: ready(read_image(path, white)), lambda: eight_bits(read_image(path, white), white), ready,
-        look=lambda: look_at(path, white),
+        str(path), lambda: ready(read_image(path, white)), partial(original_of, path, white), ready,
+        look=partial(look_at, path, white),
     )  # fmt: skip
+
+
+def original_of(path: Path | str, white: int | None) -> Array:
+    """The pixels of a picture as a page shows them."""
+    return eight_bits(read_image(path, white), white)
 
 
 def white_of(ready: Ready | Several) -> int | None:
