@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runtimes.base import EdgeError as EdgeError
     from runtimes.base import Inconclusive as Inconclusive
     from runtimes.base import Unavailable as Unavailable
+    from runtimes.proof.settling import settle as settle
 
 HOMES = {
     "bench": "edgecnn.latency.benchmark:bench",
@@ -57,6 +58,7 @@ HOMES = {
     "quantize": "edgecnn.choosing.quantizing:quantize",
     "report": "edgecnn.page.write:report",
     "run": "edgecnn.prediction.predict:run",
+    "settle": "runtimes.proof.settling:settle",
     "simplify": "edgecnn.single:simplify",
     "train": "edgecnn.training.train:train",
     "verify": "edgecnn.prediction.predict:verify",
@@ -67,7 +69,7 @@ ERRORS = {
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "decode", "demo", "diff", "doctor", "evaluate", "export", "fold",
-    "half", "inspect", "models", "profile", "quantize", "report", "run", "simplify", "train", "verify",
+    "half", "inspect", "models", "profile", "quantize", "report", "run", "settle", "simplify", "train", "verify",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.choose import FLOAT, Candidate, Decision
 from edgecnn.choosing.contest import Contest
 from edgecnn.choosing.names import PORTABLE
 from edgecnn.data.pixels import in_words
@@ -91,6 +91,8 @@ class QuantizeReport:
     """What a user should hear beside the result (edgecnn/doubts.py)."""
     pixels: str = field(default="", kw_only=True)
     """What was done with the images, in words, where that is not all of `preprocess`."""
+    keep_float: bool = field(default=False, kw_only=True)
+    """Whether the float graph was to be kept beside an int8 one."""
 
     @property
     def failure(self) -> CheckFailed | None:
@@ -112,7 +114,21 @@ class QuantizeReport:
             *calibration,
             self.contest.aimed.words,
             *portable,
+            *self._beside,
         )
+
+    @property
+    def keeps_float(self) -> bool:
+        """Whether the bundle holds the float graph beside the chosen one."""
+        return self.keep_float and self.chosen != FLOAT
+
+    @property
+    def _beside(self) -> tuple[str, ...]:
+        if not self.keep_float:
+            return ()
+        if not self.keeps_float:
+            return ("float was chosen: there is no second graph to keep",)
+        return (f"the float graph is kept beside: `python {self.output.name} settle -o HERE{SUFFIX}` chooses there",)
 
     @property
     def bundled(self) -> bool:
@@ -177,6 +193,7 @@ class QuantizeReport:
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
             "target": self.contest.aimed.to_dict(),
             "portable": str(self.portable) if self.portable else None,
+            "keeps_float": self.keeps_float,
             "search": self.contest.to_dict(),
             "warnings": list(self.warnings),
         }

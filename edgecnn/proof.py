@@ -7,25 +7,27 @@ Test: tests/test_road.py, tests/test_pack.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 
 import edgecnn
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import Contest
 from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
 from exporters.artifact import Identity, Stage
-from exporters.pack import Golden
+from exporters.pack import Beside, Golden, pack
 from runtimes import machine
 from runtimes.base import Array, CheckFailed, Runner, Tensors
 from runtimes.comparing import matching
 from runtimes.execution.feeds import TensorInfo
 from runtimes.parity import compare
 from runtimes.proof.parts import Apart, apart, parts_of
-from runtimes.session import Session
+from runtimes.session import Session, open_session
 
 GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
@@ -77,6 +79,30 @@ def golden(
     far = compare(lambda feed: known[id(feed)], lambda feed: again[id(feed)], given).max_abs
     have = [np.concatenate([answer[info.name] for answer in found]) for info in session.outputs]
     return inputs, outputs, far, apart(parts_of(outputs), outputs, have)
+
+
+def write(
+    path: Path, chosen: onnx.ModelProto, session: Session, manifest: Mapping[str, Any], real: Original,
+    given: Sequence[Tensors] | None = None, sizes: Original | None = None, second: onnx.ModelProto | None = None,
+    runtime: bool = True,
+) -> None:  # fmt: skip
+    """Write the bundle `path` of `chosen`, open as `session`, with golden samples of `real` as in `golden`.
+
+    `sizes` is the original at two sizes, for a bundle of open size, and `second` the float graph to keep beside.
+    """
+    other = other_size(sizes, session) if sizes else None
+    kept = None if second is None else beside(second, real, given, sizes)
+    pack(path, chosen, manifest, *golden(real, session, given), other, runtime, kept)
+
+
+def beside(
+    model: onnx.ModelProto, real: Original, given: Sequence[Tensors] | None = None, sizes: Original | None = None
+) -> Beside:
+    """The float graph `model` for a bundle that keeps it, on the golden samples of the chosen one, which `golden` takes
+    from the same `real` and `given`; `sizes` is the original at two sizes, for a bundle of open size.
+    """
+    session = open_session(model)
+    return Beside(model, Golden(*golden(real, session, given)), other_size(sizes, session) if sizes else None)
 
 
 def other_size(reference: Original, session: Session) -> Golden:

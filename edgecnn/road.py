@@ -30,13 +30,11 @@ from edgecnn.choosing.quantizing import (
     check_input,
     checked_target,
     contest_stage,
-    portable_path,
     recipe_for,
-    saved_beside,
-    shipped,
     taking,
 )
 from edgecnn.choosing.said import judging, of_verdict
+from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
@@ -56,7 +54,6 @@ from exporters.artifact import Identity
 from exporters.ending import SIGMOID
 from exporters.ignored_inputs import ignored_inputs
 from exporters.load import save_model
-from exporters.pack import pack
 from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.bundle import SUFFIX
@@ -169,6 +166,7 @@ def build(
     threads: int | None = None,
     allow_slower: bool = False,
     all_int8: bool = False,
+    keep_float: bool = False,
     dynamic: bool = True,
     dynamic_size: bool = False,
     runtime: bool = True,
@@ -183,13 +181,14 @@ def build(
     `threads` None races on one thread, where CPU time can be trusted most.
     Without `dynamic` the graph takes one image at a time, for code that fixes the batch when it is traced.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
+    `keep_float`: the bundle holds the float graph too, and `settle` chooses between them where it runs.
     `runtime`: `python NAME.edge` runs by itself (docs/device.md).
     `tell` hears what was assumed before the work; the report's `warnings` have it too.
     On a `provider` other than the CPU float32, TF32, float16 and the provider's settings are raced instead of int8.
     """
     started = time.perf_counter()
     asked = provider_options.require(provider)
-    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size, all_int8)
+    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size, all_int8, keep_float)
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
@@ -223,14 +222,15 @@ def build(
     chosen = shipped(float_model, quantized, decision, identity, done)
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.values) | material.told
-    other = proof.other_size(stages.at_two_sizes(network, reference, judged), session) if dynamic_size else None
-    pack(check_output(path, force), chosen, manifest, *proof.golden(real, session, given), other, runtime)
+    sizes = stages.at_two_sizes(network, reference, judged) if dynamic_size else None
+    proof.write(check_output(path, force), chosen, session, manifest, real, given, sizes,
+                float_beside(keep_float, float_model, decision, identity, done), runtime)  # fmt: skip
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
     doubted = of_verdict(network.source, decision, material, trial, trained_classes(network), network.seeded)
     heard = doubts.told(*heard, *said, *doubted)
-    seconds = time.perf_counter() - started
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, seconds, network.prefix, warnings=heard)
+    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started,
+                       network.prefix, warnings=heard, keep_float=keep_float)  # fmt: skip
 
 
 def _fed(

@@ -1,11 +1,10 @@
 """Write a bundle: one plain zip file with the model, how to feed it, and the proof that it works.
 
     NAME.edge = manifest.json + model.onnx (+ model.onnx.data) + golden.npz          format: runtimes/bundle.py
+                (+ float.onnx, the float graph, where a device is to choose: runtimes/proof/settling.py)
                 (+ __main__.py, runtimes/: the program that `python NAME.edge` runs,         exporters/device_code.py)
 
-Weights and golden samples are stored, not compressed (they do not shrink); the manifest and the program, which are
-text, are deflated. All have a fixed date, so that the same content gives the same bytes. A bundle is read back and
-verified before it gets its name.
+The same content gives the same bytes. A bundle is read back and verified before it gets its name.
 Test: tests/test_pack.py.
 """
 
@@ -14,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,10 @@ import onnx
 
 from exporters.device_code import device_code
 from exporters.load import save_model
-from runtimes.base import Array, CheckFailed
+from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.bundle import (
+    FLOAT,
+    FLOAT_MODEL,
     FORMAT,
     FORMAT_SEVERAL,
     GOLDEN,
@@ -43,10 +43,7 @@ from runtimes.proof.golden import golden_bytes
 from runtimes.proof.parts import Apart
 from runtimes.proof.pixels import PIXELS, numbers_of
 from runtimes.proof.verification import differ
-
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest date that a zip file can hold."""
-TEXT = (".py", ".json")
+from runtimes.proof.writing import write_members
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,17 @@ class Golden:
         return {f"limit_{measure}": largest, "images": images, golden.KINDS: limits}
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The float graph that a bundle keeps beside the chosen one, and how far it was measured to be from the original:
+    the golden inputs and outputs are those of the bundle.
+    """
+
+    model: onnx.ModelProto
+    golden: Golden
+    other_size: Golden | None = None
+
+
 def pack(
     path: Path,
     model: onnx.ModelProto,
@@ -81,9 +89,11 @@ def pack(
     kinds: Sequence[Apart] = (),
     other_size: Golden | None = None,
     runtime: bool = True,
+    beside: Beside | None = None,
 ) -> None:
     """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs`, `measured` and
     `kinds`, as in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
+    `beside`: the float graph, for a device to choose between the two.
 
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
@@ -93,20 +103,37 @@ def pack(
     if measure == golden.DISAGREEMENT and max(each.measured for each in sets.values()) >= 1:
         raise CheckFailed(f"{path}: the model finds none of the boxes that the original network finds; nothing written")
     members = {**model_files(model), **{name: golden_bytes(g.inputs, g.outputs) for name, g in sets.items()}}
+    members |= float_files(beside.model, path) if beside else {}
     members |= device_code() if runtime else {}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
-    limits = first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
+    limits = _limits(measure, first, other_size)
+    kept = {FLOAT: {"golden": _limits(measure, beside.golden, beside.other_size)}} if beside else {}
     number = FORMAT_SEVERAL if "inputs" in about else FORMAT
     seen = {PIXELS: numbers_of(Preprocess.from_dict(about["preprocess"]))} if about["preprocess"] else {}
-    manifest = {**about, **seen, "format": number, "files": files, "golden": limits}
+    manifest = {**about, **seen, **kept, "format": number, "files": files, "golden": limits}
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     with replace_whole(path) as temporary:
-        _write(temporary, {MANIFEST: text.encode(), **members})
-        failed = [check for check in verify(open_bundle(temporary), threads=1).golden if not check.passed]
+        write_members(temporary, {MANIFEST: text.encode(), **members})
+        packed, graphs = open_bundle(temporary), (MODEL, *([FLOAT_MODEL] if beside else []))
+        checks = [check for graph in graphs for check in verify(packed, threads=1, member=graph).golden]
+        failed = [check for check in checks if not check.passed]
         if failed:
             raise CheckFailed(
                 f"{path}: golden outputs {differ(failed[0])}, the limit is {failed[0].limit:.3g}; nothing written"
             )
+
+
+def _limits(measure: str, first: Golden, other_size: Golden | None) -> dict[str, Any]:
+    """The manifest's entry of one graph: its limits, and those at the other size where there is one."""
+    return first.entry(measure) | ({OTHER_SIZE: other_size.entry(measure)} if other_size else {})
+
+
+def float_files(model: onnx.ModelProto, path: Path) -> dict[str, bytes]:
+    """Member name -> content of the float graph beside; raises `BadInput` where it does not fit into one file."""
+    files = model_files(model)
+    if len(files) > 1:
+        raise BadInput(f"{path}: the float graph is too large to be kept beside; leave --keep-float out")
+    return {FLOAT_MODEL: files[MODEL]}
 
 
 def model_files(model: onnx.ModelProto) -> dict[str, bytes]:
@@ -114,12 +141,3 @@ def model_files(model: onnx.ModelProto) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="edgecnn-pack-") as folder:
         save_model(model, Path(folder) / MODEL)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-
-
-def _write(path: Path, members: Mapping[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.external_attr = 0o644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(TEXT) else zipfile.ZIP_STORED
-            archive.writestr(info, data)

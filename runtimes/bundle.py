@@ -5,7 +5,7 @@
                   golden.npz      input_0 (n, C, H, W), output_0 (n, ...): the original network's own answers;
                                   input_1 and so on where it has several inputs
                   golden_size.npz optional                   the same at another height and width
-                  float.onnx      optional                   the float graph that it was compared with
+                  float.onnx      optional                   the float graph that it was compared with, for `settle`
                   __main__.py, runtimes/      optional       what `python NAME.edge` runs (runtimes/device)
 
 Nothing is unpacked to disk; a member is hashed every time it is read. The writer is exporters/pack.py and takes names
@@ -29,6 +29,7 @@ from runtimes.proof import golden, pixels
 from runtimes.proof.archive import Archive, Changed, read_npz
 from runtimes.proof.golden import GoldenCheck, golden_bytes
 from runtimes.proof.manifest import (
+    FLOAT,
     FLOAT_MODEL,
     FORMAT,
     FORMAT_SEVERAL,
@@ -47,6 +48,7 @@ from runtimes.proof.manifest import (
 from runtimes.session import Session, open_session
 
 __all__ = [
+    "FLOAT",
     "FLOAT_MODEL",
     "FORMAT",
     "FORMAT_SEVERAL",
@@ -118,6 +120,16 @@ class Bundle:
         """From an image to the network's input; None for a network that takes no images."""
         settings = self.manifest["preprocess"]
         return None if settings is None else Preprocess.from_dict(settings)
+
+    @property
+    def keeps_float(self) -> bool:
+        """Whether the float graph is in it too, held to the original's answers as the chosen one is."""
+        return FLOAT in self.manifest
+
+    def limits(self, member: str = MODEL) -> dict[str, Any]:
+        """How far the answers of the graph `member` may be from the original's: the manifest's entry."""
+        found: dict[str, Any] = (self.manifest if member == MODEL else self.manifest[FLOAT])["golden"]
+        return found
 
     @property
     def code(self) -> dict[str, str]:
@@ -203,20 +215,20 @@ def open_bundle(path: str | Path) -> Bundle:
     return bundle
 
 
-def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None) -> Verification:
-    """Look at the zip itself, hash every member again, make a picture ready, run the golden inputs one by one and
-    compare with the original network's outputs.
+def verify(bundle: Bundle, provider: str = "cpu", threads: int | None = None, member: str = MODEL) -> Verification:
+    """Look at the zip itself, hash every member again, make a picture ready, run the golden inputs one by one through
+    the graph `member` and compare with the original network's outputs.
     """
     bundle.archive.require_structure()
     _check_files(bundle.archive, bundle.manifest["files"])
     pixels.require_same(bundle.manifest, bundle.preprocess, str(bundle.path))
-    session = bundle.session(provider, threads)
-    entries = {GOLDEN: bundle.manifest["golden"], GOLDEN_SIZE: bundle.manifest["golden"].get(OTHER_SIZE)}
+    session, limits = bundle.session(provider, threads, member), bundle.limits(member)
+    entries = {GOLDEN: limits, GOLDEN_SIZE: limits.get(OTHER_SIZE)}
     found = tuple(
         check
-        for member, entry in entries.items()
+        for samples, entry in entries.items()
         if entry is not None
-        for check in golden.checks(session, *bundle.golden(member), entry)
+        for check in golden.checks(session, *bundle.golden(samples), entry)
     )
     return Verification(True, found, session.provider, session.threads, machine.describe())
 

@@ -298,7 +298,7 @@ def test_on_the_gpu_the_search_ends_with_something_that_runs(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "option",
-    [{"target": "avx2"}, {"portable": True}, {"input": "uint8"}, {"dynamic_size": True}],
+    [{"target": "avx2"}, {"portable": True}, {"input": "uint8"}, {"dynamic_size": True}, {"keep_float": True}],
     ids=lambda o: next(iter(o)),
 )
 def test_what_belongs_to_the_cpu_is_refused(

@@ -34,6 +34,7 @@ from runtimes.base import BadInput, CheckFailed, Runner, Tensors
 from runtimes.bundle import GOLDEN_SIZE, open_bundle
 from runtimes.execution.feeds import TensorInfo
 from runtimes.proof.answers import MaskPrediction
+from runtimes.proof.settling import settle
 from runtimes.session import open_session
 
 
@@ -121,7 +122,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("open") / "net.edge"
     road.build(
         f"{__file__}:Segmenter", path, calib="shapes:20", search_budget=0, max_drop=1,
-        allow_slower=True, dynamic_size=True,
+        allow_slower=True, dynamic_size=True, keep_float=True,
     )  # fmt: skip
     return path
 
@@ -136,6 +137,14 @@ def test_a_bundle_of_open_size_is_proven_at_two_sizes(built: Path) -> None:
     assert "5 golden outputs of 2 sizes" in report.verdict
     inputs, outputs = bundle.golden(GOLDEN_SIZE)
     np.testing.assert_allclose(outputs[0], run_torch(seeded(Segmenter), inputs[0]), rtol=0, atol=1e-5)
+
+
+def test_both_graphs_of_an_open_size_are_proven_at_two_sizes(built: Path, tmp_path: Path) -> None:
+    report = settle(built, tmp_path / "here.edge")
+    shapes = [(3, 24, 32)] * 4 + [(3, 31, 38)]
+    assert [check.shape for check in report.float_graph.proof.golden] == shapes
+    assert report.float_graph.worst.limit < report.rival.worst.limit / 10
+    assert [check.shape for check in predict.verify(tmp_path / "here.edge").golden] == shapes
 
 
 def test_the_second_size_has_a_limit_of_its_own(built: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from edgecnn.cli import main
 from edgecnn.page.facts import Facts
 from pass_examples import build, draw
 from runtimes.bundle import open_bundle
-from runtimes.proof.manifest import GIVEN_MODEL, MODEL
+from runtimes.proof.manifest import FLOAT_MODEL, GIVEN_MODEL, MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = """ g (float[N,3,16,16] x) => (float[N,10] y) {
@@ -119,6 +119,39 @@ def test_the_command_line(given: Path, tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "edgecnn verify n.edge" in out
     assert api.verify(tmp_path / "n.edge").failure is None
+
+
+@pytest.mark.parametrize("input", ["float32", "uint8-nhwc"])
+def test_the_float_graph_is_kept_beside(input: str, given: Path, tmp_path: Path) -> None:
+    """It takes what the chosen one takes, and is held to the same answers within a limit of its own."""
+    report = api.quantize(given, tmp_path / "n.edge", "random:4", max_drop=1.0, target="arm", search_budget=0,
+                          keep_float=True, input=input)  # fmt: skip
+    assert report.to_dict()["keeps_float"] is True
+    assert any("`python n.edge settle -o HERE.edge`" in note for note in report.notes)
+    bundle = open_bundle(tmp_path / "n.edge")
+    assert bundle.manifest["race"] is None
+    assert bundle.limits(FLOAT_MODEL)["limit_max_abs"] < bundle.limits(MODEL)["limit_max_abs"] / 50
+    session = bundle.session(member=FLOAT_MODEL)
+    inputs, outputs = bundle.golden()
+    for image, want in zip(inputs[0], outputs[0], strict=True):
+        answer = next(iter(session({session.inputs[0].name: image[None]}).values()))
+        np.testing.assert_allclose(answer[0], want, rtol=0, atol=1e-4)
+    assert not [node for node in onnx.load_from_string(bundle.read(FLOAT_MODEL)).graph.node if "Quant" in node.op_type]
+    settled = api.settle(tmp_path / "n.edge", tmp_path / "here.edge")
+    assert settled.chosen in ("float", "int8", "mixed")
+    assert api.verify(tmp_path / "here.edge").failure is None
+    page = tmp_path / "page.html"
+    api.report(tmp_path / "here.edge", page)
+    assert "predicted, not measured" not in page.read_text()
+
+
+def test_a_second_graph_needs_a_bundle(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["quantize", str(given), "-o", str(tmp_path / "n.onnx"), "--calib", "random:4", "--keep-float"]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("error: --keep-float: keeps both graphs in a bundle; end n.onnx with")
+    api.quantize(given, tmp_path / "n.edge", "random:4", max_drop=0.0, search_budget=0, keep_float=True,
+                 exclude=["*"])  # fmt: skip
+    assert not open_bundle(tmp_path / "n.edge").keeps_float  # float was chosen, and one of it is enough
 
 
 @pytest.mark.parametrize(

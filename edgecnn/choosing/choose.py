@@ -26,7 +26,6 @@ from runtimes.base import Track, counted, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import open_session
-from runtimes.timing.ratios import SAME_WITHIN
 
 FLOAT, INT8, MIXED = "float", "int8", "mixed"
 DRAW = 0.98
@@ -156,12 +155,7 @@ def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
     """Whether the integer graph that matters looks faster, and the race was too short on this machine to be sure."""
     rival = best_of(candidates)
     ratio = None if rival is None or rival.refused or trial.insisted else rival.speedup
-    return ratio is not None and looks_faster(ratio)
-
-
-def looks_faster(ratio: Ratio) -> bool:
-    """Whether a race points to more than a draw, but cannot tell."""
-    return ratio.verdict == "inconclusive" and ratio.ratio > 1 + SAME_WITHIN
+    return ratio is not None and ratio.looks_faster
 
 
 def foretell(entries: Mapping[str, Entry], judge: Judge, target: str) -> Decision:
@@ -246,18 +240,17 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         return base.name, f"{rival.refused}: kept float; {_ways(trial)} may change that"
     ratio = rival.speedup
     if ratio is None:
-        there = "race it there with the float model: `edgecnn bench`, or `python NAME.edge bench FLOAT.onnx`"
+        there = "race it there: `python NAME.edge settle` if --keep-float packed the float graph, else `edgecnn bench`"
         where = f"predicted, not measured (this CPU is {this_cpu()}); {there}"
         return rival.name, f"{rival.name} for {elsewhere}, {_cost(base, rival, trial)}: {where}"
-    interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
-    speed = f"{rival.name} is {ratio.ratio:.2f}x of float's speed on this CPU {interval}"
+    speed = ratio.speed("this CPU")
     if ratio.verdict == "faster":
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: chose {rival.name}"
     if trial.insisted:
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because {trial.insisted} asks for it"
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
-    if looks_faster(ratio):
+    if ratio.looks_faster:
         advice = "try again when the machine is less busy, or --allow-slower takes it"
         return base.name, f"{speed}, too uncertain to count on: kept float; {advice}"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"

@@ -101,12 +101,18 @@ class DeviceBuildReport:
 
 
 def refuse_cpu_options(
-    provider: str, target: str | None, portable: bool, pixels: bool, dynamic_size: bool, all_int8: bool
+    provider: str,
+    target: str | None,
+    portable: bool,
+    pixels: bool,
+    dynamic_size: bool,
+    all_int8: bool,
+    keep_float: bool,
 ) -> None:
     """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU, where `provider` is a GPU."""
     given = {
         "--target": target is not None, "--portable": portable, "--input": pixels, "--dynamic-size": dynamic_size,
-        "--all-int8": all_int8,
+        "--all-int8": all_int8, "--keep-float": keep_float,
     }  # fmt: skip
     for name in (name for name, asked in given.items() if asked and provider != "cpu"):
         raise BadInput(f"{name}: does nothing with --provider {provider}; leave one of the two out")

@@ -38,6 +38,7 @@ class Judging(TypedDict, total=False):
     seed: int
     allow_slower: bool
     all_int8: bool
+    keep_float: bool
     force: bool
     track: Track
     tell: doubts.Tell

@@ -17,7 +17,6 @@ from edgecnn.choosing.contest import Contest
 from edgecnn.data.material import Material
 from edgecnn.data.spread import spread
 from exporters.artifact import Identity, Stage
-from exporters.pack import pack
 from runtimes.base import Tensors
 from runtimes.proof.manifest import GIVEN_MODEL
 from runtimes.session import TensorInfo, open_session
@@ -31,8 +30,10 @@ def pack_given(
     contest: Contest,
     done: Sequence[Stage],
     material: Material,
+    beside: onnx.ModelProto | None = None,
 ) -> None:
     """Write the bundle `path` of `chosen`, held to the answers of the float model `given`, (model, name of its file).
+    `beside`: the float graph with the same input, where a device is to choose.
 
     `material` has images as `chosen` takes them: pixels where `identity` says so; `given` gets what its preprocessing
     makes of these. Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
@@ -42,7 +43,7 @@ def pack_given(
     original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
-    pack(path, chosen, manifest, *proof.golden(original, session, shown))
+    proof.write(path, chosen, session, manifest, original, shown, second=beside)
 
 
 def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> Tensors:

@@ -18,8 +18,6 @@ from typing import Unpack, overload
 import onnx
 
 from edgecnn import doubts
-from edgecnn.choosing import choose
-from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
 from edgecnn.choosing.packing import pack_given
@@ -34,6 +32,7 @@ from edgecnn.choosing.said import (
     preparing,
     settled,
 )
+from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.choosing.trial import Trial, trial_on
 from edgecnn.data.given import Data, both
@@ -43,14 +42,13 @@ from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
 from edgecnn.opened import check_quantized_output, refuse_bundle
 from edgecnn.outcomes import QuantizeReport
-from edgecnn.runners import graph_inputs, graph_outputs, probe_shapes
+from edgecnn.runners import graph_outputs, probe_shapes
 from exporters import artifact, calibrators
 from exporters.artifact import Identity, Stage
 from exporters.half_input import narrowed, widened
 from exporters.isolation.probe import probe
 from exporters.load import load_model, save_model
-from exporters.pixel_input import with_pixel_input
-from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, refuse_quantized
+from exporters.quantization.quantize import QuantRecipe, check_patterns, refuse_quantized
 from exporters.targets.cpu_target import check_target, this_cpu
 from exporters.targets.targets_int8 import TARGETS, Int8Target
 from runtimes import plugins
@@ -102,6 +100,7 @@ def quantize(
     seed: int = 0,
     allow_slower: bool = False,
     all_int8: bool = False,
+    keep_float: bool = False,
     force: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
@@ -116,7 +115,8 @@ def quantize(
     search for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also
     where float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
-    for another one. `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
+    for another one. `keep_float`: a bundle holds the float graph too, for `settle` there. `portable` also writes the
+    graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
     names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was assumed
     before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
@@ -124,9 +124,8 @@ def quantize(
     path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
-    check_calibrator(calibrator)
-    (own, budget), aim = budgeted(metric, max_drop), aim_of(target, portable, input != FLOAT32, path)
-    target = checked_target(None if aim else target)
+    check_options(calibrator, keep_float, path)
+    (own, budget), (aim, target) = budgeted(metric, max_drop), aim_of(target, portable, input != FLOAT32, path)
     given, original, identity = float_file(Path(model), input_shape, seed)
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
     images = partial(
@@ -140,8 +139,7 @@ def quantize(
     early = doubts.aloud(tell, assumed_of(name, material, carried, identity))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     early = (*early, *doubts.aloud(tell, doubts.told(half_layers(name, float_model))))
-    recipe = recipe_for(material, calibrator, target, not per_tensor, exclude)
-    check_patterns(float_model, exclude)
+    recipe = recipe_for(material, calibrator, target, not per_tensor, exclude, float_model)
     known = identity or Identity(path.stem, preprocess=material.preprocess)
     known, material, said = settled(name, known, told, float_model, material, tell)
     identity = known if identity else None
@@ -158,13 +156,15 @@ def quantize(
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken)
+        pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken,
+                   float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
     else:
         save_model(narrowed(chosen, given), path, force=force)
     heard = doubts.told(*early, *said, *of_verdict(name, result.decision, material, trial, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,
+        keep_float=keep_float,
     )  # fmt: skip
 
 
@@ -188,9 +188,12 @@ def float_file(
 
 
 def recipe_for(
-    material: Material, calibrator: str, target: str, per_channel: bool = True, exclude: Sequence[str] = ()
-) -> QuantRecipe:
-    """How the images of `material` are turned into int8."""
+    material: Material, calibrator: str, target: str, per_channel: bool = True, exclude: Sequence[str] = (),
+    model: onnx.ModelProto | None = None,
+) -> QuantRecipe:  # fmt: skip
+    """How the images of `material` are turned into int8; `BadInput` for an `exclude` that no node of `model` fits."""
+    if model is not None:
+        check_patterns(model, exclude)
     seen = material.calibration
     return QuantRecipe(
         calibrator, per_channel, tuple(exclude), seen.recorded, len(seen), target=target, available=seen.of,
@@ -219,35 +222,17 @@ def taking(identity: Identity, name: str) -> Identity:
     return replace(identity, preprocess=replace(identity.preprocess, input=name))
 
 
-def saved_beside(
-    beside: Path | None, result: Contest, identity: Identity | None, done: tuple[Stage, ...], force: bool,
-    like: onnx.ModelProto | None = None,
-) -> Path | None:  # fmt: skip
-    """Where the graph for other runtimes was written, its inputs as in `like`; None where there is none."""
-    if beside is None or result.portable is None:
-        return None
-    model = labelled(result.portable.model, identity, done)
-    save_model(model if like is None else narrowed(model, like), beside, force=force)
-    return beside
+def aim_of(name: str | None, portable: bool, pixels: bool, output: Path) -> tuple[Int8Target | None, str]:
+    """(the target called `name` that has a quantizer of its own, else None; the CPU that is meant, or this one).
 
-
-def portable_path(output: Path) -> Path:
-    """Where the graph for other runtimes goes.
-
-    >>> portable_path(Path("net.onnx")).name
-    'net.portable.onnx'
+    Raises `BadInput` for one that does not exist, and for what cannot be had with it.
     """
-    return output.with_name(f"{output.stem}.portable.onnx")
-
-
-def aim_of(name: str | None, portable: bool, pixels: bool, output: Path) -> Int8Target | None:
-    """The target called `name` that has a quantizer of its own; raises `BadInput` for what cannot be had with it."""
     aim = TARGETS.get(name or "")
     if aim is not None and (portable or pixels):
         raise BadInput(f"--target {name}: has one layout and takes floats; leave out --portable and --input")
     if aim is not None and output.suffix == SUFFIX:
         raise BadInput(f"--target {name}: writes an .onnx file for another runtime; end {output.name} with .onnx")
-    return aim
+    return aim, checked_target(None if aim else name)
 
 
 def checked_target(name: str | None) -> str:
@@ -256,6 +241,13 @@ def checked_target(name: str | None) -> str:
         return this_cpu()
     check_target(name)
     return name
+
+
+def check_options(calibrator: str, keep_float: bool, output: Path) -> None:
+    """Raise `BadInput` for a calibrator that does not exist, and where a second graph has no place in `output`."""
+    check_calibrator(calibrator)
+    if keep_float and output.suffix != SUFFIX:
+        raise BadInput(f"--keep-float: keeps both graphs in a bundle; end {output.name} with {SUFFIX}, or leave it out")
 
 
 def check_calibrator(name: str) -> None:
@@ -280,27 +272,3 @@ def contest_stage(
     words = f"{result.quantized.int8_nodes} int8 nodes"
     took = time.perf_counter() - started
     return result, artifact.describe("quantize", result.quantized.model, took, note=words)
-
-
-def shipped(
-    float_model: onnx.ModelProto,
-    quantized: Quantized,
-    decision: Decision,
-    identity: Identity | None,
-    done: tuple[Stage, ...],
-) -> onnx.ModelProto:
-    """The chosen graph, with its identity and the stages that lead to it."""
-    if decision.chosen != choose.FLOAT:
-        return labelled(quantized.model, identity, done)
-    return labelled(float_model, identity, done[:-1])
-
-
-def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:
-    """`model` with the stages that led to it, what is known of its input and answers, and the input that this says."""
-    ready = identity.preprocess if identity is not None else None
-    if ready is not None and not ready.floating and graph_inputs(model)[0].dtype != ready.dtype:
-        model = with_pixel_input(model, ready)
-    model = artifact.write_stages(model, done)
-    if identity is not None:
-        artifact.write_identity(model, identity)
-    return model

@@ -19,6 +19,7 @@ from edgecnn.cli._result import Result, Telling
 @options.output("the bundle (.edge)")
 @options.force
 @options.portable
+@options.keep_float
 @options.pixels
 @options.weights
 @options.source_shapes
@@ -49,6 +50,7 @@ def command(
     output: Path,
     force: bool,
     portable: bool,
+    keep_float: bool,
     input: str,
     weights: Path | None,
     input_shape: tuple[str, ...],
@@ -91,8 +93,8 @@ def command(
                        decode=decode, answer=answer, calibrator=calibrator,
                        max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                        limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
-                       dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force, seed=seed,
-                       track=options.track(), tell=tell)  # fmt: skip
+                       keep_float=keep_float, dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force,
+                       seed=seed, track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, DeviceBuildReport):
         return tell.result(report, lambda page: tables.built_for_device(page, report))
     return tell.result(report, lambda page: tables.built(page, report))

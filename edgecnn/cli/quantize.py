@@ -18,6 +18,7 @@ from edgecnn.cli._result import Result, Telling
 @options.output("the chosen model (.onnx), or a bundle of it (.edge)")
 @options.force
 @options.portable
+@options.keep_float
 @options.pixels
 @options.calib
 @options.data
@@ -42,6 +43,7 @@ def command(
     output: Path,
     force: bool,
     portable: bool,
+    keep_float: bool,
     input: str,
     calib: str,
     data: str | None,
@@ -73,7 +75,7 @@ def command(
                           max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
                           data=data, task=task, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
-                          seed=seed, allow_slower=allow_slower, all_int8=all_int8, force=force,
+                          seed=seed, allow_slower=allow_slower, all_int8=all_int8, keep_float=keep_float, force=force,
                           track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, TargetReport):
         return tell.result(report, lambda page: tables.aimed(page, report))

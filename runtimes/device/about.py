@@ -34,6 +34,8 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "answers", one_line(_answers(bundle), LONGEST)
     winner = manifest.get("winner")
     yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
+    if bundle.keeps_float:
+        yield "beside", "the float graph; `settle` chooses between the two on this machine"
     if isinstance(manifest.get("verdict"), str):
         yield "race", manifest["verdict"]
     where = _machine(manifest.get("machine"))

@@ -18,6 +18,7 @@ _REQUIRED, _UNKNOWN = "the following arguments are required: ", "unrecognized ar
 USES = {
     "run": "Predict images (files, or arrays in .npy and .npz): classes, masks or boxes.",
     "verify": "Check every hash, and the outputs here against the original network's, packed beside the model.",
+    "settle": "Race the int8 graph and the float graph here, and write a bundle with the one to use (--keep-float).",
     "bench": "Measure latency, load time, memory and kernels here; a second graph is raced, interleaved.",
 }
 
@@ -43,8 +44,8 @@ class Parser(argparse.ArgumentParser):
 def parser(program: str, command: str) -> Parser:
     """Of `command`, for a bundle that was started as `program`."""
     found = Parser(f"{program} {command}", description=USES[command], allow_abbrev=False)
-    {"run": _run, "verify": _nothing, "bench": _bench}[command](found.add_argument)
-    _machine(found.add_argument)
+    {"run": _run, "verify": _nothing, "bench": _bench, "settle": _settle}[command](found.add_argument)
+    _machine(found.add_argument, threads=1 if command == "settle" else None)
     found.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     return found
 
@@ -73,9 +74,16 @@ def _bench(add: Callable[..., Any]) -> None:
     add("--seed", type=whole(0), default=0, metavar="N", help="the same seed gives the same inputs")
 
 
-def _machine(add: Callable[..., Any]) -> None:
+def _settle(add: Callable[..., Any]) -> None:
+    add("-o", "--output", required=True, metavar="BUNDLE", help="the bundle to write (.edge)")
+    add("--force", action="store_true", help="replace an existing bundle")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of the order in which the two run")
+
+
+def _machine(add: Callable[..., Any], threads: int | None) -> None:
     add("--provider", default="cpu", metavar="NAME", help="where to run: cpu, cuda, or with options cuda:use_tf32=1")
-    add("--threads", type=whole(1, MOST_THREADS), metavar="N", help="default: the processors this process may use")
+    usual = "the processors this process may use" if threads is None else threads
+    add("--threads", type=whole(1, MOST_THREADS), default=threads, metavar="N", help=f"default: {usual}")
 
 
 def whole(least: int, most: int = NO_LIMIT) -> Callable[[str], int]:

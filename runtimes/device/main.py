@@ -1,9 +1,9 @@
-"""`python NAME.edge run|verify|bench`: a bundle that uses, proves and measures itself, where edgecnn is not installed.
+"""`python NAME.edge run|verify|settle|bench`: a bundle that uses, proves and measures itself, without edgecnn.
 
     NAME.edge (a zip)  --Python-->  __main__.py  -->  main  -->  runtimes, from the same file
 
-Answers, JSON, exit codes and error lines are those of `edgecnn run|verify|bench NAME.edge`, whose work is done by the
-same modules. numpy and ONNX Runtime are imported when a command needs them. Test: tests/test_device_bundle.py.
+Answers, JSON, exit codes and error lines are those of `edgecnn run NAME.edge` and so on, whose work is done by the same
+modules. numpy and ONNX Runtime are imported when a command needs them. Test: tests/test_device_bundle.py.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _run(bundle: str, args: list[str], own: bool) -> int:
 def _answer(bundle: str, command: str, given: Namespace, again: str) -> int:
     """Carry out `command` of `bundle` and print what comes out; `again` is how it was called."""
     _import(*NEEDED)
-    work = {"run": _predict, "verify": _verify, "bench": _bench}[command]
+    work = {"run": _predict, "verify": _verify, "bench": _bench, "settle": _settle}[command]
     done = process.carried_out(lambda: undamaged(bundle, command, lambda: work(bundle, given)), given.json)
     process.show(done, given.json, PlainPage, again)
     return 0
@@ -131,6 +131,15 @@ def _bench(bundle: str, given: Namespace) -> Result:
 
     report = bench(bundle, given)
     return Result(report.to_dict(), lambda page: benched(page, report), report.verdict, report.failure)
+
+
+def _settle(bundle: str, given: Namespace) -> Result:
+    from runtimes.device.tables import settled
+    from runtimes.proof.settling import settle
+
+    report = settle(bundle, given.output, provider=given.provider, threads=given.threads, force=given.force,
+                    seed=given.seed)  # fmt: skip
+    return Result(report.to_dict(), lambda page: settled(page, report), report.verdict)
 
 
 def _probe() -> None:

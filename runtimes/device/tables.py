@@ -1,4 +1,4 @@
-"""What `run`, `verify` and `bench` found, as tables, for `edgecnn` and for devices. Test: tests/test_benchmark.py."""
+"""What `run`, `verify`, `settle` and `bench` found, as tables. Test: tests/test_benchmark.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runtimes.machine import Machine
     from runtimes.proof.golden import GoldenCheck
     from runtimes.proof.prediction import RunReport
+    from runtimes.proof.settling import SettleReport
     from runtimes.proof.verification import VerifyReport
     from runtimes.timing.bench_report import BenchReport, Heat, ModelBench
     from runtimes.timing.ratios import Ratio
@@ -48,6 +49,20 @@ def verified(page: Page, report: VerifyReport) -> None:
 
 def _measure(check: GoldenCheck) -> str:
     return check.measure.replace("_", " ") + (f" of {check.of}" if check.of else "")
+
+
+def settled(page: Page, report: SettleReport) -> None:
+    """One row a graph: its time, size, and how far its golden outputs are from the original's."""
+    page.pairs(machine_pairs(report.machine))
+    rows = []
+    for graph in (report.float_graph, report.rival):
+        worst, ratio = graph.worst, "-" if graph is report.float_graph else f"{report.speedup.ratio:.2f}x"
+        proof = (_measure(worst), worst.value, worst.limit, not graph.wrong)
+        rows.append((graph.name, graph.p50_ms, ratio, f"{graph.size_bytes:,}", *proof))
+    page.table(("graph", ">median ms", ">speed-up", ">bytes", "golden", ">value", ">limit", "holds"), rows)
+    threads = counted(report.threads, "thread")
+    page.note(f"{counted(report.race.rounds, 'round')}, interleaved, {report.race.clock} time, on {threads}")
+    page.note(f"wrote {report.output}, {report.size_bytes:,} bytes")
 
 
 def machine_pairs(found: Machine) -> list[tuple[str, str]]:

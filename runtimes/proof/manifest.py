@@ -5,6 +5,7 @@
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
      "golden": {"limit_max_abs" | "limit_disagreement", "images", "kinds": [{"output", "axis", "places",
                 "limit_max_abs", "limit_relative_l2"}] | absent, "other_size": the same | absent},
+     "float": {"golden": the same for the graph in float.onnx, which `settle` races} | absent,
      "original": "float model" where the golden outputs are a given file's; absent where they are a PyTorch module's,
      ... whatever else the builder tells}
 
@@ -31,7 +32,8 @@ MODEL_DATA = "model.onnx.data"
 GOLDEN = "golden.npz"
 GOLDEN_SIZE, OTHER_SIZE = "golden_size.npz", "other_size"
 """Golden samples of another height and width, and the place of their limit in the manifest's `golden`."""
-FLOAT_MODEL = "float.onnx"
+FLOAT_MODEL, FLOAT = "float.onnx", "float"
+"""The float graph that was kept beside, and the manifest's entry about it."""
 PYTORCH_MODULE, GIVEN_MODEL = "PyTorch module", "float model"
 NUMBERS = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64))} - {"float8"}
 """Types of arrays that several inputs can be fed with."""
@@ -74,17 +76,16 @@ def parse_manifest(data: bytes, subject: str) -> dict[str, Any]:
 
 
 def _wrong_field(manifest: dict[str, Any]) -> str | None:
-    golden = manifest["golden"]
     if manifest["format"] == FORMAT and not _is_tensor(manifest["input"]):
         return "input"
     if manifest["format"] == FORMAT_SEVERAL and not _are_several(manifest):
         return "inputs"
     if not all(isinstance(label, str) for label in manifest["labels"]):
         return "labels"
-    if not is_entry(golden) or (OTHER_SIZE in golden) != (GOLDEN_SIZE in manifest["files"]):
+    if not _is_golden(manifest["golden"], manifest["files"]):
         return "golden"
-    if OTHER_SIZE in golden and not is_entry(golden[OTHER_SIZE]):
-        return "golden"
+    if FLOAT in manifest and not _is_kept(manifest[FLOAT], manifest["files"]):
+        return FLOAT
     if not {MODEL, GOLDEN} <= manifest["files"].keys() or not all(map(_file_ok, manifest["files"].items())):
         return "files"
     return None
@@ -94,6 +95,18 @@ def inputs_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a checked `manifest` says of each input of its model, in their order."""
     several: list[dict[str, Any]] = manifest["inputs"] if manifest["format"] == FORMAT_SEVERAL else []
     return several or [manifest["input"]]
+
+
+def _is_golden(entry: object, files: Mapping[str, Any]) -> bool:
+    """Whether `entry` has limits for each set of golden samples in `files`."""
+    if not isinstance(entry, dict) or not is_entry(entry) or (OTHER_SIZE in entry) != (GOLDEN_SIZE in files):
+        return False
+    return OTHER_SIZE not in entry or is_entry(entry[OTHER_SIZE])
+
+
+def _is_kept(entry: object, files: Mapping[str, Any]) -> bool:
+    """Whether `entry` is about a float graph that is in `files`."""
+    return isinstance(entry, dict) and FLOAT_MODEL in files and _is_golden(entry.get("golden"), files)
 
 
 def _is_tensor(entry: object) -> bool:

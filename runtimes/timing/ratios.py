@@ -51,6 +51,16 @@ class Ratio:
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("a", "b", "ratio", "low", "high", "verdict")}
 
+    @property
+    def looks_faster(self) -> bool:
+        """Whether the race points to more than a draw, but cannot tell: a longer one may."""
+        return self.verdict == "inconclusive" and self.ratio > 1 + SAME_WITHIN
+
+    def speed(self, where: str) -> str:
+        """`int8 is 2.70x of float's speed on this CPU (95 %: 2.66 to 2.74)`, whatever the verdict; `where` it ran."""
+        interval = f"(95 %: {self.low:.2f} to {self.high:.2f})"
+        return f"{self.a} is {self.ratio:.2f}x of {self.b}'s speed on {where} {interval}"
+
     def __str__(self) -> str:
         """`int8 is 2.70x faster than float (95 %: 2.66 to 2.74)` or what else the verdict says."""
         interval = f"(95 %: {self.low:.2f} to {self.high:.2f})"
