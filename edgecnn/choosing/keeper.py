@@ -26,7 +26,7 @@ from edgecnn.data.material import Material
 from exporters.accuracy._work import Work, start
 from exporters.quantization.improve import Effect, Score, improve, split, sqnr_against
 from exporters.quantization.quantize import QuantRecipe, prepare
-from exporters.quantization.sensitivity import Sensitivity, excluding, fewest, rank
+from exporters.quantization.sensitivity import Sensitivity, fewest, rank
 from exporters.searching.search import Design
 from exporters.searching.workshop import Workshop
 from exporters.targets import weight_forms
@@ -252,8 +252,8 @@ class Keeper:
 
     def floated(self, work: Work, nodes: Sequence[str]) -> Work:
         """`work` with `nodes` in float too."""
-        recipe = excluding(work.recipe, nodes)
-        return replace(work.under((recipe,), track=self.track), recipe=recipe)
+        lighter = work.floated(nodes)
+        return lighter.under((lighter.recipe,), track=self.track)
 
     def with_layers_in_float(self, kept: Kept) -> Kept:
         """`kept` with the fewest of its most sensitive layers in float that hold the budget; itself if none do."""

@@ -5,8 +5,9 @@ Test: tests/test_accuracy_contract.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import glob
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -20,15 +21,22 @@ from exporters.quantization.kernels import COMPUTE
 from exporters.quantization.quantize import Quantized, QuantRecipe, on_ranges
 from runtimes.base import Array, Tensors, Track, silent
 
+Constants = Mapping[int, Array | None]
+"""Inputs of a layer by their place, 1 the weights and 2 the bias; None where it has none."""
+
 
 @dataclass(frozen=True)
 class Work:
-    """The float `model` to be quantized by `recipe` on `calibration`, which saw `images`; so do the passes."""
+    """The float `model` to be quantized by `recipe` on `calibration`, which saw `images`; so do the passes.
+
+    `exact`: what stood in a layer before a pass moved it for int8. In float only that is right.
+    """
 
     model: onnx.ModelProto
     recipe: QuantRecipe
     calibration: Calibration
     images: Sequence[Tensors]
+    exact: Mapping[str, Constants] = field(default_factory=dict, repr=False)
 
     def quantized(self) -> Quantized:
         return on_ranges(self.model, self.recipe, self.calibration.ranges, self.calibration)
@@ -43,6 +51,19 @@ class Work:
     def with_model(self, model: onnx.ModelProto) -> Work:
         """The same work on another model whose activations have the same ranges."""
         return replace(self, model=model)
+
+    def moved(self, model: onnx.ModelProto, before: Mapping[str, Constants]) -> Work:
+        """The same work on `model`, in which layers were moved for int8; `before` is what stood in them."""
+        names = {*self.exact, *before}
+        exact = {name: {**before.get(name, {}), **self.exact.get(name, {})} for name in names}
+        return replace(self, model=model, exact=exact)
+
+    def floated(self, names: Collection[str]) -> Work:
+        """The same work with the nodes called `names`, and no others, in float too, as they were before they moved."""
+        back = {name: self.exact[name] for name in names if name in self.exact}
+        model = self.model if not back else _put_back(self.model, back)
+        exact = {name: constants for name, constants in self.exact.items() if name not in back}
+        return replace(self, model=model, recipe=excluding(self.recipe, names), exact=exact)
 
     def under(self, recipes: Sequence[QuantRecipe], threads: int | None = None, track: Track = silent) -> Work:
         """The same work with ranges for whatever any of `recipes` puts on a grid: other layers in float need others."""
@@ -86,6 +107,26 @@ class Outcome:
     work: Work
     changes: tuple[Change, ...] = ()
     kept: tuple[Kept, ...] = ()
+
+
+def excluding(recipe: QuantRecipe, names: Collection[str]) -> QuantRecipe:
+    """`recipe` with the nodes called `names`, and no others, in float too."""
+    return replace(recipe, exclude=(*recipe.exclude, *map(glob.escape, names)))
+
+
+def _put_back(model: onnx.ModelProto, constants: Mapping[str, Constants]) -> onnx.ModelProto:
+    """A copy of `model` in which layers have these constants again."""
+    graph = Graph(model)
+    for node in list(graph.proto.node):
+        for index, value in constants.get(label(node), {}).items():
+            if value is None:
+                gone = node.input[index]
+                del node.input[index:]
+                graph.reindex()
+                graph.drop_unread([gone])
+            else:
+                graph.set_constant(node, index, value, f"{node.input[index]}_exact")
+    return graph.model
 
 
 def layers(graph: Graph, plan: placement.Plan) -> list[onnx.NodeProto]:

@@ -41,8 +41,9 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
         return Outcome(work, (), kept)
     graph = Graph(work.model)
     nodes = [node for node in layers(graph, plan) if node.output[0] in shifts]
+    before = {label(node): {2: bias_of(graph, node)} for node in nodes}
     changes = tuple(_corrected(graph, node, shifts[node.output[0]]) for node in nodes)
-    return Outcome(work.with_model(graph.model), changes, kept)
+    return Outcome(work.moved(graph.model, before), changes, kept)
 
 
 def _shifts(

@@ -11,9 +11,6 @@ Jacob et al. 2018, section 2.4 (what stays float). Test: tests/test_float_last.p
 
 from __future__ import annotations
 
-import glob
-from dataclasses import replace
-
 import onnx
 
 from exporters.accuracy._work import Outcome, Work, layers
@@ -33,10 +30,8 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
     kept = tuple(Kept(label(node), "a node without a name cannot be excluded") for node in last if not node.name)
     if not named or len(last) == len(plan.int8):
         return Outcome(work, (), kept)
-    patterns = tuple(glob.escape(node.name) for node in named)
-    recipe = replace(work.recipe, exclude=(*work.recipe.exclude, *patterns))
     changes = tuple(Change(node.name, "stays float") for node in named)
-    return Outcome(replace(work, recipe=recipe), changes, kept)
+    return Outcome(work.floated([node.name for node in named]), changes, kept)
 
 
 def last_layers(graph: Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

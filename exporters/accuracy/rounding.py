@@ -26,7 +26,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, grid_of, largest_of, layers, set_bias
+from exporters.accuracy._work import (
+    Constants,
+    Outcome,
+    Work,
+    bias_of,
+    channel_axis,
+    grid_of,
+    largest_of,
+    layers,
+    set_bias,
+)
 from exporters.base import Change, Kept
 from exporters.graph import Graph, attributes, label
 from exporters.quantization.affine import EIGHT_BITS, Grid
@@ -80,6 +90,7 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
     grids = work.grids(plan)
     changes: list[Change] = []
     kept: list[Kept] = []
+    before: dict[str, Constants] = {}
     for batch in _batches(graph, layers(graph, plan), kept):
         if time.monotonic() > deadline:
             kept += [Kept(label(node), "the time was up") for node in batch]
@@ -89,9 +100,10 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
             if time.monotonic() > deadline:
                 kept.append(Kept(label(node), "the time was up"))
                 continue
+            before[label(node)] = {1: graph.constant(node.input[1]), 2: bias_of(graph, node)}
             grid, largest = grid_of(graph, node, grids, work.recipe), largest_of(node, work.recipe)
             changes.append(_rounded(graph, node, grid, largest, moments.pop(node.output[0]), deadline))
-    return Outcome(work.with_model(graph.model) if changes else work, tuple(changes), tuple(kept))
+    return Outcome(work.moved(graph.model, before) if changes else work, tuple(changes), tuple(kept))
 
 
 # -------------------------------------------------------------------------------------------------------- pure math

@@ -10,15 +10,14 @@ section 6 (partial quantization). Test: tests/test_sensitivity.py.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from exporters.accuracy._work import Work, layers
+from exporters.accuracy._work import Work, excluding, layers
 from exporters.graph import Graph
 from exporters.quantization import placement
-from exporters.quantization.quantize import QuantRecipe, on_ranges
+from exporters.quantization.quantize import on_ranges
 from runtimes.base import Runner, Tensors, Track, silent
 from runtimes.parity import compare
 from runtimes.session import open_session
@@ -53,23 +52,20 @@ def rank(
     """
     plan = work.plan()
     names = [node.name for node in layers(Graph(work.model, copied=False), plan) if node.name]
-    recipes = [excluding(work.recipe, [other for other in names if other != name]) for name in names]
+    others = {name: [other for other in names if other != name] for name in names}
+    recipes = [excluding(work.recipe, others[name]) for name in names]
     plans = [placement.plan(work.model, recipe.exclude, recipe.forms) for recipe in recipes]
     work = work.planned(plans, threads, track)
     found = []
     for name, recipe, alone in track([*zip(names, recipes, plans, strict=True)], "measuring layers"):
         snr_db = None
         if time_left() > 0:
-            quantized = on_ranges(work.model, recipe, work.calibration.ranges, plan=alone)
+            model = work.floated(others[name]).model
+            quantized = on_ranges(model, recipe, work.calibration.ranges, plan=alone if model is work.model else None)
             snr_db = compare(reference, open_session(quantized.model, threads=threads), images).worst_db
         found.append(Sensitivity(name, snr_db))
     found.sort(key=lambda s: float("inf") if s.snr_db is None else s.snr_db)
     return Ranking(tuple(found), work)
-
-
-def excluding(recipe: QuantRecipe, names: Sequence[str]) -> QuantRecipe:
-    """`recipe` with the nodes called `names`, and no others, in float too."""
-    return replace(recipe, exclude=(*recipe.exclude, *map(glob.escape, names)))
 
 
 def fewest(count: int, holds: Callable[[int], bool]) -> int | None:
