@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -226,6 +227,45 @@ def test_a_race_that_cannot_tell_is_run_once_more_and_longer(
     assert decision.race.rounds == races[-1][0]
     assert decision.chosen == chosen
     assert words in decision.verdict
+
+
+@pytest.mark.parametrize(
+    ("threads", "alone", "trial_says", "chosen", "words"),
+    [
+        (
+            2,
+            0.68,
+            {},
+            "float",
+            "in wall time on 2 threads, 0.68x on one in CPU time, which neighbours do not bend",
+        ),
+        (2, 1.0, {}, "int8", "chose int8"),
+        (2, 1.5, {}, "int8", "chose int8"),
+        (2, 0.68, {"allow_slower": True}, "int8", "chose int8"),
+        (1, 0.68, {}, "int8", "chose int8"),
+    ],
+)
+def test_what_wins_on_several_threads_must_not_lose_on_one(
+    threads: int, alone: float, trial_says: dict[str, Any], chosen: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a busy neighbour one session may wait in every run and another never: its wall time is no evidence."""
+    asked: list[int] = []
+
+    def race(calls: object, *, rounds: int, seconds: float, seed: int, threads: int, track: object) -> Race:
+        asked.append(threads)
+        return made_race(alone if len(asked) > 1 else 1.5, 0.01, rounds)
+
+    monkeypatch.setattr(choose, "race", race)
+    model, data = parse(CONV_RELU_CONV, **WEIGHTS), samples(4, labelled=False)
+    made = Trial(data, "x", threads=threads, **{"max_drop": 1.0, "rounds": 40, **trial_says})
+    decision = decide(entries(model, data), made)
+    assert asked == ([2, 1] if threads == 2 and not trial_says else [threads])
+    assert decision.chosen == chosen
+    assert words in decision.verdict
+    rows = {c.name: c.to_dict() for c in decision.candidates}
+    assert rows["int8"]["speedup"]["ratio"] == pytest.approx(1.5, rel=0.01)
+    assert ("alone" in rows["int8"]) == (len(asked) > 1)
+    assert "alone" not in rows["float"]
 
 
 def test_a_budget_that_cannot_hold_keeps_float() -> None:

@@ -158,6 +158,27 @@ def test_a_draw_is_floats(ratio: float, word: Any, kept: str, ends: str, tmp_pat
     assert verdict.endswith(ends)
 
 
+def test_what_wins_on_several_threads_must_not_lose_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = settling.race
+
+    def recorded(calls: Any, rounds: int, **given: Any) -> Any:
+        asked.append(given["threads"])
+        if len(asked) == 2:  # the same two the other way round
+            calls = {"float": calls["int8"], "int8": calls["float"]}
+        return real(calls, rounds=20, **given)
+
+    monkeypatch.setattr(settling, "race", recorded)
+    source = both(tmp_path / "net.edge", FAST, SLOW)
+    report = settle(source, tmp_path / "here.edge", threads=2)
+    assert asked == [2, 1]
+    assert report.chosen == "float"
+    assert "on one thread in CPU time: kept float" in report.verdict
+    asked.clear()
+    assert settle(source, tmp_path / "here.edge", threads=1, force=True).chosen == "int8"
+    assert asked == [1]
+
+
 def test_a_race_that_cannot_tell_is_run_once_more_and_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, float, int]] = []
     real = settling.race

@@ -5,7 +5,9 @@
     chosen       =  the fastest eligible g whose 95 % interval of t(float) / t(g) lies above 1, else float
 
 What a graph costs is measured in `judge`. An integer graph has to win; a draw is float's, and what a second, longer
-race cannot tell either. Test: tests/test_choose.py.
+race cannot tell either. On several threads only wall time can be read, and beside busy neighbours a graph may wait for
+good in one session and not in another: what wins there must not lose on one thread, in CPU time.
+Test: tests/test_choose.py.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from edgecnn.tasks import MULTI_LABEL
 from edgecnn.words import PLAIN, valued
 from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu
-from runtimes.base import Track, counted, silent
+from runtimes.base import Tensors, Track, counted, silent
 from runtimes.latency import Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import open_session
@@ -74,11 +76,15 @@ class Candidate:
     drop_high: float | None = None
     unit: str = ""
     """Of `accuracy` and `drop`, where they are no shares."""
+    alone: Ratio | None = None
+    """Its speed over float's on one thread, in CPU time, where the race was on several and it won."""
 
     def to_dict(self) -> dict[str, Any]:
         snr = None if self.snr_db is None else json_number(self.snr_db, JSON_SNR_LIMIT)
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "unit" or self.unit}
-        return {**values, "snr_db": snr, "speedup": self.speedup.to_dict() if self.speedup else None}
+        left_out = {name for name in ("unit", "alone") if not getattr(self, name)}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+        ratios = {name: ratio.to_dict() for name, ratio in values.items() if isinstance(ratio, Ratio)}
+        return {**values, "snr_db": snr, **ratios}
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,21 @@ def decide(entries: Mapping[str, Entry], trial: Trial, judge: Judge | None = Non
     run, found = raced(trial.rounds, trial.seconds, trial.seed)
     if undecided(found, trial):
         run, found = raced(LONGER * trial.rounds, LONGER * trial.seconds, trial.seed + 1)
+    if trial.threads > 1:
+        found = on_one_thread(found, entries, feed, trial, track)
     return _decided(found, judge, entries[first].model, run)
+
+
+def on_one_thread(
+    candidates: list[Candidate], entries: Mapping[str, Entry], feed: Tensors, trial: Trial, track: Track
+) -> list[Candidate]:
+    """`candidates`, the one that won on several threads with its speed on one, in CPU time."""
+    rival, base = best_of(candidates), candidates[0].name
+    if rival is None or rival.refused or trial.insisted or rival.speedup is None or rival.speedup.verdict != "faster":
+        return candidates
+    calls = {name: open_session(entries[name].model, threads=1).prepare(feed) for name in (base, rival.name)}
+    run = race(calls, rounds=trial.rounds, seconds=trial.seconds, seed=trial.seed, threads=1, track=track)
+    return [replace(c, alone=run.ratio(c.name, base)) if c is rival else c for c in candidates]
 
 
 def undecided(candidates: Sequence[Candidate], trial: Trial) -> bool:
@@ -244,6 +264,8 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         where = f"predicted, not measured (this CPU is {this_cpu()}); {there}"
         return rival.name, f"{rival.name} for {elsewhere}, {_cost(base, rival, trial)}: {where}"
     speed = ratio.speed("this CPU")
+    if ratio.verdict == "faster" and rival.alone is not None and rival.alone.looks_slower:
+        return base.name, f"{speed} {of_threads(trial.threads, rival.alone)}: kept float; --allow-slower forces int8"
     if ratio.verdict == "faster":
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: chose {rival.name}"
     if trial.insisted:
@@ -254,6 +276,11 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         advice = "try again when the machine is less busy, or --allow-slower takes it"
         return base.name, f"{speed}, too uncertain to count on: kept float; {advice}"
     return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"
+
+
+def of_threads(threads: int, alone: Ratio) -> str:
+    """Why a win in wall time on `threads` threads is not believed: `alone` is the same in CPU time on one."""
+    return f"in wall time on {threads} threads, {alone.ratio:.2f}x on one in CPU time, which neighbours do not bend"
 
 
 def _ways(trial: Trial) -> str:

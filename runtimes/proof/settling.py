@@ -139,10 +139,12 @@ def settle(
         proof = verify(opened, provider, threads, member)
         return Graph(name, member, proof, len(opened.read(member)), run.median_ms(name))
 
-    base, rival = graph(FLOAT, FLOAT_MODEL), graph(name, MODEL)
+    base, rival, ratio = graph(FLOAT, FLOAT_MODEL), graph(name, MODEL), run.ratio(name, FLOAT)
     if base.wrong:
         raise CheckFailed(f"{source}: golden outputs of its float graph {base.wrong}; nothing written")
-    taken, verdict = settled(rival, run.ratio(name, FLOAT), asked.name)
+    certain = threads == 1 or asked.name != "cpu" or ratio.verdict != "faster"
+    alone = None if certain else _raced(opened, provider, 1, seed, track).ratio(name, FLOAT)
+    taken, verdict = settled(rival, ratio, alone, asked.name)
     chosen = FLOAT if taken == FLOAT_MODEL else opened.chosen
     found = SettleReport(
         os.fspath(bundle), os.fspath(output), chosen, verdict, base, rival, run, provider, threads, machine.describe()
@@ -173,11 +175,15 @@ def _raced(opened: Bundle, provider: str, threads: int, seed: int, track: Track)
     return run(LONGER) if first.ratio(name, FLOAT).looks_faster else first
 
 
-def settled(rival: Graph, ratio: Ratio, provider: str = "cpu") -> tuple[str, str]:
-    """(member to use here, sentence) for the graph `rival`, whose speed over float's is `ratio`."""
+def settled(rival: Graph, ratio: Ratio, alone: Ratio | None = None, provider: str = "cpu") -> tuple[str, str]:
+    """(member to use here, sentence) for the graph `rival`, whose speed over float's is `ratio`, and `alone` on one
+    thread, where that was on several.
+    """
     speed = ratio.speed("this CPU" if provider == "cpu" else provider)
     if rival.wrong:
         return FLOAT_MODEL, f"{rival.name}: golden outputs {rival.wrong} here: kept float"
+    if ratio.verdict == "faster" and alone is not None and alone.looks_slower:
+        return FLOAT_MODEL, f"{speed} in wall time, {alone.ratio:.2f}x on one thread in CPU time: kept float"
     if ratio.verdict == "faster":
         return MODEL, f"{speed}: chose {rival.name}"
     if ratio.verdict == "slower":

@@ -56,6 +56,11 @@ class Ratio:
         """Whether the race points to more than a draw, but cannot tell: a longer one may."""
         return self.verdict == "inconclusive" and self.ratio > 1 + SAME_WITHIN
 
+    @property
+    def looks_slower(self) -> bool:
+        """Whether it is not faster and more than a draw below, whatever the interval says."""
+        return self.ratio < 1 / (1 + SAME_WITHIN)
+
     def speed(self, where: str) -> str:
         """`int8 is 2.70x of float's speed on this CPU (95 %: 2.66 to 2.74)`, whatever the verdict; `where` it ran."""
         interval = f"(95 %: {self.low:.2f} to {self.high:.2f})"
