@@ -159,6 +159,7 @@ def build(
     portable: bool = False,
     input: str = FLOAT32,
     max_drop: float | None = None,
+    sure: bool = False,
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,
@@ -192,7 +193,7 @@ def build(
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = check_output(portable_path(path), force) if portable else None
     check_calibrator(calibrator)
-    (own, budget), target = budgeted(metric, max_drop), checked_target(target)
+    (own, budget), target = budgeted(metric, max_drop, sure), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
     network, heard = named(network, seen, judge, own is not None, tell)
     identity = identity_of(network)

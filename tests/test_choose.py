@@ -19,7 +19,7 @@ from edgecnn.choosing.judge import Judge, drop_of, free_batch, upper_bound
 from edgecnn.choosing.trial import QUICK_RACE_SECONDS, RACE_SECONDS, Trial, trial_on
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import OwnMetric
+from edgecnn.evaluation.own_metric import Budget, OwnMetric
 from edgecnn.evaluation.scores import Agreement, Difference
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
@@ -268,6 +268,29 @@ def test_what_wins_on_several_threads_must_not_lose_on_one(
     assert "alone" not in rows["float"]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_budget_that_must_be_sure_is_held_at_the_far_end(labelled: bool) -> None:
+    """Nothing changes on four images, and of all other images up to half may: measured 0, surely less than 55 %."""
+    model, data = conv_net(), samples(4, labelled)
+    judged = {}
+    for sure in (False, True):
+        judge = choose.Judge(open_session(model), Trial(data, "x", max_drop=0.1, sure=sure))
+        judged[sure] = judge(open_session(model))
+    assert judged[False].drop == judged[True].drop == 0
+    high = judged[True].drop_high
+    assert high is not None
+    assert high > 0.3
+    assert (judged[False].held, judged[True].held) == (0, high)
+    assert ("may lose" if labelled else "may change") in judged[True].words
+    assert f"(95 %; budget 10.0{'' if labelled else ' %'})" in judged[True].words
+    assert "may" not in judged[False].words
+    candidate = raced("int8", 2.0, 40.0)
+    assert not choose.judged(candidate, judged[False], Trial(data, "x", max_drop=0.1)).refused
+    refused = choose.judged(candidate, judged[True], Trial(data, "x", max_drop=0.1, sure=True))
+    assert refused.refused
+    assert "more labelled --data" in choose.choose([BASE, refused], Trial(data, "x", sure=True))[1]
+
+
 def test_a_budget_that_cannot_hold_keeps_float() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     data = samples(4, labelled=False)
@@ -397,12 +420,14 @@ def test_what_was_said_of_the_model_reaches_the_trial() -> None:
     """Another task judges by another rule, and a Sigmoid's half is the middle."""
     data = samples(4, False)
     material = Material("x", (3, 8, 8), data, data, unused="no labels of this task")
-    said = trial_on(material, Identity("net", "multi-label", sigmoid=True), 0.03, True, True, None, 2, 0.0, 7)
+    said = trial_on(
+        material, Identity("net", "multi-label", sigmoid=True), Budget(0.03, True), True, True, None, 2, 0, 7
+    )
     assert said == Trial(
         data, "x", 0.03, True, 2, seconds=QUICK_RACE_SECONDS, seed=7, task="multi-label", all_int8=True,
-        unused="no labels of this task", sigmoid=True, quick=True,
+        unused="no labels of this task", sigmoid=True, quick=True, sure=True,
     )  # fmt: skip
-    patient = trial_on(material, Identity("net"), 0.03, False, False, None, 1, 5.0, 0)
+    patient = trial_on(material, Identity("net"), Budget(0.03), False, False, None, 1, 5.0, 0)
     assert (patient.seconds, patient.quick) == (RACE_SECONDS, False)
 
 

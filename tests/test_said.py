@@ -149,7 +149,7 @@ def test_what_cannot_be_calibrated_says_what_to_do(given: str, advice: str, pixe
                     "--data may"),
         (replace(LOST, drop_high=None), 0.01, ""),
         (replace(LOST, accuracy=0.9, drop_high=0.0234), 0.01, "net: 24 labelled images leave room for 2.3 points of "
-         "top-1 (95 %), and the budget is 1.0 points: more of them would make sure"),
+         "top-1 (95 %), and the budget is 1.0 points: more of them would make sure, and --sure asks for it"),
         (replace(LOST, refused="int8 is bad"), 0.01, ""),
     ],
 )  # fmt: skip
@@ -163,6 +163,15 @@ def test_too_few_images_for_the_budget(lost: Candidate, budget: float, said: str
     assert judged_by_few("net", alike, material, Trial(samples, "x", max_drop=budget)) == ""
     assert judged_by_nothing("net", decision) == ""
     assert judged_by_nothing("net", alike).startswith("net: the float graph answers class 2 on all of the 24 images")
+
+
+def test_a_budget_that_was_to_be_sure_says_where_no_interval_is_known() -> None:
+    samples = load_data("random:24", (4,))
+    decision = Decision("int8", "", (Candidate("float", 400, 2.0), replace(LOST, drop_high=None)), None, 1)
+    trial = Trial(samples, "x", sure=True)
+    assert judged_by_few("net", decision, Material("x", (4,), samples, samples), trial) == (
+        "net: of what int8 loses here no interval is known: --sure held it as measured"
+    )
 
 
 @pytest.mark.parametrize(

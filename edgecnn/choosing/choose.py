@@ -206,7 +206,7 @@ def _decided(
 
 def judged(raced: Candidate, found: Judgement, trial: Trial) -> Candidate:
     """`raced` with what it costs; refused when that is over the budget."""
-    over = found.drop > trial.max_drop
+    over = found.held > trial.max_drop
     refused = f"{raced.name} {found.words}" if over else ""
     return replace(
         raced, snr_db=found.snr_db, agreement=found.agreement, accuracy=found.accuracy, drop=found.drop,
@@ -285,7 +285,8 @@ def of_threads(threads: int, alone: Ratio) -> str:
 
 def _ways(trial: Trial) -> str:
     """What might bring int8 within the budget."""
-    data = ["labelled --data"] if not trial.labelled and not trial.unused else []
+    told = "more labelled --data" if trial.sure else "labelled --data"
+    data = [told] if (trial.sure or not trial.labelled) and not trial.unused else []
     learned = ["`edgecnn train --qat`"] if trial.labelled and trial.own is None else []
     more = ["a --search-budget above 0"] if trial.quick else []
     return f"{', '.join([*more, *data, 'another --calibrator', *learned])} or a larger --max-drop"

@@ -197,7 +197,7 @@ class Device:
         least = self.least_db(variant)
         if found.snr_db is None or not found.snr_db >= least:
             return found, f"{found.snr_db or 0:.1f} dB to the CPU's float32, the limit is {least:.0f}"
-        if found.drop > self.trial.max_drop:
+        if found.held > self.trial.max_drop:
             return found, found.words
         return found, ""
 

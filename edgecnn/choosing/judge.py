@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -52,6 +52,12 @@ class Judgement:
     drop: float
     drop_high: float | None
     words: str
+    sure: bool = False
+
+    @property
+    def held(self) -> float:
+        """What is held against the budget: the drop as measured, or where it has to be sure the most it may be."""
+        return self.drop if not self.sure or self.drop_high is None else self.drop_high
 
 
 class Judge:
@@ -105,8 +111,9 @@ class Judge:
         if lost is None and self.trial.task not in BY_IMAGE:
             high = None  # pixels of one image are not independent answers, and some change nearly always
         drop = BROKEN if parity.nonfinite and self.trial.unit else drop
-        words = self._words(parity, agreed, lost, drop)
-        return Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, words)
+        found = Judgement(parity.worst_db, agreed.share if agreed else None, accuracy, drop, high, "", self.trial.sure)
+        words = self._words(parity, agreed, lost, found.held)
+        return replace(found, words=words if found.held == drop else at_most(words))
 
     def _score(self, session: Session) -> Score:
         batch = 32 if free_batch(session) else 1
@@ -146,6 +153,16 @@ class Judge:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
         return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {changed} % noise (budget {most} %)"
+
+
+def at_most(words: str) -> str:
+    """
+    >>> at_most("loses 2.3 points of top-1 (budget 1.0)")
+    'may lose 2.3 points of top-1 (95 %; budget 1.0)'
+    """
+    for measured, possible in (("loses ", "may lose "), ("changes ", "may change "), ("(budget", "(95 %; budget")):
+        words = words.replace(measured, possible, 1)
+    return words
 
 
 def percent(share: float) -> str:

@@ -238,15 +238,15 @@ class Keeper:
         return open_session(weight_forms.exact(model) if self.elsewhere else model)
 
     def drop(self, work: Work) -> float:
-        """What the integer graph of `work` costs, on the clock of the budget."""
-        return self.judge.of(work.quantized().model).drop
+        """What the integer graph of `work` costs, as the budget counts it."""
+        return self.judge.of(work.quantized().model).held
 
     def spare(self, work: Work) -> float:
         """By labels the standard error of that cost: of many graphs near the budget the one that holds it is the
         luckiest, and loses more on other images.
         """
         found = self.judge.of(work.quantized().model)
-        if found.accuracy is None or found.drop_high is None:
+        if found.accuracy is None or found.drop_high is None or found.sure:
             return 0.0
         return max(0.0, found.drop_high - found.drop) / Z_95
 

@@ -26,6 +26,7 @@ class Judging(TypedDict, total=False):
 
     calibrator: str
     max_drop: float | None
+    sure: bool
     data: Data | None
     task: str | None
     metric: str | Metric | None

@@ -85,6 +85,7 @@ def quantize(
     per_tensor: bool = False,
     exclude: Sequence[str] = (),
     max_drop: float | None = None,
+    sure: bool = False,
     data: Data | None = None,
     task: str | None = None,
     metric: str | Metric | None = None,
@@ -110,8 +111,9 @@ def quantize(
     `calib` and `data` name a set or a file, or are arrays: images, or (images, labels), as .npy and .npz files hold.
     An `output` that ends in `.edge` is a bundle, proven by the answers of `model` itself.
     BatchNorms are folded first. `max_drop` (None: 0.01) is the share of top-1 (mIoU, mAP, R^2) that int8 may lose;
-    without labels it is the share of answers that may change. `metric` judges in their place: a function of the answers
-    to one image and its name, or `FILE.py:NAME` (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the
+    without labels it is the share of answers that may change; `sure` holds it at the far end of its 95 % interval.
+    `metric` judges in their place: a function of the answers to one image and its name, or `FILE.py:NAME`
+    (edgecnn/evaluation/own_metric.py). `search_budget` seconds go into the
     search for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also
     where float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
@@ -125,7 +127,7 @@ def quantize(
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
     check_options(calibrator, keep_float, path)
-    (own, budget), (aim, target) = budgeted(metric, max_drop), aim_of(target, portable, input != FLOAT32, path)
+    (own, budget), (aim, target) = budgeted(metric, max_drop, sure), aim_of(target, portable, input != FLOAT32, path)
     given, original, identity = float_file(Path(model), input_shape, seed)
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
     images = partial(

@@ -242,13 +242,15 @@ def judged_by_few(name: str, decision: Decision, material: Material, trial: Tria
     """The line that says that the images of `name` leave room for more than the budget; empty where they do not."""
     rival, count = decision.rival, len(material.judged)
     chosen = rival is not None and rival.name == decision.winner
+    if rival is not None and chosen and trial.sure and rival.drop_high is None:
+        return f"{name}: of what {rival.name} loses here no interval is known: --sure held it as measured"
     if rival is None or not chosen or rival.drop_high is None or rival.drop_high <= trial.max_drop or decision.alike:
         return ""
     high, budget = (lost_in_words(value, trial) for value in (rival.drop_high, trial.max_drop))
     if rival.accuracy is not None:
         return (
             f"{name}: {count} labelled images leave room for {high} of {decision.metric} (95 %), and the budget is "
-            f"{budget}: more of them would make sure"
+            f"{budget}: more of them would make sure, and --sure asks for it"
         )
     needed = images_for(trial.max_drop)
     more = f"; {needed} of which none changes show it, or labelled --data" if needed else "; labelled --data may"

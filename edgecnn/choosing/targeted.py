@@ -126,6 +126,6 @@ def aimed(
 def _choose(target: Int8Target, quantized: Quantized, judged: Judgement, trial: Trial) -> tuple[str, str]:
     if not quantized.int8_nodes:
         return FLOAT, without_int8(quantized.model)
-    if judged.drop > trial.max_drop:
+    if judged.held > trial.max_drop:
         return FLOAT, f"int8 {judged.words}: kept float"
     return INT8, f"int8 {judged.words}; {target.words}"

@@ -8,7 +8,7 @@ from typing import Any
 from edgecnn import tasks
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.own_metric import OwnMetric
+from edgecnn.evaluation.own_metric import Budget, OwnMetric
 from exporters.artifact import Identity
 
 RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
@@ -40,6 +40,8 @@ class Trial:
     """Why the labels that were given cannot judge."""
     sigmoid: bool = False
     """Where an answer is one score for two classes, it is a probability, and no logit."""
+    sure: bool = False
+    """The budget holds at the far end of the 95 % interval, where one is known."""
     quick: bool = False
     """No search was wanted (`--search-budget 0`): an answer soon."""
 
@@ -73,13 +75,14 @@ class Trial:
 
 
 def trial_on(
-    material: Material, model: Identity, max_drop: float, allow_slower: bool, all_int8: bool,
+    material: Material, model: Identity, budget: Budget, allow_slower: bool, all_int8: bool,
     own: OwnMetric | None, threads: int, search_budget: float, seed: int,
 ) -> Trial:  # fmt: skip
     """How graphs of `model` are judged on `material`."""
     quick = search_budget <= 0
     seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
     return Trial(
-        material.judged, material.input_name, max_drop, allow_slower, threads, seconds=seconds, seed=seed,
+        material.judged, material.input_name, budget.most, allow_slower, threads, seconds=seconds, seed=seed,
         task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,
+        sure=budget.sure,
     )  # fmt: skip

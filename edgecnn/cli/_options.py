@@ -101,6 +101,8 @@ pixels = option("--input", default="float32", group="Output", metavar="TYPE",
                 help="float32, or uint8 or uint8-nhwc: pixels, normalized inside the model.")  # fmt: skip
 max_drop = option("--max-drop", type=click.FloatRange(0), group="Quantization",
                   help="Accuracy that int8 may lose, a share (default: 0.01), or in the unit of --metric.")  # fmt: skip
+sure = option("--sure", is_flag=True, group="Quantization",
+              help="Hold --max-drop at the far end of its 95 % interval, not as measured.")  # fmt: skip
 task = option("--task", metavar="TASK", group="Network",
               help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",

@@ -36,6 +36,7 @@ from edgecnn.cli._result import Result, Telling
 @options.calibrator
 @options.target
 @options.max_drop
+@options.sure
 @options.search_budget
 @options.allow_slower
 @options.all_int8
@@ -67,6 +68,7 @@ def command(
     calibrator: str,
     target: str | None,
     max_drop: float | None,
+    sure: bool,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,
@@ -90,9 +92,9 @@ def command(
     tell = Telling()
     report = api.build(source, output, weights=weights, calib=calib, data=data, task=task, metric=metric,
                        input_shape=input_shape or None, num_classes=num_classes, labels=labels, preprocess=preprocess,
-                       decode=decode, answer=answer, calibrator=calibrator,
-                       max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                       limit=limit, provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
+                       decode=decode, answer=answer, calibrator=calibrator, max_drop=max_drop, sure=sure,
+                       search_budget=search_budget, target=target, portable=portable, input=input, limit=limit,
+                       provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        keep_float=keep_float, dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force,
                        seed=seed, track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, DeviceBuildReport):

@@ -33,6 +33,7 @@ from edgecnn.cli._result import Result, Telling
 @option("--exclude", multiple=True, metavar="GLOB", group="Quantization", help="Nodes that stay float; repeatable.")
 @options.target
 @options.max_drop
+@options.sure
 @options.search_budget
 @options.allow_slower
 @options.all_int8
@@ -58,6 +59,7 @@ def command(
     exclude: tuple[str, ...],
     target: str | None,
     max_drop: float | None,
+    sure: bool,
     search_budget: float,
     allow_slower: bool,
     all_int8: bool,
@@ -72,8 +74,8 @@ def command(
     check_quantized_output(output, force, model)
     tell = Telling()
     report = api.quantize(model, output, calib, calibrator=calibrator, per_tensor=per_tensor, exclude=exclude,
-                          max_drop=max_drop, search_budget=search_budget, target=target, portable=portable, input=input,
-                          data=data, task=task, metric=metric, limit=limit,
+                          max_drop=max_drop, sure=sure, search_budget=search_budget, target=target, portable=portable,
+                          input=input, data=data, task=task, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, keep_float=keep_float, force=force,
                           track=options.track(), tell=tell)  # fmt: skip

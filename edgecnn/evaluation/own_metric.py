@@ -113,10 +113,20 @@ def share_of(max_drop: float | None, unit: str = "") -> float:
     return DROP if max_drop is None else max_drop
 
 
-def budgeted(metric: str | Metric | None, max_drop: float | None) -> tuple[OwnMetric | None, float]:
+@dataclass(frozen=True)
+class Budget:
+    """The `most` that int8 may lose; `sure`: at the far end of its 95 % interval, else as measured."""
+
+    most: float
+    sure: bool = False
+
+
+def budgeted(
+    metric: str | Metric | None, max_drop: float | None, sure: bool = False
+) -> tuple[OwnMetric | None, Budget]:
     """(the user's own metric, where there is one; what may be lost by it, else by the task's); raises `BadInput`."""
     own = own_metric(metric)
-    return own, share_of(max_drop) if own is None else own.budget(max_drop)
+    return own, Budget(share_of(max_drop) if own is None else own.budget(max_drop), sure)
 
 
 def wants_truth(function: Metric) -> bool:
