@@ -82,6 +82,9 @@ def test_what_has_no_class_overlaps_with_nothing() -> None:
     broken[20:30, 20:40] = NONE
     assert between(mask, broken).by_class()[1] == 0.5
     assert between(broken, broken).by_class()[1] == 1.0
+    full, edge = np.ones_like(mask), np.ones_like(mask)
+    edge[0] = NONE  # nor is it the edge of an object, at the rim of the picture either
+    assert between(full, edge).by_class()[1] == between(edge, full).by_class()[1] == 1 - 1 / SIDE
     nowhere = np.full_like(mask, NONE)
     assert between(nowhere, nowhere).share == 0.0
     far = mask * 3_000_000_000  # a map of classes may call them anything

@@ -21,6 +21,7 @@ from exporters.quantization.placement import plan
 from exporters.quantization.quantize import QuantRecipe
 from graphs import parse
 from runtimes.base import Array
+from runtimes.session import open_session
 
 
 def layer(seed: int, rows: int, size: int, samples: int) -> tuple[Array, Array, Array]:
@@ -66,6 +67,29 @@ def test_it_is_near_the_best_of_all_roundings() -> None:
         nearest.append(loss(np.rint(scaled), weight, step, covariance) / best)
     assert np.mean(ours) <= 1.15
     assert np.mean(nearest) >= 1.6
+
+
+def test_many_columns_are_rounded_in_the_order_of_their_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond PIVOTED: near the best order, and far better than the nearest."""
+    weight, step, covariance = layer(0, 8, 24, 60)
+    monkeypatch.setattr(rounding, "PIVOTED", 23)
+    assert np.all(np.diff(np.diagonal(covariance)[rounding.order_of(covariance)]) <= 0)
+    q = best_integers(weight, step, covariance)
+    assert loss(q, weight, step, covariance) < 0.6 * loss(np.rint(weight / step), weight, step, covariance)
+
+
+def test_columns_are_not_swept_again_once_the_time_is_up() -> None:
+    weight, step, covariance = layer(0, 8, 24, 60)
+    nearest = np.clip(np.rint(weight / step), -127, 127).astype(np.float32)
+    free = np.abs(nearest) < 127
+    once, late, long = (nearest.copy() for _ in range(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounding, "SWEEPS", 1)
+        rounding.descend(once, weight, step, covariance, free, np.inf, 127)
+    rounding.descend(late, weight, step, covariance, free, -np.inf, 127)
+    rounding.descend(long, weight, step, covariance, free, np.inf, 127)
+    np.testing.assert_array_equal(late, once)
+    assert loss(long, weight, step, covariance) < loss(late, weight, step, covariance)
 
 
 def relaxed(weight: Array, step: Array, covariance: Array, steps: int = 1500) -> Array:
@@ -158,6 +182,7 @@ def test_rounding_the_rounded_weights_changes_nothing() -> None:
         assert any(v.shape == chosen.shape and np.array_equal(v, chosen) for v in stored)
         moved += int(np.count_nonzero(chosen != grid.quantize(original)))
     assert moved > 0
+    assert sum(int(change.what.split()[0]) for change in outcome.changes) == moved
     assert [change.node for change in outcome.changes] == ["a", "b", "c", "y"]
 
 
@@ -207,6 +232,48 @@ def test_the_output_of_a_layer_is_nearer_to_the_float_one_than_with_nearest_roun
     apart = (np.asarray(after.constant("w")) - np.asarray(before.constant("w"))).reshape(16, -1)
     shift = patches.mean(axis=0) @ apart.T + np.asarray(after.constant("b")) - np.asarray(before.constant("b"))
     np.testing.assert_allclose(shift, 0, atol=1e-5)  # float32 sums of values near 5
+
+
+LAYERS = {
+    "convolution": ("float[N,4,6,6] x", "Conv <pads: ints = [1,0,0,1]> (x, w)", {"w": (6, 4, 3, 3)}),
+    "grouped": ("float[N,4,6,6] x", "Conv <group = 2> (x, w, b)", {"w": (6, 2, 3, 3), "b": (6,)}),
+    "fully connected": ("float[N,9] x", "Gemm <transB = 1> (x, w)", {"w": (5, 9)}),
+    "inputs first": ("float[N,9] x", "Gemm (x, w, b)", {"w": (9, 5), "b": (5,)}),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_mean_of_every_channel_stays_whatever_the_layer(name: str) -> None:
+    """Over the images that were seen, by ONNX Runtime; and no weight goes further than its neighbours on the grid."""
+    given, made, weights = LAYERS[name]
+    model = parse(f"g ({given}) => (float[{'N,C' if 'Gemm' in made else 'N,C,H,W'}] y) {{ y = {made} }}", **weights)
+    feeds = images(12, (1, 9) if "Gemm" in made else (1, 4, 6, 6))
+    feeds = [{"x": feed["x"] + np.float32(1)} for feed in feeds]
+    work = work_on(model, feeds)
+    after = rounding.run(work, seconds=60.0).work.model
+    was, now = (np.concatenate([open_session(m)(feed)["y"] for feed in feeds]) for m in (model, after))
+    axes = (0, *range(2, was.ndim))
+    assert np.abs(was - now).max() > 1e-3
+    np.testing.assert_allclose(now.mean(axes), was.mean(axes), rtol=0, atol=2e-5)  # float32 sums of values near 5
+    before, rounded = (np.asarray(Graph(m).constant("w")) for m in (model, after))
+    outputs = 1 if name == "inputs first" else 0
+    steps = np.abs(before).max(axis=tuple(i for i in range(before.ndim) if i != outputs), keepdims=True) / 127
+    assert np.abs(rounded - before).max() <= 2 * steps.max()
+
+
+def test_what_patches_are_not_cut_for_is_left_with_its_reason() -> None:
+    text = """g (float[N,3,8] x, float[N,3,8,8] z) => (float[N,4,6] y, float[N,4,8,8] v) {
+        y = Conv(x, w1)
+        v = Conv <auto_pad = "SAME_UPPER"> (z, w2)
+    }"""
+    rng = np.random.default_rng(0)
+    feed = {"x": rng.standard_normal((1, 3, 8), np.float32), "z": rng.standard_normal((1, 3, 8, 8), np.float32)}
+    work = work_on(parse(text, w1=(4, 3, 3), w2=(4, 3, 3, 3)), [feed])
+    outcome = rounding.run(work, seconds=60.0)
+    assert outcome.work is work
+    assert [(k.node, k.reason) for k in outcome.kept] == [
+        (name, "only two-dimensional convolutions with explicit pads") for name in ("y", "v")
+    ]
 
 
 def test_no_time_means_no_change_and_says_so() -> None:
