@@ -163,6 +163,25 @@ def test_branches_are_left_alone(case: str) -> None:
     assert equalize.run(work_on(model, images(2, (1, 3, 8, 8))), seconds=1.0).changes == ()
 
 
+def test_what_is_balanced_is_left_with_its_reason() -> None:
+    model = scaled(parse(PAIR % "Relu(a)", **PAIR_WEIGHTS), "w1", "b1", "w2", 2.0 ** np.arange(6))
+    work = work_on(model, images(3, (1, 3, 8, 8)))
+    balanced = equalize.run(work, seconds=1.0).work
+    again = equalize.run(balanced, seconds=1.0)
+    assert again.work is balanced
+    assert [(entry.node, entry.reason) for entry in again.kept] == [("a", "its channels are balanced already")]
+
+
+def test_the_last_axis_of_a_matmul_is_not_the_channels_of_a_convolution() -> None:
+    """Where there are as many rows as columns, both would fit."""
+    text = "g (float[N,6,4,5] x) => (float[N,4,2,4] y) { a = MatMul(x, w) r = Relu(a) y = Conv(r, v) }"
+    model = scaled(parse(text, w=(5, 6), v=(4, 6, 3, 3)), "none", None, "v", 4.0 ** np.arange(6))
+    feeds = images(3, (1, 6, 4, 5))
+    outcome = equalize.run(work_on(model, feeds), seconds=1.0)
+    want, got = (open_session(m, threads=1)(feeds[0])["y"] for m in (model, outcome.work.model))
+    np.testing.assert_array_equal(want, got)
+
+
 def test_a_weight_that_another_layer_reads_is_not_changed_for_it() -> None:
     text = """g (float[N,6,8,8] x) => (float[N,6,8,8] y, float[N,6,8,8] z) {
         a = Conv <pads: ints = [1,1,1,1]> (x, w)

@@ -63,6 +63,7 @@ def test_one_cast_at_each_border_and_none_within() -> None:
     ]
     assert result.nodes == 3
     assert result.kept == ()
+    assert {t.data_type for t in result.model.graph.initializer} == {TensorProto.FLOAT16}, "each weight once"
     assert compare(open_session(model), open_session(result.model), [FEED]).snr_db > 55
 
 
@@ -88,10 +89,12 @@ def test_weights_are_rounded_once_to_nearest_and_the_small_ones_counted() -> Non
 
 def test_a_weight_beyond_float16_is_never_clipped() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
-    set_weight(model, "w2", np.full((4, 4, 3, 3), 7e4))
+    weight = np.zeros((4, 4, 3, 3), np.float32)
+    weight[1, 2, 0, 1] = -7e4  # one of them is enough, on either side
+    set_weight(model, "w2", weight)
     result = converted(model, {"x": FEED["x"] * 1e-6})
     assert "a weight of 7e+04 is beyond float16 (65,504)" in reasons(result)["y"]
-    assert next(numpy_helper.to_array(t).max() for t in result.model.graph.initializer if t.name == "w2") == 7e4
+    assert next(numpy_helper.to_array(t).min() for t in result.model.graph.initializer if t.name == "w2") == -7e4
 
 
 OVERFLOW = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
@@ -153,6 +156,41 @@ def test_a_node_that_cancels_stays_in_float32() -> None:
     assert "y" not in found
 
 
+def test_how_far_a_node_is_off_is_the_root_mean_square_of_the_images() -> None:
+    """By numpy: what is left of x when 48 is added, rounded to float16 and taken off again."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv(x, w)
+        raised = Add(a, k)
+        lowered = Sub(raised, k)
+        y = Conv(lowered, v)
+    }"""
+    model = parse(text, w=(4, 3, 1, 1), v=(4, 4, 1, 1), k=(1,))
+    set_weight(model, "k", np.array([48.0]))
+    weight = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "w")
+    raised = np.einsum("nchw,ochw->nohw", FEED["x"], np.broadcast_to(weight, (4, 3, 8, 8))) + np.float32(48)
+    error = np.linalg.norm(raised.astype(np.float16) - raised) / np.linalg.norm(raised - 48)
+    assert 0.005 < error < 0.05
+    assert reasons(converted(model)) == {"lowered": f"alone in float16 it is off by {error:.1%}, more than 0.5%"}
+
+
+def test_a_node_that_is_zero_on_all_images_is_fine_unless_float16_makes_more_of_it() -> None:
+    model = parse("g (float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv(x, w) }", w=(4, 3, 1, 1))
+    assert converted(model, {"x": np.zeros((1, 3, 8, 8), np.float32)}).kept == ()
+    set_weight(model, "w", np.tile(np.float32([1, -1, -1]).reshape(1, 3, 1, 1), (4, 1, 1, 1)))
+    feed = {"x": np.tile(np.float32([2049, 2048, 1]).reshape(1, 3, 1, 1), (1, 1, 8, 8))}  # 2049 is none of float16's
+    assert not run(model, feed)["y"].any()
+    assert set(reasons(converted(model, feed))) == {"y"}
+
+
+def test_what_would_be_nan_stays_in_float32() -> None:
+    """Infinity minus infinity, in the sums of the second convolution."""
+    text = "g (float[N,3,8,8] x) => (float[N,4,8,8] y) { a = Conv(x, w) big = Mul(a, scale) y = Conv(big, v) }"
+    model = parse(text, w=(4, 3, 1, 1), v=(4, 4, 1, 1), scale=(1,))
+    set_weight(model, "scale", np.array([6e4]))
+    set_weight(model, "v", np.tile(np.float32([1e-3, -1e-3]), 8).reshape(4, 4, 1, 1))
+    assert reasons(converted(model))["y"] == "alone in float16 it is infinite or NaN: what it reads does not fit"
+
+
 def test_casts_are_shared_by_their_readers() -> None:
     text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y, float[N,4,8,8] p, float[N,4,8,8] q) {
         a = Conv(x, w)
@@ -196,6 +234,47 @@ def test_small_nodes_between_float32_do_not_pay_for_two_casts() -> None:
     result = converted(parse(text))
     assert ops(result.model) == ["Softmax", "Relu", "Softmax"]
     assert "no neighbour in float16" in reasons(result)["b"]
+
+
+def test_as_many_inputs_and_outputs_as_there_are_compute_in_float16() -> None:
+    """Concat and Split take any number; the CUDA kernel of a BatchNormalization wants all five in one type."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv(x, w)
+        b = BatchNormalization(a, k, k, k, v)
+        c = Concat <axis = 1> (a, b, a)
+        d, e, f = Split <axis = 1, num_outputs = 3> (c)
+        y = Sum(d, e, f, b)
+    }"""
+    model = parse(text, w=(4, 3, 1, 1), k=(4,), v=(4,))
+    set_weight(model, "v", np.ones(4))
+    result = converted(model)
+    assert (result.nodes, result.kept) == (5, ())
+    assert ops(result.model) == ["Cast", "Conv", "BatchNormalization", "Concat", "Split", "Sum", "Cast"]
+    assert all(name in halves(result.model) for node in result.model.graph.node[1:6] for name in node.input)
+    assert compare(open_session(model), open_session(result.model), [FEED]).snr_db > 50
+
+
+def test_what_is_no_float_stays_as_it_is_and_is_not_counted() -> None:
+    """Sizes, and the places where a pool found its maxima."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,16] y, int64[N,4,4,4] at, float[N,4,8,8] z) {
+        a = Conv(x, w)
+        m, at = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)
+        s = Shape <end = 2> (m)
+        t = Concat <axis = 0> (s, rest)
+        y = Reshape(m, t)
+        z = Softmax <axis = 1> (a)
+    }"""
+    result = converted(parse(text.replace("{", "<int64[1] rest = {-1}> {", 1), w=(4, 3, 1, 1)))
+    assert (result.nodes, set(reasons(result))) == (3, {"z"})
+    got = run(result.model)
+    assert (got["y"].shape, got["at"].dtype) == ((2, 4, 16), np.int64)
+
+
+def test_an_operator_of_another_domain_is_not_the_one_we_know() -> None:
+    model = parse(CONV_RELU_CONV.replace("float[N,4,8,8] y", "float[N,4,8,8] y, float[N,4,8,8] r"), **WEIGHTS)
+    model.graph.node[1].domain = "theirs"
+    model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
+    assert plan(model).kept == {"r": "Relu is not converted to float16"}
 
 
 def test_sizes_of_a_resize_are_not_values() -> None:

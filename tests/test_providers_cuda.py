@@ -76,6 +76,16 @@ def test_nothing_is_missing(computer, capfd: pytest.CaptureFixture[str]) -> None
     assert capfd.readouterr() == ("", "")
 
 
+def test_onnx_runtime_loads_its_libraries_before_we_ask_for_them(computer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks in the wheels beside itself, where the system does not; before 1.21 it had no such function."""
+    loaded: list[int] = []
+    monkeypatch.setattr(ort, "preload_dlls", lambda: loaded.append(len(computer.loaded)))
+    cuda.require()
+    assert loaded == [1], "behind the driver alone"
+    monkeypatch.delattr(ort, "preload_dlls")
+    cuda.require()
+
+
 def test_a_build_without_cuda(computer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     missing(r"cuda: this onnxruntime .* is built without CUDA; .*onnxruntime-gpu")
