@@ -143,8 +143,8 @@ def paired_shares(only_reference: int, only_candidate: int, images: int) -> Diff
     def statistic(guess: float) -> float:
         return score_statistic(only_reference, only_candidate, images, guess)
 
-    low = -1.0 if statistic(-1.0) <= Z else _root(lambda d: statistic(d) - Z, -1.0, value)
-    high = 1.0 if statistic(1.0) >= -Z else _root(lambda d: statistic(d) + Z, value, 1.0)
+    low = _root(lambda d: statistic(d) - Z, -1.0, value)
+    high = _root(lambda d: statistic(d) + Z, value, 1.0)
     return Difference(value, low, high, "paired score interval (Tango 1998), 95 %")
 
 
