@@ -261,6 +261,8 @@ def test_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
         evaluate(model, data=str(photos), task="classificatoin")
     with pytest.raises(BadInput, match=r"--weights w\.pt: no model is a PyTorch network; leave it out"):
         evaluate(model, data=str(photos), weights=Path("w.pt"))
+    with pytest.raises(BadInput, match=r"^w\.pt: no such file"):  # of the one of the two that takes weights
+        evaluate(model, "lenet5", data=str(photos), weights=Path("w.pt"))
     text = """<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 16, 16] x) => (float[N, 3, 16] y) {
        a = Constant <value_ints = [3]> ()
        y = ReduceMax <keepdims = 0> (x, a)
