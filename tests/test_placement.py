@@ -316,6 +316,21 @@ def test_concats_that_meet_share_one_scale_by_name_only() -> None:
     assert plan(model, forms=("one_scale",)).joined == (frozenset("abcdz"),)
 
 
+def test_concats_that_do_not_meet_keep_scales_of_their_own() -> None:
+    text = """g (float[N,3,8,8] x) => (float[N,2,6,6] y, float[N,2,6,6] z) {
+        a = Conv(x, w)
+        b = Conv(x, w)
+        c = Concat <axis = 1> (a, b)
+        y = Conv(c, u)
+        d = Conv(x, w)
+        e = Conv(x, w)
+        f = Concat <axis = 1> (d, e)
+        z = Conv(f, u)
+    }"""
+    model = parse(text, w=(4, 3, 3, 3), u=(2, 8, 1, 1))
+    assert plan(model, forms=("one_scale",)).joined == (frozenset("abc"), frozenset("def"))
+
+
 def test_an_unknown_form_is_bad_input() -> None:
     with pytest.raises(BadInput, match="did you mean hardswish"):
         plan(parse(CONV_RELU_CONV, **WEIGHTS), forms=("hardswich",))

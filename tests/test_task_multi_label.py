@@ -112,6 +112,7 @@ def test_what_is_not_finite_is_wrong(odd: float) -> None:
     ("y", "words"),
     [
         (np.arange(4), r"y is int64 \[4\]; multi-label needs \(images, labels\) of 0 and 1"),
+        (np.full((4, 2), "a"), r"y is <U1 \[4, 2\]; multi-label needs"),
         (np.zeros((4, 2, 2)), r"y is float64 \[4, 2, 2\]; multi-label needs"),
         (np.float32([[0, 1], [1, 0.5], [1, 1], [0, 0]]), "y is 0.5 for label hat of image 1; multi-label needs 0 or 1"),
         (np.full((4, 2), 2), "y is 2 for label smile of image 0"),
@@ -169,6 +170,18 @@ def test_the_loss_is_the_same_behind_a_sigmoid(smoothing: float) -> None:
     lost.backward()
     assert torch.isfinite(lost)
     assert all(torch.isfinite(p.grad).all() for p in far.parameters() if p.grad is not None)
+
+
+def test_pictures_are_mirrored_only_where_that_is_allowed() -> None:
+    images = np.zeros((64, 1, 32, 32), np.float32)
+    images[..., :12] = 1  # moved by two pixels at most, it stays in its half
+    labels = np.zeros((64, 2), np.float32)
+    moved, same = task.augment(images, labels, np.random.default_rng(0), False)
+    assert same is labels
+    assert not np.array_equal(moved, images)
+    assert not moved[..., 16:].any()
+    mirrored = task.augment(images, labels, np.random.default_rng(0), True)[0][..., 16:].any(axis=(1, 2, 3))
+    assert 16 < mirrored.sum() < 48
 
 
 # ------------------------------------------------------------------------------------------------------- the whole road

@@ -174,6 +174,14 @@ def test_a_step_in_the_unit_of_the_data_is_a_step_on_standardized_numbers() -> N
     assert torch.allclose((scaled.bias - torch.from_numpy(mean)) / torch.from_numpy(s), plain.bias, atol=1e-3)
 
 
+def test_the_spread_is_numpys_and_1_for_what_is_always_the_same() -> None:
+    y = np.float32([[1, 5, 0.5], [2, 5, 0.25], [4, 5, 0.75]])
+    mean, spread = task.spread_of(y)
+    assert mean == pytest.approx(y.mean(axis=0))
+    assert spread == pytest.approx([y[:, 0].std(), 1, y[:, 2].std()])
+    assert task.spread_of(y[:, 1])[1] == 1
+
+
 def test_pictures_are_not_moved_for_a_number_may_be_a_place() -> None:
     images = np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)
     wanted = task.Wanted(np.zeros((4, 2), np.float32), np.ones(2, np.float32))
