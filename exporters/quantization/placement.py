@@ -98,7 +98,7 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[st
     for node in graph.proto.node:
         state.explain(node)
     made = {state.outlet(graph.producer[name]) for name in state.int8}
-    made |= {o for name in state.int8 for o in graph.producer[name].output if o in state.root}
+    made |= {o for name in state.int8 for o in graph.producer[name].output}
     roots = {name: state.root_of(name) for name in state.root}
     return Plan(
         frozenset(state.int8),
