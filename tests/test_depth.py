@@ -78,6 +78,17 @@ def test_arrays_of_uint16_are_pictures(shape: tuple[int, ...], tmp_path: Path) -
     assert one[0].pixels().dtype == np.uint8
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_network_of_colours_gets_them(channels: int) -> None:
+    """Grey three times, and alpha is dropped."""
+    deep = np.random.default_rng(2).integers(0, WHITE + 1, (7, 5, channels), np.uint16)
+    found = Preprocess((7, 5), white=WHITE)(deep)
+    want = np.broadcast_to(deep[:, :, :3], (7, 5, 3)).transpose(2, 0, 1) / WHITE
+    np.testing.assert_allclose(found, want, atol=1e-6)
+    back = Preprocess((7, 5), white=WHITE, bgr=True)(deep)
+    np.testing.assert_array_equal(back, found[::-1])
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(16, 24), (62, 70), (9, 90)])
 def test_resizing_is_pillows_in_floats(size: tuple[int, int], interpolation: str) -> None:
@@ -100,6 +111,9 @@ def test_a_network_that_takes_pixels_gets_rounded_ones() -> None:
 
 def test_what_is_above_white_is_white() -> None:
     assert Preprocess((1, 3), 1, white=1000)(np.array([[500, 1000, 60000]], np.uint16))[0].tolist() == [[0.5, 1, 1]]
+    for size in ((5, 9), (15, 3)):  # resized, too
+        flat = Preprocess(size, 1, white=1000)(np.full((7, 4), 1000, np.uint16))
+        np.testing.assert_allclose(flat, np.ones((1, *size)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("maxval", [300, WHITE, 65535])

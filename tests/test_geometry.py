@@ -84,6 +84,20 @@ def test_a_border_is_unseen_in_a_mask_and_beyond_every_box() -> None:
     assert cornered.boxes_to_image(np.array([[0.0, 2, 2, 4]])).tolist() == [[0, 1, 1, 2]]
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_what_is_unseen_ends_where_the_picture_begins(upright: bool) -> None:
+    """To the pixel, on all sides, of a picture of the input's own scale."""
+
+    def turned(values: object) -> np.ndarray:
+        return np.transpose(values) if upright else np.asarray(values)
+
+    size, long = (4, 4), ((8, 4) if upright else (4, 8))
+    boxed = Geometry.of(Preprocess(long, letterbox=0), size).mask_to_input(np.full(size, 7, np.uint8))
+    cropped = Geometry.of(Preprocess(size, resize=4), long).mask_to_image(np.full(size, 7, np.uint8))
+    for found in (boxed, cropped):
+        assert turned(found).tolist() == [[UNSEEN] * 2 + [7] * 4 + [UNSEEN] * 2] * 4
+
+
 def test_an_input_is_its_own_image() -> None:
     mask = np.arange(12).reshape(3, 4).astype(np.uint8)
     geometry = Geometry.same((3, 4))

@@ -316,6 +316,15 @@ def test_the_limits_themselves_are_allowed() -> None:
         Preprocess((16385, 1))
 
 
+def test_at_another_size_the_centre_is_cut_out_where_it_was() -> None:
+    stretched, cropped = Preprocess((224, 224), mean=(0.5,)), Preprocess((224, 224), resize=256, mean=(0.5,))
+    assert stretched.at((320, 320)) == Preprocess((320, 320), mean=(0.5,))
+    assert cropped.at((280, 280)) == Preprocess((280, 280), resize=320, mean=(0.5,))
+    assert cropped.at((128, 128)).resize == 146
+    for size in ((127, 127), (224, 256), (256, 224)):
+        assert cropped.at(size) == Preprocess(size, mean=(0.5,)), "too small, or no square"
+
+
 def test_the_defaults_only_scale_to_0_and_1() -> None:
     image = noise(4, 4, 3)
     np.testing.assert_array_equal(
