@@ -269,7 +269,7 @@ def within(size: tuple[int, ...], target: tuple[int, int]) -> tuple[int, int]:
     ((480, 640), (1, 64))
     """
     scale = min(want / have for want, have in zip(target, size, strict=True))
-    high, wide = (min(max(round(have * scale), 1), want) for have, want in zip(size, target, strict=True))
+    high, wide = (max(round(have * scale), 1) for have in size)
     return high, wide
 
 
