@@ -184,6 +184,9 @@ def test_the_proof_of_pixels_knows_it() -> None:
         (16384, None, ""),
         (16383, None, 'set "white": 16383'),
         (200, WHITE, 'if 255 is white, set "white": 255'),
+        (90, WHITE, 'if 255 is white, set "white": 255'),
+        (1024, 4096, ""),
+        (1023, 4096, 'if 1023 is white, set "white": 1023'),
         (5000, WHITE, 'a: 16-bit values of up to 5000 are cut off at white, 4095; set "white": 5000 in'),
         (WHITE, WHITE, ""),
         (0, None, ""),
@@ -207,6 +210,12 @@ def test_a_set_is_told_by_its_brightest_and_8_bits_are_not_decoded(
     saved(tmp_path / "8.png", np.zeros((4, 4), np.uint8))
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
     assert look_at(tmp_path / "8.png") == Look()
+
+
+def test_two_pages_are_several() -> None:
+    assert oddities("a", [Look()], None) == ()
+    (line,) = oddities("a", [Look(frames=2)], None)
+    assert line.startswith("a: has 2 pages, only the first is read")
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png"])
