@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -142,8 +144,10 @@ MATMUL = {
     "before": (X2, Y2, f"n = {BN % 'x'} y = MatMul(n, w)", 1, ["MatMul", "Add"]),
     "before, with its Add": (X2, Y2, f"n = {BN % 'x'} p = MatMul(n, w) y = Add(p, b)", 1, ["MatMul", "Add"]),
     "before and behind": (X2, Y2, f"n = {BN % 'x'} p = MatMul(n, w) y = {BN % 'p'}", 2, ["MatMul", "Add"]),
+    "before, with an Add of what is computed": (
+        X2, Y2, f"n = {BN % 'x'} p = MatMul(n, w) y = Add(p, x)", 1, ["MatMul", "Add", "Add"]),
     "before, three dimensions": (X3, Y3, "n = Sub(x, b) y = MatMul(n, w)", 1, ["MatMul", "Add"]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("reads", "makes", "text", "folded", "left"), MATMUL.values(), ids=MATMUL)
@@ -151,6 +155,14 @@ def test_matmul(reads: str, makes: str, text: str, folded: int, left: list[str])
     result = check_fold(build(f"g ({reads}) => ({makes}) {{ {text} }}", w=MATRIX, b=C, **statistics(4)), folded=folded)
     assert [n.op_type for n in result.model.graph.node] == left
     assert result.model.graph.node[-1].output[0] == "y"
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 4), (4,)])
+@pytest.mark.parametrize("layer", ["c = Gemm(x, w, k)", "p = MatMul(x, w) c = Add(p, k)"], ids=["Gemm", "MatMul"])
+def test_one_number_is_a_bias_of_all_channels(layer: str, shape: tuple[int, ...]) -> None:
+    text = f"g ({X2}) => ({Y2}) {{ {layer} y = {BN % 'c'} }}"
+    result = check_fold(build(text, w=MATRIX, k=C[: math.prod(shape)].reshape(shape), **statistics(4)), folded=1)
+    assert [n.op_type for n in result.model.graph.node] == (["Gemm"] if "Gemm" in layer else ["MatMul", "Add"])
 
 
 def test_the_add_of_a_matmul_is_called_after_what_it_stands_for() -> None:
