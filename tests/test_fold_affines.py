@@ -130,6 +130,23 @@ def test_absorbed_nodes_are_written_down() -> None:
     assert get_meta(conv) == {MODULE_KEY: "Conv", ABSORBED_KEY: "net/Mul\nnet/BatchNormalization"}
 
 
+def test_what_nearly_makes_up_for_a_shift_may_be_taken_in() -> None:
+    """The sum of a bias and a shift of its size is as exact as either: 1 and 0.99 together, or against each other."""
+    for shift in (0.99, -0.99):
+        text = f"g ({X4}) => (float[N,1,6,6] y) {{ c = Conv(x, w, b) y = Add(c, k) }}"
+        tiny, one = np.full((1, 4, 1, 1), 1e-3, np.float32), np.ones(1, np.float32)
+        check_fold(build(text, w=tiny, b=one, k=np.full((1, 1, 1), shift, np.float32)), folded=1)
+
+
+def test_a_gemms_bias_of_several_rows_fits_in_each_of_them() -> None:
+    text = "g (float16[2,4] x) => (float16[2,4] y) { c = Gemm(x, w, k) y = Mul(c, s) }"
+    bias = np.ones((2, 4), np.float16)
+    bias[1, 2] = 6e4
+    result = fold_batchnorm.run(build(text, w=np.eye(4, dtype=np.float16), k=bias, s=np.float16(2)))
+    assert not result.modified
+    assert "do not fit into float16" in result.kept[0].reason
+
+
 # ------------------------------------------------------------------------------------------------------------ MatMul
 MATRIX = rng(3).normal(size=(4, 4)).astype(np.float32)
 X2, Y2, X3, Y3 = "float[N,4] x", "float[N,4] y", "float[N,3,4] x", "float[N,3,4] y"
