@@ -120,6 +120,22 @@ def test_factors_are_whole_powers_and_leave_little() -> None:
     assert powers_of_two([ours], [ours[:, :2]]) is None
 
 
+@pytest.mark.parametrize(("factor", "share"), [(2.0, 0.1), (4.0, 0.1), (0.25, 0.1), (0.5, 1 / 15)])
+def test_how_much_may_be_left_of_a_channel(factor: float, share: float) -> None:
+    """factor (x + e) with e at right angles to x: |e|^2 is left, of |x|^2 and of |x - factor (x + e)|^2.
+
+    The first must be less than a tenth, the second than a quarter: for 1/2, t < (1/4 + t/4) / 4.
+    """
+    x = RNG.standard_normal((6, 400))
+    e = RNG.standard_normal((6, 400))
+    e -= x * (e * x).sum(1, keepdims=True) / (x * x).sum(1, keepdims=True)
+    e *= np.linalg.norm(x, axis=1, keepdims=True) / np.linalg.norm(e, axis=1, keepdims=True)
+    for t, is_factor in ((0.97 * share, True), (1.03 * share, False)):
+        found = powers_of_two([np.float32(x[None])], [np.float32(factor * (x + np.sqrt(t) * e))[None]])
+        assert (found is not None) == is_factor
+        assert found is None or found.tolist() == [factor] * 6
+
+
 def test_the_question_is_passed_on_until_a_layer_answers() -> None:
     """0 -> 1 -> 2: the second has factors, too, and hands on what comes; the third says whether they are right."""
     parents = [(), (0,), (1,)]

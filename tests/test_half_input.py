@@ -50,6 +50,14 @@ def test_other_inputs_stay() -> None:
         "g (float16[N,4] x) => (float16[N,4] y) { y = Relu (x) }",
         "g (float16[N,4] x) => (float[N,4] y, float16[N,4] z) { y = Cast <to = 1> (x) z = Relu (x) }",
         "g (float[N,4] x) => (float[N,4] y) { y = Relu (x) }",
+        "g (float16[N,4] x) => (double[N,4] y) { y = Cast <to = 11> (x) }",
+        "g (float16[N,4] x, float[N,4] z) => (float[N,4] y) { y = Relu (z) }",
+        "g (float16[N,4] x) => (float[N,4] y, float16[N,4] x) { y = Cast <to = 1> (x) }",
+        """g (float16[4] x, bool c) => (float[4] y, float16[4] z) {
+            y = Cast <to = 1> (x)
+            z = If (c) <then_branch = t () => (float16[4] r) { r = Relu(x) },
+                        else_branch = e () => (float16[4] s) { s = Neg(x) }>
+        }""",
     ):
         model = parse(text)
         assert widened(model) is model

@@ -23,7 +23,7 @@ ATTENDED = EXAMPLES["split attention"]
 def model_of(body: str, outputs: str = "float[N,C,P,Q] y", **further: object) -> onnx.ModelProto:
     numbers: Mapping[str, object] = {
         "one": [1], "four": [-4], "two": [2], "both": [1, 2], "five": [-1, 3, 2, 4, 5], "more": [-1, 6, 1, 4, 5],
-        "swapped": [-1, 3, 5, 4, 2], **further,
+        "swapped": [-1, 3, 5, 4, 2], "alone": [-1, 1, 2, 1, 1], "nought": [0], **further,
     }  # fmt: skip
     values = {name: np.asarray(value) for name, value in numbers.items() if name in body}
     return build(f" g (float[N,6,4,5] x) => ({outputs}) {{ {body} }}", values)
@@ -49,6 +49,14 @@ def test_images_in_their_order(axis: str) -> None:
     np.testing.assert_allclose(got, x[:, 0:2] + x[:, 2:4] + x[:, 4:6], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_fewest_parts_are_two(count: int) -> None:
+    model = model_of(
+        "p = Reshape (x, parts) y = ReduceSum <keepdims = 0> (p, one)", parts=[-1, count, 6 // count, 4, 5]
+    )
+    check(sum_of_parts.run(model), model, acts=True)
+
+
 IMAGE = "float[N,C,P,Q] y"
 SUM = "y = ReduceSum <keepdims = 0>"
 
@@ -58,10 +66,17 @@ SUM = "y = ReduceSum <keepdims = 0>"
     [
         (f"p = Reshape (x, five) {SUM} (p, two)", IMAGE, "other axes"),
         (f"p = Reshape (x, five) {SUM} (p, both)", "float[N,P,Q] y", "other axes"),
+        ("p = Reshape (x, five) y = ReduceSum (p)", "float[N,R,C,P,Q] y", "other axes"),
         ("p = Reshape (x, five) y = ReduceSum (p, one)", "float[N,R,C,P,Q] y", "or keeps them"),
         (f"p = Reshape (x, swapped) {SUM} (p, one)", IMAGE, "no image in parts"),
         (f"p = Reshape (x, five) r = Relu (p) {SUM} (r, one)", IMAGE, "no image in parts"),
         (f"p = Reshape (x, five) m = Mul (p, half) {SUM} (m, one)", IMAGE, "no image in parts"),
+        (
+            f"p = Reshape (x, five) a = GlobalAveragePool (x) s = Slice (a, nought, two, one) b = Reshape (s, alone)"
+            f" m = Mul (p, b) {SUM} (m, one)",
+            IMAGE,
+            "no image in parts",
+        ),
         (f"i = Cast <to = 7> (x) p = Reshape (i, five) {SUM} (p, one)", "int64[N,C,P,Q] y", "not add up float32"),
     ],
 )
@@ -72,9 +87,16 @@ def test_what_stays_says_why(body: str, output: str, reason: str) -> None:
     assert reason in result.kept[0].reason
 
 
-@pytest.mark.parametrize("body", ["p = Reshape (x, more) y = ReduceSum <keepdims = 0> (p, one)", "y = Relu (x)"])
-def test_what_is_no_short_sum_is_not_spoken_of(body: str) -> None:
-    assert not sum_of_parts.run(model_of(body)).kept
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        ("p = Reshape (x, more) y = ReduceSum <keepdims = 0> (p, one)", IMAGE),
+        ("p = Reshape (x, flat) y = ReduceSum <keepdims = 0> (p, one)", "float[N,P,Q] y"),
+        ("y = Relu (x)", IMAGE),
+    ],
+)
+def test_what_is_no_short_sum_is_not_spoken_of(body: str, output: str) -> None:
+    assert not sum_of_parts.run(model_of(body, output, flat=[-1, 3, 8, 5])).kept
 
 
 def test_in_int8_the_sum_is_one_of_integers() -> None:
