@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,8 @@ def test_shared_weights_count_once() -> None:
         ("Relu", [(1, 2)], (1, 2), 0),
         ("Conv", [None, (16, 3, 3, 3)], None, None),
         ("Gemm", [(2, 7), (7, 5)], None, None),
+        ("Gemm", [None, (7, 5)], (2, 5), None),
+        ("MatMul", [None, (5, 6)], (2, 6), None),
     ],
 )
 def test_macs_by_hand(op: str, inputs: list[tuple[int, ...] | None], output: tuple[int, ...] | None, macs: int) -> None:
@@ -133,6 +136,35 @@ def test_quantized_tensors_count_a_byte_and_weights_stay_parameters() -> None:
     found = inspect_model(quantized, "q", 0)
     assert (found.params, found.macs) == (32 * 36 + 32, 32 * 64 * 36 + 64 * 32)
     assert found.activation_bytes == 256 + 2048
+
+
+QUANTIZED = "q, s, z = DynamicQuantizeLinear (x) "
+BACK = " f = Cast <to = 1> (a) t = Mul (s, k) y = Mul (f, t)"
+OF_INTEGERS = {
+    "MatMulInteger": ("4", "6", f"{QUANTIZED} a = MatMulInteger (q, w, z, zeros) {BACK}", (4, 6), 24, 24),
+    "ConvInteger": ("4, 8, 8", "6, 6, 6", f"{QUANTIZED} a = ConvInteger (q, w, z, zeros) {BACK}", (6, 4, 3, 3),
+                    216, 216 * 36),
+    "QLinearConv": ("4, 8, 8", "6, 6, 6", "q = QuantizeLinear (x, k, zx) a = QLinearConv (q, k, zx, w, steps, zeros,"
+                    " k, zx, b) y = DequantizeLinear (a, k, zx)", (6, 4, 3, 3), 216 + 6, 216 * 36),
+    "QGemm": ("4", "6", "q = QuantizeLinear (x, k, zx) a = com.microsoft.QGemm (q, k, zx, w, steps, zeros, b, k, zx)"
+              " y = DequantizeLinear (a, k, zx)", (4, 6), 24 + 6, 24),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_INTEGERS)
+def test_weights_of_operators_on_integers_are_parameters_and_zero_points_are_not(name: str) -> None:
+    reads, makes, body, shape, params, macs = OF_INTEGERS[name]
+    text = (
+        '<ir_version: 9, opset_import: ["" : 20, "com.microsoft" : 1]> '
+        f"g (float[1, {reads}] x) => (float[1, {makes}] y) {{ {body} }}"
+    )
+    values = {
+        "w": np.ones(shape, np.int8), "b": np.ones(6, np.int32), "zeros": np.zeros(6, np.int8),
+        "steps": np.ones(6, np.float32), "k": np.float32(0.1), "zx": np.uint8(0),
+    }  # fmt: skip
+    read = set(re.findall(r"\w+", body))
+    found = inspect_model(model(text, **{key: value for key, value in values.items() if key in read}), "q", 0)
+    assert (found.params, found.macs) == (params, macs)
 
 
 def test_a_dequantized_output_is_a_float_tensor() -> None:

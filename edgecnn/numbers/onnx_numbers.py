@@ -32,6 +32,8 @@ NOT_PARAMS = {
     ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Clip", 1), ("Clip", 2), ("Pad", 2),
 }  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+INTEGERS_READ = {"QGemm": (0, 3, 6), "ConvInteger": (0, 1), "MatMulInteger": (0, 1)}
+"""Which inputs of an operator on integers are no scales and zero points; of the QLinear ones it is 0, 3 and the bias."""
 INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT32)
 
 
@@ -96,15 +98,15 @@ class Numbers:
             maker = self.graph.producer.get(name)
             through = maker is not None and maker.op_type == "DequantizeLinear"
             name = maker.input[0] if maker is not None and through else name
-            kinds = (*FLOATS, *INTEGERS) if through or node.op_type.startswith("Q") else FLOATS
+            kinds = (*FLOATS, *INTEGERS) if through or _read(node) else FLOATS
             if (node.op_type, i) not in NOT_PARAMS and self._constant(name) and self.shapes[name][1] in kinds:
                 found.add(name)
         return {name for name in found if self.shapes[name][0] and not self._is_scale(node, name)}
 
     def _is_scale(self, node: onnx.NodeProto, name: str) -> bool:
-        """Scales and zero points of the QLinear operators; their data inputs are 0 and 3, the bias 8, of QGemm 6."""
-        data = (0, 3, 6 if node.op_type == "QGemm" else 8)
-        return node.op_type.startswith("Q") and list(node.input).index(name) not in data
+        """Scales and zero points of operators on integers."""
+        read = _read(node)
+        return bool(read) and list(node.input).index(name) not in read
 
     def _constant(self, name: str) -> bool:
         maker = self.graph.producer.get(name)
@@ -138,6 +140,11 @@ class Numbers:
             return None
         sizes, kind = self.shapes[name]
         return math.prod(sizes) * np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize if kind else None
+
+
+def _read(node: onnx.NodeProto) -> tuple[int, ...]:
+    """The inputs with the numbers that an operator on integers computes with; none of another operator."""
+    return INTEGERS_READ.get(node.op_type, (0, 3, 8) if node.op_type.startswith("Q") else ())
 
 
 def _peak(tensors: Mapping[str, tuple[int, int, int | None]]) -> int | None:
