@@ -111,3 +111,9 @@ def test_what_is_cut_off_is_what_lies_beyond_the_grid(files: tuple[Path, Path]) 
         comparison = compare_sides(graph_side(net, "f"), graph_side(int8, "q"), feeds)
         least = min(calibrated.cut_db(comparison, i) for i in range(len(comparison.points.names)))
         assert (least < 20) == cut
+
+
+def test_what_only_rounds_is_not_cut_off() -> None:
+    """A grid of 0.1: up to half a step beyond its ends."""
+    held = calibrated._held(np.array([-1, -0.04, 3, 25.54, 30]), (0.0, 25.5))
+    np.testing.assert_allclose(held, [-0.05, -0.04, 3, 25.54, 25.55], rtol=1e-12)

@@ -38,11 +38,14 @@ LAYOUTS = ("first", "last", "last of first", "classes", "classes last", "classes
         ((64, 48, 21), Seen((64, 48)), 2),
         ((64, 48, 21), Seen((64, 48), True), 2),
         ((64, 48, 64), Seen((64, 48)), 2),  # not 48x64 pixels
+        ((64, 32, 16), Seen((64, 32)), 2),  # 32x16 is in proportion, 64x32 is the same
         ((32, 24, 21), Seen((64, 48), True), 2),  # half the size
         ((21, 32, 24), Seen((64, 48), True), 0),
         ((32, 32, 32), Seen((32, 32)), 0),  # both fit: as the input
         ((32, 32, 32), Seen((32, 32), True), 2),
         ((5, 9, 7), Seen((32, 32), True), 2),  # neither fits
+        ((None, 9, 21), Seen((32, 32)), 2),  # neither fits, and an open number of classes is none
+        ((7, 9, None), Seen((32, 32), True), 0),
         ((None, "w", 21), Seen(("h", "w")), 2),  # sides are open, classes are not
         ((21, "h", "w"), Seen(("h", "w"), True), 0),
         ((None, None, None), Seen((None, None), True), 2),

@@ -38,6 +38,9 @@ def told(batch: int = 1, asked: tuple[str, ...] = (), **inputs: tuple[str, tuple
         (("x", ("N", 64, 48, 3)), ("x", ("N", 3, "H", "W")), ["", "x:2,3,64,48"]),  # pixels, channels last
         (("x", ("N", 64, 48, 3)), ("x", ("N", 3, 64, 48)), ["", ""]),
         (("x", ("N", 3, 64, 64)), ("x", ("N", 100)), ["", ""]),  # another rank is another thing
+        (("x", ("N", 3, "H", "W")), ("x", ("N", 3)), ["", ""]),  # open or not
+        (("x", ("N", "T")), ("x", ("N", 100)), ["x:2,100", ""]),
+        (("x", ("N", 3, 64, 64)), ("x", ("N", 1, "H", "W")), ["", ""]),  # grey against colours
         (("x", ("N", 3, "H", "W")), ("x", ("N", 3, "H", "W")), ["", ""]),  # the session says what is missing
     ],
 )
@@ -46,6 +49,14 @@ def test_what_is_open_is_filled(
 ) -> None:
     batch = 1 if isinstance(a[1][0], int) else 2
     assert told(batch, a=a, b=b) == [shape.replace(":2,", f":{batch},") for shape in shapes]
+
+
+def test_which_of_several_inputs_it_is_says_the_name_alone() -> None:
+    like, fixed = Job("", "cpu", 1, 1, 0, ()), TensorInfo("x", "float32", ("N", 3, 64, 64))
+    mask = TensorInfo("mask", "float32", ("N", 3, 32, 32))
+    for key, shape in (("image", ()), ("mask", ("mask:1,3,32,32",))):
+        wanted = {"a": [fixed, mask], "b": [TensorInfo(key, "float32", ("N", 3, "H", "W"))]}
+        assert same_shapes({"a": like, "b": like}, wanted)["b"].input_shape == shape
 
 
 def test_fixed_sizes_that_differ_are_refused() -> None:
