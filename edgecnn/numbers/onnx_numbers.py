@@ -33,7 +33,7 @@ NOT_PARAMS = {
 }  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 INTEGERS_READ = {"QGemm": (0, 3, 6), "ConvInteger": (0, 1), "MatMulInteger": (0, 1)}
-"""Which inputs of an operator on integers are no scales and zero points; of the QLinear ones it is 0, 3 and the bias."""
+"""Inputs of an operator on integers that are no scales and zero points; of the QLinear ones 0, 3, and the bias 8."""
 INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT32)
 
 
