@@ -64,6 +64,15 @@ def test_slower_can_be_wanted(net: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert "rounding emulated" in stage.note
 
 
+@pytest.mark.parametrize(("limit", "images"), [(None, halving.IMAGES), (3, 3)])
+def test_as_many_images_are_measured_as_are_wanted(
+    limit: int | None, images: int, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(monkeypatch, 2.0)
+    report = half(net, tmp_path / "out.onnx", limit=limit)
+    assert report.halved.parity.images == images
+
+
 def test_the_real_race_on_a_cpu_has_an_outcome(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halving, "ROUNDS", 10)
     report = half(net, tmp_path / "out.onnx", allow_slower=True)
