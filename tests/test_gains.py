@@ -11,7 +11,7 @@ import pytest
 from edgecnn.checking.comparing import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
-from edgecnn.checking.gains import Evidence, powers_of_two, taken_back
+from edgecnn.checking.gains import Evidence, learned, powers_of_two, taken_back
 from edgecnn.checking.sides import graph_side
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from small_nets import model
@@ -63,6 +63,20 @@ def test_factors_that_no_layer_takes_back_are_the_layers_fault(gain: np.ndarray)
     assert report.first is not None
     assert (report.first.node, report.first.at_fault) == ("Conv_c1", True)
     assert not report.notes
+
+
+def test_a_layer_that_reads_two_tensors_may_have_factors_in_one() -> None:
+    text = TEXT.replace("y = Conv (r2, w3)", "d = Conv <pads = [1, 1, 1, 1]> (r1, w4) e = Add (r1, d) y = Conv (e, w5)")
+    text = text.replace("c2 = Conv (r1, w2, b2) r2 = Relu (c2) ", "").replace("5,2,2", "5,4,4")
+    rng = np.random.default_rng(1)
+    own = {
+        "w4": rng.standard_normal((6, 6, 3, 3)).astype(np.float32),
+        "w5": rng.standard_normal((5, 6, 3, 3)).astype(np.float32),
+    }
+    shared = {name: WEIGHTS[name] for name in ("w1", "b1")} | own
+    wrong = shared | {"w1": WEIGHTS["w1"] * column(GAIN), "b1": WEIGHTS["b1"] * GAIN}
+    sides = [graph_side(model(text, **weights), name, threads=1) for weights, name in ((shared, "a"), (wrong, "b"))]
+    assert learned(compare_sides(*sides, [{"x": image} for image in IMAGES[:2]])) == {}, "the sum says that it is wrong"
 
 
 def test_a_factor_that_reaches_the_output_is_the_first_layers_fault() -> None:
@@ -143,5 +157,7 @@ def test_the_question_is_passed_on_until_a_layer_answers() -> None:
     wants, refuses = (Evidence(g, p, g, p) for g, p in ((40.0, 3.0), (3.0, 40.0)))
     assert taken_back({0: 2, 1: 2}, {1: carries, 2: wants}, parents) == [0, 1]
     assert taken_back({0: 4, 1: 4}, {1: carries, 2: refuses}, parents) == []
+    apart = {1: Evidence(6, 1, 6, 1), 2: Evidence(1, 40, 1, 40)}
+    assert taken_back({0: 2}, apart, [(), (0,), (0,)]) == [], "the clearest of two readers refuses them"
     unsure = {1: Evidence(2, 1, 2, 1)}
     assert (taken_back({0: 2}, unsure, parents), taken_back({0: 3}, unsure, parents)) == ([], [0])
