@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from exporters.graph import Graph
-from exporters.searching.tied import Region, follow, layout
+from exporters.searching.tied import EVERYTHING, Region, bounds_of, follow, layout
 from exporters.sizes import fixed_sizes
 from pass_examples import build, draw
 
@@ -111,5 +111,31 @@ def test_pieces_may_not_grow_too_much() -> None:
 def test_channels_that_are_not_known_are_none_to_go_by() -> None:
     model = model_of("a = Conv (x, w63) b = Conv (x, w63) z = Add (a, b) y = Conv (z, w26)")
     known = {name: sizes for name, sizes in fixed_sizes(model).items() if name != "b"}
-    found = follow(Graph(model), "a", known)
-    assert found == "its channels reach b, whose channels are not known"
+    for start in ("a", "b"):
+        assert follow(Graph(model), start, known) == "its channels reach b, whose channels are not known"
+
+
+@pytest.mark.parametrize(
+    ("read", "bounds"),
+    [
+        ("one, five, axis", (1, 5, 0)),
+        ("one, all, minus", (1, 6, 0)),
+        ("back, five, axis, one", (2, 5, 0)),
+        ("ones, ends, rows", (1, 5, 1)),
+        ("one, five", None),  # of the batch
+        ("one, five, axis, two", None),  # every second one
+        ("one, five, rest", None),
+        ("five, one, axis", None),  # nothing
+        ("ones, cut, rows", None),  # rows as well
+        ("one, e, axis", None),  # who knows
+        ("one, five, , one", None),
+    ],
+)
+def test_which_channels_a_slice_keeps(read: str, bounds: tuple[int, int, int] | None) -> None:
+    numbers = {
+        "one": [1], "two": [2], "five": [5], "back": [-4], "all": [EVERYTHING], "axis": [1], "minus": [-3], "rest": [2],
+        "ones": [0, 1], "ends": [EVERYTHING, 5], "cut": [3, 5], "rows": [2, 1],
+    }  # fmt: skip
+    values = {name: np.array(value) for name, value in numbers.items() if name in read.replace(",", "").split()}
+    model = build(f"g (float[6,6,5,5] x, int64[1] e) => (float[N,O,P,Q] y) {{ y = Slice (x, {read}) }}", values)
+    assert bounds_of(Graph(model), model.graph.node[0], 6) == bounds
