@@ -64,6 +64,8 @@ NO_NUMBER = {
     "not finite in float32": "a = Mul(big, big) b = Sqrt(a) y = Neg(b)",
     "zero in float32": "a = Mul(small, small) y = Sqrt(a)",
     "another power": "y = Pow(v, third)",
+    "several powers": "y = Pow(v, powers)",
+    "a power of more dimensions": "y = Pow(v, deep)",
     "an operator that is not arithmetic": "y = Exp(v)",
     "an operator of somebody else": "y = com.example.Neg(v)",
     "sizes that do not meet": "y = Add(v, three)",
@@ -80,6 +82,7 @@ NO_NUMBER = {
 def test_what_is_no_number(text: str) -> None:
     more = {"k": np.array(3), "big": np.float32(1e30), "small": np.float32(1e-30), "third": np.float32(1 / 3),
             "three": np.ones(3, np.float32), "long": np.ones(2000, np.float32), "one": np.array([1]),
+            "powers": np.float32([2, -0.5, 2, 2]), "deep": np.float32([[2]]),
             "e": np.float32(1), "huge": np.array([1 << 30])}  # fmt: skip
     head = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>\n'
     model = build(head + f"g (float[4] x) => (float[a] y) {{ {text} }}", **more, **statistics(4))
