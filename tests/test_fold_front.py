@@ -214,6 +214,15 @@ def test_a_constant_that_makes_the_channels_stays(reads: str) -> None:
     assert not fold_batchnorm.run(model).modified
 
 
+@pytest.mark.parametrize("sides", [(6,), (6, 6), (6, 6, 6)])
+def test_channels_come_second_in_every_number_of_dimensions(sides: tuple[int, ...]) -> None:
+    text = (
+        f"g (float[N,4{',6' * len(sides)}] x) => (float[N,2{',5' * len(sides)}] y) {{ n = Mul(x, k) y = Conv(n, w) }}"
+    )
+    weight = rng(4).normal(size=(2, 4, *[2] * len(sides))).astype(np.float32)
+    check_fold(build(text, w=weight, k=C.reshape(4, *[1] * len(sides))), folded=1)
+
+
 def test_a_number_of_four_dimensions_needs_the_shape() -> None:
     """It would make (6, 6) a (1, 1, 6, 6)."""
     model = build("g (float x) => (float[a,6,4,4] y) { n = Mul(x, k) y = Conv(n, w) }",
