@@ -308,7 +308,7 @@ def test_only_the_images_with_nan_are_counted() -> None:
     runner = Answers(lambda feeds: given)
     assert runner({"x": np.zeros((3, 1))}) is given
     assert runner.nonfinite == 2
-    given["whole"] = np.array(np.nan, np.float32)  # of no image, so of all
+    given["whole"] = np.array([np.nan, 1], np.float32)  # of no image, so of all
     runner({"x": np.zeros((3, 1))})
     assert runner.nonfinite == 5
 
