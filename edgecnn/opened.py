@@ -63,6 +63,7 @@ def lenient_model(path: Path) -> onnx.ModelProto:
     """The model in an .onnx file or a bundle, external tensors included. Of its faults only those that forbid to walk
     over the graph are refused: any other may be what is looked for."""
     from exporters.external import read_external
+    from exporters.frozen import freeze_old
     from exporters.load import SIZE_LIMIT_BYTES, check_walk, parse_model
 
     if is_bundle(path):
@@ -71,4 +72,5 @@ def lenient_model(path: Path) -> onnx.ModelProto:
     model = parse_model(data, str(path))
     check_walk(model, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
+    freeze_old(model)
     return model

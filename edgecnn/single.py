@@ -22,7 +22,7 @@ from edgecnn.runners import graph_inputs
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import opset
 from exporters.load import load_model, save_model
-from runtimes.base import BadInput, CheckFailed, Inconclusive, Runner, Tensors, one_line
+from runtimes.base import BadInput, CheckFailed, Inconclusive, Runner, Tensors, counted, one_line
 from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
@@ -67,7 +67,8 @@ class SimplifyReport:
     """As `FoldReport`; `kept` says why a pass left the graph as it was.
 
     `opset` and `ir_version` are those of the file written, `lowered` what a target lowered: {name: (from, to)}.
-    `batch`: (images at a time before, and now), where that was changed.
+    `batch`: (images at a time before, and now), where that was changed. `frozen`: how many inputs with a value are
+    constants now.
     """
 
     output: Path
@@ -81,13 +82,15 @@ class SimplifyReport:
     target: str | None = None
     lowered: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     batch: tuple[int, int] | None = None
+    frozen: int = 0
 
     @property
     def words(self) -> str:
-        """What a target and another batch changed, as the end of a sentence; empty where none was asked for."""
+        """What a target, another batch and freezing changed, as the end of a sentence; empty where nothing was."""
         old, new = self.batch or (0, 0)
         taken = f"; takes {new} at a time instead of {old}, with the same answers" if self.batch else ""
-        return taken + self._lowered_words
+        constant = f"; {counted(self.frozen, 'input')} with a value became constant" if self.frozen else ""
+        return constant + taken + self._lowered_words
 
     @property
     def _lowered_words(self) -> str:
@@ -127,14 +130,17 @@ def simplify(
     timeout_s: float = 120,
     input_shape: ShapeText | None = None,
     target: str | None = None,
+    freeze: bool = False,
     seed: int = 0,
 ) -> SimplifyReport:
     """Simplify the ONNX file `model` and write `output`; raises `BadInput`, `CheckFailed`, `Inconclusive`.
 
     `input_shape` is written into the file; another batch than a fixed one, where each image is shown to get its answer
     alone. `target` (`ort==1.17`) lowers operator set and IR version to what that release of ONNX Runtime loads.
+    `freeze` makes weights that are inputs too, which a caller may override, constants.
     """
     from edgecnn.float_passes import simplified
+    from exporters import frozen
     from exporters.fix_shapes import fix_shapes
     from exporters.rebatch import another_batch
     from exporters.targets.target import convert, parse_target
@@ -144,6 +150,7 @@ def simplify(
     def run(proto: onnx.ModelProto, shapes: Shapes) -> PassResult:
         if (batches := another_batch(proto, shapes)) is not None:
             proto = _taking(proto, *batches, shapes, name, seed)
+        proto = frozen.frozen(proto) if freeze else proto
         proto = fix_shapes(proto, shapes, name) if shapes else proto
         result = simplified(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=name)
         return replace(result, model=convert(result.model, wanted, name)) if wanted else result
@@ -151,10 +158,13 @@ def simplify(
     result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
     versions = {what: (old, new) for what, old, new in zip(("opset", "IR"), _versions(before), _versions(result.model),
                                                            strict=True)}  # fmt: skip
+    defaults = frozen.overridable(before)
+    kept = () if freeze or not defaults else (Kept(defaults[0], frozen.why_kept(len(defaults))),)
     return SimplifyReport(
-        Path(output), len(before.graph.node), len(result.model.graph.node), result.kept, parity.max_abs, parity.images,
-        *_versions(result.model), target, {what: pair for what, pair in versions.items() if pair[0] > pair[1]},
-        another_batch(before, shapes_of(input_shape, graph_inputs(before))),
+        Path(output), len(before.graph.node), len(result.model.graph.node), (*result.kept, *kept), parity.max_abs,
+        parity.images, *_versions(result.model), target,
+        {what: pair for what, pair in versions.items() if pair[0] > pair[1]},
+        another_batch(before, shapes_of(input_shape, graph_inputs(before))), len(defaults) if freeze else 0,
     )  # fmt: skip
 
 

@@ -31,6 +31,12 @@ from runtimes.base import counted
     group="Output",
     help="Lower operator set and IR version to what that release of ONNX Runtime loads.",
 )
+@option(
+    "--freeze",
+    is_flag=True,
+    group="Output",
+    help="Make weights that are listed as inputs, which a caller may override, constants.",
+)
 @options.seed
 def command(
     model: Path,
@@ -39,6 +45,7 @@ def command(
     timeout_s: float,
     input_shape: tuple[str, ...],
     target: str | None,
+    freeze: bool,
     seed: int,
 ) -> Result:
     """Simplify any ONNX file and keep the result only when it computes the same."""
@@ -47,7 +54,14 @@ def command(
 
     check_model_output(output, force, model)
     report = api.simplify(
-        model, output, force=force, timeout_s=timeout_s, input_shape=input_shape, target=target, seed=seed
+        model,
+        output,
+        force=force,
+        timeout_s=timeout_s,
+        input_shape=input_shape,
+        target=target,
+        freeze=freeze,
+        seed=seed,
     )
     kept = [(entry.node, entry.reason) for entry in report.kept]
     return Result(

@@ -23,6 +23,7 @@ from exporters.fold.constants import FLOATS, dims, number, weight
 from exporters.fold.near import Near, exact
 from exporters.fold.recognize import KeepIt, Layout
 from exporters.fold.scope import Scope
+from exporters.frozen import UNKNOWN
 from exporters.graph import ABSORBED_KEY, attributes, get_meta, is_standard, label, opset, set_meta
 from runtimes.base import Array, BadInput
 
@@ -65,7 +66,7 @@ def layer_of(scope: Scope, node: onnx.NodeProto) -> Layer:
     """The layer that `node` is. Raises `KeepIt` when its weights cannot be had."""
     shape = dims(scope, node.input[1])
     if shape is None:
-        raise KeepIt(f"the weight of {label(node)} is not constant (computed, or an input that a caller may override)")
+        raise KeepIt(f"the weight of {label(node)} is {UNKNOWN}")
     _check_shape(node, shape)
     if node.op_type == "MatMul":
         inputs, outputs = shape
@@ -168,7 +169,7 @@ def _bias(scope: Scope, layer: Layer) -> tuple[Near, bool]:
     if raw is not None and raw.dtype.name in FLOATS and not np.isfinite(raw).all():
         raise BadInput(f"{label(node)}: its bias holds NaN or Inf; train or export the model again")
     if found is None:
-        raise KeepIt(f"the bias of {label(node)} is not constant (computed, or an input that a caller may override)")
+        raise KeepIt(f"the bias of {label(node)} is {UNKNOWN}")
     wide, size = found.near.value.shape, layer.outputs
     if wide[-1:] not in ((), (1,), (size,)):
         raise BadInput(f"{label(node)}: makes {size} channels, its bias has {wide[-1]}; export the model again")

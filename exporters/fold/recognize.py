@@ -20,6 +20,7 @@ from exporters.fold.affine_chain import IDENTITY, Affine, batchnorm, scaling, sh
 from exporters.fold.constants import FLOATS, dims, is_constant, number, weight
 from exporters.fold.near import Near, exact
 from exporters.fold.scope import Scope
+from exporters.frozen import UNKNOWN
 from exporters.graph import attributes, is_standard, label, opset
 from runtimes.base import Array, BadInput
 
@@ -174,7 +175,7 @@ def check_at_rest(norm: onnx.NodeProto, version: int) -> None:
 def _statistic(scope: Scope, norm: onnx.NodeProto, name: str, what: str) -> Array:
     value = weight(scope, name)
     if value is None:
-        raise KeepIt(f"its {what} is not constant (computed, or a model input that a caller may override)")
+        raise KeepIt(f"its {what} is {UNKNOWN}")
     if value.dtype.name not in FLOATS or value.ndim != 1:
         raise KeepIt(f"its {what} has type {value.dtype} and {value.ndim} dimensions, which no fold is known for")
     wide = value.astype(np.float64)

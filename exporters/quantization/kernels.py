@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from exporters.frozen import REMEDY
 from exporters.graph import Graph, attributes, is_standard
 from exporters.shape_inference import tensor_types
 from runtimes.base import Array
@@ -50,7 +51,7 @@ def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
     """Reason why a Conv, Gemm or MatMul cannot be an integer kernel, or None when it can."""
     weight = graph.constant(node.input[1])
     if weight is None:
-        return f"the weights of this {node.op_type} are not constant"
+        return f"the weights of this {node.op_type} are {_not_constant(graph, node.input[1])}"
     if weight.dtype != np.float32:
         return f"the weights are {weight.dtype}, not float32"
     if graph.constant(node.input[0]) is not None:
@@ -59,10 +60,15 @@ def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
         return None if weight.ndim == 2 else f"its weight has rank {weight.ndim}, not 2"
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(0, np.float32)
     if bias is None:
-        return "its bias is not constant"
+        return f"its bias is {_not_constant(graph, node.input[2])}"
     if node.op_type == "Gemm":
         return _why_not_gemm(node, weight, bias)
     return None
+
+
+def _not_constant(graph: Graph, name: str) -> str:
+    default = name in graph.inputs and name in graph.initializers
+    return f"an input that a caller may override; {REMEDY}" if default else "not constant"
 
 
 def _why_not_gemm(node: onnx.NodeProto, weight: Array, bias: Array) -> str | None:
