@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgecnn.choosing.layer_choices import LayerChoice, Returned, explained, layer_choices, returned_by
+from exporters.quantization.why_float import LEFT_OUT, OUTRACED
 from exporters.searching.search import COMPARISON, Design, Found, Step
 
 NAMES = ("stem", "act", "head", "tail", "last", "odd", "pad")
@@ -41,11 +42,22 @@ def test_a_way_that_lost_gives_no_reasons() -> None:
     assert "graph at 1.08x" in choices["act"].why
 
 
+@pytest.mark.parametrize(("tried", "why"), [(("hardswish",), OUTRACED), (("pad_inputs",), LEFT_OUT)])
+def test_an_int8_form_that_lost_its_race_is_not_told_as_missing(tried: tuple[str, ...], why: str) -> None:
+    shop = Shop()
+    shop.reasons = (("last", LEFT_OUT),)
+    steps = (Step("all rewrites", Design(rewrites=tried), 0.9, 0.8, 0.95, False), *FOUND.steps)
+    choices = layer_choices(shop, replace(FOUND, steps=steps))  # type: ignore[arg-type]
+    assert {choice.node: choice.why for choice in choices}["last"] == why
+
+
 class Shop:
     """The times of a table."""
 
+    reasons = (("last", "excluded by last"),)
+
     def built(self, design: Design) -> Any:
-        return SimpleNamespace(quantized=SimpleNamespace(float_nodes=[("last", "excluded by last")]))
+        return SimpleNamespace(quantized=SimpleNamespace(float_nodes=self.reasons))
 
     def times(self, design: Design) -> tuple[Any, Any]:
         assert design.kept_float == ()

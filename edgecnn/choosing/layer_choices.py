@@ -16,6 +16,7 @@ from typing import Any
 from edgecnn.choosing.choose import FLOAT, INT8
 from exporters.layerwise.layer_times import LayerTimes
 from exporters.quantization.quantize import Quantized
+from exporters.quantization.why_float import FORM, LEFT_OUT, OUTRACED
 from exporters.searching.search import Design, Found, Step
 from exporters.searching.workshop import Workshop
 
@@ -72,7 +73,8 @@ def layer_choices(shop: Workshop, found: Found) -> tuple[LayerChoice, ...]:
     int8, floats = shop.times(everywhere)
     plan = shop.built(design)
     assert plan is not None
-    reasons = dict(plan.quantized.float_nodes)
+    raced = any(FORM in step.design.rewrites for step in found.steps)
+    reasons = {node: OUTRACED if raced and why == LEFT_OUT else why for node, why in plan.quantized.float_nodes}
     kept = {name: steps.get(name) for name in design.kept_float}
     names = [n.name for n in shop.source(design.rewrites).graph.node]
     return tuple(_layer(n, int8, floats, kept, reasons) for n in names if n in int8.by_node or n in floats.by_node)

@@ -33,7 +33,6 @@ HARD = ("HardSwish", "HardSigmoid")
 NO_KERNEL = {
     "ConvTranspose": "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider",
     "MaxUnpool": "MaxUnpool has no int8 kernel in ONNX Runtime",
-    "HardSwish": "HardSwish has no int8 kernel in ONNX Runtime's CPU provider",
     "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
 }
 SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])

@@ -13,8 +13,8 @@
    their precision.
 6. Of a detector, followers and carriers behind the last compute node stay float (`tail`).
 
-All other nodes stay float, each with its reason. Two forms are there by name: `hardswish` makes HardSwish and
-HardSigmoid int8 (see `grids`), `one_scale` gives all that a Concat joins one grid, so that it copies.
+All other nodes stay float, each with its reason (`why_float`). Two forms are there by name: `hardswish` makes HardSwish
+and HardSigmoid int8 (see `grids`), `one_scale` gives all that a Concat joins one grid, so that it copies.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_placement.py.
 """
 
@@ -34,7 +34,6 @@ from exporters.quantization.kernels import (
     FLOAT_OUTPUT,
     FOLLOWERS,
     HARD,
-    NO_KERNEL,
     SHAPE_OPS,
     activated_output,
     carried_outputs,
@@ -48,10 +47,11 @@ from exporters.quantization.kernels import (
     why_not_compute,
 )
 from exporters.quantization.tail import REASON, tail_of
+from exporters.quantization.why_float import FORM, WhyFloat
 from runtimes import plugins
 from runtimes.base import BadInput
 
-FORMS = ("hardswish", "one_scale")
+FORMS = (FORM, "one_scale")
 """Int8 forms of operators that are not the plain ones; each is chosen by name."""
 
 
@@ -213,7 +213,7 @@ class _State:
         """A HardSwish or HardSigmoid that alone reads what an int8 node makes: the grid there is made for it."""
         source = node.input[0]
         alone = self.graph.only_consumer(source) is node and self.root[source] == source
-        return "hardswish" in self.forms and alone and is_plain_hard(node)
+        return FORM in self.forms and alone and is_plain_hard(node)
 
     def joined(self) -> tuple[frozenset[str], ...]:
         """Roots that int8 Concats bring together, in sets without a common member."""
@@ -257,8 +257,5 @@ class _State:
             return
         if not is_float_node(self.graph, node):
             return
-        reason = self.refused.get(node.output[0]) or NO_KERNEL.get(node.op_type)
-        reason = reason or why_not_carried(self.graph, node) or None
-        if reason is None and node.op_type in FOLLOWERS + CARRIERS + CUTTERS:
-            reason = "nothing int8 in front of it"
-        self.float_nodes.append((node.name or node.output[0], reason or f"{node.op_type} has no int8 kernel"))
+        why = WhyFloat(self.graph, self.int8, self.root, self.maker, self.forms)
+        self.float_nodes.append((node.name or node.output[0], self.refused.get(node.output[0]) or why(node)))
