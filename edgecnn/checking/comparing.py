@@ -17,6 +17,7 @@ from edgecnn.data.feeding import make_feeds, own_names
 from edgecnn.data.given import Spec
 from exporters.layerwise.calls import correspond_calls
 from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes, steps_of
+from exporters.layerwise.hard_cuts import with_cuts
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from exporters.layerwise.unpadded import channel_counts, padded_names, unpadded
@@ -36,6 +37,7 @@ def compare_sides(
     points, pairs = common_points(reference, candidate)
     if not pairs:
         raise BadInput(f"{candidate.name}: has no tensor in common with {reference.name}; are these two one network?")
+    pairs = cut_off(reference, candidate, pairs)
     comparison = Comparison(reference, candidate, points, pairs, feeds, limit_db)
     comparison.other_layout = other_layout(reference, candidate)
     return comparison
@@ -49,6 +51,15 @@ def unpad(reference: Side, candidate: Side) -> None:
             counts = channel_counts(other.parts, names) if isinstance(other, GraphSide) else {}
             side.filed = side.filed or side.parts
             side.parts = unpadded(side.parts, counts)
+
+
+def cut_off(reference: Side, candidate: Side, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """`pairs`, those of which an int8 candidate is cut off on purpose with a reference that is so, too."""
+    if not (isinstance(reference, GraphSide) and isinstance(candidate, GraphSide)) or not candidate.quantized:
+        return pairs
+    reference.filed = reference.filed or reference.parts
+    reference.parts, pairs = with_cuts(reference.parts, candidate.parts, pairs)
+    return pairs
 
 
 def common_points(reference: Side, candidate: Side) -> tuple[Points, tuple[Pair, ...]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from exporters.graph import Graph
 from exporters.layerwise.activations import stands_for
 from exporters.layerwise.correspond import LINEAR, units
+from exporters.layerwise.hard_cuts import before_cut
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.owned import owned_by
 from exporters.layerwise.partial import Parts
@@ -47,8 +48,8 @@ def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
     """Name of a call -> the tensor of the graph that it made, for those that have one.
 
     A BatchNorm that the graph no longer has was folded into the module before it, whose own result is nowhere then; so
-    is that of a convolution whose grid may stand for a ReLU. An output is the network's own answer and no module's: a
-    factor behind the last one may have been folded into it.
+    is that of a convolution whose grid may stand for a ReLU. What is cut off for HardSwish is taken before that. An
+    output is the network's own answer and no module's: a factor behind the last one may have been folded into it.
     """
     layers = units(parts, folded=False)
     owned = owned_by(layers, parts, {call.path: -i for i, call in enumerate(reversed(calls))})
@@ -72,7 +73,7 @@ def correspond_calls(calls: Sequence[Call], parts: Parts) -> dict[str, str]:
             found[call.name] = inside[(call.index + 1) * each - 1]
     hidden = {u.output for u in layers if u.op in LINEAR and stands_for(graph, u.output, RELU)}
     active = {call.name for call in calls if call.kind in ENDS}
-    found = {name: tensor for name, tensor in found.items() if tensor not in hidden or name in active}
+    found = {name: before_cut(graph, t) for name, t in found.items() if t not in hidden or name in active}
     seen: dict[str, str] = {}
     for name in reversed(found):  # a block's result is that of its last layer: the outermost name goes
         seen[found[name]] = name
