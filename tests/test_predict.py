@@ -498,6 +498,27 @@ def test_the_warning_is_on_stderr_and_in_the_document(
     assert err == f"warning: {line}\n"
 
 
+def test_a_frame_with_its_channels_first_is_answered_and_told_once(bundle: Path, tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (3, 20, 30), np.uint8)
+    report = run(bundle, [frame, frame])
+    assert [one.top for one in report.classes] == [run(bundle, plane).classes[0].top for plane in [*frame, *frame]]
+    assert report.warnings == ("array 0: taken as 3 grey pictures of 20 x 30; a colour picture is (H, W, 3)",)
+    assert run(bundle, frame[:2]).warnings == ()
+
+
+def test_grey_pictures_with_their_axis_are_one_picture_each_and_drawn(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    path = seg_bundle(tmp_path / "net.edge")
+    (flat,) = run(path, grey).masks
+    (found,) = run(path, grey[:, :, None], save=tmp_path / "drawn").masks
+    assert np.array_equal(found.mask, flat.mask)
+    assert found.mask.shape == (20, 30)
+    with Image.open(found.files[1]) as drawn:
+        assert drawn.size == (30, 20)
+    with pytest.raises(BadInput, match=r"^array 0: is uint8 \[20, 30, 2\], and no picture is 2 wide"):
+        run(path, np.stack([grey, grey], 2))
+
+
 # --------------------------------------------------------------------------------------------------- some that are bad
 def spoiled(folder: Path) -> Path:
     """Five pictures, of which 1 and 3 are damaged."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecnn.data.load import from_array
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import of_array, of_file, takes
@@ -61,3 +62,62 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     (image,) = of_array("a", np.full((3, 8, 8), np.nan), READY)
     with pytest.raises(BadInput, match="a: holds NaN or infinity"):
         image.ready()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_grey_picture_with_its_axis_is_one_picture(dtype: type[np.unsignedinteger], tmp_path: Path) -> None:
+    grey = np.random.default_rng(1).integers(0, 256, (20, 30)).astype(dtype)
+    for ready in (READY, Preprocess((8, 8), 1)):
+        (image,) = of_array("a", grey[:, :, None], ready)
+        assert (image.name, image.geometry().image, image.doubt) == ("a", (20, 30), "")
+        assert np.array_equal(image.ready(), ready(grey))
+        assert np.array_equal(image.pixels().squeeze(), of_array("a", grey, ready)[0].pixels())
+    np.save(tmp_path / "a.npy", grey[:, :, None])
+    (image,) = of_file(tmp_path / "a.npy", READY, "net")
+    assert np.array_equal(image.ready(), READY(grey))
+    (image,) = of_array("a", grey[None, :, :, None], READY)
+    assert image.name == "a[0]"
+
+
+def test_pictures_of_one_column_are_a_stack_where_the_network_takes_such() -> None:
+    column = Preprocess((16, 1), 1)
+    rows = np.arange(48, dtype=np.uint8).reshape(3, 16, 1)
+    assert [image.ready().ravel().tolist() for image in of_array("a", rows, column)] == [
+        column(row).ravel().tolist() for row in rows
+    ]
+
+
+@pytest.mark.parametrize("shape", [(120, 160, 2), (9, 9, 5), (99, 8, 7)])
+def test_an_axis_that_is_neither_width_nor_channels_is_refused(shape: tuple[int, int, int]) -> None:
+    line = rf"^a: is uint8 \[{', '.join(map(str, shape))}\], and no picture is {shape[2]} wide; give \(H, W\) or \(H"
+    with pytest.raises(BadInput, match=line):
+        of_array("a", np.zeros(shape, np.uint8), READY)
+    (*_, last) = of_array("a", np.zeros((*shape, 1), np.uint8), READY)  # said in full it is a stack
+    assert last.name == f"a[{shape[0] - 1}]"
+
+
+@pytest.mark.parametrize("shape", [(120, 160, 3), (120, 160, 1), (120, 160, 2)])
+def test_one_picture_is_no_set_of_them(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(BadInput, match=rf"^x: is uint8 .*no picture is {shape[2]} wide; give \(N, H, W\) or \(N"):
+        from_array("x", np.zeros(shape, np.uint8), READY)
+
+
+@pytest.mark.parametrize("shape", [(99, 8, 8), (99, 7, 5), (5, 28, 28), (2, 480, 640)])
+def test_stacks_of_small_grey_pictures_are_stacks(shape: tuple[int, int, int]) -> None:
+    for ready in (READY, Preprocess((8, 8), 1), Preprocess((8, 6), 1)):
+        found = of_array("a", np.zeros(shape, np.uint8), ready)
+        assert (len(found), found[0].geometry().image, found[0].doubt) == (shape[0], shape[1:], "")
+        assert len(from_array("x", np.zeros(shape, np.uint8), ready)) == shape[0]
+    narrow = np.zeros((99, 12, 6), np.uint8)
+    assert len(of_array("a", narrow, Preprocess((8, 6), 1))) == len(narrow)
+
+
+@pytest.mark.parametrize(("count", "greys"), [(1, "1 grey picture"), (3, "3 grey pictures")])
+def test_channels_that_come_first_are_told_where_colour_is_wanted(count: int, greys: str) -> None:
+    stack = np.zeros((count, 48, 64), np.uint8)
+    found = of_array("a", stack, READY)
+    line = f"a: taken as {greys} of 48 x 64; a colour picture is (H, W, 3)"
+    assert [image.doubt for image in found] == [line] * count
+    assert all(image.doubt == "" for image in of_array("a", stack, Preprocess((8, 8), 1)))
+    assert all(image.doubt == "" for image in of_array("a", stack[:, :7], READY))
+    assert all(image.doubt == "" for image in of_array("a", np.zeros((count, 8, 8, 3), np.uint8), READY))

@@ -1,6 +1,6 @@
 """What a user feeds to a network: pictures and arrays, each image made ready for it, and its own pixels kept.
 
-    picture, uint8 or uint16 (H, W[, 3])   --the bundle's preprocessing-->  what the network is given
+    picture, uint8 or uint16 (H, W[, 1, 3 or 4])   --the bundle's preprocessing-->  what the network is given
     float (C, H, W) or (N, C, H, W)     taken as it is (channels last where the network has them there)
     float (C, L) or (N, C, L), ...      the same, for a network that takes no pictures: its input's own shape
     an array for each input             the same, for a network of several inputs (several.py)
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes.base import Array, BadInput, Tensors
+from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.imaging import piped
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
@@ -35,6 +35,8 @@ FAR = 8
 """So many times the range of what pixels become, on either side: noise does not reach it, floats of 0..255 do."""
 ARRAYS = (".npy", ".npz")
 PICTURE_AXES = 3
+SLIM = 8
+"""No picture is narrower, unless the network's own are: a last axis below it holds channels, or is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Shown:
     """One image to be answered: `ready` for the network, and its own `pixels`, uint8 (H, W) or (H, W, 3).
 
     `others`: what the further inputs of a network that has several are fed, by their names. `look`: what there is to
-    the picture besides.
+    the picture besides. `doubt`: what should be heard of how its array was read.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Shown:
     preprocess: Preprocess | None
     others: Mapping[str, Callable[[], Array]] = field(default_factory=dict)
     look: Callable[[], Look] = lambda: PLAIN
+    doubt: str = ""
 
     def feeds(self, inputs: Sequence[str]) -> Tensors:
         """A batch of it for the network's `inputs`; raises `BadInput` where it cannot be read."""
@@ -138,10 +141,14 @@ def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
     looks = partial(partial, look_into, images)
     names = [name] if single else [f"{name}[{i}]" for i in range(len(images))]
     preprocess = ready if isinstance(ready, Preprocess) else None
+    doubt = "" if single else channels_first(name, array, ready)
     return [
-        Shown(one, partial(_finite, read, i, one), original and partial(original, i), preprocess, look=looks(i))
+        Shown(
+            one, partial(_finite, read, i, one), original and partial(original, i), preprocess, look=looks(i),
+            doubt=doubt,
+        )
         for i, one in enumerate(names)
-    ]
+    ]  # fmt: skip
 
 
 def _finite(read: Callable[[int], Array], i: int, name: str) -> Array:
@@ -188,10 +195,32 @@ def _arrays_in(path: Path, wanted: Several) -> Mapping[str, Array]:
 
 
 def is_single(array: Array, ready: Ready) -> bool:
-    """Whether `array` is one sample: of as many axes as the network eats, or pixels (H, W) or (H, W, 3 or 4)."""
+    """Whether `array` is one sample: of as many axes as the network eats, or pixels (H, W) or (H, W, 1, 3 or 4)."""
     if array.dtype.kind == "f" or not isinstance(ready, Preprocess):
         return array.ndim == len(sample_shape(ready))
-    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    known = (3, 4) if ready.size[1] == 1 else (1, 3, 4)  # where pictures are 1 wide, (N, H, 1) is a stack of them
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in known)
+
+
+def is_slim(shape: Sequence[int], ready: Preprocess) -> bool:
+    """Whether a stack (N, H, W) of `shape` would be of pictures too narrow to be meant, for a network of wider ones.
+
+    >>> ready = Preprocess((32, 32))
+    >>> is_slim((120, 160, 2), ready), is_slim((99, 8, 8), ready), is_slim((99, 7, 5), ready)
+    (True, False, False)
+    """
+    return len(shape) == PICTURE_AXES and shape[2] < SLIM <= min(shape[1], ready.size[1])
+
+
+def channels_first(name: str, array: Array, ready: Ready) -> str:
+    """The line for a stack of 1 or 3 grey pictures that may be one with its channels first; empty for any other."""
+    if not isinstance(ready, Preprocess) or ready.channels == 1 or array.ndim != PICTURE_AXES or not is_pixels(array):
+        return ""
+    count, height, width = array.shape
+    if count not in (1, 3) or min(height, width) < SLIM:
+        return ""
+    greys = counted(count, "grey picture")
+    return f"{name}: taken as {greys} of {height} x {width}; a colour picture is (H, W, 3)"
 
 
 def images_in(arrays: Mapping[str, Array], path: Path) -> Array:
@@ -221,6 +250,10 @@ def reader(
         raise BadInput(f"{held}; this network needs float {one}{_batch_of(shape)}")
     if not floats and images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == shape:
         return lambda i: np.array(images[i], order="C")
+    if is_pixels(images) and is_slim(images.shape, ready):
+        one = "" if shape_given is None else "(H, W) or (H, W, 1, 3 or 4), a batch "
+        what = f"no picture is {images.shape[2]} wide; give {one}(N, H, W) or (N, H, W, 1, 3 or 4)"
+        raise BadInput(f"{held}, and {what}")
     if is_pixels(images) and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
         return lambda i: ready(np.asarray(images[i]))
     wanted = f"float {_batch_of(shape)} or " if floats else ""

@@ -179,7 +179,8 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
 
         pixels = (given[i].pixels() for i in answered)
         found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
-    heard = (*((odd,) if odd else ()), *odd_pictures([given[i] for i in answered]))
+    doubt = next((given[i].doubt for i in answered if given[i].doubt), "")
+    heard = (*filter(None, (odd, doubt)), *odd_pictures([given[i] for i in answered]))
     return RunReport(name, session.provider, tuple(found), heard, tuple(lost))
 
 
