@@ -188,6 +188,19 @@ def test_a_file_changed_after_opening_is_not_believed(good: Path) -> None:
         verify(opened, threads=1)
 
 
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="this system does not let an open file be renamed over")
+def test_a_file_renamed_over_the_bundle_leaves_the_opened_one_whole(good: Path, tmp_path: Path) -> None:
+    """Both are good: the one that was opened is proven and answers, and who opens now gets the other."""
+    opened, members = open_bundle(good), good_members()
+    other = {**members, MODEL: network(3 * W).SerializeToString()}
+    os.replace(pack(tmp_path / "other.edge", other, manifest_for(other)), good)
+    assert verify(opened, threads=1).passed
+    np.testing.assert_allclose(opened.session(threads=1)({"x": X})["y"], Y, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(open_bundle(good).session(threads=1)({"x": X})["y"], 3 * Y, rtol=0, atol=1e-5)
+    good.unlink()
+    assert verify(opened, threads=1).passed
+
+
 Tamper = Callable[[Members, dict[str, Any]], object]
 
 

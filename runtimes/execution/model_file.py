@@ -77,10 +77,13 @@ def built_size(path: Path, batch: int) -> tuple[str, ...]:
     return (",".join(map(str, (batch, *opened.preprocess.shape))),)
 
 
-def whereabouts(path: Path, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
-    """Where the nodes of the model in `path` run on `provider`: on it, or away from it."""
+def whereabouts(model: Path | bundle.Bundle, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:
+    """Where the nodes of `model`, a file or an opened bundle, run on `provider`: on it, or away from it."""
     from runtimes.execution.residence import residence
     from runtimes.machine import default_threads
 
     threads = default_threads() if threads is None else threads
-    return residence(model_of(path), feeds, provider, threads, external=external_of(path))
+    opened = bundle.open_bundle(model) if isinstance(model, Path) and is_bundle(model) else model
+    if isinstance(opened, Path):
+        return residence(opened, feeds, provider, threads)
+    return residence(opened.read(bundle.MODEL), feeds, provider, threads, external=opened.external())

@@ -24,7 +24,7 @@ from typing import IO
 import numpy as np
 
 from runtimes.base import Array, BadInput
-from runtimes.files import check_input_file
+from runtimes.proof.held import Held
 from runtimes.proof.zip_structure import faults
 
 MAX_ARCHIVE_BYTES = 2**33
@@ -40,16 +40,19 @@ class Changed(BadInput):
 
 
 class Archive:
-    """The members of a zip file by name, checked when this is made; raises `BadInput` with the first thing wrong."""
+    """The members of a zip file by name, checked when this is made; raises `BadInput` with the first thing wrong.
+
+    The file that was opened is read as long as this lives, whatever is renamed to its path, by any number of threads.
+    """
 
     def __init__(self, source: Path | bytes, subject: str) -> None:
         self.subject = subject
-        self._source = source if isinstance(source, bytes) else check_input_file(source, MAX_ARCHIVE_BYTES)
+        self._source = source if isinstance(source, bytes) else Held(source, MAX_ARCHIVE_BYTES)
         with self._open() as zipped:
             infos = zipped.infolist()
         for info in infos:
             _check_member(info, subject)
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        size = len(self._source) if isinstance(self._source, bytes) else self._source.size
         _check_together(infos, size, subject)
         self.members: Mapping[str, int] = {info.filename: info.file_size for info in infos}
 
@@ -82,9 +85,9 @@ class Archive:
     @contextlib.contextmanager
     def _open(self, member: str = "") -> Iterator[zipfile.ZipFile]:
         """The zip file; what goes wrong with the `member` that is read of it is damage to that."""
-        source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         try:
-            with zipfile.ZipFile(source) as zipped:
+            source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.stream()
+            with source, zipfile.ZipFile(source) as zipped:
                 yield zipped
         except _BROKEN as error:
             if member:

@@ -168,7 +168,7 @@ def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silen
             lost.append(Unread(image.name, str(error)))
             continue
         if how.require_all and not found:
-            whereabouts(bundle.path, feeds, how.provider, how.threads).require_all(name)
+            whereabouts(bundle, feeds, how.provider, how.threads).require_all(name)
         odd = odd or strange(image, feeds[names[0]])
         one = answer(bundle, image, session(feeds), how.top, how.min_score)
         found.append(kept.hold(one, files[i] if files else ()) if isinstance(one, NumbersPrediction) else one)
