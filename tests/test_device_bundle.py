@@ -383,14 +383,15 @@ def test_pictures_are_saved_where_pillow_is(tmp_path: Path, capsys: pytest.Captu
     assert all(Path(file).stat().st_size > 0 for file in found["files"])
 
 
-def test_the_snippet_of_the_documentation_runs(tmp_path: Path) -> None:
+def test_the_snippets_of_the_documentation_run(tmp_path: Path) -> None:
     """`runtimes` is imported from the bundle, by a program that has nothing else."""
     text = (Path(__file__).parent.parent / "docs/device.md").read_text("utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    block = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     seg_bundle(tmp_path / "net.edge")
     script = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n{block}\nprint(answer.__code__.co_filename)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    lines = ["red 100.0%", "red 100.0%", str(Path("net.edge", "runtimes", "proof", "prediction.py"))]
+    batch = [f"camera[{i}] red 100.0%" for i in range(4)]
+    lines = ["red 100.0%", "red 100.0%", *batch, str(Path("net.edge", "runtimes", "proof", "answering.py"))]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 

@@ -3,8 +3,8 @@
     Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
       `-- cannot be read: told with the others' answers, or raised where it is the only one
 
-What the outputs mean is told by the bundle's task (runtimes/proof/answers.py). `edgecnn run` and `python NAME.edge run`
-are this, and differ in what they take for images. Test: tests/test_predict.py.
+What the outputs mean is told by the bundle's task (runtimes/proof/answering.py). `edgecnn run` and `python NAME.edge
+run` are this, and differ in what they take for images. Test: tests/test_predict.py.
 """
 
 from __future__ import annotations
@@ -16,35 +16,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runtimes import bundle as bundles
-from runtimes.base import Array, BadInput, Tensors, Track, counted, silent
+from runtimes.base import Array, BadInput, Track, counted, silent
 from runtimes.bundle import Bundle
-from runtimes.comparing.matching import is_detections
-from runtimes.comparing.two_classes import as_two, is_single
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
-from runtimes.imaging.maps import Seen, is_map, is_whole
+from runtimes.imaging.maps import is_whole
 from runtimes.imaging.named import check_folder
 from runtimes.imaging.several import Several
 from runtimes.imaging.shown import Ready, Shown, beyond_pixels
+from runtimes.proof.answering import answer, answers, is_numbers, require_answers
 from runtimes.proof.answers import (
     MULTI_LABEL,
-    REGRESSION,
-    TASKS,
     AnyPrediction,
     BoxesPrediction,
     LabelsPrediction,
     MaskPrediction,
     NumbersPrediction,
     Prediction,
-    best,
-    boxes_of,
-    labels_of,
-    mask_of,
-    numbers_of,
 )
 from runtimes.proof.numbers import Keeping, files_of_numbers
 from runtimes.proof.sizes import require_size
+
+__all__ = [
+    "Given", "How", "RunReport", "Unread", "answer", "answers", "at_size", "gathered", "open_bundle", "opened_to_run",
+    "ready_of", "run",
+]  # fmt: skip
 
 T = TypeVar("T")
 P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction, LabelsPrediction, NumbersPrediction)
@@ -210,26 +207,6 @@ def odd_pictures(images: Sequence[Shown]) -> tuple[str, ...]:
     return oddities(name, looks, seen[0].preprocess.white)
 
 
-def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
-    """What the outputs for one image say; the manifest is not hashed and may say what it wants, so they are asked."""
-    first = next(iter(outputs.values()))
-    if bundle.task == "detection":
-        if not is_detections(outputs):
-            require_answers(bundle, first.shape, False)
-        return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
-    require_answers(bundle, first.shape, whole=is_whole(first.dtype))
-    if is_numbers(bundle):
-        return numbers_of(image.name, outputs, bundle.labels)
-    if bundle.task == MULTI_LABEL:
-        return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
-    scores = as_two(first, bundle.sigmoid)[0]
-    if bundle.task == "segmentation":
-        ready = bundle.preprocess
-        seen = Seen(ready.size, ready.channels_last) if ready is not None else Seen()
-        return mask_of(image.name, scores, image.geometry(), bundle.labels, seen)
-    return Prediction(image.name, best(scores, bundle.labels, top, image.name))
-
-
 def _files(
     bundle: Bundle, given: Sequence[Shown], save: str | os.PathLike[str] | None, force: bool
 ) -> list[tuple[Path, ...]]:
@@ -286,29 +263,6 @@ def ready_of(bundle: Bundle) -> Ready | Several:
     if bundle.several is not None:
         return bundle.several
     return bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
-
-
-def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, whole: bool = False) -> None:
-    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each class or
-    label, the same for each pixel, or (told by `good`) boxes; numbers may have any shape.
-    """
-    fits = {
-        "classification": len(shape) in (1, 2),
-        "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
-        "detection": len(shape) == 2 and shape[1] == 4,
-        MULTI_LABEL: len(shape) == 2,
-    }
-    if not good or not fits.get(bundle.task, True):
-        sizes = f"[{', '.join(map(str, shape))}]"
-        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
-                MULTI_LABEL: "not with labels"}  # fmt: skip
-        said = what[bundle.task]
-        raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
-
-
-def is_numbers(bundle: Bundle) -> bool:
-    """Whether its answers are numbers as they are: what the network's task says, or nobody knows more of them."""
-    return bundle.task == REGRESSION or bundle.task not in TASKS
 
 
 def _output_shape(bundle: Bundle) -> list[object]:

@@ -1,0 +1,138 @@
+"""What a network's outputs say of the images that it was fed, by the task of its bundle: one image, or each of a batch.
+
+    (1, ...)                      --answer-->    Prediction | MaskPrediction | BoxesPrediction | ...
+    (N, ...)                      --answers-->   one for each image, from its row
+    boxes (M, 4), image (M,)      --answers-->   one for each image, from the boxes that are said to be in it
+
+An answer for one image out of the outputs of several would be that for the first, whatever it was asked for: it is
+refused. What the outputs mean is told in runtimes/proof/answers.py. Test: tests/test_answering.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from runtimes.base import BadInput, Tensors, counted
+from runtimes.bundle import Bundle
+from runtimes.comparing.matching import is_detections
+from runtimes.comparing.two_classes import as_two, is_single
+from runtimes.imaging.maps import Seen, is_map, is_whole
+from runtimes.imaging.shown import Shown
+from runtimes.proof.answers import (
+    MULTI_LABEL,
+    REGRESSION,
+    TASKS,
+    AnyPrediction,
+    LabelsPrediction,
+    Prediction,
+    best,
+    boxes_of,
+    labels_of,
+    mask_of,
+    numbers_of,
+)
+
+DETECTION = "detection"
+APART = "feed the images one by one"
+
+
+def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: float) -> AnyPrediction:
+    """What the outputs for one image say; the manifest is not hashed and may say what it wants, so they are asked.
+
+    Raises `BadInput` where they are of several, and where they are not what the task of `bundle` says.
+    """
+    first = next(iter(outputs.values()))
+    if bundle.task == DETECTION:
+        if not is_detections(outputs):
+            require_answers(bundle, first.shape, False)
+        _require_one(bundle, image, outputs)
+        return boxes_of(image.name, outputs, image.geometry(), bundle.labels, min_score)
+    require_answers(bundle, first.shape, whole=is_whole(first.dtype))
+    _require_one(bundle, image, outputs)
+    if is_numbers(bundle):
+        return numbers_of(image.name, outputs, bundle.labels)
+    if bundle.task == MULTI_LABEL:
+        return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
+    scores = as_two(first, bundle.sigmoid)[0]
+    if bundle.task == "segmentation":
+        ready = bundle.preprocess
+        seen = Seen(ready.size, ready.channels_last) if ready is not None else Seen()
+        return mask_of(image.name, scores, image.geometry(), bundle.labels, seen)
+    return Prediction(image.name, best(scores, bundle.labels, top, image.name))
+
+
+def answers(
+    bundle: Bundle, images: Sequence[Shown], outputs: Tensors, top: int, min_score: float
+) -> list[AnyPrediction]:
+    """What the outputs for a batch say of each of its `images`, which are in its order; raises `BadInput` where it
+    cannot be told whose they are.
+    """
+    parts = _by_boxes if bundle.task == DETECTION and is_detections(outputs) else _by_rows
+    found = parts(bundle, outputs, len(images))
+    return [answer(bundle, image, part, top, min_score) for image, part in zip(images, found, strict=True)]
+
+
+def _by_boxes(bundle: Bundle, outputs: Tensors, count: int) -> Iterator[Tensors]:
+    """The boxes of each of `count` images, as a network that was fed it alone would give them."""
+    whose = outputs["image"]
+    strange = whose[~np.isin(whose, np.arange(count))]
+    if len(strange):
+        raise BadInput(f"{bundle.path}: has boxes in image {strange[0]} of {count}; {APART}")
+    for i in range(count):
+        mine = {name: value[whose == i] for name, value in outputs.items()}
+        yield {**mine, "image": np.zeros_like(mine["image"])}
+
+
+def _by_rows(bundle: Bundle, outputs: Tensors, count: int) -> Iterator[Tensors]:
+    """The rows of each of `count` images, of all outputs that its answer is made of."""
+    told = dict(outputs) if is_numbers(bundle) else dict([next(iter(outputs.items()))])
+    for name, value in told.items():
+        if value.ndim == 0 or len(value) != count:
+            rows = f"{list(value.shape)} for {counted(count, 'image')}"
+            raise BadInput(f"{bundle.path}: output {name} is {rows}, which cannot be told apart; {APART}")
+    for i in range(count):
+        yield {name: value[i : i + 1] for name, value in told.items()}
+
+
+def _require_one(bundle: Bundle, image: Shown, outputs: Tensors) -> None:
+    """Raise `BadInput` for outputs of another number of images than one, as far as these tell."""
+    if bundle.task == DETECTION:
+        several = "several images" if (outputs["image"] != 0).any() else ""
+    else:
+        first = next(iter(outputs.values()))
+        count = len(first) if first.ndim and (_a_row_each(bundle) or not is_numbers(bundle)) else 1
+        several = counted(count, "image") if count != 1 else ""
+    if several:
+        raise BadInput(f"{image.name}: the outputs are of {several}; `answers` takes those of a batch")
+
+
+def _a_row_each(bundle: Bundle) -> bool:
+    """Whether the first output has as many rows as images are fed, by the name that its size has."""
+    sizes = [entry.get("shape") for entry in (bundle.manifest["output"], bundle.inputs[0])]
+    rows = [shape[0] for shape in sizes if isinstance(shape, list) and shape]
+    return len(rows) == len(sizes) and isinstance(rows[0], str) and rows[0] == rows[1]
+
+
+def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, whole: bool = False) -> None:
+    """Raise `BadInput` unless a first output of `shape` is what the task of `bundle` says: a score for each class or
+    label, the same for each pixel, or (told by `good`) boxes; numbers may have any shape.
+    """
+    fits = {
+        "classification": len(shape) in (1, 2),
+        "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
+        "detection": len(shape) == 2 and shape[1] == 4,
+        MULTI_LABEL: len(shape) == 2,
+    }
+    if not good or not fits.get(bundle.task, True):
+        sizes = f"[{', '.join(map(str, shape))}]"
+        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
+                MULTI_LABEL: "not with labels"}  # fmt: skip
+        said = what[bundle.task]
+        raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
+
+
+def is_numbers(bundle: Bundle) -> bool:
+    """Whether its answers are numbers as they are: what the network's task says, or nobody knows more of them."""
+    return bundle.task == REGRESSION or bundle.task not in TASKS
