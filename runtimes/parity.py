@@ -14,7 +14,6 @@ Test: tests/test_parity.py, tests/test_matching.py.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,8 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
 from runtimes.comparing import listed, matching
+from runtimes.comparing.distance import difference as difference
+from runtimes.comparing.distance import json_number as json_number
 from runtimes.comparing.kinds import Kind, KindSums, snr_db
 
 NEAR_TIE = 1e-4
@@ -179,24 +180,6 @@ def compare(
     if not sums:
         raise BadInput("compare: no batches, so nothing was compared; give some data")
     return ParityReport(images, tuple(entry.result(name) for name, entry in sums.items()), matched)
-
-
-def difference(ref: Array, cand: Array) -> Array:
-    """|ref - cand| in float64 for arrays of one shape; exact for integers of one type, where float64 is not."""
-    if ref.dtype.kind in "iu" and ref.dtype == cand.dtype:
-        high, low = np.maximum(ref, cand), np.minimum(ref, cand)
-        return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)  # exact modulo 2**64
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(ref.astype(np.float64) - cand.astype(np.float64))
-
-
-def json_number(value: float, limit: float = sys.float_info.max) -> float:
-    """`value` within [-limit, limit], because JSON has no infinity; NaN becomes -limit (it never passes).
-
-    >>> json_number(float("inf"), 999.0), json_number(1.5)
-    (999.0, 1.5)
-    """
-    return -limit if math.isnan(value) else max(-limit, min(limit, value))
 
 
 class _Sums:

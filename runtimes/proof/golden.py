@@ -23,7 +23,7 @@ import numpy as np
 
 from runtimes.base import Array, Tensors
 from runtimes.comparing import matching
-from runtimes.parity import difference, json_number
+from runtimes.comparing.distance import difference, json_number
 from runtimes.proof.parts import Apart, Part, apart, is_part
 from runtimes.session import Session
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from runtimes.base import Array
+from runtimes.comparing.distance import difference
 from runtimes.comparing.kinds import MOST_SLICES, Kind, KindSums
-from runtimes.parity import difference
 
 
 @dataclass(frozen=True)
