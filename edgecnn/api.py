@@ -1,4 +1,5 @@
 """Every command as a Python call of the same name and arguments: `from edgecnn import api; api.build("lenet5", ...)`.
+`load` alone is no command: what it returns stays open between calls.
 
 A call returns a record and prints nothing, or raises one of the errors below (their tree: runtimes/base.py). Each is
 imported from its home when it is first used, so that a program that only calls `api.bench` never pays for torch.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from edgecnn.networks.zoo import list_models as models
     from edgecnn.numbers.inspect import inspect as inspect
     from edgecnn.page.write import report as report
+    from edgecnn.prediction.loaded import load as load
     from edgecnn.prediction.predict import run as run
     from edgecnn.prediction.predict import verify as verify
     from edgecnn.profiling.profile import profile as profile
@@ -53,6 +55,7 @@ HOMES = {
     "fold": "edgecnn.single:fold",
     "half": "edgecnn.halving:half",
     "inspect": "edgecnn.numbers.inspect:inspect",
+    "load": "edgecnn.prediction.loaded:load",
     "models": "edgecnn.networks.zoo:list_models",
     "profile": "edgecnn.profiling.profile:profile",
     "quantize": "edgecnn.choosing.quantizing:quantize",
@@ -69,7 +72,8 @@ ERRORS = {
 __all__ = [
     "BadInput", "CheckFailed", "EdgeError", "Inconclusive", "Unavailable",
     "bench", "build", "check", "decode", "demo", "diff", "doctor", "evaluate", "export", "fold",
-    "half", "inspect", "models", "profile", "quantize", "report", "run", "settle", "simplify", "train", "verify",
+    "half", "inspect", "load", "models", "profile", "quantize", "report", "run", "settle", "simplify", "train",
+    "verify",
 ]  # fmt: skip
 
 
@@ -88,26 +92,12 @@ def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def looked_at(*args: Any, **given: Any) -> Any:
-        return call(*args, **given | ({"track": _walked(given["track"])} if "track" in given else {}))
+        from edgecnn.tracked import walked
+
+        return call(*args, **given | ({"track": walked(given["track"])} if "track" in given else {}))
 
     looked_at.__module__, looked_at.__qualname__ = __name__, name  # where pickle finds it
     return looked_at
-
-
-def _walked(track: Any) -> Any:
-    from runtimes.base import BadInput
-
-    advice = "give a function of (items, label) that returns an iterable of the items"
-    if not callable(track):
-        raise BadInput(f"track: is a {type(track).__name__}; {advice}")
-
-    def walked(items: Sequence[Any], label: str) -> Iterable[Any]:
-        found = track(items, label)
-        if not isinstance(found, Iterable):
-            raise BadInput(f"track: returned a {type(found).__name__} for {label!r}; {advice}")
-        return found
-
-    return walked
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -94,6 +96,22 @@ def test_one_recording_for_each_shape_and_none_for_the_first_run(session, monkey
         assert np.array_equal(graphs(feeds(seed, batch))["y"], session(feeds(seed, batch))["y"])
     assert ids == ["-1", "1", "-1", "2", "1", "2"]
     assert len(graphs.bindings) == 2
+
+
+def test_threads_wait_for_each_other_at_a_recording(session) -> None:
+    """It has one place for what is fed and one for what comes out."""
+    graphs, wrong = Graphs(session.raw, "cpu"), list[int]()
+    wanted = [session(feeds(seed))["y"] for seed in range(4)]
+
+    def ask(seed: int) -> None:
+        wrong.extend(seed for _ in range(200) if not np.array_equal(graphs(feeds(seed))["y"], wanted[seed]))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_the_device_is_that_of_the_provider() -> None:

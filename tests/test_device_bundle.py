@@ -391,7 +391,13 @@ def test_the_snippets_of_the_documentation_run(tmp_path: Path) -> None:
     script = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n{block}\nprint(answer.__code__.co_filename)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     batch = [f"camera[{i}] red 100.0%" for i in range(4)]
-    lines = ["red 100.0%", "red 100.0%", *batch, str(Path("net.edge", "runtimes", "proof", "answering.py"))]
+    lines = [
+        "red 100.0%",
+        "red 100.0%",
+        *batch,
+        "red 100.0%",
+        str(Path("net.edge", "runtimes", "proof", "answering.py")),
+    ]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 

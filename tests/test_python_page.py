@@ -89,7 +89,7 @@ def test_what_the_page_says_of_a_record_is_there() -> None:
         home = inspect.getmodule(inspect.unwrap(getattr(api, name)))
         kind = getattr(home, record)
         fields = set(getattr(kind, "__dataclass_fields__", {})) | set(dir(kind))
-        assert {*words, "to_dict"} <= fields, name
+        assert {*words, *(() if name == "load" else ("to_dict",))} <= fields, name  # what it returns is no record
         assert ("failure" in fields) == (f"`{name}`" in with_failure), name
 
 

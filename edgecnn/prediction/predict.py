@@ -34,6 +34,7 @@ from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, o
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
+from runtimes.session import Session
 
 LISTS = (".json", ".txt", ".csv")
 """Files that name pictures (edgecnn/data/layouts.py)."""
@@ -64,14 +65,25 @@ def run(
     read is in the report's `unread`, beside the answers of the others; `BadInput` is raised where there are no others.
     Raises `BadInput`, `Unavailable`, `CheckFailed`.
     """
-    opened = opened_to_run(Path(bundle), input_shape)
+    how = prediction.How(provider, threads, require_all, top, min_score, save, force)
+    return answered(opened_to_run(Path(bundle), input_shape), os.fspath(bundle), inputs, how, track)
+
+
+def answered(
+    bundle: Bundle,
+    name: str,
+    inputs: Sequence[Source] | Source,
+    how: prediction.How,
+    track: Track,
+    session: Session | None = None,
+) -> RunReport:
+    """What `run` reports of a `bundle` that is open, which the user calls `name`, and of its `session` where it is."""
     sources = [inputs] if isinstance(inputs, str | os.PathLike | np.ndarray | Mapping) else list(inputs)
     names = [os.fspath(source) if _is_file(source) else f"array {i}" for i, source in enumerate(sources)]
     found = prediction.gathered(
-        zip(names, sources, strict=True), lambda one: shown(one[1], opened, one[0]), lambda one: one[0]
+        zip(names, sources, strict=True), lambda one: shown(one[1], bundle, one[0]), lambda one: one[0]
     )
-    how = prediction.How(provider, threads, require_all, top, min_score, save, force)
-    return prediction.run(opened, found, how, os.fspath(bundle), track)
+    return prediction.run(bundle, found, how, name, track, session)
 
 
 @overload

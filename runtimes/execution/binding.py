@@ -12,6 +12,7 @@ Test: tests/test_binding.py.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,17 +85,22 @@ class Binding:
 
 
 class Graphs:
-    """Runs a session that records CUDA graphs: one recording for each set of input shapes, made when it first comes."""
+    """Runs a session that records CUDA graphs: one recording for each set of input shapes, made when it first comes.
+
+    A recording has one place for its inputs and one for its outputs, so that threads wait for each other.
+    """
 
     def __init__(self, raw: Any, provider: str) -> None:
         self.raw, self.provider = raw, provider
         self.bindings: dict[tuple[tuple[str, tuple[int, ...], str], ...], Binding] = {}
+        self.one_at_a_time = threading.Lock()
 
     def __call__(self, feeds: Tensors) -> dict[str, Array]:
-        binding = self.bound(feeds)
-        binding.copy_in(feeds)
-        binding()
-        return binding.copy_out()
+        with self.one_at_a_time:
+            binding = self.bound(feeds)
+            binding.copy_in(feeds)
+            binding()
+            return binding.copy_out()
 
     def bound(self, feeds: Tensors) -> Binding:
         """The binding for the shapes and types of `feeds`."""

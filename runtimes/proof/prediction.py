@@ -37,6 +37,7 @@ from runtimes.proof.answers import (
 )
 from runtimes.proof.numbers import Keeping, files_of_numbers
 from runtimes.proof.sizes import require_size
+from runtimes.session import Session
 
 __all__ = [
     "Given", "How", "RunReport", "Unread", "answer", "answers", "at_size", "gathered", "open_bundle", "opened_to_run",
@@ -147,15 +148,18 @@ def gathered(sources: Iterable[T], shown: Callable[[T], list[Shown]], called: Ca
     return images, lost
 
 
-def run(bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silent) -> RunReport:
+def run(
+    bundle: Bundle, inputs: Given, how: How, name: str, track: Track = silent, session: Session | None = None
+) -> RunReport:
     """What `bundle`, which the user calls `name`, answers for every image of the `inputs`.
 
+    `session`: its model, where that is open as `how` says; else it is opened once there is something to answer.
     Raises `BadInput` where none of them can be read, `Unavailable`, `CheckFailed`.
     """
     given, lost = inputs[0], list(inputs[1])
     _require_some(given, lost)
     files = _files(bundle, given, how.save, how.force)
-    session = bundle.session(how.provider, how.threads)
+    session = session or bundle.session(how.provider, how.threads)
     names = [info.name for info in session.inputs]
     found, answered, odd, kept = list[AnyPrediction](), list[int](), "", Keeping()
     for i, image in enumerate(track(given, "answering")):
