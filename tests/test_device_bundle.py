@@ -28,6 +28,7 @@ from exporters.device_code import device_code
 from exporters.pack import pack
 from runtimes.bundle import FLOAT_MODEL, GOLDEN, MANIFEST, MODEL, golden_bytes, open_bundle
 from runtimes.device import bench
+from runtimes.device.about import described
 from runtimes.device.arguments import USES, parser
 from runtimes.device.main import main
 from runtimes.execution.fresh import TIMEOUT_S
@@ -125,6 +126,27 @@ def test_it_says_where_it_was_raced_or_only_built(race: dict[str, str] | None, w
     assert [*what.split(), "Some CPU (avx2, vnni)"] in lines
     nobody = changed(tmp_path / "n.edge", lambda manifest, _: manifest.update(race=race, machine={"isa": []}))
     assert what not in on_device(nobody).stdout
+
+
+VERDICT = "int8 is 2.00x of float's speed on this CPU: predicted (this CPU is vnni)"
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        ({"cpu": "Some CPU"}, "Some CPU"),
+        ({"cpu": "x" * 300}, f"{'x' * 38}...{'x' * 38}"),
+        ({"cpu": "a\nb"}, "a\\nb"),
+        ({"cpu": ""}, "the CPU that it was made on"),
+        (None, "the CPU that it was made on"),
+        ({"cpu": 3}, "the CPU that it was made on"),
+    ],
+)
+def test_the_race_names_the_cpu_that_it_was_run_on(machine: object, name: str, tmp_path: Path) -> None:
+    """Whoever reads it may sit at another one."""
+    told = {"verdict": VERDICT, "machine": machine}
+    opened = open_bundle(changed(cls_bundle(tmp_path / "n.edge"), lambda manifest, _: manifest.update(told)))
+    assert dict(described(opened))["race"] == VERDICT.replace("this CPU", name)
 
 
 def test_its_code_comes_out_of_the_bundle(tmp_path: Path) -> None:

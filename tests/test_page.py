@@ -144,6 +144,14 @@ def test_an_int8_bundle_tells_all_that_its_manifest_does(bundle: Path) -> None:
     assert path.with_suffix(".html").read_text("utf-8") == text  # the same bytes
 
 
+def test_the_verdict_names_its_cpu(bundle: Path) -> None:
+    """The page may be read, and written, on another."""
+    _, read = page(repacked(bundle, **{**TOLD, "verdict": "int8 is 1.71x of float's speed on this CPU: chose int8"}))
+    words = " ".join(read.words.split())
+    assert words.count("1.71x of float's speed on A CPU: chose int8") == 2
+    assert "this CPU" not in words
+
+
 def test_hostile_text_is_text(bundle: Path) -> None:
     told = json.loads(json.dumps(TOLD).replace("photos", "HOSTILE").replace('"conv"', '"HOSTILE"').replace(
         '"wins"', '"HOSTILE"').replace("only for comparison", "HOSTILE").replace("A CPU", "HOSTILE").replace(

@@ -16,7 +16,7 @@ from typing import Any
 from edgecnn.words import PLAIN
 from runtimes.bundle import Bundle
 from runtimes.parity import JSON_SNR_LIMIT
-from runtimes.proof.manifest import PYTORCH_MODULE
+from runtimes.proof.manifest import PYTORCH_MODULE, verdict_of
 
 FLOAT = "float"
 METRICS = {
@@ -201,7 +201,7 @@ class Facts:
 
     @property
     def verdict(self) -> str:
-        return text(self.manifest.get("verdict"))
+        return verdict_of(self.manifest)
 
     @property
     def search(self) -> Mapping[str, Any]:

@@ -13,9 +13,10 @@ from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof.answers import REGRESSION, TASKS
+from runtimes.proof.manifest import verdict_of
 
 MOST_LABELS = 10
-LONGEST = 200
+LONGEST, LONGEST_VERDICT = 200, 500
 
 
 def made(bundle: Bundle) -> str:
@@ -36,8 +37,9 @@ def described(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "graph", one_line(winner if isinstance(winner, str) else bundle.chosen, LONGEST)
     if bundle.keeps_float:
         yield "beside", "the float graph; `settle` chooses between the two on this machine"
-    if isinstance(manifest.get("verdict"), str):
-        yield "race", manifest["verdict"]
+    verdict = verdict_of(manifest)
+    if verdict:
+        yield "race", one_line(verdict, LONGEST_VERDICT)
     where = _machine(manifest.get("machine"))
     if where:
         yield "raced on" if manifest.get("race") else "built on", one_line(where, LONGEST)
