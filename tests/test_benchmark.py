@@ -440,6 +440,16 @@ def test_a_model_that_never_ends_is_one_line(tmp_path: Path, monkeypatch: pytest
         bench(path, **FEW)
 
 
+def test_where_no_process_is_to_be_had_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "run", full)
+    line = rf"^{re.escape(sys.executable)}: cannot be started \(Resource temporarily unavailable\), and a model is me"
+    with pytest.raises(Unavailable, match=line):
+        bench(save(conv_net(), tmp_path / "net.onnx"), **FEW)
+
+
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     """Killed without a word, a race must not leave a model running for ever."""
     script = (

@@ -375,6 +375,19 @@ def test_a_model_that_never_ends_is_one_line(
     assert f"error: {slow}: loading it and one run take longer than 3 s; use a" in capsys.readouterr().err
 
 
+def test_a_python_that_cannot_be_started_again_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upgraded away under a running service, or of a program that has Python built in."""
+    path, gone = str(cls_bundle(tmp_path / "net.edge")), str(tmp_path / "python9")
+    for executable, named in ((gone, gone), ("", "sys.executable is empty")):
+        monkeypatch.setattr(sys, "executable", executable)
+        assert main(["bench", "--threads", "1"], path) == 4
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {named}: cannot be started (")
+        assert line.endswith("; mend that Python (sys.executable), or free processes and memory")
+
+
 def test_nothing_is_written_into_the_home(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry would put an identifier there."""
     path, home = cls_bundle(tmp_path / "net.edge"), tmp_path / "home"

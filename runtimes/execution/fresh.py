@@ -53,7 +53,7 @@ def middle(seen: Sequence[Probe]) -> Probe:
 
 def ask(command: Sequence[str], question: Mapping[str, Any], model: str, engine: str) -> dict[str, Any]:
     """What the process `command` replies about `model`; raises what it raised there, `BadInput` when it dies or does
-    not end in the time that `engine` has.
+    not end in the time that `engine` has, and `Unavailable` where there is no such process to be had.
     """
     asked, limit_s = json.dumps({**question, "model": model, "parent": os.getpid()}).encode(), TIMEOUT_S[engine]
     try:
@@ -61,6 +61,11 @@ def ask(command: Sequence[str], question: Mapping[str, Any], model: str, engine:
     except subprocess.TimeoutExpired as error:
         slow = f"loading it and one run take longer than {limit_s} s; use a smaller batch or input, or mend the model"
         raise BadInput(f"{model}: {slow}") from error
+    except OSError as error:
+        raise Unavailable(
+            f"{command[0] or 'sys.executable is empty'}: cannot be started ({error.strerror or error}), and a model is "
+            "measured in a Python of its own; mend that Python (sys.executable), or free processes and memory"
+        ) from error
     answer = _last_line(done.stdout)
     if "error" in answer:
         kinds = {kind.exit_code: kind for kind in (BadInput, Unavailable)}
