@@ -23,6 +23,7 @@ from typing import Any
 
 from runtimes import machine
 from runtimes.base import Array, BadInput
+from runtimes.execution import provider_options
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
 from runtimes.proof import golden, pixels
@@ -208,6 +209,7 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest = parse_manifest(archive.read(MANIFEST, MAX_MANIFEST_BYTES), str(path))
     _check_files(archive, manifest["files"])
     bundle = Bundle(path, manifest, archive)
+    provider_options.parse("cpu")  # imported while this file has its name: its own program may be what runs here
     try:
         _ = bundle.preprocess  # a wrong setting is found now, not at the first image
     except BadInput as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -21,11 +22,14 @@ def names(package: ModuleType) -> list[str]:
 
 
 def load(package: ModuleType, name: str, kind: str) -> ModuleType:
-    """Import the plug-in `name` of `package`; raises `BadInput` with the nearest `kind` when there is none."""
-    known = names(package)
-    if name not in known:
+    """Import the plug-in `name` of `package`; raises `BadInput` with the nearest `kind` when there is none.
+
+    One that was imported before is at hand, also where the file that it came from has gone.
+    """
+    module = f"{package.__name__}.{name}"
+    if module not in sys.modules and name not in (known := names(package)):
         raise BadInput(unknown(name, known, kind))
-    return importlib.import_module(f"{package.__name__}.{name}")
+    return importlib.import_module(module)
 
 
 def unknown(name: str, known: Iterable[str], kind: str) -> str:

@@ -436,6 +436,30 @@ def test_the_snippets_of_the_documentation_run(tmp_path: Path) -> None:
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="this system does not let an open file be renamed over")
+@pytest.mark.parametrize("made", [cls_bundle, seg_bundle, det_bundle], ids=["classes", "masks", "boxes"])
+def test_a_program_that_runs_out_of_a_bundle_outlives_its_replacement(
+    made: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """Replaced as soon as it is open: what is imported later comes from another file, so that nothing is."""
+    text = (Path(__file__).parent.parent / "docs/device.md").read_text("utf-8")
+    block = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    opening = 'bundle = open_bundle("net.edge")\n'
+    assert block.count(opening) == 1
+    made(tmp_path / "net.edge")
+    (tmp_path / "new.edge").write_bytes(b"another file, of other places")
+    swap = 'import os; os.replace("new.edge", "net.edge")\n'
+    start = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", start + program], capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
+        for program in (block, block.replace(opening, opening + swap))
+    ]
+    assert [(done.returncode, done.stderr) for done in told] == [(0, "")] * 2
+    assert told[0].stdout == told[1].stdout != ""
+
+
 def test_help_and_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(cls_bundle(tmp_path / "net.edge"))
     assert main(["--help"], path) == 0

@@ -43,6 +43,13 @@ def test_load_gives_the_module(package) -> None:
     assert plugins.load(package, "beta", "letter").VALUE == "b"
 
 
+def test_what_was_loaded_is_at_hand_where_its_file_has_gone(package) -> None:
+    """A bundle's own program, whose file was replaced."""
+    beta = plugins.load(package, "beta", "letter")
+    (Path(package.__path__[0]) / "beta.py").unlink()
+    assert plugins.load(package, "beta", "letter") is beta
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
