@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgecnn.layers.convolution import TrueConv2d
-from edgecnn.layers.local import LocalConv2d
+from edgecnn.layers.local import LocalConv1d, LocalConv2d
 from edgecnn.layers.padding import Conv2d
-from edgecnn.layers.tiled import TiledConv2d
+from edgecnn.layers.tiled import TiledConv1d, TiledConv2d
 from edgecnn.networks import zoo
-from edgecnn.numbers.count import count
+from edgecnn.numbers.count import count, walked
+from edgecnn.numbers.layer_table import layer_name
 
 LAYERS = [
     # one of each kind that counts: module, input (C, H, W), multiply-adds by hand
@@ -24,31 +26,99 @@ LAYERS = [
     (TrueConv2d(4, 6, 2), (4, 5, 5), 6 * 25 * 4 * 4),
     (LocalConv2d(4, 6, (5, 6), 3), (4, 5, 6), 6 * 12 * 4 * 9),  # output 3x4
     (TiledConv2d(4, 6, 3, 2), (4, 4, 6), 6 * 24 * 4 * 9),
+    (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3)), (4, 5, 5), 6 * 9 * 4 * 9),
+    (nn.utils.parametrizations.spectral_norm(nn.Linear(7, 5)), (7,), 35),  # its power iteration is no work of an input
+    (nn.GRU(5, 3, batch_first=True), (7, 5), 7 * 3 * 3 * (5 + 3)),
+    (nn.RNN(5, 3, bidirectional=True, batch_first=True), (7, 5), 7 * 2 * 3 * (5 + 3)),
+    (nn.GRUCell(5, 3), (5,), 3 * 3 * (5 + 3)),
     (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)), (3, 4, 4), 0),
 ]
 
 
 @pytest.mark.parametrize(("module", "shape", "macs"), LAYERS, ids=lambda v: type(v).__name__)
-def test_layers_by_hand_and_by_torchs_counter(module: nn.Module, shape: tuple[int, int, int], macs: int) -> None:
+def test_layers_by_hand_and_by_torchs_counter(module: nn.Module, shape: tuple[int, ...], macs: int) -> None:
     assert count(module, shape).macs == macs
     with FlopCounterMode(display=False) as counter:
         module.eval()(torch.zeros(1, *shape))
     assert counter.get_total_flops() == 2 * macs
 
 
+def test_a_tiled_layer_is_what_it_is_defined_as_and_not_what_pads_its_last_turn() -> None:
+    """7 x 7 outputs in turns of two: torch and the graph compute 8 x 8."""
+    layer = TiledConv2d(4, 6, 3, 2)
+    assert count(layer, (4, 7, 7)).macs == 6 * 49 * 4 * 9
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.zeros(1, 4, 7, 7))
+    assert counter.get_total_flops() == 2 * 6 * 64 * 4 * 9
+
+
 class ByName(nn.Module):
-    """A leaf without weights that is given its input by name, and returns more than a tensor."""
+    """Layers that are given their input by name, and one that returns more than a tensor."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.pool = nn.Conv2d(3, 2, 1), nn.MaxPool2d(2, return_indices=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pool(input=self.conv(x))[0]
+        return self.pool(input=self.conv(input=x))[0]
 
 
-def test_layers_that_do_not_count_may_be_called_in_any_way() -> None:
-    assert count(ByName(), (3, 4, 4)).macs == 16 * 2 * 3
+def test_layers_may_be_called_in_any_way() -> None:
+    steps, _ = walked(ByName(), (3, 4, 4))
+    assert [(step.module, step.op, step.output, step.macs) for step in steps] == [
+        ("conv", "Conv2d", (1, 2, 4, 4), 16 * 2 * 3),
+        ("pool", "MaxPool2d", (1, 2, 2, 2), 0),
+    ]
+
+
+class Attentive(nn.Module):
+    """Layers, layers that answer with tuples, and work of its own between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(6, 8, 3, padding=1))
+        self.kernel = nn.Parameter(torch.ones(8, 4, 1))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+        self.lstm = nn.LSTM(8, 3, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.conv1d(self.conv(x), self.kernel, groups=2).transpose(1, 2)
+        y = self.encoder(self.attention(y, y, y)[0])
+        state, _ = self.lstm(y)
+        return state @ state.transpose(1, 2)
+
+
+ATTENTION = 5 * 8 * 24 + 2 * (2 * 5 * 5 * 4) + 5 * 8 * 8
+"""Queries, keys and values of 5 places; 2 heads of 4; what goes out."""
+STEPS = [
+    ("conv", "Conv1d", 5 * 8 * 6 * 3),
+    ("", "functional", 5 * 8 * 4),
+    ("attention", "MultiheadAttention", ATTENTION),
+    ("encoder.self_attn", "MultiheadAttention", ATTENTION),
+    ("encoder.linear1", "Linear", 5 * 8 * 12),
+    ("encoder.linear2", "Linear", 5 * 8 * 12),
+    ("lstm", "LSTM", 5 * 12 * ((8 + 3) + (3 + 3))),
+    ("", "functional", 5 * 5 * 3),
+]
+
+
+def test_work_is_told_by_the_layer_that_does_it_and_what_no_layer_does_is_functional() -> None:
+    module = Attentive()
+    before = torch.backends.mha.get_fastpath_enabled()
+    steps, _ = walked(module, (6, 5))
+    assert [(step.module, step.op, step.macs) for step in steps if step.macs] == STEPS
+    assert torch.backends.mha.get_fastpath_enabled() is before
+    assert sum(step.params for step in steps) == sum(p.numel() for p in module.parameters())
+
+
+def test_the_lines_of_the_table_add_up_to_the_total() -> None:
+    net = nn.Sequential(LocalConv1d(2, 4, 9, 3), TiledConv1d(4, 6, 3, 2), Attentive())  # 7 places, in turns of 2
+    parts = [part for step in walked(net, (2, 9))[0] for part in step.parts]
+    assert sum(part.macs or 0 for part in parts) == count(net, (2, 9)).macs
+    names = [layer_name(part) for part in parts]
+    assert names == ["local3-4", "tiled3-6", "conv3-8", "conv1-8/g2", "fc", "matmul", "matmul", "fc", "fc", "matmul",
+                     "matmul", "fc", "fc", "fc", "lstm-3", "lstm-3", "matmul"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [row.name for row in zoo.list_models()])

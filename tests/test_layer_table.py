@@ -163,7 +163,7 @@ def test_quantized_weights_and_means_by_reduction_have_their_lines() -> None:
     ]  # fmt: skip
 
 
-def test_a_product_of_two_activations_and_a_mean_over_channels_have_none() -> None:
+def test_a_product_of_two_activations_has_its_work_and_no_weights_and_a_mean_over_channels_no_line() -> None:
     pictures = model(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 2, 4, 4] x) => (float[1, 1, 4, 4] y) '
         "{ p = MatMul (x, x) y = ReduceMean (p, axes) }",
@@ -172,8 +172,9 @@ def test_a_product_of_two_activations_and_a_mean_over_channels_have_none() -> No
     matrices = model(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[4, 4] x) => (float[4, 4] y) {y = MatMul (x, x)}'
     )
-    for graph in (pictures, matrices):
-        assert [row.layer for row in inspect_model(graph, "attention", 0).table.rows] == ["input"]
+    for graph, macs in ((pictures, 2 * 4 * 4 * 4), (matrices, 4 * 4 * 4)):
+        table = inspect_model(graph, "attention", 0).table
+        assert [(row.layer, row.weights, row.macs) for row in table.rows] == [("input", 0, 0), ("matmul", 0, macs)]
 
 
 def test_open_shapes_are_unknown_not_guessed() -> None:

@@ -69,6 +69,7 @@ class _Local(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size, kernel, strides = (axes(value, self.rank) for value in (input_size, kernel_size, stride))
+        self.kernel = kernel
         sides = [pads(*axis, padding) for axis in zip(self.input_size, kernel, strides, strict=True)]
         padded = [n + sum(side) for n, side in zip(self.input_size, sides, strict=True)]
         if any(n < k for n, k in zip(padded, kernel, strict=True)):

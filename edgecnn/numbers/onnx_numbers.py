@@ -3,6 +3,8 @@
     convolution       output elements x (input channels / groups) x kernel elements
     transposed        input elements x (output channels / groups) x kernel elements
     Gemm, MatMul      output elements x length of the summed axis
+    GRU, LSTM, RNN    steps x elements of the matrices of all directions
+    Einsum            all its indices multiplied, pair by pair from the left; where nothing is summed it only scales
 
 One fused multiply-add is one MAC; biases, norms, activations, pooling and additions count nothing, as in
 edgecnn/numbers/count.py. An open batch counts as 1 unless a shape is given; with any other size open, what hangs on
@@ -21,10 +23,12 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper
 
+from edgecnn.numbers.einsum import einsum_macs
 from edgecnn.numbers.inspection import Layer, Sizes
 from edgecnn.numbers.onnx_shapes import shapes_of
-from exporters.graph import WEIGHT_INPUT, Graph, own_module
+from exporters.graph import WEIGHT_INPUT, Graph, attributes, own_module
 
+RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 NOT_LAYERS = ("Constant", "Identity", *QUANTIZERS)
 NOT_PARAMS = {
@@ -37,8 +41,11 @@ INTEGERS_READ = {"QGemm": (0, 3, 6), "ConvInteger": (0, 1), "MatMulInteger": (0,
 INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.INT32)
 
 
-def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None) -> int | None:
-    """Multiply-adds of one node from the shapes of its inputs and its first output; None when one is unknown."""
+def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None, equation: str = "") -> int | None:
+    """Multiply-adds of one node from the shapes of its inputs and its first output; None when one is unknown.
+
+    `equation` is that of an Einsum.
+    """
     if op in WEIGHT_INPUT:
         weight = inputs[WEIGHT_INPUT[op]]  # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
         positions = inputs[0] if op == "ConvTranspose" else output
@@ -50,7 +57,18 @@ def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None) -> 
         if given is None or weight is None or output is None:
             return None
         return math.isqrt(math.prod(given) * math.prod(weight) * math.prod(output))  # MK KN MN, transposed or not
-    return 0
+    if op in RECURRENT:
+        steps, *matrices = inputs[:3]  # (T, N, I) or (N, T, I); a matrix for each direction
+        if steps is None or None in matrices:
+            return None
+        return math.prod(steps[:2]) * sum(math.prod(matrix) for matrix in matrices if matrix is not None)
+    return einsum_macs(equation, inputs) if op == "Einsum" else 0
+
+
+def macs_of(node: onnx.NodeProto, inputs: Sequence[Sizes | None], output: Sizes | None) -> int | None:
+    """Multiply-adds of `node`, as `node_macs`."""
+    equation = attributes(node)["equation"].decode() if node.op_type == "Einsum" else ""
+    return node_macs(node.op_type, inputs, output, equation)
 
 
 class Numbers:
@@ -85,7 +103,7 @@ class Numbers:
     # ------------------------------------------------------------------------------------------------------- pieces
     def _layer(self, node: onnx.NodeProto) -> Layer:
         output = self.sizes(node.output[0])
-        macs = node_macs(node.op_type, [self.sizes(name) for name in node.input], output)
+        macs = macs_of(node, [self.sizes(name) for name in node.input], output)
         params = sum(self._elements(name) for name in self._weights(node))
         return Layer(node.name, node.op_type, own_module(node), output, params, macs)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import onnx
 
-from edgecnn.numbers.layer_table import Part, Sizes
-from edgecnn.numbers.onnx_numbers import Numbers, node_macs
+from edgecnn.numbers.layer_table import Part, Sizes, local_part, recurrent_part
+from edgecnn.numbers.onnx_numbers import RECURRENT, Numbers, macs_of
 from exporters.graph import WEIGHT_INPUT, attributes, own_module
 from runtimes.imaging.preprocess import layout_of
 
@@ -31,7 +32,7 @@ def channels_first(image: Sizes | None) -> Sizes | None:
 
 
 def parts(numbers: Numbers) -> Iterator[Part]:
-    """Layers with weights, and pooling, in the order of the file."""
+    """What multiplies, and pooling, in the order of the file."""
     for node in numbers.graph.proto.node:
         part = part_of(numbers, node)
         if part is not None:
@@ -43,11 +44,13 @@ def part_of(numbers: Numbers, node: onnx.NodeProto) -> Part | None:
     path = own_module(node) or node.name
     sizes = [numbers.sizes(name) for name in node.input]
     output = numbers.sizes(node.output[0]) if node.output else None
-    macs = node_macs(node.op_type, sizes, output)
+    macs = macs_of(node, sizes, output)
     if node.op_type in WEIGHT_INPUT:
         return _convolution(node, path, sizes[WEIGHT_INPUT[node.op_type]], output, macs)
-    if node.op_type in FC_WEIGHT and _fixed(numbers, node.input[FC_WEIGHT[node.op_type]]):
-        return _fully_connected(node, path, sizes[FC_WEIGHT[node.op_type]], output, macs)
+    if node.op_type in RECURRENT:
+        return _recurrent(node, path, sizes, macs)
+    if node.op_type in FC_WEIGHT or node.op_type == "Einsum":
+        return _product(numbers, node, path, sizes, output, macs)
     if node.op_type in POOLS:
         window = tuple(attributes(node)["kernel_shape"])
         kind = POOLS[node.op_type]
@@ -70,13 +73,43 @@ def _convolution(
     return Part("conv", path, weight[2:], weight[1] * groups, weight[0], groups, output, macs)
 
 
-def _fully_connected(
-    node: onnx.NodeProto, path: str, weight: Sizes | None, output: Sizes | None, macs: int | None
+def _product(
+    numbers: Numbers, node: onnx.NodeProto, path: str, sizes: list[Sizes | None], output: Sizes | None, macs: int | None
 ) -> Part | None:
-    if weight is None or len(weight) != 2:
+    """A product with a matrix of weights on either side, or one for every position; else one of two activations."""
+    right = FC_WEIGHT.get(node.op_type, 1)
+    places = [i for i in (right, 0) if i < len(node.input) and _fixed(numbers, node.input[i])]
+    weight = sizes[places[0]] if places else None
+    if len(places) == 2 or (places and weight is None):
         return None
-    inputs, outputs = reversed(weight) if attributes(node).get("transB", 0) else weight
-    return Part("fc", path, (), inputs, outputs, 1, output, macs)
+    if weight is None or len(weight) < 2 or node.op_type == "Einsum":
+        said = None if weight is None else ("x".join(map(str, weight)), math.prod(weight))
+        return Part("matmul", path, output=output, macs=macs, weights=said) if macs != 0 else None
+    rows = [n for n in weight[:-2] if n > 1]
+    inputs, outputs = weight[-2:]
+    if places[0] != right or attributes(node).get("transB", 0):
+        inputs, outputs = outputs, inputs
+    if not rows:
+        return Part("fc", path, (), inputs, outputs, 1, output, macs)
+    if output is not None and len(output) == 3 and places[0] == right:  # (P, N, O)
+        output = (output[1], output[2], output[0])
+    return local_part(path, math.prod(rows), (), inputs, outputs, output, macs)
+
+
+def _recurrent(node: onnx.NodeProto, path: str, sizes: list[Sizes | None], macs: int | None) -> Part | None:
+    """X (T, N, I), or (N, T, I); W (D, gates H, I), R (D, gates H, H); of DynamicQuantizeLSTM turned round."""
+    steps, weight, again = sizes[:3]
+    if weight is None or again is None:
+        return None
+    turned = node.op_type == "DynamicQuantizeLSTM"
+    rows, inputs = weight[:0:-1] if turned else weight[1:]
+    directions, state = weight[0], again[1] if turned else again[2]
+    output = None
+    if steps is not None:
+        count, batch = (steps[1], steps[0]) if attributes(node).get("layout", 0) else steps[:2]
+        output = (batch, directions * state, count)
+    kind = "lstm" if turned else node.op_type.lower()
+    return recurrent_part(kind, path, directions, rows, inputs, state, output, macs)
 
 
 def _fixed(numbers: Numbers, name: str) -> bool:

@@ -10,18 +10,17 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from edgecnn import doubts
 from edgecnn.networks.sources import resolve
-from edgecnn.numbers.count import count, layer_macs
+from edgecnn.numbers.count import walked
 from edgecnn.numbers.inspection import Inspection, Layer
 from edgecnn.numbers.layer_table import Part, layer_table
-from edgecnn.numbers.torch_table import part_of
 from exporters.torch_export import Shapes, applied, evaluating, module_runner, names_of, zeros
 from runtimes.base import Array, Runner
 from runtimes.execution.shapes import ShapeText
@@ -48,13 +47,12 @@ def inspect_source(
     network = resolve(source, weights, input_shape or None, answer=answer)
     size_alone = replace(network, assumed=replace(network.assumed, pixels=False))  # which no count depends on
     layers, parts, made, largest = watch(network.module, network.shapes)
-    total = count(network.module, network.shapes)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     return Inspection(
         model=source,
         kind="torch",
-        params=total.params,
-        macs=total.macs,
+        params=sum(p.numel() for p in network.module.parameters()),
+        macs=sum(layer.macs or 0 for layer in layers),
         activation_bytes=largest,
         size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         opset=None,
@@ -68,30 +66,10 @@ def inspect_source(
 
 
 def watch(module: nn.Module, input_shape: Shapes) -> tuple[list[Layer], list[Part], dict[str, Array], int]:
-    """Leaf modules in the order they ran, those with a line in the table, the outputs, and the largest bytes of input
-    and output that one of them holds."""
-    names = {leaf: name for name, leaf in module.named_modules()}
-    layers: list[Layer] = []
-    parts: list[Part] = []
-    largest = 0
-
-    def see(leaf: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-        nonlocal largest
-        if isinstance(made, torch.Tensor) and given and isinstance(given[0], torch.Tensor):
-            largest = max(largest, sum(t.numel() * t.element_size() for t in (given[0], made)))
-            own = sum(parameter.numel() for parameter in leaf.parameters())
-            layers.append(Layer(names[leaf], type(leaf).__name__, names[leaf], tuple(made.shape), own,
-                                layer_macs(leaf, given[0], made)))  # fmt: skip
-            part = part_of(leaf, names[leaf], given[0], made)
-            parts.extend([] if part is None else [part])
-
-    hooks = [leaf.register_forward_hook(see) for leaf in module.modules() if not any(True for _ in leaf.children())]
-    try:
-        runner = torch_runner(module, input_shape)
-        layers.clear()  # finding out the number of outputs ran the module once
-        parts.clear()
-        outputs = runner({name: value.numpy() for name, value in zeros(input_shape).items()})
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return layers, parts, dict(outputs), largest
+    """Layers in the order they ran, the lines of the table, the outputs, and the largest bytes of input and output that
+    one layer holds."""
+    steps, answers = walked(module, input_shape)
+    outputs = [value for value in pytree.tree_leaves(answers) if isinstance(value, torch.Tensor)]
+    made = dict(zip(names_of(answers), (value.numpy() for value in outputs), strict=True))
+    layers = [Layer(y.module, y.op, y.module, y.output, y.params, y.macs) for y in steps if y.op]
+    return layers, [part for step in steps for part in step.parts], made, max((y.held for y in steps), default=0)

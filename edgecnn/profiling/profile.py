@@ -27,7 +27,7 @@ from edgecnn.latency.job import Job
 from edgecnn.latency.racers import refuse_source
 from edgecnn.numbers.inspection import Sizes
 from edgecnn.numbers.layer_table import layer_name
-from edgecnn.numbers.onnx_numbers import Numbers, node_macs
+from edgecnn.numbers.onnx_numbers import Numbers, macs_of
 from edgecnn.numbers.onnx_table import part_of
 from edgecnn.opened import read_model
 from edgecnn.profiling.profile_report import ProfileReport, as_csv
@@ -219,7 +219,7 @@ def _macs(kernel: Executed, node: onnx.NodeProto, numbers: Numbers, output: Size
     if given and given[0] is None and kernel.inputs:
         weight = given[1] if node.op_type == "MatMul" else None
         given[0] = weight[-2:-1] if weight else kernel.inputs[0][1]  # a MatMul may have a Transpose of its input in it
-    return node_macs(node.op_type, given, output)
+    return macs_of(node, given, output)
 
 
 def _multiplies(kernel: Executed) -> bool:
