@@ -16,7 +16,7 @@ from edgecnn.profiling.profile import measure
 from edgecnn.profiling.profiled import Measured
 from edgecnn.profiling.remedies import slow_int8
 from edgecnn.profiling.slow_spots import Spot, spots
-from exporters.artifact import describe, write_stages
+from exporters.artifact import Identity, describe, write_identity, write_stages
 from exporters.graph import Graph
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from profiles import PEAKS, measured, piece
@@ -84,6 +84,36 @@ def test_every_microsecond_is_in_one_spot(planted: tuple[Measured, Graph], monke
 def test_a_float_model_has_no_islands() -> None:
     one = measured([piece("Conv", origin="c", macs=10**6, layer="conv3-8 4x4"), piece("Elu", origin="e")])
     assert set(found_in(one)) == {"work"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("conv3-8 4x4", "3x3 convolution"), ("conv80-8 1981", "80-wide convolution"), ("dw9-8 64", "9-wide depthwise"),
+        ("conv3-8 2x4x4", "3x3x3 convolution"), ("conv3x5-8/g2 4x4", "3x5 grouped convolution"),
+        ("upconv4-8 12", "4-wide transposed convolution"), ("bigru-8 9x2", "1 x GRU"),
+    ],
+)  # fmt: skip
+def test_a_window_has_as_many_sides_as_the_map_has_axes(layer: str, words: str) -> None:
+    op = "GRU" if "gru" in layer else "Conv"
+    assert words in found_in(measured([piece(op, origin="c", macs=10**6, layer=layer)]))["work"].what
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pixels"), [("N,3,8,8", True), ("N,8,8,3", True), ("N,1,8000", False), ("N,3,4,8,8", False)]
+)
+def test_only_pictures_are_advised_to_come_as_pixels(sizes: str, pixels: bool) -> None:
+    text = f'<ir_version: 9, opset_import: ["": 18]> g (float[{sizes}] x) => (float[{sizes}] y) {{ y = Relu (x) }}'
+    assert ("uint8-nhwc" in remedies.island_remedy("boundary", [], Graph(parser.parse_model(text)))) is pixels
+
+
+def test_what_an_export_says_of_its_input_is_believed() -> None:
+    """A spectrogram has one channel too."""
+    net = parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 18]> g (float[N,1,8,9] x) => (float[N,1,8,9] y) {y = Relu (x)}'
+    )
+    write_identity(net, Identity("net", "classification", (), None))
+    assert "uint8" not in remedies.island_remedy("boundary", [], Graph(net))
 
 
 def test_two_islands_are_two_and_a_longer_one_is_one() -> None:

@@ -10,19 +10,22 @@ Test: tests/test_slow_spots.py.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import onnx
 
 from edgecnn.profiling.profiled import Piece, Row
-from exporters.artifact import read_stages
-from exporters.graph import Graph, attributes, label
+from exporters.artifact import read_identity, read_stages
+from exporters.graph import Graph, attributes, free_inputs, label
 from exporters.layerwise.peaks import Peaks
 from exporters.quantization.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD
 from exporters.rewrites.split_groups import MOST_GROUPS
 from exporters.rewrites.widen_groups import WIDE, factor
 from exporters.searching.blocks import ACTIVATIONS
 from exporters.targets.cpu_target import SATURATING, this_cpu
+from runtimes.base import BadInput
+from runtimes.imaging.preprocess import layout_of
 
 AGAIN, SEARCH = "`edgecnn quantize`", "`edgecnn quantize --search-budget 60`"
 """Of the float model that the int8 one was made from."""
@@ -48,7 +51,8 @@ Cause = tuple[str, str]
 def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     """For a float part of an integer model; `ranked` are its float kernels, the dearest first."""
     if kind == "boundary":
-        return "needed once for floats at the ends; `edgecnn quantize --input uint8-nhwc` takes pixels as they are"
+        once = "needed once for floats at the ends"
+        return f"{once}; `edgecnn quantize --input uint8-nhwc` takes pixels as they are" if _pictured(file) else once
     if kind == "requantize":
         return f"two scales meet (a Concat, or a node that was left out); {AGAIN} gives both one scale where it can"
     ops = [piece.op for piece in ranked]
@@ -70,6 +74,17 @@ def island_remedy(kind: str, ranked: Sequence[Piece], file: Graph) -> str:
     if worst not in ACTIVATIONS:
         return f"{worst} works on floats only: right for boxes and scores at the end, dear between int8 layers"
     return f"{worst} has no int8 kernel here: train with ReLU or HardSwish instead, or let {AGAIN} race float regions"
+
+
+def _pictured(file: Graph) -> bool:
+    """Whether what goes in is a picture in floats: a waveform, or frames of a film, are no pixels."""
+    inputs = free_inputs(file.model)
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        return False
+    with contextlib.suppress(BadInput):  # damaged: no reason to end here
+        if (identity := read_identity(file.model)) is not None:
+            return identity.preprocess is not None
+    return layout_of([dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim][1:]) != ""
 
 
 def of_own(remedy: str, file: Graph) -> str:

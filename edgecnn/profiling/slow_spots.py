@@ -184,12 +184,15 @@ def _work(pieces: Sequence[Piece], slow: Mapping[str, Cause], measured: Measured
 
 
 def _sort(piece: Piece) -> str:
-    """`3x3 convolution` for `conv3-64 56x56`, else the operator."""
+    """`3x3 convolution` for `conv3-64 56x56`, `80-wide convolution` for `conv80-64 1981`, else the operator."""
     if not piece.macs:
         return piece.op or piece.ran.op
-    word, _, channels = piece.layer.split(" ")[0].partition("-")
+    name, _, space = piece.layer.partition(" ")
+    word, _, channels = name.partition("-")
     found = re.fullmatch(r"(conv|dw|upconv)([\dx]+)", word)
     if found is None:
         return WORDS.get(word, piece.op)
-    window = found[2] if "x" in found[2] else f"{found[2]}x{found[2]}"
+    axes = space.count("x") + 1 if space else 2  # a window is written as one number where its sides are equal
+    window = found[2] if "x" in found[2] else "x".join([found[2]] * axes)
+    window += "" if "x" in window else "-wide"
     return f"{window} {'grouped ' if '/g' in channels else ''}{WORDS[found[1]]}"
