@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.asked_size import asked_shapes, at_size, bundle_at, pixels_at
 from edgecnn.data.fingerprint import DataSet, known_sets
+from edgecnn.given_model import called, is_file
 from edgecnn.networks.assumed import NOTHING, Assumed
 from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner
@@ -26,6 +27,7 @@ from runtimes.session import Session, TensorInfo, open_session
 if TYPE_CHECKING:
     import onnx
 
+    from edgecnn.given_model import Source
     from exporters.artifact import Identity
 
 INTEGER_OPS = {
@@ -100,7 +102,7 @@ class Subject:
 
 
 def open_subject(
-    source: str,
+    source: Source,
     weights: Path | None = None,
     input_shape: ShapeText | None = None,
     threads: int | None = None,
@@ -109,14 +111,14 @@ def open_subject(
     task: str | None = None,
     answer: str | int | None = None,
 ) -> Subject:
-    """Open an .onnx file, a bundle, or a SOURCE (with `weights`); raises what the opening raises.
+    """Open an .onnx file, a bundle, a SOURCE (with `weights`) or a module; raises what the opening raises.
 
     A SOURCE is run by torch on the CPU and can have no other `provider`; `decode` is the raw head that it answers with,
     `task` what it is asked for, `answer` which of its outputs counts.
     """
-    if not is_model_file(source):
+    if not isinstance(source, str) or not is_model_file(source):
         if provider != "cpu":
-            raise BadInput(f"{source}: is a PyTorch network; export it to run it on {provider}")
+            raise BadInput(f"{called(source)}: is a PyTorch network; export it to run it on {provider}")
         return _from_torch(source, weights, input_shape, decode, task, answer)
     path = Path(source)
     if is_bundle(path):
@@ -251,11 +253,11 @@ def is_guess(preprocess: Preprocess | None) -> bool:
     return preprocess is not None and preprocess.floating
 
 
-def refuse_for_files(models: Sequence[str], decode: str | None = None, answer: str | int | None = None) -> None:
+def refuse_for_files(models: Sequence[Source], decode: str | None = None, answer: str | int | None = None) -> None:
     """Raise `BadInput` for a raw head to decode, or an output to choose, where no one of the `models` is a PyTorch
     network: a file answers with what it was exported with.
     """
-    if not all(is_model_file(model) for model in models):
+    if not all(is_file(model) for model in models):
         return
     if decode is not None:
         raise BadInput(
@@ -266,7 +268,7 @@ def refuse_for_files(models: Sequence[str], decode: str | None = None, answer: s
 
 
 def _from_torch(
-    source: str,
+    source: Source,
     weights: Path | None,
     input_shape: ShapeText | None,
     decode: str | None,
@@ -283,8 +285,8 @@ def _from_torch(
     runner = torch_runner(network.module, network.shapes, own_names=names)
     outputs = (TensorInfo("output", "float32", ("batch", network.classes)),) if network.classes else ()
     return Subject(
-        source, runner, network.inputs, network.preprocess, quantized=False, seeded=network.seeded, outputs=outputs,
-        task=network.task, labels=network.labels, sigmoid=network.ending == SIGMOID,
+        called(source), runner, network.inputs, network.preprocess, quantized=False, seeded=network.seeded,
+        outputs=outputs, task=network.task, labels=network.labels, sigmoid=network.ending == SIGMOID,
         again=lambda: with_coarse_sigmoids(
             torch_runner(network.module, network.shapes, double=True, own_names=names)
         ),

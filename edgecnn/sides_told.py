@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from edgecnn import doubts
 from edgecnn.asked_size import at_size
@@ -21,12 +21,16 @@ from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Feeds, Samples
+from edgecnn.given_model import is_file
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject, open_subject, refuse_for_files
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes
 from runtimes.imaging.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgecnn.given_model import Source
 
 
 class Told(Protocol):
@@ -113,7 +117,7 @@ def size_of(sides: Sequence[Subject]) -> str | None:
 
 
 def opened(
-    names: Sequence[str],
+    sources: Sequence[Source],
     weights: Path | None,
     input_shape: ShapeText | None,
     threads: int | None,
@@ -121,20 +125,21 @@ def opened(
     task: str | None = None,
     answer: str | int | None = None,
 ) -> list[Subject]:
-    """The models called `names`; a network that does not say its size takes that of the model beside it.
+    """The models that `sources` name or are; a network that does not say its size takes that of the model beside it.
 
     `decode` is the raw head that a network answers with, `task` what it is asked for, `answer` which of its outputs
     counts. Raises what the opening raises.
     """
-    refuse_for_files(names, decode, answer)
+    refuse_for_files(sources, decode, answer)
     asked = partial(open_subject, weights=weights, threads=threads, decode=decode, task=task, answer=answer)
-    subjects = [asked(name, input_shape=input_shape) for name in names]
+    subjects = [asked(source, input_shape=input_shape) for source in sources]
     if input_shape:
         return _sized(subjects, input_shape)
     size = size_of(subjects)
     if size is None:
         return subjects
-    return [s if is_model_file(s.name) else asked(s.name, input_shape=size) for s in subjects]
+    pairs = zip(subjects, sources, strict=True)
+    return [subject if is_file(source) else asked(source, input_shape=size) for subject, source in pairs]
 
 
 def _sized(subjects: Sequence[Subject], input_shape: ShapeText) -> list[Subject]:

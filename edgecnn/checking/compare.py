@@ -14,10 +14,10 @@ Test: tests/test_compare.py.
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn import doubts
 from edgecnn.checking.answers import called_alike, classes_known
@@ -26,15 +26,20 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.adapting import adapter
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
+from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject, open_subject, refuse_for_files
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options
-from runtimes.execution.model_file import is_model_file, whereabouts
+from runtimes.execution.model_file import whereabouts
 from runtimes.execution.residence import Residence
 from runtimes.execution.shapes import ShapeText, texts_of
 from runtimes.parity import ParityReport, compare
+
+if TYPE_CHECKING:
+    from edgecnn.given_model import Given, Source
+    from edgecnn.networks.forward import InputShape
 
 Limits = float | str | Sequence[str | float]
 DEQUANTIZED = "int8 computed dequantized, in float"
@@ -42,8 +47,8 @@ DEQUANTIZED = "int8 computed dequantized, in float"
 
 
 def check(
-    reference: str | os.PathLike[str],
-    candidate: str | os.PathLike[str],
+    reference: Given,
+    candidate: Given,
     *,
     data: Data | None = None,
     limit: int | None = None,
@@ -51,7 +56,7 @@ def check(
     snr_db: Limits | None = None,
     top1: float | None = None,
     seed: int = 0,
-    input_shape: ShapeText | None = None,
+    input_shape: InputShape | None = None,
     weights: Path | None = None,
     batch: int = 1,
     threads: int | None = None,
@@ -71,15 +76,15 @@ def check(
     `decode`: the raw head that a PyTorch network answers with; `answer`: which of its outputs counts. Raises
     `BadInput` for models or data that do not fit.
     """
+    sources, input_shape = [source_of(reference), source_of(candidate)], shape_text(input_shape)
     asked, spec = provider_options.require(provider), maybe_given(data)  # before anything that takes time
     given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
-    if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
+    if weights is not None and all(map(is_file, sources)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_for_files([str(reference), str(candidate)], decode, answer)
+    refuse_for_files(sources, decode, answer)
     _check_limits([value for _, value in given], [value for _, value in wanted])
-    sources = ((str(reference), "cpu"), (str(candidate), asked.text))
-    shapes = zip(sources, shapes_for([source for source, _ in sources], input_shape), strict=True)
-    subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for (s, where), shape in shapes]
+    sides = zip(sources, shapes_for(sources, input_shape), ("cpu", asked.text), strict=True)
+    subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for s, shape, where in sides]
     subjects = called_alike(with_pixels(subjects, preprocess))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
@@ -108,12 +113,12 @@ def check(
         failures=failures,
         sizes=_shapes([feeds[0], *more]),
         seeded=tuple(dict.fromkeys(subject.name for subject in subjects if subject.seeded)),
-        next_command=next_command(reference, candidate, weights, spec, input_shape, wanted, preprocess, decode, answer),
+        next_command=next_command(sources, weights, spec, input_shape, wanted, preprocess, decode, answer),
         provider=asked.text,
         precision=precision,
         warnings=heard,
         classes=classes_known(subjects),
-        residence=_residence(subjects, Path(candidate), feeds[0], asked.text, threads) if require_all else None,
+        residence=_residence(subjects, Path(subjects[1].name), feeds[0], asked.text, threads) if require_all else None,
     )
 
 
@@ -139,12 +144,12 @@ def _residence(subjects: Sequence[Subject], path: Path, feed: Tensors, provider:
 
 
 def next_command(
-    reference: object, candidate: object, weights: Path | None, data: Spec | None, input_shape: ShapeText | None,
+    sources: Sequence[Source], weights: Path | None, data: Spec | None, input_shape: ShapeText | None,
     snr_db: Sequence[tuple[str | None, float]] = (), preprocess: str | None = None, decode: str | None = None,
     answer: str | int | None = None,
 ) -> str:  # fmt: skip
     """The `edgecnn diff` that goes on where `check` says no; it knows one limit for all outputs."""
-    words = ["edgecnn", "diff", str(reference), str(candidate)]
+    words = ["edgecnn", "diff", *map(called, sources)]
     least = next((f"{value:g}" for name, value in snr_db if name is None), None)
     for option, value in (("--weights", weights), ("--data", spelled(data)), ("--snr-db", least),
                           ("--preprocess", preprocess), ("--decode", decode), ("--answer", answer)):  # fmt: skip

@@ -14,10 +14,10 @@ Test: tests/test_diff.py, tests/test_diff_faults.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn import doubts
 from edgecnn.checking.bisection import Found
@@ -33,17 +33,20 @@ from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.data.feeding import shapes_for
 from edgecnn.data.given import Data, maybe_given
 from edgecnn.data.samples import Feeds
+from edgecnn.given_model import is_file, shape_text, source_of
 from edgecnn.memory import memory_goes_back
 from edgecnn.runners import refuse_for_files
 from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
-from runtimes.execution.model_file import is_model_file
-from runtimes.execution.shapes import ShapeText
+
+if TYPE_CHECKING:
+    from edgecnn.given_model import Given
+    from edgecnn.networks.forward import InputShape
 
 
 def diff(
-    reference: str | os.PathLike[str],
-    candidate: str | os.PathLike[str],
+    reference: Given,
+    candidate: Given,
     *,
     data: Data | None = None,
     samples: int = 3,
@@ -53,7 +56,7 @@ def diff(
     reproducer: Path | None = None,
     force: bool = False,
     seed: int = 0,
-    input_shape: ShapeText | None = None,
+    input_shape: InputShape | None = None,
     weights: Path | None = None,
     threads: int | None = None,
     preprocess: str | None = None,
@@ -68,9 +71,10 @@ def diff(
     `layers` (and `plot`) look at every layer. `reproducer` is a folder to be made for that layer alone. Raises
     `BadInput` for models or data that cannot be used together.
     """
-    if weights is not None and all(is_model_file(str(source)) for source in (reference, candidate)):
+    sources, input_shape = [source_of(reference), source_of(candidate)], shape_text(input_shape)
+    if weights is not None and all(map(is_file, sources)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_for_files([str(reference), str(candidate)], decode, answer)
+    refuse_for_files(sources, decode, answer)
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 
@@ -78,7 +82,6 @@ def diff(
     if reproducer is not None:
         check_folder(reproducer, force)
     spec = maybe_given(data)
-    sources = [str(reference), str(candidate)]
     shapes = zip(sources, shapes_for(sources, input_shape), strict=True)
     sides = with_pixels(
         [open_side(source, weights, shape, threads, decode, answer) for source, shape in shapes], preprocess

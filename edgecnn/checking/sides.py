@@ -27,6 +27,8 @@ from runtimes.session import TensorInfo
 if TYPE_CHECKING:
     import onnx
 
+    from edgecnn.given_model import Source
+
 
 class Side(Protocol):
     """A model under a diff."""
@@ -101,20 +103,20 @@ class GraphSide:
 
 
 def open_side(
-    source: str,
+    source: Source,
     weights: Path | None,
     input_shape: ShapeText | None,
     threads: int | None,
     decode: str | None = None,
     answer: str | int | None = None,
 ) -> Side:
-    """Open an .onnx file, a bundle, or a SOURCE of a PyTorch network; raises `BadInput`.
+    """Open an .onnx file, a bundle, a SOURCE of a PyTorch network or a module; raises `BadInput`.
 
     A graph that does not run to its end is still opened: that may be what is to be found out.
     """
     from runtimes.execution.model_file import is_model_file
 
-    if not is_model_file(source):
+    if not isinstance(source, str) or not is_model_file(source):
         from edgecnn.checking.torch_side import open_module
 
         return open_module(source, weights, input_shape or None, decode, answer)

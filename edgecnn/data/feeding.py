@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes, with_batch
 from runtimes.imaging.preprocess import layout_of
 from runtimes.imaging.several import Several
+
+if TYPE_CHECKING:
+    from edgecnn.given_model import Source
 
 RANDOM_BATCHES = 8
 MOST_KNOWN = 32
@@ -154,15 +157,15 @@ def fixed_shape(path: Path) -> str | None:
     return ",".join(map(str, sizes))
 
 
-def shapes_for(sources: Sequence[str], input_shape: ShapeText | None) -> list[ShapeText | None]:
+def shapes_for(sources: Sequence[Source], input_shape: ShapeText | None) -> list[ShapeText | None]:
     """For each of `sources` the `input_shape`, or without one what a PyTorch network must be built for: the fixed size
     of the file beside it.
     """
-    files = [source for source in sources if is_model_file(source)]
+    files = [source for source in sources if isinstance(source, str) and is_model_file(source)]
     if input_shape or len(files) != 1:
         return [input_shape for _ in sources]
     fixed = fixed_shape(Path(files[0]))
-    return [None if source == files[0] else fixed for source in sources]
+    return [None if source is files[0] else fixed for source in sources]
 
 
 def require_common(subjects: Sequence[Fed]) -> None:

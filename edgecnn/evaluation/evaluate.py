@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,21 +38,25 @@ from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
 from edgecnn.evaluation.seen_before import SeenBefore
+from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from runtimes.base import BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
-from runtimes.execution.shapes import ShapeText
 from runtimes.imaging.maps import is_whole
+
+if TYPE_CHECKING:
+    from edgecnn.given_model import Given
+    from edgecnn.networks.forward import InputShape
 
 BATCH = 32
 OWN = "judge by a function of yours: --metric FILE.py:NAME"
 
 
 def evaluate(
-    model: str | os.PathLike[str],
-    other: str | os.PathLike[str] | None = None,
+    model: Given,
+    other: Given | None = None,
     *,
     data: Data,
     task: str | None = None,
@@ -65,13 +70,14 @@ def evaluate(
     max_drop: float | None = None,
     min_metric: float | None = None,
     batch: int = BATCH,
-    input_shape: ShapeText | None = None,
+    input_shape: InputShape | None = None,
     threads: int | None = None,
     seed: int = 0,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> EvaluateReport:
-    """Score `model` (and `other`) on labelled `data`; models are PyTorch networks, .onnx files or bundles.
+    """Score `model` (and `other`) on labelled `data`; models are PyTorch networks (their names, or modules), .onnx
+    files or bundles.
 
     `data` names a set or a file, or is the arrays (images, labels).
     `metric` scores in place of the task's, and needs no labels (edgecnn/evaluation/own_metric.py).
@@ -83,14 +89,15 @@ def evaluate(
 
     Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
-    names = [os.fspath(name) for name in (model, other) if name is not None]
+    sources = [source_of(given) for given in (model, other) if given is not None]
+    names, input_shape = list(map(called, sources)), shape_text(input_shape)
     limits = Limits(max_drop, min_metric)
     spec, own = given(data), own_metric(metric)
     limits.check(len(names), own.unit if own else "")
-    if weights is not None and all(is_model_file(name) for name in names):
+    if weights is not None and all(map(is_file, sources)):
         raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     edgecnn.tasks.require(task)
-    subjects = opened(names, weights, input_shape, threads, decode, task, answer)
+    subjects = opened(sources, weights, input_shape, threads, decode, task, answer)
     for subject in subjects:
         if not subject.inputs:
             raise BadInput(f"{subject.name}: takes no input, so there is nothing to score; give another model")

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgecnn import doubts
+from edgecnn.given_model import refuse_module
 from edgecnn.latency import baseline as baselines
 from edgecnn.latency import gates
 from edgecnn.latency.assumed import Jobs, of_pictures, of_sizes, sized
@@ -36,6 +37,7 @@ from runtimes.timing.bench_report import BenchReport, Combination, Heat
 from runtimes.timing.racer import OnnxRacer, Racer, Timing, distinct, heat
 
 Name = str | os.PathLike[str]
+FRESH = "loads each model in fresh processes: give torch:FILE.py:NAME, or export it first"
 
 
 def bench(
@@ -64,7 +66,10 @@ def bench(
     report's `failure`; `csv` and `plot` are files to write. `tell` hears what was assumed before the race; the report's
     `warnings` have it too. Raises `BadInput` and `Unavailable`.
     """
+    refuse_module(models, "bench", FRESH)
     given = [models] if isinstance(models, str | os.PathLike) else list(models)
+    for model in given:
+        refuse_module(model, "bench", FRESH)
     names = distinct(given)
     shapes = tuple(texts_of(input_shape))
     like = Job("", "", 1, 1, seed, shapes, weights=None if weights is None else os.fspath(weights))

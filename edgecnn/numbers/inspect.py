@@ -5,12 +5,12 @@ The counts and what they mean: onnx_numbers.py and count.py beside this file. Te
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.asked_size import FOR_WHICH, at_size, left_open
+from edgecnn.given_model import shape_text, source_of
 from edgecnn.numbers.inspection import Inspection
 from edgecnn.numbers.layer_table import layer_table
 from edgecnn.numbers.onnx_numbers import Numbers
@@ -25,30 +25,34 @@ from runtimes.session import TensorInfo
 if TYPE_CHECKING:
     import onnx
 
+    from edgecnn.given_model import Given
+    from edgecnn.networks.forward import InputShape
+
 
 def inspect(
-    model: str | os.PathLike[str],
+    model: Given,
     *,
     weights: Path | None = None,
-    input_shape: ShapeText | None = None,
+    input_shape: InputShape | None = None,
     answer: str | int | None = None,
 ) -> Inspection:
-    """Inspect an .onnx file, an .edge bundle, or any SOURCE that `edgecnn export` takes; raises `BadInput`.
+    """Inspect an .onnx file, an .edge bundle, a SOURCE that `edgecnn export` takes, or a module; raises `BadInput`.
 
     `answer`: of a PyTorch network's several outputs the one that counts; its layers are counted as PyTorch runs them.
     A bundle of open size is counted at the size for which it was built, where `input_shape` says no other.
     """
-    if not is_model_file(os.fspath(model)):
+    source, input_shape = source_of(model), shape_text(input_shape)
+    if not isinstance(source, str) or not is_model_file(source):
         from edgecnn.numbers.torch_numbers import inspect_source
 
-        return inspect_source(os.fspath(model), weights, input_shape, answer)
-    refuse_for_files([os.fspath(model)], answer=answer)
+        return inspect_source(source, weights, input_shape, answer)
+    refuse_for_files([source], answer=answer)
     if weights is not None:
-        raise BadInput(f"--weights {weights}: {os.fspath(model)} holds its own; leave it out")
-    proto, size_bytes = read_model(Path(model))
-    at_size(os.fspath(model), graph_inputs(proto), input_shape)  # counts of a size that it does not take mean nothing
-    built = () if input_shape else built_size(Path(model), 1)
-    found = inspect_model(proto, os.fspath(model), size_bytes, input_shape or built)
+        raise BadInput(f"--weights {weights}: {source} holds its own; leave it out")
+    proto, size_bytes = read_model(Path(source))
+    at_size(source, graph_inputs(proto), input_shape)  # counts of a size that it does not take mean nothing
+    built = () if input_shape else built_size(Path(source), 1)
+    found = inspect_model(proto, source, size_bytes, input_shape or built)
     said = [left_open(found.model, built, "counted", FOR_WHICH)] if built else []
     return replace(found, warnings=tuple(said))
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn import doubts
+from edgecnn.given_model import called
 from edgecnn.networks.sources import resolve
 from edgecnn.numbers.count import walked
 from edgecnn.numbers.inspection import Inspection, Layer
@@ -41,15 +42,15 @@ def torch_runner(module: nn.Module, input_shape: Shapes, double: bool = False, o
 
 
 def inspect_source(
-    source: str, weights: Path | None, input_shape: ShapeText | None, answer: str | int | None = None
+    source: str | nn.Module, weights: Path | None, input_shape: ShapeText | None, answer: str | int | None = None
 ) -> Inspection:
-    """Inspect the PyTorch network SOURCE by running it on one image of zeros."""
+    """Inspect the PyTorch network that `source` names or is by running it on one image of zeros."""
     network = resolve(source, weights, input_shape or None, answer=answer)
     size_alone = replace(network, assumed=replace(network.assumed, pixels=False))  # which no count depends on
     layers, parts, made, largest = watch(network.module, network.shapes)
     tensors = [*network.module.parameters(), *network.module.buffers()]
     return Inspection(
-        model=source,
+        model=called(source),
         kind="torch",
         params=sum(p.numel() for p in network.module.parameters()),
         macs=sum(layer.macs or 0 for layer in layers),

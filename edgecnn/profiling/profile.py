@@ -21,6 +21,7 @@ from pathlib import Path
 import onnx
 
 from edgecnn import doubts
+from edgecnn.given_model import refuse_module
 from edgecnn.latency.assumed import of_pictures, of_sizes, sized
 from edgecnn.latency.fresh_process import probe
 from edgecnn.latency.job import Job
@@ -75,6 +76,8 @@ def profile(
     the paths of modules. `plot` is where the roofline goes. `tell` hears what was assumed before the runs; the report's
     `warnings` have it too. Raises `BadInput`.
     """
+    for given in (model, against):
+        refuse_module(given, "profile", "measures files: export it first")
     if by not in GROUPINGS:
         raise BadInput(plugins.unknown(by, GROUPINGS, "grouping"))
     if batch < 1 or (iterations is not None and iterations < 1):
