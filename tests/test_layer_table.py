@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from edgecnn.layers.local import LocalConv1d
 from edgecnn.numbers.inspect import inspect, inspect_model
 from edgecnn.numbers.layer_table import Part, Table, layer_table
 from edgecnn.numbers.torch_numbers import watch
@@ -134,6 +136,46 @@ def test_onnx_has_the_same_table_with_the_same_modules() -> None:
     module = Every()
     found = inspect_model(export_module(module, (3, 16, 16)), "every", 0)
     assert found.table == table_of(module, 3, 16, 16)
+
+
+class Written(nn.Module):
+    """Work and pooling that no layer does, a recurrent layer, attention, and weights of their own at every place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.ones(8, 3, 3, 3))
+        self.gru = nn.GRU(32, 6, 2, batch_first=True, bidirectional=True)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.local = LocalConv1d(12, 4, 8, 3)
+        self.places = nn.Parameter(torch.ones(6, 4, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.max_pool2d(F.conv2d(x, self.kernel, padding=1), 2)
+        y = self.gru(F.avg_pool2d(y, (1, 2)).flatten(1, 2).transpose(1, 2)[:, :8])[0]
+        y = self.local(self.attention(y, y, y, need_weights=False)[0].transpose(1, 2))
+        return torch.einsum("ncp,pco->npo", y, self.places)
+
+
+WRITTEN = [
+    # layer, weights, multiply-adds: by hand; 8 steps of 4 x 8 features
+    ("input", 0, 0), ("conv3-8", 216, 8 * 8 * 32 * 27), ("pool2", 0, 0), ("avgpool1x2", 0, 0),
+    ("bigru-6", 2 * 18 * (32 + 6), 8 * 2 * 18 * (32 + 6)), ("bigru-6", 2 * 18 * (12 + 6), 8 * 2 * 18 * (12 + 6)),
+    ("fc", 12 * 36, 8 * 12 * 36), ("matmul", 0, 2 * 8 * 8 * 6), ("matmul", 0, 2 * 8 * 8 * 6), ("fc", 144, 8 * 144),
+    ("local3-4", 6 * 36 * 4, 6 * 36 * 4), ("local-5", 6 * 4 * 5, 6 * 4 * 5),
+]  # fmt: skip
+
+
+def test_what_no_layer_does_recurrence_and_attention_are_lines_and_the_same_ones_in_onnx() -> None:
+    module = Written().eval()
+    found = inspect_model(export_module(module, (3, 8, 32)), "written", 0)
+    for table in (table_of(module, 3, 8, 32), found.table):
+        names = [row.layer.replace("local-4", "local3-4").replace("matmul", "local-5") if row.weights else row.layer
+                 for row in table.rows]  # fmt: skip
+        assert (
+            list(zip(names, [row.weights for row in table.rows], [row.macs for row in table.rows], strict=True))
+            == WRITTEN
+        )
+    assert found.macs == found.table.macs
 
 
 def test_adaptive_pooling_whose_windows_differ_has_no_line() -> None:
