@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecnn.evaluation.scores import words_of
-from edgecnn.tasks import MULTI_LABEL, REGRESSION
+from edgecnn.tasks import MULTI_LABEL, OTHER, REGRESSION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
@@ -30,6 +30,14 @@ LARGEST_LOGIT = 100.0
 """exp(100) is 10^43: a classifier that is so sure of every picture was not trained by cross-entropy."""
 UNIT = 1e-3
 """How far a length may be from 1 in float32 and in float16."""
+WANTED = {
+    "classification": "classes are (N, classes)",
+    MULTI_LABEL: "labels are (N, labels)",
+    "segmentation": "maps of classes are (N, classes, height, width)",
+    "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
+}
+BY_IMAGE = ("classification", MULTI_LABEL)
+"""Tasks of one row of scores for each image."""
 
 
 def of_answers(
@@ -86,3 +94,20 @@ def fits(labels: Array | None, shape: Sequence[object]) -> bool:
     """Whether `labels`, one for each image, are classes that an answer of `shape` can tell apart."""
     classes = class_count(shape)
     return labels is not None and classes is not None and bool(labels.max() < classes)
+
+
+def not_used(name: str, task: str, shapes: Sequence[Sequence[object]]) -> str:
+    """The line that the `task` stated for the model `name`, which answers with `shapes`, is not used."""
+    told = [f"({', '.join(map(str, ('N', *shape[1:])))})" for shape in shapes]
+    volume = " for volumes" if any(len(shape) == 5 for shape in shapes) else ""
+    return (
+        f"{name}: its task {task} is not used{volume}: it answers with "
+        f"{' and '.join(told) or 'no tensor'}, and {WANTED[task]}; its answers stay numbers"
+    )
+
+
+def usable(name: str, task: str, shapes: Sequence[Sequence[object]]) -> tuple[str, str]:
+    """(`task` where answers of `shapes` may be for it, else none; the line that says so): rows of scores are (N, K)."""
+    if task not in BY_IMAGE or any(len(shape) in (1, 2) for shape in shapes):
+        return task, ""
+    return OTHER, not_used(name, task, shapes)

@@ -9,8 +9,10 @@ import onnx
 import pytest
 
 from edgecnn import doubts
+from edgecnn.choosing.quantizing import quantize
 from edgecnn.choosing.said import task_of
 from edgecnn.networks.sources import resolve
+from edgecnn.prediction.predict import run
 from edgecnn.road import named
 from small_nets import model as onnx_model
 
@@ -102,3 +104,34 @@ def test_what_an_onnx_file_is_judged_by(out: str, binary: bool | None, task: str
         f'<ir_version: 9, opset_import: ["" : 18]> g (float[{out}] x) => (float[{out}] y) {{ y = Relu (x) }}'
     )
     assert task_of(None, made, binary) == task
+
+
+@pytest.mark.parametrize(("rank", "last", "used"), [(2, ".mean(2)", True), (1, "[:, 0, 0]", True), (3, "", False)])
+def test_labels_are_one_row_for_each_sample(tmp_path: Path, rank: int, last: str, used: bool) -> None:
+    """Tags of every frame, (N, labels, frames), are none of a clip, which `run` and the metric read."""
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    input_shape, task = (8, 50), 'multi-label'\n"
+        "    def __init__(self):\n        super().__init__()\n        self.conv = nn.Conv1d(8, 5, 3, padding=1)\n"
+        f"    def forward(self, x):\n        return self.conv(x){last}\n"
+    )
+    where = f"{tmp_path / 'nets.py'}:Net"
+    network = resolve(where)
+    line = (
+        f"{where}: its task multi-label is not used: it answers with (N, 5, 50), and labels are (N, labels); "
+        "its answers stay numbers"
+    )
+    assert (network.task, network.said) == (("multi-label", "") if used else ("other", line))
+
+
+@pytest.mark.parametrize("task", ["multi-label", "classification"])
+def test_a_file_whose_answers_are_no_rows_of_scores_is_not_for_such_a_task(tmp_path: Path, task: str) -> None:
+    made = onnx_model(
+        '<ir_version: 9, opset_import: ["" : 18]> g (float[N,8,50] x) => (float[N,5,50] y) { y = Conv (x, w) }',
+        w=np.random.default_rng(0).normal(size=(5, 8, 1)).astype(np.float32),
+    )
+    onnx.save(made, tmp_path / "net.onnx")
+    clips = np.random.default_rng(1).normal(size=(40, 8, 50)).astype(np.float32)
+    report = quantize(tmp_path / "net.onnx", tmp_path / "q.edge", clips, task=task, search_budget=0.0)
+    assert any(f"its task {task} is not used: it answers with (N, 5, 50)" in line for line in report.warnings)
+    (answer,) = run(str(tmp_path / "q.edge"), [clips[0]]).numbers
+    assert next(iter(answer.arrays.values())).shape == (5, 50)

@@ -75,7 +75,9 @@ def settled(
     """
     task, line = task_of(known if told else None, model, is_binary(material.judged)), ""
     ending = ending_of(model)
-    if not told and task == "classification":
+    if told:
+        task, line = meaning.usable(name, task, [info.shape for info in graph_outputs(model)])
+    elif task == "classification":
         session = open_session(model)
         found = [next(iter(session(feed).values())) for feed in material.calibration_feeds[: meaning.SEEN]]
         answers, names = np.concatenate(found), len(known.labels)

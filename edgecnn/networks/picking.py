@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from edgecnn import meaning
 from edgecnn.doubts import SEGMENTATION
 from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
@@ -33,12 +34,6 @@ from runtimes.imaging.maps import is_map
 MAIN = ("out", "logits")
 """What the output that counts is usually called, where others stand beside it."""
 HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
-WANTED = {
-    "classification": "classes are (N, classes)",
-    MULTI_LABEL: "labels are (N, labels)",
-    SEGMENTATION: "maps of classes are (N, classes, height, width)",
-    "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
-}
 
 
 @dataclass(frozen=True)
@@ -122,13 +117,8 @@ def unused(plan: Blueprint, made: Any, means: str, called: str) -> str:
     """That the stated task is not used for a network whose answer `made` `means` no known one; empty where it is."""
     if not plan.tasked or means == plan.task or means != OTHER:
         return ""
-    leaves = [value for value in pytree.tree_leaves(made) if isinstance(value, torch.Tensor)]
-    shapes = listed(f"({', '.join(map(str, ('N', *value.shape[1:])))})" for value in leaves) if leaves else "no tensor"
-    volume = " for volumes" if any(value.ndim == 5 for value in leaves) else ""
-    return (
-        f"{called}: its task {plan.task} is not used{volume}: it answers with {shapes}, and {WANTED[plan.task]}; "
-        "its answers stay numbers"
-    )
+    shapes = [tuple(value.shape) for value in pytree.tree_leaves(made) if isinstance(value, torch.Tensor)]
+    return meaning.not_used(called, plan.task, shapes)
 
 
 def with_answer(plan: Blueprint, said: object) -> Blueprint:
