@@ -30,11 +30,7 @@ def probe(network: Network) -> Any:
     Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
     """
     feeds = network.made(1, np.random.default_rng(SEED))
-    try:
-        with callables.quiet():
-            answer, again = network.answer(feeds), network.answer(feeds)
-    except Exception as error:
-        raise BadInput(f"{network.name}: {_why_not(error, network, feeds)}") from error
+    answer, again = tried(network, feeds), tried(network, feeds)
     if not _same(answer, again) and _changed(feeds, network):
         raise BadInput(
             f"{network.name}: its forward changes its input in place, as `x -= 0.5` does, and so answers differently "
@@ -46,6 +42,15 @@ def probe(network: Network) -> Any:
             "training=self.training, or a random number?"
         )
     return answer
+
+
+def tried(network: Network, feeds: Tensors) -> Any:
+    """What the module answers to `feeds`; raises `BadInput` for one that does not run on their shapes."""
+    try:
+        with callables.quiet():
+            return network.answer(feeds)
+    except Exception as error:
+        raise BadInput(f"{network.name}: {_why_not(error, network, feeds)}") from error
 
 
 def _changed(feeds: Tensors, network: Network) -> bool:

@@ -39,6 +39,7 @@ from edgecnn.networks.carried import carried
 from edgecnn.networks.ending import ending_of
 from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
 from edgecnn.networks.key_prefix import prefix_of, unprefixed
+from edgecnn.networks.lazy import sized
 from edgecnn.networks.network import Network as Network
 from edgecnn.networks.picking import answering, unused
 from edgecnn.networks.probing import SEED as SEED
@@ -72,8 +73,10 @@ def resolve(
     state, trained = load_weights(weights) if weights is not None else (None, None)
     if num_classes is None and trained is not None and plan.classes is not None:
         num_classes = trained.num_classes
-    module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights))
-    seeded = state is None and not isinstance(source, nn.Module) and (plan.ours or is_drawn(plan, module, num_classes))
+    fed = trained.input_shape if input_shape is None and trained is not None else input_shape
+    module = build(plan, state, num_classes, f"{weights} ({trained.model})" if trained else str(weights), shape=fed)
+    drawn = state is None and not isinstance(source, nn.Module)
+    seeded = drawn and (plan.ours or is_drawn(plan, module, num_classes, fed))
     prefix = prefix_of(module.state_dict(), state or ())
     require(task)
     module = ultralytics.told(module)
@@ -148,32 +151,38 @@ def as_told(plan: Blueprint, task: str | None, trained: Trained | None) -> Bluep
 
 
 # ------------------------------------------------------------------------------------------------------- building it
-def build(plan: Blueprint, state: State | None, num_classes: int | None, subject: str, seed: int = SEED) -> nn.Module:
-    """The module with `state` in it, in evaluation mode; random values come from a forked generator with `seed`."""
+def build(
+    plan: Blueprint, state: State | None, num_classes: int | None, subject: str, seed: int = SEED,
+    shape: InputShape | None = None,
+) -> nn.Module:  # fmt: skip
+    """The module with `state` in it, in evaluation mode; random values come from a forked generator with `seed`.
+
+    `shape` is that of its input, as the user says it, for layers that are as large as that makes them (lazy.py).
+    """
     if num_classes is not None and plan.classes is None:
         raise BadInput(f"{plan.name}: takes no num_classes; leave --num-classes out, or add the argument to it")
     if num_classes is None and state is None and plan.classes == callables.TELL_CLASSES:
         raise BadInput(f"{plan.name}: its num_classes has no default; give --num-classes N")
     with torch.random.fork_rng(devices=[]):
         classes = num_classes or (plan.classes if plan.classes != callables.TELL_CLASSES else 2)
-        module = _seeded(plan, classes, seed)
+        module = _seeded(plan, classes, seed, shape)
         if state is not None and num_classes is None and classes is not None:
             found = classes_in(unprefixed(state, module.state_dict()), module.state_dict(), classes)
-            module = module if found is None else _seeded(plan, found, seed)
+            module = module if found is None else _seeded(plan, found, seed, shape)
     if state is not None:
         apply_weights(module, state, subject)
     return module.eval()
 
 
-def _seeded(plan: Blueprint, classes: int | None, seed: int) -> nn.Module:
+def _seeded(plan: Blueprint, classes: int | None, seed: int, shape: InputShape | None) -> nn.Module:
     torch.manual_seed(seed)
-    return plan.build() if classes is None else plan.build(num_classes=classes)
+    return sized(plan, plan.build() if classes is None else plan.build(num_classes=classes), shape)
 
 
-def is_drawn(plan: Blueprint, module: nn.Module, num_classes: int | None) -> bool:
+def is_drawn(plan: Blueprint, module: nn.Module, num_classes: int | None, shape: InputShape | None = None) -> bool:
     """Whether the values of `module` are drawn: another seed gives others, code that loads its own the same."""
     try:
-        other = build(plan, None, num_classes, plan.name, SEED + 1).state_dict()
+        other = build(plan, None, num_classes, plan.name, SEED + 1, shape).state_dict()
     except BadInput:  # it can be called once
         return False
     mine = module.state_dict()

@@ -79,7 +79,8 @@ def prepare(
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     shape = image_shape(input_shape) if input_shape is not None else None
     state, trained = (None, None) if weights is None else load_weights(weights)
-    built = build(plan, None, draft_classes, name, recipe.seed)
+    fed = trained.input_shape if shape is None and trained is not None else shape
+    built = build(plan, None, draft_classes, name, recipe.seed, fed)
     plan = as_told(carried(plan, built, task_told), task_told, trained)
     refuse_several(plan, built, name)
     task = learnable(plan, name)
@@ -96,7 +97,7 @@ def prepare(
     parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
     names = class_names(parts, plan.task, draft.labels)
     count = require_answers(task, parts, plan.task, names, data)
-    module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed)
+    module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed, fed)
     draft, answer = answering(replace(draft, module=module), plan, answer_told, name)
     module = draft.module
     if numbers:
