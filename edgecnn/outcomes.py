@@ -104,9 +104,8 @@ class QuantizeReport:
         """What a reader must know beside the tables."""
         images = f"calibrated on {self.recipe.calibrated_on}, judged on {self.judged_on}"
         calibration = calibration_notes(self.quantized)
-        missed = [
-            f"no file for other runtimes: {c.refused}" for c in self.candidates if c.name == PORTABLE and c.refused
-        ]
+        reasons = [c.refused for c in self.candidates if c.name == PORTABLE]
+        missed = [f"no file for other runtimes: {why}" for why in (*reasons, self.contest.unportable) if why]
         portable = [f"for other runtimes: {self.portable}"] if self.portable else missed
         return (
             f"pixels: {self.pixels or in_words(self.preprocess)}",

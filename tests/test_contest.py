@@ -15,7 +15,9 @@ from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from exporters.quantization.quantize import QuantRecipe
 from exporters.searching.search import Design, Found
+from exporters.targets.cpu_target import this_cpu
 from runtimes.base import BadInput
+from runtimes.parity import compare
 from runtimes.session import open_session
 from small_nets import model
 from test_sensitivity import net
@@ -122,6 +124,34 @@ def test_a_network_without_an_integer_layer_stays_float() -> None:
     result = run(model(text), 1.0)
     assert result.decision.chosen == "float"
     assert result.found == contest.NOTHING
+
+
+@pytest.mark.parametrize(("target", "chosen"), [(this_cpu(), "int8"), ("arm", None)])
+def test_transposed_convolutions_alone_are_int8_once_they_are_rewritten(target: str, chosen: str | None) -> None:
+    """A generator: nothing in it has an int8 kernel until `transposed_conv` makes convolutions of it."""
+    text = """
+    <ir_version: 9, opset_import: ["" : 18]>
+    net (float[N,8,8,8] x) => (float[N,4,16,16] y) {
+        y = ConvTranspose <strides: ints = [2,2], pads: ints = [1,1,1,1]> (x, w)
+    }
+    """
+    made = model(text, w=np.random.default_rng(0).normal(size=(8, 4, 4, 4)).astype(np.float32))
+    data = material()
+    trial = Trial(data.judged, "x", max_drop=1.0, rounds=12, seconds=1.0, allow_slower=True)
+    result = compete(made, QuantRecipe(target=target), data, trial, 0.0, portable=True)
+    if chosen is None:  # rewrites are not used for that CPU
+        assert (result.decision.chosen, result.found) == ("float", contest.NOTHING)
+        assert result.quantized.float_nodes == (
+            ("ConvTranspose_y", "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider"),
+        )
+        return
+    assert result.decision.chosen == chosen
+    assert "transposed_conv" in result.found.design.rewrites
+    assert result.portable is None
+    assert result.unportable == "without rewrites no layer of this network can be int8"
+    feeds = data.calibration_feeds
+    wanted, found = (open_session(one) for one in (made, result.quantized.model))
+    assert compare(wanted, found, feeds).worst_db > 30
 
 
 def test_images_that_are_not_finite_are_refused_by_name() -> None:

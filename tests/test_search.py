@@ -264,3 +264,18 @@ def test_modules_of_every_depth_are_regions() -> None:
     modules = ["net.se.fc1", "net.se.fc2", "net.conv", ""]
     found = worst_modules(nodes, modules, [5.0, 4.0, -6.0, 99.0])
     assert [(r.name, r.nodes, r.loss_us) for r in found] == [("net.se", ("a", "b"), 9.0), ("net", ("a", "b", "c"), 3.0)]
+
+
+class Rewritten(Table):
+    """A network in which nothing can be int8 but after the rewrite `turned`."""
+
+    def identity(self, design: Design) -> object:
+        return design if "turned" in design.rewrites else None
+
+
+def test_where_the_plain_design_cannot_be_made_the_full_one_is_the_start() -> None:
+    table = Rewritten(additive({"turned": 1.0, "slow": 1.5, "x": 0.5}), ["turned", "slow"], ["x"])
+    found = search(table, forever)
+    assert found.design == Design(("turned",), ("x",))
+    assert all("turned" in design.rewrites for race in table.raced for design in race)
+    assert search(Rewritten(additive({"turned": 1.0}), ["turned"]), lambda: 0.0).design == Design(("turned",))

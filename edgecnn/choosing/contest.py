@@ -36,6 +36,7 @@ from exporters.targets.cpu_target import REWRITES_HELP
 from runtimes.base import BadInput, Track, silent
 
 COMPARED = "only for comparison: without rewrites, on the ranges of two images"
+ONLY_REWRITTEN = "without rewrites no layer of this network can be int8"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""
 GUARD_IMAGES = 4
@@ -58,6 +59,8 @@ class Contest:
     seconds: float
     aimed: Aimed
     portable: Quantized | None = None
+    unportable: str = ""
+    """Why `portable` was asked for and could not be made."""
 
     def to_dict(self) -> dict[str, Any]:
         """The timing table that the artifact keeps, and what was done for the accuracy."""
@@ -92,7 +95,9 @@ def compete(
         plain = None
     quantized = counted_in(keeper.model, field.made.get(decision.winner, field.made[field.name]))
     aimed = keeper.aims.get(quantized.recipe.weight_forms, field.aimed)
-    return Contest(decision, quantized, field.found, field.layers, tuple(keeper.effects), field.seconds, aimed, plain)
+    why = ONLY_REWRITTEN if portable and not field.found.design.is_plain and PORTABLE not in field.made else ""
+    effects, seconds = tuple(keeper.effects), field.seconds
+    return Contest(decision, quantized, field.found, field.layers, effects, seconds, aimed, plain, why)
 
 
 def counted_in(model: onnx.ModelProto, quantized: Quantized) -> Quantized:
@@ -128,7 +133,7 @@ def _field(
     recipe = keeper.recipe
     shop = keeper.workshop(equalize=search_seconds > 0)
     entries = {FLOAT: Entry(float_model, FLOAT)}
-    if shop.identity(Design()) is None:
+    if not can_be_int8(shop, keeper):
         nothing = quantize_model(float_model, shop.feeds[:1], recipe)
         return _Field(entries, {INT8: nothing}, INT8, Aimed(recipe.target, keeper.here))
     found, seconds = searched(shop, keeper, track)
@@ -163,10 +168,22 @@ def guarded(model: onnx.ModelProto, recipe: QuantRecipe, material: Material) -> 
     return replace(recipe, exclude=(*recipe.exclude, *patterns)), apart
 
 
+def rewritten_there(keeper: Keeper) -> bool:
+    """Whether rewrites are used for the CPU that `keeper` aims at."""
+    return keeper.here or keeper.recipe.target in REWRITES_HELP
+
+
+def can_be_int8(shop: Workshop, keeper: Keeper) -> bool:
+    """Whether a layer can be int8: in the network as it is, or, as transposed convolutions, once it is rewritten."""
+    if shop.identity(Design()) is not None:
+        return True
+    return rewritten_there(keeper) and shop.identity(Design(tuple(shop.rewrites()[0]))) is not None
+
+
 def searched(shop: Workshop, keeper: Keeper, track: Track) -> tuple[Found, float]:
     """(the fastest design, seconds that it took to find it); for another CPU, the design that rules give it."""
     if not keeper.here:
-        together = shop.rewrites()[0] if keeper.recipe.target in REWRITES_HELP else ()
+        together = shop.rewrites()[0] if rewritten_there(keeper) else ()
         return Found(Design(tuple(together)), (), True), 0.0
     started = time.perf_counter()
     for _ in track((None,), "searching"):
@@ -174,10 +191,12 @@ def searched(shop: Workshop, keeper: Keeper, track: Track) -> tuple[Found, float
     return found, time.perf_counter() - started
 
 
-def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Quantized:
-    """The integer graph without rewrites, calibrated on all images and brought within the budget."""
+def portable_of(kept: Kept, shop: Workshop, design: Design, keeper: Keeper) -> Quantized | None:
+    """The integer graph without rewrites, calibrated on all images and in the budget; None where it has no int8."""
     if design.is_plain:
         return kept.work.quantized()
+    if shop.built(Design()) is None:
+        return None
     return keeper.within_budget(shop, Design()).work.quantized()
 
 

@@ -131,7 +131,7 @@ def built(page: Page, report: BuildReport) -> None:
     stages(page, report.stages)
     searched(page, report.contest)
     candidates(page, report.decision)
-    if report.chosen != FLOAT:  # what keeps an integer graph from being faster does not matter there
+    if report.chosen != FLOAT or not report.int8_nodes:  # what keeps int8 from being faster does not matter there
         left_float(page, report.int8_nodes, in_short(report.float_nodes))
     saturated(page, report.contest.aimed)
     for note in report.notes:

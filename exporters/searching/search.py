@@ -1,7 +1,7 @@
 """Find the fastest integer form of a network by racing candidates on the machine at hand, within a number of seconds.
 
     design    =  which rewrites are applied, and which nodes stay float
-    starts    =  the full design (every rewrite that applies, all int8) and the plain one (no rewrite)
+    starts    =  the full design (every rewrite that applies, all int8) and the plain one (no rewrite), if it has int8
     step      =  one rewrite less, more or instead of another, or one region back to float; taken when it is "faster"
     back      =  what went to float returns to int8, region by region: the newest step may have made an older one idle
     end       =  no step helps any more; the ends of the two climbs race. When the time is up, the best so far stands
@@ -124,11 +124,13 @@ COMPARISON = "the best that began without rewrites"
 def search(shop: Workshop, time_left: Callable[[], float], whole: bool = False) -> Found:
     """The fastest design of `shop` that can be found while `time_left()` is above 0 seconds.
 
-    The first race, of the plain against the full design, is always run. `whole`: nothing goes to float for speed.
+    The first race, of the plain against the full design, is always run; where the plain one cannot be made, the full
+    one is the start. `whole`: nothing goes to float for speed.
     """
     together, others = shop.rewrites()
-    climb = _Climb(shop, time_left)
-    helped = bool(together) and climb.attempt("all rewrites", Design(tuple(together)))
+    full, plain = Design(tuple(together)), shop.identity(Design()) is not None
+    climb = _Climb(shop, time_left, start=Design() if plain else full)
+    helped = plain and bool(together) and climb.attempt("all rewrites", full)
     names = (*together, *others) if climb.may_go_on() else ()
     if whole:
         while climb.may_go_on() and climb.rewrites(names):
@@ -144,15 +146,16 @@ def search(shop: Workshop, time_left: Callable[[], float], whole: bool = False) 
 
 
 class _Climb:
-    """The best design so far, from the plain one up, and the way to it (`steps` may be another climb's list)."""
+    """The best design so far, from `start` (None: the plain one) up; `steps`, the way to it, may be another climb's."""
 
     def __init__(
-        self, shop: Workshop, time_left: Callable[[], float], steps: list[Step] | None = None, number: int = 1
-    ) -> None:
+        self, shop: Workshop, time_left: Callable[[], float], steps: list[Step] | None = None, number: int = 1,
+        start: Design | None = None,
+    ) -> None:  # fmt: skip
         self.shop = shop
         self.number = number
         self.time_left = time_left
-        self.best = Design()
+        self.best = start or Design()
         self.steps = [] if steps is None else steps
         self.seen: set[Hashable | None] = {None, shop.identity(self.best)}
         self.floated: list[Region] = []
