@@ -164,11 +164,19 @@ BAD_ARRAYS = {
     "int64": ({"x": np.zeros((2, 3, 16, 16), np.int64)}, "is int64"),
     "one image": ({"x": np.zeros((3, 16, 16), np.float32)}, "is float32"),
     "scalar": ({"x": np.float32(3)}, r"is float32 \[\]"),
-    "labels too few": ({"x": pixels(2), "y": np.zeros(1, int)}, r"labels are int64 \[1\]"),
+    "labels too few": ({"x": pixels(2), "y": np.zeros(1, int)}, r"y has 1 row, x has 2; give one for each"),
     "labels of float": ({"x": pixels(2), "y": np.zeros(2)}, "labels are float64"),
-    "labels negative": ({"x": pixels(2), "y": np.array([0, -1])}, "one whole number from 0"),
-    "labels huge": ({"x": pixels(2), "y": np.array([0, 1 << 62])}, "one whole number from 0 to 999,999"),
+    "labels negative": ({"x": pixels(2), "y": np.array([0, -1])}, "label -1 at row 1; classes are whole"),
+    "labels huge": ({"x": pixels(2), "y": np.array([0, 1 << 62])}, "label 4611686018427387904 at row 1; .* to 999,999"),
 }
+
+
+def test_labels_of_true_and_false_are_two_classes() -> None:
+    answers = np.array([False, True, True])
+    for y in (answers, answers[:, None]):
+        samples = load_data((pixels(3), y), RGB)
+        assert samples.labels is not None
+        assert (samples.labels.tolist(), samples.class_names) == ([0, 1, 1], ("0", "1"))
 
 
 def test_what_lies_beside_a_name_that_does_not_exist_is_suggested(

@@ -52,9 +52,11 @@ def answered(samples: Samples, answers: Array | None, as_truth: bool | None) -> 
     """`samples` with their `answers`: classes, or `as_truth` rows of numbers that are no classes; None: what fits."""
     if answers is None:
         return samples
-    if as_truth is False or (as_truth is None and answers.dtype.kind in "iu" and answers[:1].size == 1):
+    if answers.ndim and len(answers) != len(samples):
+        raise BadInput(f"{samples.name}: y has {counted(len(answers), 'row')}, x has {len(samples)}; give one for each")
+    if as_truth is False or (as_truth is None and answers.dtype.kind in "biu" and answers[:1].size == 1):
         return labelled(samples, answers)
-    if not answers.ndim or len(answers) != len(samples):
+    if not answers.ndim:
         raise BadInput(f"{samples.name}: y is {answers.dtype} {list(answers.shape)}; give a row for each image")
     return replace(samples, truth=answers)
 
@@ -64,13 +66,20 @@ def _other_task(y: Array) -> str:
 
 
 def labelled(samples: Samples, labels: Array) -> Samples:
-    """`samples` with a class for each; raises `BadInput` for what are no classes."""
+    """`samples` with a class for each, False and True are 0 and 1; raises `BadInput` for what are no classes."""
     labels = labels[:, 0] if labels.shape == (len(samples), 1) else labels
-    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > MAX_LABEL:
+    labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+    if labels.shape != (len(samples),) or labels.dtype.kind not in "iu":
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(
             f"{samples.name}: labels are {what}; one whole number from 0 to {MAX_LABEL:,} for each image is needed; "
             f"{_other_task(labels)} reads what is in y, or a function of yours judges by it: --metric FILE.py:NAME"
+        )
+    beyond = np.flatnonzero((labels < 0) | (labels > MAX_LABEL))
+    if len(beyond):
+        row = int(beyond[0])
+        raise BadInput(
+            f"{samples.name}: label {labels[row]} at row {row}; classes are whole numbers from 0 to {MAX_LABEL:,}"
         )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
     return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
