@@ -146,7 +146,7 @@ def of_range(samples: Samples, preprocess: Preprocess | None, guessed: bool = Fa
     if not samples.as_is or preprocess is None:
         return ""
     ends = [(float(value.min()), float(value.max())) for value in (samples[i] for i in _spread(samples))]
-    where = "by the preprocessing that is assumed" if guessed else "by the model's preprocessing"
+    where = "by the usual preprocessing" if guessed else "by the model's preprocessing"
     return beyond_pixels(samples.name, min(e[0] for e in ends), max(e[1] for e in ends), preprocess, where)
 
 

@@ -147,7 +147,7 @@ def half(
         known = read_identity(original, os.fspath(model))
         write_identity(result, preparing(known, path.stem, original, subject.preprocess))
     save_model(result, path, force=force)
-    return HalfReport(path, halved, words, path.stat().st_size, all_heard([subject], feeds, spec))
+    return HalfReport(path, halved, words, path.stat().st_size, all_heard([subject], feeds, spec, preprocess))
 
 
 def halve(

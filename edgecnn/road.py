@@ -39,6 +39,7 @@ from edgecnn.choosing.trial import trial_on
 from edgecnn.data.given import Data, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
+from edgecnn.data.ready_arrays import no_pictures, unprepared
 from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
@@ -195,7 +196,7 @@ def build(
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop, sure), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
-    network, heard = named(network, seen, judge, own is not None, tell)
+    network, heard = named(network, seen, judge, own is not None, tell, preprocess, dynamic_size or input != FLOAT32)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(
@@ -266,12 +267,14 @@ def check_bundle_output(path: Path, force: bool) -> Path:
 
 
 def named(
-    network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard
-) -> tuple[Network, tuple[str, ...]]:
+    network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard,
+    preprocess: str | None = None, pictures: bool = False,
+) -> tuple[Network, tuple[str, ...]]:  # fmt: skip
     """(`network` with the class names of labelled `data`, if it has none; what was told of names and input).
 
-    Calibration images name nothing: nobody said that their folders are classes. Raises `BadInput` for data that is not
-    there, before any long work.
+    Calibration images name nothing: nobody said that their folders are classes. Where nobody says a `preprocess`, and
+    the data are arrays that are ready, it takes no pictures, unless the result is to (`pictures`). Raises `BadInput`
+    for data that is not there, before any long work.
     """
     numbers, other = as_truth or (network.tasked and network.task in NUMBERS), may_be(network)
     kept, task = (True, network.task) if numbers else (None, other) if other else (False, network.task)
@@ -279,8 +282,11 @@ def named(
     calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [line for one in seen for line in doubts.of_data(one, network.preprocess, network.assumed.pixels)]
+    if not pictures and network.assumed.pixels and no_pictures(network.preprocess, network.task, seen):
+        network = replace(network, preprocess=None, assumed=replace(network.assumed, pixels=False))
     network, tasked = meant(network, shown, calibration)
-    heard = (doubts.of_input(network, calib, data), network.said, *odd, tasked, doubts.of_few(calibration))
+    heard = (doubts.of_input(network, calib, data), network.said, unprepared(preprocess, seen), *odd, tasked)
+    heard = (*heard, doubts.of_few(calibration))
     if shown is None:
         return network, doubts.aloud(tell, doubts.told(*heard, doubts.of_no_names(network, calibration)))
     after = named_by(network, shown)

@@ -20,6 +20,7 @@ from edgecnn.data.given import Spec
 from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess
+from edgecnn.data.ready_arrays import unprepared
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.given_model import is_file
 from edgecnn.networks.assumed import NOTHING, Assumed, sentence
@@ -176,9 +177,10 @@ def heard(side: Told, seen: object, data: Spec | None) -> str:
     return sentence(side.name, shape, side.preprocess, assumed, common_size([data]) if assumed.size else None)
 
 
-def all_heard(sides: Sequence[Told], seen: object, data: Spec | None) -> tuple[str, ...]:
+def all_heard(sides: Sequence[Told], seen: object, data: Spec | None, preprocess: str | None = None) -> tuple[str, ...]:
     samples = seen.samples if isinstance(seen, Feeds) else seen
     samples = None if data is None else samples  # what nobody gave, nobody need mend
     given = [samples] if isinstance(samples, Samples) else []
     odd = [line for one in given for s in sides for line in doubts.of_data(one, s.preprocess, s.assumed.pixels)]
+    odd = [unprepared(preprocess, given), *odd]
     return doubts.told(*(heard(side, seen, data) for side in sides), *(side.said for side in sides), *odd)

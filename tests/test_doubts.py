@@ -54,7 +54,7 @@ def test_floats_of_pixels_are_told(
         words = [word.format(**places) for word in COMMANDS[command]]
         assert main([*words, *(["--preprocess", how] if how else []), "--json"]) == 0
         said = capsys.readouterr()
-        about = "0 to 1 by the model's preprocessing" if how else "-2.1 to 2.6 by the preprocessing that is assumed"
+        about = "0 to 1 by the model's preprocessing" if how else "-2.1 to 2.6 by the usual preprocessing"
         line = f"warning: {folder / data}: holds 0 to 255, pixels become {about}; of pictures give uint8 pixels"
         assert (line in said.err) is odd
         assert any("holds 0 to 255" in one for one in json.loads(said.out)["warnings"]) is odd

@@ -88,7 +88,7 @@ def check(
     subjects = called_alike(with_pixels(subjects, preprocess))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
-    heard = doubts.aloud(tell, all_heard(subjects, feeds, spec))
+    heard = doubts.aloud(tell, all_heard(subjects, feeds, spec, preprocess))
     others = alike(other_sizes(subjects, feeds[0], seed), feeds) if data is None else []
     more, refused = _tried(runners, others, subjects)
     edges = subjects[0].edges | subjects[1].edges

@@ -87,7 +87,7 @@ def diff(
         [open_side(source, weights, shape, threads, decode, answer) for source, shape in shapes], preprocess
     )
     feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
-    heard = doubts.aloud(tell, all_heard(sides, fed, spec))
+    heard = doubts.aloud(tell, all_heard(sides, fed, spec, preprocess))
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
     made = not isinstance(fed, Feeds)
     report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track, made)

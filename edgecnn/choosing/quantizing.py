@@ -138,11 +138,11 @@ def quantize(
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
     check_input(input, material.preprocess)
     carried = input != FLOAT32 or path.suffix == SUFFIX
-    early = doubts.aloud(tell, assumed_of(name, material, carried, identity))
+    early = doubts.aloud(tell, assumed_of(name, material, carried, identity, preprocess))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     early = (*early, *doubts.aloud(tell, doubts.told(half_layers(name, float_model))))
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude, float_model)
-    known = identity or Identity(path.stem, preprocess=material.preprocess)
+    known = identity or Identity(path.stem, preprocess=prepared(None, material, True, input != FLOAT32))
     known, material, said = settled(name, known, told, float_model, material, tell)
     identity = known if identity else None
     trial = trial_on(material, known, budget, allow_slower, all_int8, own, threads, search_budget, seed)

@@ -26,6 +26,7 @@ from edgecnn.choosing.trial import Trial
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
+from edgecnn.data.ready_arrays import of_no_pictures, unprepared
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
@@ -119,17 +120,18 @@ def preparing(identity: Identity | None, name: str, model: onnx.ModelProto, prep
     return replace(identity or Identity(name, task_of(None, model)), preprocess=preprocess)
 
 
-def prepared(identity: Identity | None, material: Material, carried: bool) -> Preprocess | None:
-    """How pixels become the input, where it is known or was used."""
+def prepared(identity: Identity | None, material: Material, carried: bool, pixels: bool = False) -> Preprocess | None:
+    """How pixels become the input, where it is known or was used, or the result takes `pixels`."""
     if identity is not None and identity.preprocess is not None:
         return identity.preprocess
-    return None if material.as_is and material.guessed and not carried else material.preprocess
+    unused = material.as_is and material.guessed and not carried
+    return None if not pixels and (unused or of_no_pictures(material)) else material.preprocess
 
 
 def of_material(name: str, material: Material, carried: bool) -> str:
     """What was assumed of the pixels of the model `name`; empty where they were told, or neither used nor `carried`."""
     ready, used = material.preprocess, carried or not material.as_is
-    if ready is None or not (material.guessed and used):
+    if ready is None or of_no_pictures(material) or not (material.guessed and used):
         return ""
     return sentence(name, (ready.channels, *ready.size), ready, Assumed(pixels=True))
 
@@ -277,8 +279,12 @@ def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | No
     return class_count(shape) if len(shape) < 3 else None
 
 
-def assumed_of(name: str, material: Material, carried: bool, identity: Identity | None) -> tuple[str, ...]:
-    """What a user should hear before the work: pixels and order of classes that nobody told, few images.
+def assumed_of(
+    name: str, material: Material, carried: bool, identity: Identity | None, told: str | None = None
+) -> tuple[str, ...]:
+    """What a user should hear before the work: pixels and order of classes that nobody said, few images.
+
+    `told`: what the user says of pixels.
 
     `carried`: the result knows how its pixels are prepared, as a bundle and a graph that normalizes them do; it knows
     the names of its classes where a model without them has another thing to say of itself, or is a bundle.
@@ -288,7 +294,7 @@ def assumed_of(name: str, material: Material, carried: bool, identity: Identity 
     seen = (material.calibration, material.judged)
     odd = [line for one in seen for line in doubts.of_data(one, material.preprocess, material.guessed)]
     few = doubts.of_few(material.calibration)
-    return doubts.told(of_material(name, material, carried), few, *odd, counted)
+    return doubts.told(of_material(name, material, carried), unprepared(told, seen), few, *odd, counted)
 
 
 def half_layers(name: str, model: onnx.ModelProto) -> str:

@@ -28,4 +28,4 @@ def noise(
         raise BadInput(f"{spec}: write random or random:N with N from 1 to {MAX_RANDOM_SAMPLES:,}")
     ids = tuple(f"{RANDOM}[{i}]" for i in range(count))
     about = f"random noise ({counted(count, 'sample')}, seed {seed})"
-    return Samples(about, ids, made, as_is=True, others=others or {})
+    return Samples(about, ids, made, as_is=True, made=True, others=others or {})

@@ -96,6 +96,8 @@ class Samples:
     mirrored: bool = False
     as_is: bool = False
     """Numbers that go to the network as they are: nothing is made ready."""
+    made: bool = False
+    """Noise, which tells nothing of what the network will be given."""
     of: int | None = None
     """How many there were before a limit."""
     others: Mapping[str, Callable[[int], Array]] = field(default_factory=dict)

@@ -112,7 +112,13 @@ def evaluate(
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    heard = (*all_heard(subjects, samples, spec), counted_by, doubts.of_masks(samples), unscored, *before.lines)
+    heard = (
+        *all_heard(subjects, samples, spec, preprocess),
+        counted_by,
+        doubts.of_masks(samples),
+        unscored,
+        *before.lines,
+    )
     early = doubts.aloud(tell, doubts.told(*heard))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):

@@ -24,7 +24,7 @@ from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES, UNREAD, look_at, read_image
-from runtimes.imaging.preprocess import Preprocess, layout_of
+from runtimes.imaging.preprocess import CHANNELS, Preprocess, layout_of
 from runtimes.imaging.several import Several
 
 Ready = Preprocess | tuple[int, ...]
@@ -266,10 +266,14 @@ def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
     >>> no_pictures((32, 32, 3)), no_pictures((7,))
     ('this network takes floats with channels last, [N, 32, 32, 3], and does not say how pictures become these', \
 'this network takes [N, 7], no pictures')
+    >>> no_pictures((1, 40, 98))
+    'this network takes floats, [N, 1, 40, 98], and does not say how pictures become these'
     """
     sizes = _batch_of(shape)
     if layout_of(shape) == "NHWC":
         return f"{network} takes floats with channels last, {sizes}, and does not say how pictures become these"
+    if len(shape) == 3 and shape[0] in CHANNELS:
+        return f"{network} takes floats, {sizes}, and does not say how pictures become these"
     return f"{network} takes {sizes}, no pictures"
 
 

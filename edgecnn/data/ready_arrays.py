@@ -1,0 +1,51 @@
+"""Float arrays that a user gives, which go to the network as they are: how pixels are prepared does not concern them.
+
+    nobody says a preprocessing, one channel, float arrays alone  ->  no pictures: a spectrogram, a depth
+    a preprocessing is said, float arrays alone                   ->  for what `run` is given later, and a line says so
+
+Test: tests/test_ready_arrays.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgecnn.data.samples import Samples
+from runtimes.imaging.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgecnn.data.material import Material
+
+PIXELWISE = ("segmentation", "detection")
+"""Tasks whose answers lie in a picture."""
+
+
+def are_ready(seen: Sequence[Samples]) -> bool:
+    """Whether all of `seen` are float arrays that somebody gave: made noise tells nothing."""
+    return all(samples.as_is and not samples.made for samples in seen)
+
+
+def no_pictures(guessed: Preprocess | None, task: str, seen: Sequence[Samples]) -> bool:
+    """Whether a network for `task`, whose preprocessing is `guessed`, is taken not to be for pictures: by its data.
+
+    Three channels are colours as a rule; masks and boxes lie in pictures.
+    """
+    placed = task in PIXELWISE or any(one.masks is not None or one.targets is not None for one in seen)
+    return guessed is not None and guessed.channels == 1 and not placed and are_ready(seen)
+
+
+def of_no_pictures(material: Material) -> bool:
+    """The same of a file and its `material`."""
+    return material.guessed and no_pictures(material.preprocess, "", (material.calibration, material.judged))
+
+
+def unprepared(told: str | None, seen: Sequence[Samples]) -> str:
+    """The line that the preprocessing that was `told` is not for the data; empty where it is, or none was told."""
+    if told is None or not seen or not are_ready(seen):
+        return ""
+    names = " and ".join(dict.fromkeys(samples.name for samples in seen))
+    return (
+        f"--preprocess {told}: has no effect on {names}, for float arrays are fed as they are; it is for pictures that "
+        "the result is given"
+    )
