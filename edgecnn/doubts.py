@@ -87,7 +87,13 @@ def of_task(network: Network) -> str:
 
 
 def of_masks(samples: Samples) -> str:
-    """That 255 is class 1 in the masks of `samples`; empty where it is not, and without masks."""
+    """That 255 is class 1 in the masks of `samples`, or that nobody reads them; empty where there is no doubt."""
+    if samples.unread:
+        return (
+            f"{samples.name}: its {samples.unread} are not used: they are read beside pictures, (N, H, W), and this "
+            f"network takes samples of shape {list(samples[0].shape)}; saved as y they are for a function of yours: "
+            "--metric FILE.py:NAME"
+        )
     if samples.masks is None or not samples.binary_masks():
         return ""
     return (

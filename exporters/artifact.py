@@ -24,6 +24,8 @@ from runtimes.parity import JSON_SNR_LIMIT, ParityReport, json_number
 
 STAGES_KEY = "edgecnn.stages"
 RECIPE_KEY = "edgecnn.recipe"
+REWRITES_KEY = "edgecnn.rewrites"
+"""Of an integer graph: the rewrites that were made of the float graph before (exporters/rewrites), by commas."""
 IDENTITY_KEY = "edgecnn.identity"
 
 

@@ -15,12 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecnn.choosing import choose
 from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
-from edgecnn.choosing.judge import Judge, drop_of, free_batch, upper_bound
+from edgecnn.choosing.judge import Judge, drop_of, free_batch
 from edgecnn.choosing.trial import QUICK_RACE_SECONDS, RACE_SECONDS, Trial, trial_on
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Budget, OwnMetric
-from edgecnn.evaluation.scores import Agreement, Difference
+from edgecnn.evaluation.scores import Agreement, Difference, upper_bound
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.quantization.quantize import QuantRecipe, quantize_model

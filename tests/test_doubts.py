@@ -128,3 +128,17 @@ def test_half_prepares_pictures_as_it_is_told(folder: Path, tmp_path: Path) -> N
     assert read_identity(load_model(tmp_path / "b.onnx")) is None
     made = api.half(folder / "net.onnx", tmp_path / "c.onnx", preprocess="unit", allow_slower=True)
     assert made.data.startswith("made pictures")
+
+
+def test_masks_of_a_network_that_takes_no_pictures_are_told(tmp_path: Path) -> None:
+    """A class for every sample of sound: (N, 512) is no mask of a picture."""
+    clips, masks = np.zeros((3, 1, 512), np.float32), np.zeros((3, 512), np.int64)
+    np.savez(tmp_path / "a.npz", x=clips, masks=masks)
+    samples = load_data(str(tmp_path / "a.npz"), (1, 512))
+    assert doubts.of_masks(samples) == (
+        f"{tmp_path}/a.npz: its masks are not used: they are read beside pictures, (N, H, W), and this network takes "
+        "samples of shape [1, 512]; saved as y they are for a function of yours: --metric FILE.py:NAME"
+    )
+    assert doubts.of_masks(samples.without_answers()) == ""
+    np.savez(tmp_path / "b.npz", x=clips)
+    assert doubts.of_masks(load_data(str(tmp_path / "b.npz"), (1, 512))) == ""

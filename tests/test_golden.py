@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from runtimes.base import Array, Tensors
+from runtimes.bundle import Verification
 from runtimes.comparing.matching import NAMES, pad
+from runtimes.machine import describe
 from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, GoldenCheck, checks, is_entry, limit_of, measure_of
 from runtimes.proof.parts import Part
+from runtimes.proof.verification import VerifyReport
 from runtimes.session import TensorInfo
 
 
@@ -102,3 +105,9 @@ def test_a_kind_without_a_relative_limit_is_held_to_the_other() -> None:
     assert (found.value, found.limit, found.measure, found.of) == (0.25, 0.5, MAX_ABS, "y")
     (single,) = held([{"y": np.float32(0.25)}], [np.zeros((1, 2), np.float32)], {"images": 1, "kinds": [kind]})
     assert single.value == math.inf, "one number, where there were two"
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 golden output differs by"), (2, "2 golden outputs differ by")])
+def test_one_golden_output_differs_and_two_differ(count: int, words: str) -> None:
+    found = Verification(True, (GoldenCheck(0.5, 1.0, images=count),), "cpu", 1, describe())
+    assert f"{words} at most 0.5 (limit 1)" in VerifyReport("a.edge", found).verdict

@@ -18,6 +18,9 @@ from edgecnn.cli import main
 from edgecnn.numbers.inspect import inspect, inspect_model
 from edgecnn.numbers.onnx_numbers import node_macs
 from exporters.pack import pack
+from exporters.quantization.quantize import QuantRecipe
+from exporters.searching.search import Design
+from exporters.searching.workshop import Workshop
 from exporters.torch_export import export_module
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
@@ -202,6 +205,19 @@ def test_the_document_of_a_file(tmp_path: Path) -> None:
     assert {"params", "macs", "outputs", "layers", "stages", "metadata"} <= document.keys()
     with pytest.raises(BadInput, match="holds its own"):
         inspect(path, weights=Path("w.pt"))
+
+
+def test_counts_of_a_rewritten_graph_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = Workshop(conv_net(), [{"x": np.ones((1, 3, 8, 8), np.float32)}], QuantRecipe())
+    for names in ((), ("space_to_depth",), ("pad_inputs", "pad_outputs")):
+        built = shop.built(Design(names))
+        assert built is not None
+        path = save(built.quantized.model, tmp_path / f"{len(names)}.onnx")
+        made = [name for name in names if name != "space_to_depth"]  # no stride: it changes nothing
+        assert inspect(path).rewritten.startswith(f"rewritten for int8 by {', '.join(made)}: " if made else "")
+        assert bool(inspect(path).rewritten) == bool(made)
+    assert main(["inspect", str(path)]) == 0
+    assert "pad_inputs, pad_outputs: parameters and MACs count the zeros" in capsys.readouterr().out
 
 
 def test_a_network_of_the_zoo_is_counted_by_torch() -> None:

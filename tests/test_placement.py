@@ -41,6 +41,13 @@ def test_a_relu_that_is_not_the_only_reader_is_a_node_of_its_own() -> None:
     assert dict(p.float_nodes) == {"z": "Neg has no int8 kernel"}
 
 
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_layers_are_float_by_our_choice(op: str, gates: int) -> None:
+    text = f"g (float[5,1,4] x) => (float[5,1,1,6] y) {{ y = {op} <hidden_size: int = 6> (x, w, r) }}"
+    p = plan(parse(text, w=(1, 6 * gates, 4), r=(1, 6 * gates, 6)))
+    assert dict(p.float_nodes) == {"y": f"edgecnn makes no int8 {op}"}
+
+
 def test_a_residual_add_follows_both_branches() -> None:
     text = """g (float[N,4,8,8] x) => (float[N,4,8,8] y) {
         a = Conv <pads: ints = [1,1,1,1]> (x, w)

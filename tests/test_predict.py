@@ -138,7 +138,7 @@ def test_a_picture_for_a_network_that_takes_none(tmp_path: Path) -> None:
     pack(path, NET, {**ABOUT, "preprocess": None}, [images], [open_session(NET)({"x": images})["y"]], 0.0)
     picture(tmp_path / "a.png")
     with pytest.raises(
-        BadInput, match=r"a\.png: is a picture; .*plain\.edge takes \[N, 3, 8, 8\], no pictures; give float arrays"
+        BadInput, match=r"a\.png: is a picture; .*plain\.edge takes floats, \[N, 3, 8, 8\], and does not say how"
     ):
         run(path, tmp_path / "a.png")
 

@@ -91,6 +91,19 @@ def test_it_is_paired_so_that_hard_images_cancel() -> None:
     assert (found.low, found.high) == (pytest.approx(0.01, abs=1e-9), pytest.approx(0.01, abs=1e-9))
 
 
+def test_where_no_draw_shows_a_difference_the_images_set_the_bound() -> None:
+    """Of 45 images not one differs: with the bound as the share of those that do, that happens to 5 % of such sets."""
+    same = mean_score(np.random.default_rng(2).uniform(0, 1, 45))
+    found = bootstrap(same, same)
+    assert (found.low, found.high, found.images) == (0.0, 0.0, 45)
+    assert found.others is not None
+    assert (1 - found.others) ** 45 == pytest.approx(0.05)
+    assert (-found).to_dict()["others_at_most"] == found.others
+    apart = bootstrap(same, mean_score(np.append(same.per_sample[:-1], 0.0)))
+    assert (apart.images, apart.others) == (None, None)
+    assert "others_at_most" not in apart.to_dict()
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     a, b = (mean_score(np.random.default_rng(i).uniform(0, 1, 30)) for i in (3, 4))
     assert bootstrap(a, b, seed=5) == bootstrap(a, b, seed=5)

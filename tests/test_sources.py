@@ -397,6 +397,15 @@ class Bug(nn.Module):
     def forward(self, x):
         return x @ torch.ones(5, 3)  # line 12
 
+class Stream(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1, 3, 8, 8))
+        self.register_buffer("fixed", torch.ones(1))
+    def forward(self, x):
+        self.seen = 0.5 * self.seen + x[:1]
+        return (x + self.fixed * self.seen).flatten(1)
+
 class Two(nn.Module):
     def forward(self, a, b):
         return a + b
@@ -413,6 +422,10 @@ class InPlace(nn.Module):
     [
         ("InPlace", "InPlace: its forward changes its input in place, as `x -= 0.5` does"),
         ("Forgetful", "Forgetful: answers the same picture differently each time; is there a dropout without"),
+        (
+            "Stream",
+            "Stream: its forward writes the buffer seen, a state that it keeps between calls, .*; make the state",
+        ),
         ("Bug", r"Bug: does not run on 1,3,8,8 at nets.py line 12 \(.*\); mend it, or give --input-shape"),
         ("Two", "Two: its forward takes a and b; give --input-shape a:SIZES --input-shape b:SIZES"),
     ],

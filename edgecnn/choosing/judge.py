@@ -24,14 +24,13 @@ from edgecnn.choosing.answers import Remembering, alike
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import BY_IMAGE
 from edgecnn.evaluation.asked import as_task
-from edgecnn.evaluation.scores import Agreement, Difference, Score
+from edgecnn.evaluation.scores import Agreement, Difference, Score, upper_bound
 from edgecnn.words import PLAIN
 from runtimes.base import Track, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session
 
-CONFIDENCE = 0.95
 BROKEN = 1e9
 """What an answer with NaN or infinity costs where a metric has a unit: more than any budget."""
 ROUNDING = 1e-9
@@ -198,33 +197,8 @@ def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | N
     if parity.nonfinite:
         return 1.0, None
     if lost is not None:
-        return lost.value, lost.high
+        return lost.value, lost.high if lost.images is None else None
     if agreed is not None:
         changed = agreed.lost
         return changed, upper_bound(math.ceil(changed * agreed.images - ROUNDING), agreed.images)
     return float(min(1.0, 10.0 ** (-parity.worst_db / 10.0))), None
-
-
-def upper_bound(changed: int, images: int, confidence: float = CONFIDENCE) -> float:
-    """The largest share of changed answers that `changed` of `images` leave possible.
-
-    >>> round(upper_bound(0, 30), 3), round(upper_bound(3, 100), 3), upper_bound(5, 5)
-    (0.095, 0.076, 1.0)
-    """
-    if changed >= images:
-        return 1.0
-    low, high = changed / images, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(changed, images, middle) > 1 - confidence else (low, middle)
-    return high
-
-
-def _at_most(k: int, n: int, p: float) -> float:
-    """P(X <= k) of a binomial (n, p), 0 < p < 1."""
-    whole = math.lgamma(n + 1)
-    terms = (
-        whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, terms)))

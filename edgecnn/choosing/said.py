@@ -21,7 +21,7 @@ import onnx
 from edgecnn import doubts, meaning, tasks
 from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.choosing.choose import Decision, in_half, lost_in_words
-from edgecnn.choosing.judge import CONFIDENCE, percent
+from edgecnn.choosing.judge import percent
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.classes import classes_told_apart
 from edgecnn.data.labels import read_labels
@@ -31,6 +31,7 @@ from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.chance import chance_warning
 from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.left_out import left_out
+from edgecnn.evaluation.scores import CONFIDENCE
 from edgecnn.networks.assumed import Assumed, sentence
 from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection

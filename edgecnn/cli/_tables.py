@@ -247,6 +247,8 @@ def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
     if found.stages:
         stages(page, found.stages)
     layer_table(page, found.table)
+    if found.rewritten:
+        page.note(found.rewritten)
     if not every_layer:
         return
     columns = ("layer", "operator", "module", ">output", ">parameters", ">MACs")

@@ -192,6 +192,8 @@ def _npz(path: Path, preprocess: Ready, as_truth: bool | None) -> Samples:
         ready = images.dtype.kind == "f"
         geometry = Geometry.same(preprocess.size) if ready else Geometry.of(preprocess, images.shape[1:3])
         samples = with_arrays(samples, arrays, geometry, path)
+    else:
+        samples = replace(samples, unread=" and ".join(name for name in ("masks", "boxes") if name in arrays))
     return answered(samples, labels_in(arrays), as_truth)
 
 

@@ -106,6 +106,8 @@ class Samples:
     """The number that the data itself has for each class, where it has one, as COCO does (class_numbers.py)."""
     read_as: str = ""
     """How the labels that detectors answer are to be read, if they can be; empty where nobody knows."""
+    unread: str = ""
+    """What the data holds besides and a network that takes no pictures makes nothing of: masks or boxes."""
     truth: Array | None = None
     """A row for each image that is no class: labels, numbers, or what a metric of the user's own knows the meaning of.
     Where there are `class_names`, they are those of its columns.
@@ -166,7 +168,7 @@ class Samples:
         return replace(self, load=load)
 
     def without_answers(self) -> Samples:
-        return replace(self, labels=None, masks=None, targets=None, truth=None)
+        return replace(self, labels=None, masks=None, targets=None, truth=None, unread="")
 
     def truth_of(self, index: int) -> Any:
         """What the data holds as the answer to one image: its row of `truth`, class, mask or `Target`; else None."""

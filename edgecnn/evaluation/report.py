@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
-from edgecnn.words import PLAIN, worth
+from edgecnn.words import PLAIN, percent, worth
 from runtimes.base import CheckFailed, counted
 
 
@@ -115,6 +115,8 @@ class EvaluateReport:
         found, second = self.difference, others[0][0]
         low, value, high = (signed(v, score.unit, self.metric) for v in (found.low, found.value, found.high))
         interval = f"95 %: {low} to {high}"
+        if found.others is not None:
+            interval = f"95 %: at most {percent(found.others)} of images count otherwise"
         what = f"{value} {score.unit or 'points'}" if score.unit or self.metric not in PLAIN else value
         apart = f"{second} has {what} of {self.metric} against {first} ({interval}) on {on}"
         if found.low > 0:

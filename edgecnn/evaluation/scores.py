@@ -6,7 +6,8 @@
 Two intervals, both paired (the images are the same, so that hard ones cancel):
 
     bootstrap    draw N of the N images with replacement, R times; value of both on the same draw; the middle 95 %
-                 of the R differences (Efron 1979). For any metric.
+                 of the R differences (Efron 1979). For any metric. Where all R are 0 it tells nothing: what N images
+                 leave possible is then told as a share of images (Clopper and Pearson 1934).
     score        for shares of right answers. With b images that only the reference answers right and c that only the
                  candidate does, d = (b - c) / N, the interval is all D that a score test does not reject:
 
@@ -33,6 +34,7 @@ from runtimes.base import Array, BadInput, Runner, Tensors, counted
 
 Z = 1.959963984540054
 """The normal distribution's 97.5 % point: two of them leave 95 % between."""
+CONFIDENCE = 0.95
 RESAMPLES = 1000
 CHUNK = 50
 
@@ -72,13 +74,21 @@ class Difference:
     low: float
     high: float
     method: str
+    images: int | None = None
+    """How many were drawn from, where no draw showed a difference: `low` and `high`, 0, are then no interval."""
 
     def __neg__(self) -> Difference:
         value, low, high = (0.0 - v for v in (self.value, self.high, self.low))  # -0.0 would be shown with its sign
-        return Difference(value, low, high, self.method)
+        return Difference(value, low, high, self.method, self.images)
+
+    @property
+    def others(self) -> float | None:
+        """Where no draw showed a difference: the share of images that may still show one, at 95 %."""
+        return None if self.images is None else upper_bound(0, self.images)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "low": self.low, "high": self.high, "method": self.method}
+        found = {"value": self.value, "low": self.low, "high": self.high, "method": self.method}
+        return found if self.others is None else {**found, "others_at_most": self.others}
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,11 @@ def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int 
         rows = min(CHUNK, resamples - start)
         weights = order.multinomial(reference.images, np.full(reference.images, 1 / reference.images), rows)
         found.append(reference.resample(weights) - candidate.resample(weights))
-    low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5))
+    drawn = np.concatenate(found)
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
     method = f"bootstrap over images, {resamples} resamples, seed {seed}, 95 %"
-    return Difference(reference.value - candidate.value, float(low), float(high), method)
+    images = None if np.nan_to_num(drawn).any() else reference.images
+    return Difference(reference.value - candidate.value, float(low), float(high), method, images)
 
 
 def same_images(reference: Score, candidate: Score) -> None:
@@ -166,6 +178,31 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > 0 else (low, middle)
     return (low + high) / 2
+
+
+def upper_bound(changed: int, images: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share of changed answers that `changed` of `images` leave possible.
+
+    >>> round(upper_bound(0, 30), 3), round(upper_bound(3, 100), 3), upper_bound(5, 5)
+    (0.095, 0.076, 1.0)
+    """
+    if changed >= images:
+        return 1.0
+    low, high = changed / images, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(changed, images, middle) > 1 - confidence else (low, middle)
+    return high
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    """P(X <= k) of a binomial (n, p), 0 < p < 1."""
+    whole = math.lgamma(n + 1)
+    terms = (
+        whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
+        for i in range(k + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, terms)))
 
 
 # ---------------------------------------------------------------------------------------------------- asking a network

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn.networks import callables
@@ -30,11 +32,18 @@ def probe(network: Network) -> Any:
     Raises `BadInput` for a module that does not run on its shape, or that answers differently when asked again.
     """
     feeds = network.made(1, np.random.default_rng(SEED))
+    before = {name: value.clone() for name, value in network.module.named_buffers()}
     answer, again = tried(network, feeds), tried(network, feeds)
     if not _same(answer, again) and _changed(feeds, network):
         raise BadInput(
             f"{network.name}: its forward changes its input in place, as `x -= 0.5` does, and so answers differently "
             "each time; write `x = x - 0.5`"
+        )
+    kept = [] if _same(answer, again) else _written(before, network.module)
+    if kept:
+        raise BadInput(
+            f"{network.name}: its forward writes the buffer {kept[0]}, a state that it keeps between calls, and so "
+            "answers differently each time; make the state an input and an output of forward"
         )
     if not _same(answer, again):
         raise BadInput(
@@ -51,6 +60,12 @@ def tried(network: Network, feeds: Tensors) -> Any:
             return network.answer(feeds)
     except Exception as error:
         raise BadInput(f"{network.name}: {_why_not(error, network, feeds)}") from error
+
+
+def _written(before: Mapping[str, torch.Tensor], module: nn.Module) -> list[str]:
+    """The buffers of `module` that are no longer what they were."""
+    now = dict(module.named_buffers())
+    return [name for name, value in now.items() if name not in before or not torch.equal(value, before[name])]
 
 
 def _changed(feeds: Tensors, network: Network) -> bool:

@@ -80,6 +80,19 @@ class Inspection:
         return f"{self.known_macs:,} without {first.op} {first.name}{others}, where a shape is unknown"
 
     @property
+    def rewritten(self) -> str:
+        """That rewrites for int8 have put in what is counted; empty where there were none."""
+        from exporters.artifact import REWRITES_KEY  # it imports onnx
+
+        names = self.metadata.get(REWRITES_KEY)
+        if not names:
+            return ""
+        return (
+            f"rewritten for int8 by {names.replace(',', ', ')}: parameters and MACs count the zeros that these may put "
+            "in; those of the network itself are in its float model"
+        )
+
+    @property
     def layout(self) -> str:
         """NCHW or NHWC, where the first input takes pictures by its shape; else empty."""
         return layout_of(self.inputs[0].shape[1:]) if self.inputs and len(self.inputs[0].shape) == 4 else ""

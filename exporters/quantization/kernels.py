@@ -34,6 +34,7 @@ NO_KERNEL = {
     "ConvTranspose": "ConvTranspose has no int8 kernel in ONNX Runtime's CPU provider",
     "MaxUnpool": "MaxUnpool has no int8 kernel in ONNX Runtime",
     "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
+    **{op: f"edgecnn makes no int8 {op}" for op in ("LSTM", "GRU", "RNN")},
 }
 SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])
 

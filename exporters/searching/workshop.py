@@ -20,8 +20,9 @@ import onnx
 
 from exporters import rewrites
 from exporters.accuracy._work import Work, start
+from exporters.artifact import REWRITES_KEY
 from exporters.base import PassResult
-from exporters.graph import own_module
+from exporters.graph import get_meta, own_module, set_meta
 from exporters.layerwise.layer_times import LayerTimes, layer_times
 from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization.placement import FORMS, Plan, plan
@@ -138,7 +139,7 @@ class Workshop:
         known = self._of_graph(names)
         if not known:
             return self.model
-        return _cached(self._rewritten, known, lambda: _run(known[-1], self.source(known[:-1])).model)
+        return _cached(self._rewritten, known, lambda: _marked(_run(known[-1], self.source(known[:-1])), known[-1]))
 
     def _of_graph(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that rewrite the float graph, in their order."""
@@ -229,6 +230,14 @@ def _snr_db(
 def _run(name: str, model: onnx.ModelProto) -> PassResult:
     run: Callable[[onnx.ModelProto], PassResult] = plugins.load(rewrites, name, "rewrite").run
     return run(model)
+
+
+def _marked(result: PassResult, name: str) -> onnx.ModelProto:
+    """The graph that the rewrite `name` made, which says so where it changed something."""
+    if result.modified:
+        before = get_meta(result.model).get(REWRITES_KEY)
+        set_meta(result.model, {REWRITES_KEY: f"{before},{name}" if before else name})
+    return result.model
 
 
 def prefixes(nodes: Sequence[str], loss_us: Sequence[float], most: int = 4) -> list[Region]:

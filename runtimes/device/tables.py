@@ -32,7 +32,7 @@ def predicted(page: Page, report: RunReport) -> None:
     for p in report.predictions:
         top = getattr(p, "top", None)
         if top:
-            rest = ", ".join(f"{a.label} {a.score:.1%}" for a in top[1:])
+            rest = ", ".join(f"{a.label} {a.score:.2%}" for a in top[1:])
             rows.append((p.input, top[0].label, f"{top[0].score:.2%}", rest))
         else:
             rows.append((p.input, p.words or "nothing found"))

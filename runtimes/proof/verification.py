@@ -75,15 +75,18 @@ class VerifyReport:
         return (
             f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {counted(images, 'golden output')}"
             f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
-            f"{', '.join(self._apart())}{WORDS.get(self.code, '')}."
+            f"{', '.join(self._apart(images == 1))}{WORDS.get(self.code, '')}."
         )
 
-    def _apart(self) -> Iterator[str]:
-        """How far each kind of numbers is from the original, where there are a few; else the worst of all."""
+    def _apart(self, one: bool) -> Iterator[str]:
+        """How far each kind of numbers is from the original, where there are a few; else the worst of all. `one`: of
+        one output.
+        """
         kinds = dict.fromkeys(check.of for check in self.golden)
         for i, kind in enumerate(kinds if len(kinds) <= MOST_KINDS else (None,)):
             worst = worst_of([check for check in self.golden if kind is None or check.of == kind])
             words = differ(worst, "at most ")
+            words = words.replace(" by ", "s by ", 1) if one else words
             yield f"{words.partition(' by ')[2] if i else words} (limit {worst.limit:.3g})"
 
     def to_dict(self) -> dict[str, Any]:
