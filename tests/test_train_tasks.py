@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.networks import zoo
@@ -140,6 +142,41 @@ def test_mirrored_where_the_data_allows_it(tmp_path: Path, monkeypatch: pytest.M
     seen.clear()
     train("lenet5", "digits", tmp_path / "w.safetensors", epochs=1, flip=True, force=True)
     assert set(seen) == {True}
+
+
+def test_without_augment_the_network_learns_the_pictures_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 32, 32), np.uint8)
+    own = {hash(image.tobytes()) for image in pictures.astype(np.float32) / 255}
+    seen: list[bool] = []
+    from edgecnn.tasks import classification
+
+    real = classification.loss
+
+    def loss(module: nn.Module, images: torch.Tensor, *rest: Any) -> Any:
+        shown = np.ascontiguousarray(images.numpy()[:, 0])
+        seen.extend(hash(image.tobytes()) in own for image in shown)
+        return real(module, images, *rest)
+
+    monkeypatch.setattr(classification, "loss", loss)
+    data = pictures, np.arange(20) % 2
+    for augment in (True, False):
+        seen.clear()
+        train(
+            "lenet5",
+            data,
+            tmp_path / "w.safetensors",
+            epochs=2,
+            batch=4,
+            preprocess="unit",
+            force=True,
+            augment=augment,
+        )
+        assert all(seen) == (not augment)
+        assert len(seen) >= 24
+    with pytest.raises(BadInput, match="--flip mirrors images, --no-augment leaves them as they are"):
+        train("lenet5", data, tmp_path / "w.safetensors", flip=True, augment=False, force=True)
 
 
 def test_early_stopping_holds_a_part_of_the_training_images_back(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 )
 @option("--flip/--no-flip", default=None, group="Training", show_default=False,
         help="Mirror half of the images; default: where the data is known to allow it (shapes).")  # fmt: skip
+@option("--augment/--no-augment", default=True, group="Training",
+        help="Move images a little in training; --no-augment for pictures whose rows or columns mean something, as "
+             "frequencies do.")  # fmt: skip
 @option("--patience", type=click.IntRange(min=1), group="Training",
         help="Stop after so many epochs without a better score on a held-back tenth; default: never.")  # fmt: skip
 @option("--weights", type=options.FILE, group="Training", help="Start from these weights instead of random ones.")
@@ -56,6 +59,7 @@ def command(
     weight_decay: float,
     label_smoothing: float,
     flip: bool | None,
+    augment: bool,
     patience: int | None,
     weights: Path | None,
     qat: bool,
@@ -73,10 +77,10 @@ def command(
     check_output(output, force)
     tell = Telling()
     report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
-                       weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, patience=patience,
-                       input_shape=input_shape, num_classes=num_classes, preprocess=preprocess, weights=weights,
-                       task=task, answer=answer, qat=qat, resume=resume, force=force, track=options.track(),
-                       tell=tell)  # fmt: skip
+                       weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, augment=augment,
+                       patience=patience, input_shape=input_shape, num_classes=num_classes, preprocess=preprocess,
+                       weights=weights, task=task, answer=answer, qat=qat, resume=resume, force=force,
+                       track=options.track(), tell=tell)  # fmt: skip
     shown = {**report.to_dict(), "judged": report.judged and report.judged.words(report.metric)}
     return tell.result(
         report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))

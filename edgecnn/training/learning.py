@@ -42,7 +42,10 @@ LIMIT = 10.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to learn. `flip`: mirror half of the images; `patience`: epochs without a better score, None: never stop."""
+    """How to learn. `flip`: mirror half of the images; `patience`: epochs without a better score, None: never stop.
+
+    `augment`: images may be moved and mirrored; else they are learned as they are.
+    """
 
     epochs: int
     rate: float
@@ -53,6 +56,7 @@ class Recipe:
     flip: bool = False
     patience: int | None = None
     seed: int = 0
+    augment: bool = True
 
 
 class Learner:
@@ -114,8 +118,9 @@ class Learner:
         """One step on the images `picked`; returns their loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate * one_cycle((step + 0.5) / total)
-        answers = self.task.answers(self.samples, picked)
-        images, answers = self.task.augment(self.fetch(picked), answers, self.order, self.recipe.flip)
+        images, answers = self.fetch(picked), self.task.answers(self.samples, picked)
+        if self.recipe.augment:
+            images, answers = self.task.augment(images, answers, self.order, self.recipe.flip)
         batch = torch.from_numpy(images).contiguous(memory_format=self.layout)
         with quiet():
             loss = self.task.loss(self.module, batch, answers, self.recipe.label_smoothing)

@@ -66,6 +66,7 @@ def train(
     weight_decay: float = 5e-4,
     label_smoothing: float = 0.1,
     flip: bool | None = None,
+    augment: bool = True,
     patience: int | None = None,
     input_shape: str | tuple[int, ...] | None = None,
     num_classes: int | None = None,
@@ -83,12 +84,13 @@ def train(
 
     `data` names a set or a file, or is the arrays (images, labels).
     `task` is what the network is to learn, by default what it says of itself, `answer` in which of several outputs.
-    `flip` None mirrors where the data allows it; `patience` holds a tenth back and stops early. Training starts from
-    `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
-    are weights to start from: `epochs` and `rate` are theirs then). A trained network that becomes worse keeps the
-    weights that it came with (edgecnn/training/guard.py). `resume` goes on where the same call was interrupted. `tell`
-    hears what was assumed before the work begins; the report has it too. Raises `BadInput` for data without answers,
-    for a network that does not answer with these classes, and for divergence.
+    `flip` None mirrors where the data allows it; without `augment` images are neither mirrored nor moved. `patience`
+    holds a tenth back and stops early. Training starts from `weights`, or from random ones; `qat` adds epochs in which
+    the network sees its int8 rounding (only those when there are weights to start from: `epochs` and `rate` are theirs
+    then). A trained network that becomes worse keeps the weights that it came with (edgecnn/training/guard.py).
+    `resume` goes on where the same call was interrupted. `tell` hears what was assumed before the work begins; the
+    report has it too. Raises `BadInput` for data without answers, for a network that does not answer with these
+    classes, and for divergence.
     """
     path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
@@ -96,15 +98,16 @@ def train(
     plan = blueprint(name)
     only_tuned = qat and weights is not None
     epochs = (fine_epochs(plan.epochs) if only_tuned else plan.epochs) if epochs is None else epochs
-    recipe = Recipe(epochs, rate or 0.0, batch, momentum, weight_decay, label_smoothing, bool(flip), patience, seed)
+    shares = momentum, weight_decay, label_smoothing
+    recipe = Recipe(epochs, rate or 0.0, batch, *shares, bool(flip), patience, seed, augment)
     check_recipe(recipe, rate)
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe, tell)
         learned = edgecnn.tasks.load(lesson.about.task)
-        flip = lesson.train.mirrored if flip is None else flip
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
-        recipe = replace(recipe, rate=rate or usual * learned.RATE, flip=flip)
+        mirrored = augment and lesson.train.mirrored if flip is None else flip
+        recipe = replace(recipe, rate=rate or usual * learned.RATE, flip=mirrored)
         layout = torch.channels_last if plan.ours else torch.contiguous_format
         learner = Learner(lesson.module, learned, lesson.train, recipe, layout)
         settings = {**asdict(recipe), **lesson.about.settings, "images": len(lesson.train), "from": str(weights)}
@@ -183,6 +186,8 @@ def check_recipe(recipe: Recipe, rate: float | None) -> None:
         )
     if recipe.batch < 1 or (recipe.patience is not None and recipe.patience < 1):
         raise BadInput(f"training: batch {recipe.batch}, patience {recipe.patience}; at least 1 is needed")
+    if recipe.flip and not recipe.augment:
+        raise BadInput("training: --flip mirrors images, --no-augment leaves them as they are; leave one of them out")
     shares = {"momentum": recipe.momentum, "weight decay": recipe.weight_decay, "smoothing": recipe.label_smoothing}
     for name, value in shares.items():
         if not 0 <= value < 1:
