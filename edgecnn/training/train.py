@@ -95,10 +95,9 @@ def train(
     path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
     edgecnn.tasks.require(task)
-    plan = blueprint(name)
+    plan, shares = blueprint(name), (momentum, weight_decay, label_smoothing)
     only_tuned = qat and weights is not None
     epochs = (fine_epochs(plan.epochs) if only_tuned else plan.epochs) if epochs is None else epochs
-    shares = momentum, weight_decay, label_smoothing
     recipe = Recipe(epochs, rate or 0.0, batch, *shares, bool(flip), patience, seed, augment)
     check_recipe(recipe, rate)
     start = time.perf_counter()
