@@ -17,8 +17,10 @@ from edgecnn.data.ready_arrays import are_ready, no_pictures, unprepared
 from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.networks.sources import resolve
 from edgecnn.networks.spec import preprocess_for
+from edgecnn.networks.weights import load_weights
 from edgecnn.prediction.predict import run
 from edgecnn.road import named
+from edgecnn.training.train import train
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
 
@@ -113,3 +115,21 @@ def test_the_same_of_an_onnx_file(tmp_path: Path) -> None:
         report = quantize(tmp_path / "mel.onnx", tmp_path / "q.edge", calib, search_budget=0.0, force=True)
         assert open_bundle(tmp_path / "q.edge").preprocess == report.preprocess == wanted
         assert any("is assumed" in line for line in report.warnings) == (wanted is not None)
+
+
+def test_weights_that_learned_arrays_say_nothing_of_pictures(tmp_path: Path) -> None:
+    labels = np.arange(40) % 4
+    made = train(SOURCE, (floats(), labels), tmp_path / "w.safetensors", epochs=1, augment=False)
+    assert not any("preprocessing" in line for line in made.warnings)
+    known = load_weights(tmp_path / "w.safetensors")[1]
+    assert known is not None
+    assert (known.preprocess, known.input_shape) == (None, MEL)
+    network = resolve(SOURCE, tmp_path / "w.safetensors")
+    assert named(network, floats(), None)[0].preprocess is None  # type: ignore[arg-type]
+    assert named(network, pixels(), None)[0].preprocess == GREY  # type: ignore[arg-type]
+    said = train(SOURCE, (floats(), labels), tmp_path / "w.safetensors", epochs=1, preprocess="unit", force=True)
+    assert any(line.startswith("--preprocess unit: has no effect on data array,") for line in said.warnings)
+    train(SOURCE, (pixels(), labels), tmp_path / "w.safetensors", epochs=1, force=True)
+    seen = load_weights(tmp_path / "w.safetensors")[1]
+    assert seen is not None
+    assert seen.preprocess == GREY

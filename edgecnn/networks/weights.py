@@ -47,13 +47,14 @@ PREFIXES = ("module.", "_orig_mod.")
 class Trained:
     """What a checkpoint says of itself: the network, what it eats and answers, and how it was made.
 
-    `test_score`: share of 1 in `metric` on the held-out part of `data`.
+    `test_score`: share of 1 in `metric` on the held-out part of `data`. `preprocess` None: nobody said it, and arrays
+    were learned that are fed as they are.
     """
 
     model: str
     num_classes: int
     input_shape: Shape
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     labels: tuple[str, ...]
     data: str
     test_score: float
@@ -70,7 +71,8 @@ class Trained:
         return {k: v for k, v in asdict(self).items() if k != "test_score"}
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "preprocess": self.preprocess.to_dict()}, sort_keys=True)
+        preprocess = None if self.preprocess is None else self.preprocess.to_dict()
+        return json.dumps({**asdict(self), "preprocess": preprocess}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Trained:
@@ -84,7 +86,7 @@ class Trained:
             model=str(d["model"]),
             num_classes=classes,
             input_shape=(channels, height, width),
-            preprocess=Preprocess.from_dict(d["preprocess"]),
+            preprocess=None if d["preprocess"] is None else Preprocess.from_dict(d["preprocess"]),
             labels=labels,
             data=str(d["data"]),
             test_score=float(d["test_score"]),

@@ -26,11 +26,13 @@ from edgecnn.data.built_in import recorded
 from edgecnn.data.fingerprint import identified
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
+from edgecnn.data.ready_arrays import no_pictures, unprepared
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
 from edgecnn.networks.forward import listed, parameters
+from edgecnn.networks.network import Network
 from edgecnn.networks.picking import answering, parts_of
 from edgecnn.networks.sources import as_told, build, describe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
@@ -92,9 +94,10 @@ def prepare(
         raise BadInput(f"{name}: takes samples of shape {takes}; training needs pictures, grey (1 channel) or RGB (3)")
     draft = told(draft, None, preprocess)
     pixels = floats_of(draft.preprocess, name)
-    heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data)))
     numbers = plan.task in NUMBERS
     parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
+    draft = of_arrays(draft, plan.task, parts)
+    heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data), unprepared(preprocess, parts[:1])))
     names = class_names(parts, plan.task, draft.labels)
     count = require_answers(task, parts, plan.task, names, data)
     module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed, fed)
@@ -110,7 +113,7 @@ def prepare(
         apply_weights(module, state, str(weights))
     if plan.task == REGRESSION and parts[0].truth is not None:
         scale_last(module, torch.from_numpy(parts[0][0][None]), *spread_of(parts[0].truth), fresh=state is None)
-    about = described(plan, name, str(data), names, count, draft.input_shape, pixels, recipe.seed)
+    about = described(plan, name, str(data), names, count, draft.input_shape, draft.preprocess, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
     odd = (*doubts.of_data(parts[0], pixels), doubts.of_masks(parts[0]))
@@ -144,9 +147,16 @@ def floats_of(preprocess: Preprocess | None, name: str) -> Preprocess:
     return preprocess
 
 
+def of_arrays(draft: Network, task: str, parts: Sequence[Samples]) -> Network:
+    """`draft` without the preprocessing that nobody said, where it learns arrays that are ready."""
+    if not (draft.assumed.pixels and no_pictures(draft.preprocess, task, parts)):
+        return draft
+    return replace(draft, preprocess=None, assumed=replace(draft.assumed, pixels=False))
+
+
 def described(
-    plan: Blueprint, name: str, data: str, names: Sequence[str], count: int, shape: Shape, preprocess: Preprocess,
-    seed: int,
+    plan: Blueprint, name: str, data: str, names: Sequence[str], count: int, shape: Shape,
+    preprocess: Preprocess | None, seed: int,
 ) -> Trained:  # fmt: skip
     task, metric = plan.task, edgecnn.tasks.load(plan.task).METRIC
     version = edgecnn.__version__
