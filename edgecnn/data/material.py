@@ -22,18 +22,16 @@ from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
 from edgecnn.data.given import Data, InMemory, Spec, both
 from edgecnn.data.load import load_data
 from edgecnn.data.parted import part
-from edgecnn.data.pixels import in_words, read_preprocess
+from edgecnn.data.pixels import in_words
 from edgecnn.data.samples import Ready, Samples
-from edgecnn.data.several import several
+from edgecnn.data.wanted import one_at_a_time, said, shaped, usual
 from edgecnn.evaluation.own_metric import OwnMetric
-from edgecnn.networks.spec import preprocess_of
-from edgecnn.runners import image_preprocess, is_guess
+from edgecnn.runners import is_guess
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
 from runtimes.base import BadInput, Tensors, counted
 from runtimes.comparing.two_classes import class_count, is_one_score
-from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
 from runtimes.imaging.shown import sample_shape
@@ -206,89 +204,10 @@ def is_quick(session: Session, ready: Ready | Several) -> bool:
     return min(taken) * JUDGED <= JUDGE_SECONDS
 
 
-def one_at_a_time(session: Session, name: str) -> None:
-    """Raise `BadInput` for a model whose batch is fixed at several images."""
-    batch = max((info.shape[0] for info in session.inputs if info.shape and isinstance(info.shape[0], int)), default=1)
-    if batch > 1:
-        raise BadInput(
-            f"{name}: takes {batch} images at a time, and no other number; calibration and race give it one: "
-            f"{_to_one(session, batch)}export it with a batch of 1, or an open one"
-        )
-
-
-def _to_one(session: Session, batch: int) -> str:
-    """The command that makes such a model take one image, where its sizes are fixed; else empty."""
-    fixed = [i for i in session.inputs if i.shape and i.shape[0] == batch and all(isinstance(d, int) for d in i.shape)]
-    if len(fixed) != len(session.inputs):
-        return ""
-    named = [f"{info.name}:" if len(fixed) > 1 else "" for info in fixed]
-    shapes = [
-        f"--input-shape {key}{','.join(map(str, (1, *i.shape[1:])))}" for key, i in zip(named, fixed, strict=True)
-    ]
-    return f"`edgecnn simplify IN -o OUT {' '.join(shapes)}` changes it where images do not mix; or "
-
-
-def said(ready: Ready | Several, preprocess: str) -> Preprocess:
-    """How `preprocess` makes images of the size that is wanted; raises `BadInput` where no picture is."""
-    if isinstance(ready, Several):
-        raise BadInput(f"--preprocess {preprocess}: the model takes {ready.words}, arrays as they are; leave it out")
-    if isinstance(ready, Preprocess):
-        return read_preprocess(preprocess, (ready.channels, *ready.size), ready.input)
-    shape = sample_shape(ready)
-    if len(shape) != 3:
-        raise BadInput(f"--preprocess {preprocess}: the model takes samples of shape {list(shape)}; leave it out")
-    return read_preprocess(preprocess, (shape[0], shape[1], shape[2]))
-
-
 def tells_classes(outputs: Sequence[TensorInfo]) -> bool:
     """Whether `outputs` are a score for each of so many classes, which top-1 takes, or one score for two."""
     shape = outputs[0].shape
     return len(outputs) == 1 and len(shape) in (1, 2) and class_count(shape) is not None
-
-
-def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
-    """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
-    if len(session.inputs) > 1:
-        raise BadInput(
-            f"--input-shape {input_shape}: the model has several inputs; `edgecnn simplify` fixes their sizes"
-        )
-    sizes = fitting(input_shape, session.inputs[0])
-    if len(sizes) != 3:
-        return sizes
-    if known is None and session.inputs[0].dtype == "uint8":
-        return image_preprocess([TensorInfo("", "uint8", (1, *sizes))]) or sizes
-    return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
-
-
-def usual(session: Session, name: str = "model") -> Ready | Several:
-    """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
-
-    Raises `BadInput`, naming `name`, when its input is of open size, or neither float32 nor a uint8 picture.
-    """
-    if len(session.inputs) > 1:
-        return several(name, session.inputs)
-    preprocess = image_preprocess(session.inputs)
-    if preprocess is not None and session.inputs[0].dtype == "uint8":
-        return preprocess
-    if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":
-        sizes = session.inputs[0].shape[1:]
-        fixed = tuple(size for size in sizes if isinstance(size, int))
-        if preprocess is not None or len(fixed) == len(sizes) > 0:
-            return preprocess or fixed
-    wants = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in session.inputs)
-    raise BadInput(
-        f"{name}: takes {wants}; calibration needs float32 numbers or uint8 pictures whose size is fixed but "
-        f"for the batch; {_way_out(session)}"
-    )
-
-
-def _way_out(session: Session) -> str:
-    dtypes = [info.dtype for info in session.inputs]
-    if dtypes == ["float16"]:
-        return "this one computes in float16, where int8 cannot start: export it in float32, and quantize that"
-    if dtypes == ["uint8"] and all(type(size) is int for size in session.inputs[0].shape[1:]):
-        return "these are no pictures of 1 or 3 channels: cut the cast to float32 off, and quantize what is behind"
-    return "give --input-shape where the size is open"
 
 
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
