@@ -7,6 +7,7 @@
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     masks of 0 and 255  255 is class 1
     few images          ranges are guesses
+    copies              an image that is there again says nothing new                (data/copies.py)
     inputs ignored      forward takes them and makes nothing of them
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecnn.data.copies import distinct, independent
 from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
@@ -35,7 +37,11 @@ FEW, USUAL = 8, 32
 MOST_READ = 32
 """Samples that are looked at, spread over all."""
 
+COPIES, FEW_DIFFERENT = 0.05, 16
+"""A larger share of copies is told, and any where fewer different images are left."""
+
 if TYPE_CHECKING:
+    from edgecnn.data.material import Material
     from edgecnn.networks.sources import Network
 
 
@@ -117,6 +123,29 @@ def of_few(calibration: Samples) -> str:
         return ""
     found = counted(len(calibration), "image is", "images are")
     return f"{calibration.name}: {found} few to calibrate on; give {USUAL} and more (8 instead of 128 cost 9 to 10 dB)"
+
+
+def of_copies(samples: Samples, drawn: int | None = None) -> str:
+    """That many of `samples` are copies of others; of `drawn` to calibrate only the different ones are left."""
+    count, different = drawn or len(samples), distinct(samples)
+    copies = count - different
+    if not copies or (copies <= COPIES * count and different >= FEW_DIFFERENT):
+        return ""
+    said = f"{samples.name}: {copies:,} of {counted(count, 'image')} to"
+    if drawn is not None:
+        return f"{said} calibrate on are copies of others; the {counted(different, 'different one')} set the ranges"
+    worth = f"all are worth {counted(independent(samples), 'different one')}, and intervals count them so"
+    return f"{said} judge by are copies of others; {worth}"
+
+
+def of_images(material: Material) -> tuple[str, ...]:
+    """What `material` tells less than the number of its images promises: copies, and what calibrated and judges too."""
+    judged, drawn = material.judged, len(material.calibration) + material.copies
+    many = of_copies(material.calibration, drawn), of_copies(judged)
+    if not material.repeated:
+        return many
+    among = f"{material.repeated:,} of the {counted(len(judged), 'image')} that judge are among those that calibrated"
+    return (*many, f"{judged.name}: {among}, which flatters the result: judge on images of their own")
 
 
 def of_ignored(network: Network, inputs: Sequence[str]) -> str:

@@ -36,9 +36,10 @@ from edgecnn.choosing.quantizing import (
 from edgecnn.choosing.said import judging, of_verdict
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
-from edgecnn.data.given import Data, Spec, both
+from edgecnn.data.given import Data, Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
+from edgecnn.data.one_set import both
 from edgecnn.data.ready_arrays import no_pictures, unprepared
 from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
@@ -203,9 +204,8 @@ def build(
         network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed, track=track
     )
     heard = doubts.told(*heard, ignored(network, float_model, tell))
-    images = partial(
-        material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed, own=own
-    )
+    images = partial(material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
+                     own=own, track=track)  # fmt: skip
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)

@@ -15,9 +15,10 @@ from torch import nn
 from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.data.feeding import ready_shape
-from edgecnn.data.given import InMemory, both, given
+from edgecnn.data.given import InMemory, given
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
+from edgecnn.data.one_set import both
 from edgecnn.data.picture_size import common_size
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
@@ -99,7 +100,7 @@ def test_one_set_given_twice_is_split_and_two_are_not() -> None:
     assert one.judged.labels is not None
     assert (len(one.calibration), len(one.judged)) == (10, 10)
     assert not set(one.calibration.ids) & set(one.judged.ids)
-    two = material_for(conv_net(), None, FLOATS, FLOATS.copy(), 64, 0)
+    two = material_for(conv_net(), None, FLOATS, FLOATS + 1, 64, 0)
     assert (len(two.calibration), len(two.judged)) == (20, 20)
     assert two.judged_on.startswith("20 images without labels: ")
     assert two.judged.name != two.calibration.name

@@ -7,7 +7,8 @@
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
 the true share p solves P(X <= k; n, p) = 0.05. Of several labels or boxes an image, k is the share changed times n,
 rounded up: as if all of an image changed together, which leaves most room. Source: Clopper and Pearson 1934, "The use
-of confidence or fiducial limits illustrated in the case of the binomial". Test: tests/test_choose.py.
+of confidence or fiducial limits illustrated in the case of the binomial". Of images that are copies of others n is how
+many different ones they are worth (edgecnn/data/copies.py). Test: tests/test_choose.py, tests/test_copies.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnx
 from edgecnn import tasks
 from edgecnn.choosing.answers import Remembering, alike
 from edgecnn.choosing.trial import Trial
+from edgecnn.data.copies import independent
 from edgecnn.data.material import BY_IMAGE
 from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.scores import Agreement, Difference, Score, upper_bound
@@ -106,7 +108,7 @@ class Judge:
         if self.score is not None and not parity.nonfinite:
             score = self._score(session)
             accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed)
-        drop, high = drop_of(parity, lost, agreed)
+        drop, high = drop_of(parity, lost, agreed and replace(agreed, images=independent(self.trial.samples)))
         if lost is None and self.trial.task not in BY_IMAGE:
             high = None  # pixels of one image are not independent answers, and some change nearly always
         drop = BROKEN if parity.nonfinite and self.trial.unit else drop
@@ -118,7 +120,7 @@ class Judge:
         batch = 32 if free_batch(session) else 1
         runner = session if self.trial.own else as_task(session, self.trial.task, self.trial.sigmoid)
         found: Score = self.trial.rule.score(runner, self.trial.samples, self.trial.input_name, batch, self.track)
-        return found
+        return replace(found, groups=self.trial.samples.groups)
 
     def _agreement(self, session: Session, parity: ParityReport) -> Agreement | None:
         if self.trial.task == "classification" and parity.top1 is not None:

@@ -35,8 +35,9 @@ from edgecnn.choosing.said import (
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.choosing.trial import Trial, trial_on
-from edgecnn.data.given import Data, both
+from edgecnn.data.given import Data
 from edgecnn.data.material import Material, material_for
+from edgecnn.data.one_set import both
 from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
@@ -132,7 +133,7 @@ def quantize(
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
     images = partial(
         material_for, original, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-        input_shape=input_shape, own=own, name=name,
+        input_shape=input_shape, own=own, name=name, track=track,
     )  # fmt: skip
     material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
@@ -199,7 +200,7 @@ def recipe_for(
     seen = material.calibration
     return QuantRecipe(
         calibrator, per_channel, tuple(exclude), seen.recorded, len(seen), target=target, available=seen.of,
-        fingerprint=material.fingerprint,
+        fingerprint=material.fingerprint, copies=material.copies,
     )  # fmt: skip
 
 

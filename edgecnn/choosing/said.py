@@ -24,6 +24,7 @@ from edgecnn.choosing.choose import Decision, in_half, lost_in_words
 from edgecnn.choosing.judge import percent
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.classes import classes_told_apart
+from edgecnn.data.copies import independent
 from edgecnn.data.labels import read_labels
 from edgecnn.data.material import Material, tells_classes
 from edgecnn.data.ready_arrays import of_no_pictures, unprepared
@@ -174,7 +175,8 @@ def judging(
     if task == "detection" and not material.metric and material.judged.targets is not None:
         judged, line = numbered(name, model, material.judged, material.input_name)
         material = replace(material, judged=judged)
-    return material, doubts.aloud(tell, doubts.told(unused, line, doubts.of_masks(material.judged)))
+    told = doubts.told(unused, line, doubts.of_masks(material.judged), *doubts.of_images(material))
+    return material, doubts.aloud(tell, told)
 
 
 def numbered(name: str, model: onnx.ModelProto, samples: Samples, input_name: str) -> tuple[Samples, str]:
@@ -252,15 +254,17 @@ def judged_by_few(name: str, decision: Decision, material: Material, trial: Tria
     if rival is None or not chosen or rival.drop_high is None or rival.drop_high <= trial.max_drop or decision.alike:
         return ""
     high, budget = (lost_in_words(value, trial) for value in (rival.drop_high, trial.max_drop))
+    as_many = "" if material.judged.groups is None else f", worth {independent(material.judged)} different ones,"
     if rival.accuracy is not None:
         return (
-            f"{name}: {count} labelled images leave room for {high} of {decision.metric} (95 %), and the budget is "
-            f"{budget}: more of them would make sure, and --sure asks for it"
+            f"{name}: {count} labelled images{as_many} leave room for {high} of {decision.metric} (95 %), and the "
+            f"budget is {budget}: more of them would make sure, and --sure asks for it"
         )
     needed = images_for(trial.max_drop)
     more = f"; {needed} of which none changes show it, or labelled --data" if needed else "; labelled --data may"
     share, most = percent(trial.max_drop), percent(rival.drop_high)
-    return f"{name}: {count} images cannot show a budget of {share} %: up to {most} % of all may change (95 %){more}"
+    said = f"{name}: {count} images{as_many} cannot show a budget of {share} %"
+    return f"{said}: up to {most} % of all may change (95 %){more}"
 
 
 def images_for(share: float) -> int:

@@ -82,9 +82,10 @@ race_threads = option("--threads", type=THREADS, default=1, group="Machine",
 batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
 batches = option("--batch", type=Counts(click.IntRange(min=1)), default=1, group="Input",
                  help="Images at once: one number, or a list as 1,4,16.")  # fmt: skip
-limit = option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images; default: all.")
+limit = option("--limit", type=click.IntRange(min=1), group="Data",
+               help="Use at most this many images, drawn from all by --seed; default: all.")  # fmt: skip
 calib_limit = option("--limit", type=click.IntRange(min=1), default=128, group="Data",
-                     help="Calibrate on at most this many images.")  # fmt: skip
+                     help="Calibrate on at most this many images, drawn by --seed.")  # fmt: skip
 calib = option("--calib", required=True, metavar="DATA", group="Data",
                help="Images of typical activations: folder, picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
 data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")

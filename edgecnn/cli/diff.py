@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @option(
     "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or made inputs."
 )
-@option("--samples", type=click.IntRange(1, 1000), default=3, group="Data", help="How many images or seeded inputs.")
+@option("--samples", type=click.IntRange(1, 1000), default=3, group="Data",
+        help="How many images, drawn from all by --seed, or seeded inputs.")  # fmt: skip
 @options.weights
 @options.preprocess
 @options.decode

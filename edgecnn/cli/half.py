@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @options.force
 @option("--calib", metavar="DATA", group="Data",
         help="Images that show typical activations; without it, seeded inputs.")  # fmt: skip
-@option("--limit", type=click.IntRange(min=1), group="Data", help="Use at most this many images; default: 8.")
+@option("--limit", type=click.IntRange(min=1), group="Data",
+        help="Use at most this many images, drawn from all by --seed; default: 8.")  # fmt: skip
 @option("--exclude", multiple=True, metavar="GLOB", group="Precision", help="Nodes that stay float32; repeatable.")
 @option("--allow-slower", is_flag=True, group="Precision", help="Write it even where it is not faster here.")
 @options.input_shapes

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,7 @@ Data = str | os.PathLike[str] | Array | tuple[Array, Array] | Mapping[str, Array
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """Arrays that a caller gave. Two are one set when their images are one object: contents are not compared."""
+    """Arrays that a caller gave. Two are equal when their images are one object; one_set.py compares the numbers."""
 
     name: str
     images: Array
@@ -71,14 +71,6 @@ def given(data: Data | InMemory, argument: str = "data") -> Spec:
 
 def maybe_given(data: Data | InMemory | None, argument: str = "data") -> Spec | None:
     return None if data is None else given(data, argument)
-
-
-def both(calib: Data | InMemory, data: Data | InMemory | None) -> tuple[Spec, Spec | None]:
-    """`calib` and `data`. The same images as both are one set, with the labels of `data`: it is split by these."""
-    first, second = given(calib, "calib"), maybe_given(data)
-    if isinstance(first, InMemory) and isinstance(second, InMemory) and first == second:
-        first = second = replace(first, labels=first.labels if second.labels is None else second.labels)
-    return first, second
 
 
 def spelled(data: Spec | None) -> str | None:

@@ -3,6 +3,7 @@
     calibration   the train part of a set that has one, at most `limit` images, labels not used
     judged        --data: the test part of it, labelled where it can be; without it images of the same set that did not
                   calibrate, unlabelled, 299 where that is quick; where none are left, those that did
+    copies        calibrate once, and of those that did none judges, where enough others are left    (copies.py)
 
 A set that the model's weights have learned from has parts too: what that training held out is its test part.
 Both go through the preprocessing that the model carries, which is also the one it is deployed with.
@@ -18,9 +19,11 @@ from dataclasses import dataclass, replace
 import onnx
 
 from edgecnn.data.classes import counted_alike, whose_classes
+from edgecnn.data.copies import apart, once
 from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
-from edgecnn.data.given import Data, InMemory, Spec, both
+from edgecnn.data.given import Data, InMemory, Spec
 from edgecnn.data.load import load_data
+from edgecnn.data.one_set import both
 from edgecnn.data.parted import part
 from edgecnn.data.pixels import in_words
 from edgecnn.data.samples import Ready, Samples
@@ -30,7 +33,7 @@ from edgecnn.runners import is_guess
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
-from runtimes.base import BadInput, Tensors, counted
+from runtimes.base import BadInput, Tensors, Track, counted, silent
 from runtimes.comparing.two_classes import class_count, is_one_score
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
@@ -42,6 +45,8 @@ BY_IMAGE = (CLASSES, MULTI_LABEL, "detection")
 """Tasks where so many images show a budget, as if all answers for an image changed together."""
 JUDGED, JUDGE_SECONDS = 299, 20.0
 """Images that show at 95 %, where no answer changes, that at most 1 % do; where a model answers them in that time."""
+ENOUGH = 30
+"""Different images that judge alone, without those that calibrated too; fewer tell of the draw and not of the model."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,12 @@ class Material:
     """The user's own, where one judges."""
     fingerprint: str = ""
     """Of what calibrates, without its limit."""
+    copies: int = 0
+    """Images drawn to calibrate that are copies of others, and are not used."""
+    left_out: int = 0
+    """Images given to judge that calibrated, and do not judge."""
+    repeated: int = 0
+    """Those that do all the same, for too few others are left."""
 
     @property
     def as_is(self) -> bool:
@@ -99,15 +110,20 @@ class Material:
         name = self.judged.recorded
         if self.metric:
             which = " that calibrated" if self.judged.ids == self.calibration.ids else ""
-            return f"{counted(len(self.judged), 'image')} of {name}{which}, by {self.metric}"
+            return f"{counted(len(self.judged), 'image')} of {name}{which}{self._without}, by {self.metric}"
         judged = self.judged
         if any(answers is not None for answers in (judged.labels, judged.masks, judged.targets, judged.truth)):
-            return f"{counted(len(self.judged), 'labelled image')} of {name}"
+            return f"{counted(len(self.judged), 'labelled image')} of {name}{self._without}"
         same = self.judged.ids == self.calibration.ids
         what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"
         images = f"the same images {what}" if same else f"{counted(len(self.judged), 'image')} {what}"
-        other = self.judged.name == self.calibration.name and not same
-        return f"{images}{' that did not calibrate' if other else ''}: answers are compared with the float graph's"
+        other = self.judged.name == self.calibration.name and not same and not self.repeated
+        which = " that did not calibrate" if other else self._without
+        return f"{images}{which}: answers are compared with the float graph's"
+
+    @property
+    def _without(self) -> str:
+        return f" ({self.left_out:,} that calibrated left out)" if self.left_out else ""
 
     @property
     def told(self) -> dict[str, str]:
@@ -126,6 +142,7 @@ def material_for(
     preprocess: str | None = None,
     own: OwnMetric | None = None,
     name: str = "model",
+    track: Track = silent,
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
 
@@ -144,19 +161,28 @@ def material_for(
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
     sets, mark = identity.trained_on if identity else (), fingerprint(seen)
     learned = is_marked(mark, sets)
-    calibration = load_data(
+    drawn = load_data(
         seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
+    calibration, used = once(drawn.remembered(), track)
     if judge is None:
         enough = JUDGED if limit < JUDGED and task in BY_IMAGE and is_quick(session, ready) else limit
-        judged = held_out(seen, ready, calibration, enough, seed, task, kept, learned) or calibration
+        others = held_out(seen, ready, drawn, enough, seed, task, kept, learned)
+        judged, left_out, repeated = (
+            (calibration, 0, 0) if others is None else apart(others.remembered(), used, 1, track)
+        )
+        judged, repeated = (calibration, 0) if repeated else (judged, 0)
         judged = judged.without_answers() if own is None else judged
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
         judged = load_data(judge, ready, split=split, seed=seed, task=task, as_truth=kept)
         judged = judged if own is not None else with_model_labels(judged, labels, session)
-    made = Material(session.inputs[0].name, ready, calibration.remembered(), judged.remembered(), guessed)
-    return replace(made.measured_by(own), fingerprint=mark)
+        judged, left_out, repeated = apart(judged.remembered(), used, ENOUGH, track)
+    made = Material(
+        session.inputs[0].name, ready, calibration, judged, guessed, fingerprint=mark,
+        copies=len(drawn) - len(calibration), left_out=left_out, repeated=repeated,
+    )  # fmt: skip
+    return made.measured_by(own)
 
 
 def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session) -> tuple[str, bool | None]:

@@ -118,6 +118,10 @@ class Samples:
     """Which part of the data that was named they are: a path below it."""
     look: Callable[[int], Look] = lambda _: PLAIN
     """What there is to the picture of a sample besides its pixels."""
+    groups: Array | None = None
+    """int (N,): the same number for copies of one image (copies.py); None where there are none, or nobody looked."""
+    numbered: bool = False
+    """Its labels are whole numbers of which the data need not show the largest."""
 
     @property
     def recorded(self) -> str:
@@ -141,11 +145,11 @@ class Samples:
         labels = None if self.labels is None else self.labels[picked]
         ids = tuple(self.ids[i] for i in picked)
         masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
-        truth = None if self.truth is None else self.truth[picked]
+        truth, groups = (None if values is None else values[picked] for values in (self.truth, self.groups))
         load, others = _at(self.load, picked), {name: _at(other, picked) for name, other in self.others.items()}
         return replace(
             self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth,
-            look=_at(self.look, picked),
+            look=_at(self.look, picked), groups=groups,
         )  # fmt: skip
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:

@@ -20,6 +20,7 @@ import math
 
 import numpy as np
 
+from edgecnn.data.copies import independent
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Score
 from edgecnn.tasks import multi_label, regression
@@ -61,7 +62,7 @@ def chance_warning(subject: str, metric: str, value: float | None, samples: Samp
         return ""
     counts, images = np.bincount(samples.labels), len(samples.labels)
     share = max(1 / classes, float(counts.max()) / images)
-    if not no_better_than_chance(round(value * images), images, share):
+    if not no_better_than_chance(round(value * independent(samples)), independent(samples), share):
         return ""
     of = counted(classes, "class", "classes")
     chance = f"no better than chance for {of}" + (f" ({100 * share:.0f} % are of one)" if share * classes > 1.5 else "")

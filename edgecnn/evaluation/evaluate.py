@@ -12,7 +12,8 @@ a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ import numpy as np
 import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.classes import classes_told_apart, counted_alike, whose_classes
+from edgecnn.data.copies import groups_of, rows_of
 from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
@@ -41,7 +43,7 @@ from edgecnn.evaluation.seen_before import SeenBefore
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
-from runtimes.base import BadInput, Runner, Tensors, Track, silent
+from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
 from runtimes.imaging.maps import is_whole
@@ -124,11 +126,13 @@ def evaluate(
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = numbered_alike(shown, scores[0]) if scores else shown
         scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
+    groups = together(answers)
+    scores, samples = [replace(one, groups=groups) for one in scores], replace(samples, groups=groups)
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
-    told = doubts.told(*early, *map(of_numbers, names, scores), *chance)
+    told = doubts.told(*early, doubts.of_copies(samples), *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out)
 
@@ -148,13 +152,15 @@ def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
 
 @dataclass
 class Answers:
-    """A runner that counts the images which it answers with NaN or infinity."""
+    """A runner that counts the images which it answers with NaN or infinity, and knows those that it has seen again."""
 
     runner: Runner
     nonfinite: int = 0
+    marks: list[bytes] = field(default_factory=list)
 
     def __call__(self, feeds: Tensors) -> Tensors:
         found, images = self.runner(feeds), rows(feeds)
+        self.marks += rows_of(feeds)
         broken = np.zeros(images, bool)
         for value in found.values():
             wrong = ~np.isfinite(value) if value.dtype.kind == "f" else np.zeros(1, bool)
@@ -162,6 +168,11 @@ class Answers:
             broken |= wrong.reshape(images, -1).any(1) if by_image and wrong.any() else wrong.any()
         self.nonfinite += int(broken.sum())
         return found
+
+
+def together(answers: Sequence[Answers]) -> Array | None:
+    """Which images were copies of one another for all who answered; None where all differ."""
+    return groups_of([b"".join(marks) for marks in zip(*(one.marks for one in answers), strict=True)])
 
 
 def score(how: ModuleType | OwnMetric, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.words import PLAIN, percent, worth
@@ -83,6 +85,12 @@ class EvaluateReport:
         return self.models[0][1].images
 
     @property
+    def distinct(self) -> int:
+        """How many of the images are no copies of others."""
+        groups = self.models[0][1].groups
+        return self.images if groups is None else len(np.unique(groups))
+
+    @property
     def verdict(self) -> str:
         if self.passed is None:
             return self._found
@@ -132,6 +140,7 @@ class EvaluateReport:
             "task": self.task,
             "data": self.data,
             "images": self.images,
+            "distinct_images": self.distinct,
             "held_out": self.held_out,
             "models": [
                 {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}

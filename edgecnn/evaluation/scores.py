@@ -17,6 +17,7 @@ Two intervals, both paired (the images are the same, so that hard ones cancel):
                  paired-sample design"; at D = 0 it is McNemar's test.) It stays honest where b = c = 0: 30 images
                  without a difference leave room for one of 11 points, which a bootstrap cannot see.
 
+Copies of an image are drawn together; in the score interval images are as many as they are worth (data/copies.py).
 Test: tests/test_scores.py.
 """
 
@@ -24,12 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from edgecnn.data.copies import worth
 from runtimes.base import Array, BadInput, Runner, Tensors, counted
 
 Z = 1.959963984540054
@@ -58,6 +60,8 @@ class Score:
     """Of `value`, as dB; empty for a share from 0 to 1."""
     missed: tuple[str, ...] = ()
     """Classes of which the data has pixels, none of them answered right."""
+    groups: Array | None = None
+    """int (N,): the same number for copies of one image; None where all differ."""
 
     @cached_property
     def per_sample(self) -> Array:
@@ -112,9 +116,12 @@ def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int 
     """reference.value - candidate.value with the percentile interval; raises `BadInput` for different images."""
     same_images(reference, candidate)
     order, found = np.random.default_rng(seed), []
+    groups = np.arange(reference.images) if reference.groups is None else reference.groups
+    _, groups = np.unique(groups, return_inverse=True)
+    count = int(groups.max()) + 1
     for start in range(0, resamples, CHUNK):
         rows = min(CHUNK, resamples - start)
-        weights = order.multinomial(reference.images, np.full(reference.images, 1 / reference.images), rows)
+        weights = order.multinomial(count, np.full(count, 1 / count), rows)[:, groups]
         found.append(reference.resample(weights) - candidate.resample(weights))
     drawn = np.concatenate(found)
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
@@ -143,7 +150,19 @@ def mean_of_known(values: Array) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------- shares of right answers
-def paired_shares(only_reference: int, only_candidate: int, images: int) -> Difference:
+def paired(reference: Score, candidate: Score) -> Difference:
+    """The difference of two shares of right answers, with Tango's interval for as many images as they are worth."""
+    same_images(reference, candidate)
+    ours, theirs, images = reference.per_sample > 0.5, candidate.per_sample > 0.5, reference.images
+    b, c = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    if reference.groups is None:
+        return paired_shares(b, c, images)
+    different = worth(reference.groups, images)
+    found = paired_shares(b * different / images, c * different / images, different)
+    return replace(found, value=(b - c) / images)
+
+
+def paired_shares(only_reference: float, only_candidate: float, images: float) -> Difference:
     """Tango's interval for (only_reference - only_candidate) / images, the difference of two shares of right answers.
 
     >>> d = paired_shares(0, 0, 30)
@@ -160,7 +179,7 @@ def paired_shares(only_reference: int, only_candidate: int, images: int) -> Diff
     return Difference(value, low, high, "paired score interval (Tango 1998), 95 %")
 
 
-def score_statistic(b: int, c: int, n: int, guess: float) -> float:
+def score_statistic(b: float, c: float, n: float, guess: float) -> float:
     """How many standard deviations b - c lies above what a difference of `guess` makes us expect."""
     first = -b - c + (2 * n - b + c) * guess
     root = math.sqrt(max(first * first + 8 * n * c * guess * (1 - guess), 0.0))

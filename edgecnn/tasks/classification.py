@@ -71,9 +71,7 @@ def ranks(logits: Array, labels: Array) -> Array:
 
 def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
     """Top-1 lost by `candidate`, with the paired score interval (no random numbers: `seed` is not used)."""
-    scores.same_images(reference, candidate)
-    ours, theirs = reference.per_sample > 0.5, candidate.per_sample > 0.5
-    return scores.paired_shares(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), reference.images)
+    return scores.paired(reference, candidate)
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:

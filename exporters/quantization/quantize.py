@@ -51,13 +51,16 @@ class QuantRecipe:
     """How many images `data` holds, where not all were used."""
     fingerprint: str = ""
     """Of `data`, where it is known by one (edgecnn/data/fingerprint.py)."""
+    copies: int = 0
+    """How many images were drawn besides and not used, as copies of others."""
 
     @property
     def calibrated_on(self) -> str:
-        """`128 of 300 images (--limit) of photos`."""
+        """`128 of 300 images (--limit) of photos, 120 of them different`."""
+        drawn, different = self.images + self.copies, f", {self.images:,} of them different" if self.copies else ""
         if self.available is None:
-            return f"{counted(self.images, 'image')} of {self.data}"
-        return f"{self.images:,} of {counted(self.available, 'image')} (--limit) of {self.data}"
+            return f"{counted(drawn, 'image')} of {self.data}{different}"
+        return f"{drawn:,} of {counted(self.available, 'image')} (--limit) of {self.data}{different}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -1,12 +1,14 @@
 """What a model wants to be fed: its inputs as records, seeded feeds for them, and one sentence when a feed is wrong.
 
     TensorInfo(name, dtype, shape)  --random_feeds-->  {name: array}        --complaint-->  None, or what does not fit
+                                                       {name: array}        --digest----->  a hash of all of it
 
 Test: tests/test_session.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +56,16 @@ def random_feeds(
         raise BadInput(f"inputs: {total / 2**20:,.0f} MiB asked for, the limit is 1,024; use a smaller batch or shape")
     rng = np.random.default_rng(seed)
     return {info.name: _random(rng, _dtype(info), shapes[info.name]) for info in inputs}
+
+
+def digest(feeds: Tensors) -> bytes:
+    """A hash of `feeds`: the same for the same numbers under the same names, and for no others."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(feeds):
+        value = feeds[name]
+        found.update(f"{name}{value.dtype}{value.shape}".encode())
+        found.update(value.tobytes())
+    return found.digest()
 
 
 def complaint(inputs: tuple[TensorInfo, ...], feeds: Tensors) -> str | None:
