@@ -20,11 +20,12 @@ from PIL import Image
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.evaluation.evaluate import Answers, evaluate
+from edgecnn.evaluation.scores import paired_shares
 from edgecnn.latency import benchmark
 from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
-from runtimes.base import BadInput
+from runtimes.base import BadInput, CheckFailed
 from runtimes.session import open_session
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -156,6 +157,62 @@ def test_of_two_limits_the_one_that_fails_is_named(
     report = evaluate(good, tie, data=str(photos), max_drop=most, min_metric=least)
     assert report.verdict.endswith(f"it is worse.{end}")
     assert len(report.failures) == end.partition(". Within")[0].count("--") * ("NOT" in end)
+
+
+@pytest.mark.parametrize(
+    ("second", "most", "code", "end"),
+    [
+        ("tie", "0.97", 0, "it is worse. Within --max-drop 0.97 --sure."),
+        ("tie", "0.8", 3, "it is worse. Too few images to tell whether within --max-drop 0.8 --sure."),
+        ("tie", "0.3", 1, "it is worse. NOT within --max-drop 0.3 --sure."),
+        ("same", "0.01", 3, "can tell. Too few images to tell whether within --max-drop 0.01 --sure."),
+        ("same", "0.2", 0, "can tell. Within --max-drop 0.2 --sure."),
+    ],
+)
+def test_for_sure_the_whole_interval_decides(
+    second: str,
+    most: str,
+    code: int,
+    end: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From 80 % to 0 %, or to 80 %, on 20 images: the interval of 16 lost, and of none, is Tango's."""
+    monkeypatch.chdir(tmp_path)
+    names, photos = ("moon", "sun"), Path(os.path.relpath(photos))
+    good = by_brightness(Path("a.onnx"), labels=names)
+    other = by_brightness(Path("b.onnx"), -1.0, names) if second == "tie" else good
+    found = paired_shares(16 if second == "tie" else 0, 0, 20)
+    command = ["evaluate", str(good), str(other), "--data", str(photos), "--max-drop", most, "--sure"]
+    assert code == (0 if found.high <= float(most) else 1 if found.low > float(most) else 3)
+    assert main([*command, "--json"]) == code
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["passed"] is {0: True, 1: False, 3: None}[code]
+    assert document["limits"] == {"max_drop": float(most), "min_metric": None, "sure": True}
+    allowed = f"of top-1 against a.onnx on 20 images of photos, --max-drop allows {100 * float(most):.2f}"
+    said = {
+        0: "",
+        1: f"error: b.onnx: loses at least {100 * found.low:.2f} points {allowed}\n",
+        3: f"error: {other}: may lose up to {100 * found.high:.2f} points {allowed}: more images would tell\n",
+    }[code]
+    assert err == said.replace("a.onnx on", "a.onnx (95 %) on" if code == 3 else "a.onnx on")
+    assert main(command) == code
+    assert end in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_limit_that_fails_and_one_that_cannot_be_told_the_failure_counts(photos: Path, tmp_path: Path) -> None:
+    names = ("moon", "sun")
+    good, tie = by_brightness(tmp_path / "a.onnx", labels=names), by_brightness(tmp_path / "b.onnx", -1.0, names)
+    report = evaluate(good, tie, data=str(photos), max_drop=0.8, min_metric=0.1, sure=True)
+    assert (report.passed, type(report.failure)) == (False, CheckFailed)
+    assert report.verdict.endswith(
+        "NOT within --min-metric 0.1. Too few images to tell whether within --max-drop 0.8 --sure."
+    )
+    with pytest.raises(BadInput, match="--sure: holds --max-drop to the far end of its interval; give --max-drop too"):
+        evaluate(good, tie, data=str(photos), min_metric=0.1, sure=True)
 
 
 def test_limits_that_say_nothing(photos: Path, tmp_path: Path) -> None:

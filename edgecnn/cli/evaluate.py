@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 @options.limit
 @option("--max-drop", type=click.FloatRange(0), group="Limits",
         help="Metric that MODEL2 may lose against MODEL, a share (0.01: one point), or in its unit.")  # fmt: skip
+@option("--sure", is_flag=True, group="Limits",
+        help="--max-drop holds the whole 95 % interval; exit 3 where only a part is within.")  # fmt: skip
 @option("--min-metric", type=float, group="Limits",
         help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
@@ -51,6 +53,7 @@ def command(
     metric: str | None,
     limit: int | None,
     max_drop: float | None,
+    sure: bool,
     min_metric: float | None,
     batch: int,
     weights: Path | None,
@@ -65,14 +68,15 @@ def command(
     """Score models on labelled images: top-1, mIoU, mAP or R^2; of two also the paired difference.
 
     Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
-    its interval: with few images the interval is wide. Without a limit, always 0.
+    its interval: with few images the interval is wide. With --sure the far end of that of --max-drop does: 3 where the
+    interval has the limit in it, 1 where all of it is beyond. Without a limit, always 0.
     """
     from edgecnn import api
 
     tell = Telling()
     report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
                           labels=labels, preprocess=preprocess, decode=decode, answer=answer,
-                          max_drop=max_drop, min_metric=min_metric, batch=batch, input_shape=input_shape,
+                          max_drop=max_drop, min_metric=min_metric, sure=sure, batch=batch, input_shape=input_shape,
                           threads=threads, seed=seed, track=options.track(), tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report))
 

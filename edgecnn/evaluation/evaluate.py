@@ -71,6 +71,7 @@ def evaluate(
     limit: int | None = None,
     max_drop: float | None = None,
     min_metric: float | None = None,
+    sure: bool = False,
     batch: int = BATCH,
     input_shape: InputShape | None = None,
     threads: int | None = None,
@@ -86,14 +87,15 @@ def evaluate(
     `answer`: of a PyTorch network's several outputs the one that counts.
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
-    `max_drop` and `min_metric` are limits, which decide the report's `failure`: see `Limits`. `tell` hears what was
-    assumed before anything is scored; the report's `warnings` have it too.
+    `max_drop` and `min_metric` are limits, which decide the report's `failure`, and `sure` asks for the whole interval
+    of what is lost: see `Limits`. `tell` hears what was assumed before anything is scored; the report's `warnings` have
+    it too.
 
     Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
     sources = [source_of(given) for given in (model, other) if given is not None]
     names, input_shape = list(map(called, sources)), shape_text(input_shape)
-    limits = Limits(max_drop, min_metric)
+    limits = Limits(max_drop, min_metric, sure)
     spec, own = given(data), own_metric(metric)
     limits.check(len(names), own.unit if own else "")
     if weights is not None and all(map(is_file, sources)):

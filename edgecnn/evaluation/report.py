@@ -13,7 +13,7 @@ import numpy as np
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.words import PLAIN, percent, worth
-from runtimes.base import CheckFailed, counted
+from runtimes.base import CheckFailed, Inconclusive, counted
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,19 @@ class EvaluateReport:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all limits hold; None where none was given."""
-        return None if self.limits == NO_LIMITS else not self.failures
+        """Whether all limits hold; None where none was given, and where one that is to hold for `sure` may not."""
+        undecided = self.limits == NO_LIMITS or (self.unsure and not self.failures)
+        return None if undecided else not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """One sentence for each limit that does not hold. The measured value decides, not its interval."""
+        """One sentence for each limit that does not hold: by the measured value, for `sure` by all of the interval."""
         (first, _), (last, score) = self.models[0], self.models[-1]
-        least, most, lines = self.limits.min_metric, self.limits.max_drop, list[str]()
-        on = f"on {self.on}"
-        if most is not None and self.difference is not None and not -self.difference.value <= most:
-            lost = f"loses {self._amount(-self.difference.value)} of {self.metric} against {first}"
-            lines.append(f"{last}: {lost} {on}, --max-drop allows {self._amount(most).partition(' ')[0]}")
+        least, lines = self.limits.min_metric, list[str]()
+        on, lost = f"on {self.on}", self._lost
+        if lost is not None and self._holds is False:
+            amount = f"at least {self._amount(lost.low)}" if self.limits.sure else self._amount(lost.value)
+            lines.append(f"{last}: loses {amount} of {self.metric} against {first} {on}, {self._allowed}")
         if least is not None and not score.value >= least:
             lines.append(
                 f"{last}: {self.metric} {self._worth(score)} {on}, --min-metric wants {self._worth(score, least)}"
@@ -63,9 +64,39 @@ class EvaluateReport:
         return tuple(lines)
 
     @property
-    def failure(self) -> CheckFailed | None:
+    def unsure(self) -> str:
+        """The sentence that says that --max-drop may hold or not; empty where that is decided."""
+        (first, _), (last, _) = self.models[0], self.models[-1]
+        if self._lost is None or self._holds is not None:
+            return ""
+        most = f"may lose up to {self._amount(self._lost.high)} of {self.metric} against {first} (95 %)"
+        return f"{last}: {most} on {self.on}, {self._allowed}: more images would tell"
+
+    @property
+    def failure(self) -> CheckFailed | Inconclusive | None:
         """What the command line exits with: None where every limit holds."""
-        return CheckFailed("; ".join(self.failures)) if self.failures else None
+        if self.failures:
+            return CheckFailed("; ".join(self.failures))
+        return Inconclusive(self.unsure) if self.unsure else None
+
+    @property
+    def _lost(self) -> Difference | None:
+        """What the second model loses against the first."""
+        return None if self.difference is None else -self.difference
+
+    @property
+    def _holds(self) -> bool | None:
+        """Whether --max-drop holds; None where only a part of the interval that must be within is."""
+        most, lost = self.limits.max_drop, self._lost
+        if most is None or lost is None:
+            return True
+        if not self.limits.sure:
+            return lost.value <= most
+        return True if lost.high <= most else False if lost.low > most else None
+
+    @property
+    def _allowed(self) -> str:
+        return f"--max-drop allows {self._amount(self.limits.max_drop or 0.0).partition(' ')[0]}"
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -92,10 +123,11 @@ class EvaluateReport:
 
     @property
     def verdict(self) -> str:
-        if self.passed is None:
-            return self._found
-        kept, broken = (" and ".join(map(str, limits)) for limits in self._sorted)
-        return f"{self._found}{f' NOT within {broken}.' if broken else ''}{f' Within {kept}.' if kept else ''}"
+        said = self._found
+        for words, passed in (("NOT within", False), ("Too few images to tell whether within", None), ("Within", True)):
+            limits = [str(one) for one in self.limits.each if replace(self, limits=one).passed is passed]
+            said += f" {words} {' and '.join(limits)}." if limits else ""
+        return said
 
     def _worth(self, score: Score, value: float | None = None) -> str:
         return worth(score.value if value is None else value, score.unit, self.metric)
@@ -106,13 +138,6 @@ class EvaluateReport:
         if not unit and self.metric in PLAIN:
             return f"{lost:.4f}"
         return f"{lost:.2f} {unit}" if unit else f"{100 * lost:.2f} points"
-
-    @property
-    def _sorted(self) -> tuple[list[Limits], list[Limits]]:
-        """(limits that hold, limits that do not), one by one."""
-        alone = [Limits(max_drop=self.limits.max_drop), Limits(min_metric=self.limits.min_metric)]
-        given = [replace(self, limits=one) for one in alone if one != NO_LIMITS]
-        return [r.limits for r in given if r.passed], [r.limits for r in given if not r.passed]
 
     @property
     def _found(self) -> str:
