@@ -413,6 +413,18 @@ def test_a_model_that_is_no_better_than_chance_is_told(tmp_path: Path) -> None:
     assert evaluate(by_brightness(tmp_path / "m.onnx"), data=str(tmp_path / "d.npz")).warnings == ()
 
 
+def test_arrays_need_not_show_the_highest_class_and_labels_from_one_are_named(photos: Path, tmp_path: Path) -> None:
+    model = by_brightness(tmp_path / "m.onnx")
+    dark = np.arange(5 * 768).reshape(5, 16, 16, 3).astype(np.uint8) // 8
+    report = evaluate(model, data=(dark, np.zeros(5, int)))
+    assert report.models[0][1].value == 1.0
+    with pytest.raises(BadInput, match=r"labels go from 1 to 2, the model's 2 classes from 0 to 1; .* give y - 1"):
+        evaluate(model, data=(dark, np.array([1, 2, 1, 2, 1])))
+    (photos / "moon").rename(tmp_path / "moon")
+    with pytest.raises(BadInput, match=r"photos: has 1 class, .* 2, which it does not name"):
+        evaluate(model, data=str(photos))
+
+
 def test_an_order_that_folders_made_is_told(photos: Path, tmp_path: Path) -> None:
     (line,) = evaluate(by_brightness(tmp_path / "m.onnx"), data=str(photos)).warnings
     assert line.startswith(f"classes are counted by the folders of {photos}, in alphabetical order (moon, sun)")

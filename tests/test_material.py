@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from edgecnn.choosing.said import judged_as
 from edgecnn.data import material
@@ -109,6 +110,42 @@ def test_more_classes_than_outputs_is_bad_input() -> None:
         match="made: has 4 classes, the model 3, which it does not name; give its names in their order: --labels",
     ):
         with_model_labels(labelled(tuple("abcd")), (), open_session(classifier(3)))
+
+
+def test_whole_numbers_need_not_show_every_class() -> None:
+    """A thousand classes, and 300 images drawn of them; the model names none, or all."""
+    labels = np.random.default_rng(3).integers(0, 990, 300)
+    for names in ((), tuple(f"class {i}" for i in range(1000))):
+        data = RNG.standard_normal((300, 1, 8, 8)).astype(np.float32), labels
+        identity = replace(GREY, labels=names)
+        judged = material_for(classifier(1000), identity, "digits", data, 8, 0).judged
+        assert judged.labels is not None
+        assert judged.labels.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(("labels", "refused"), [((1, 10), True), ((2, 10), True), ((0, 10), False), ((1, 9), None)])
+@pytest.mark.parametrize("names", [(), GREY.labels, tuple("abcdefghij")], ids=["none", "numbers", "letters"])
+def test_labels_from_one_are_named(labels: tuple[int, int], refused: bool | None, names: tuple[str, ...]) -> None:
+    """Ten classes: the first and the last are shown. None: they fit."""
+    y = np.linspace(*labels, 20).astype(int)
+    data = load_data((RNG.standard_normal((20, 1, 8, 8)).astype(np.float32), y), (1, 8, 8))
+    session = open_session(classifier())
+    if refused is None:
+        assert with_model_labels(data, names, session).labels.tolist() == y.tolist()  # type: ignore[union-attr]
+        return
+    line = rf"data array: labels go from {labels[0]} to 10, the model's 10 classes from 0 to 9; .* give y - 1$"
+    with pytest.raises(BadInput, match=line if refused else "11 classes, the model 10|10: unknown class|0: unknown"):
+        with_model_labels(data, names, session)
+
+
+def test_folders_of_classes_must_be_as_many_as_the_answers(tmp_path: Path) -> None:
+    """Folders 0 to 8 are counted by their order, whatever their names: which of ten is not there nobody knows."""
+    for i in range(9):
+        (tmp_path / str(i)).mkdir()
+        Image.fromarray(RNG.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / str(i) / "a.png")
+    folder = load_data(tmp_path, GREY.preprocess)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="has 9 classes, the model 10, which it does not name"):
+        with_model_labels(folder, (), open_session(classifier()))
 
 
 def test_a_model_without_classes_is_judged_without_labels() -> None:

@@ -101,8 +101,8 @@ def test_quantize_run_and_evaluate_know_two_classes(kind: str, tmp_path: Path) -
     metric = "mIoU" if maps else "top-1"
 
     report = api.quantize(
-        model, tmp_path / "n.edge", PICTURES, data=tmp_path / "d.npz", search_budget=0, allow_slower=True, max_drop=0.3,
-        preprocess="signed", labels=tmp_path / "two.txt",
+        model, tmp_path / "n.edge", PICTURES ^ 1, data=tmp_path / "d.npz", search_budget=0, allow_slower=True,
+        max_drop=0.3, preprocess="signed", labels=tmp_path / "two.txt",
     )  # fmt: skip
     assert report.warnings == ()
     candidates = report.decision.candidates

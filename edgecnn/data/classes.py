@@ -35,9 +35,20 @@ def classes_told_apart(output: TensorInfo, picture: TensorInfo) -> int | None:
 
 
 def counted_alike(samples: Samples, shape: Sequence[object], classes: int | None = None) -> bool:
-    """Whether an answer of `shape` has as many classes as the data; one score has two, which data may not all show."""
-    known = len(samples.class_names)
-    return known == (classes or class_count(shape)) or (is_single(shape) and known < 2)
+    """Whether an answer of `shape` has as many classes as the data, which need not show the last of those that are only
+    numbered, nor both that one score tells apart.
+    """
+    known, count = len(samples.class_names), classes or class_count(shape)
+    few = known < 2 if is_single(shape) else samples.numbered and count is not None and known < count
+    return known == count or few
+
+
+def refuse_from_one(samples: Samples, classes: int | None) -> None:
+    """Raise `BadInput` for whole numbers that plainly count `classes` from 1."""
+    labels = samples.labels
+    if samples.numbered and labels is not None and classes and classes == labels.max() and labels.min() > 0:
+        found, wanted = f"labels go from {labels.min()} to {classes}", f"the model's {classes} classes from 0"
+        raise BadInput(f"{samples.name}: {found}, {wanted} to {classes - 1}; where labels begin at 1 give y - 1")
 
 
 def whose_classes(samples: Samples, model: str, shape: Sequence[object], classes: int | None = None) -> str:
@@ -82,4 +93,5 @@ def labelled(samples: Samples, labels: Array) -> Samples:
             f"{samples.name}: label {labels[row]} at row {row}; classes are whole numbers from 0 to {MAX_LABEL:,}"
         )
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
-    return replace(samples, labels=labels.astype(np.int64), class_names=samples.class_names or names)
+    known = samples.class_names
+    return replace(samples, labels=labels.astype(np.int64), class_names=known or names, numbered=not known)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from edgecnn.data.classes import counted_alike, whose_classes
+from edgecnn.data.classes import counted_alike, refuse_from_one, whose_classes
 from edgecnn.data.copies import apart, once
 from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
 from edgecnn.data.given import Data, InMemory, Spec
@@ -239,7 +239,8 @@ def tells_classes(outputs: Sequence[TensorInfo]) -> bool:
 def with_model_labels(samples: Samples, labels: Sequence[str], session: Session) -> Samples:
     """`samples` with its labels counted as the model counts its classes; as they are where it has none to count.
 
-    Class names are looked up among the model's `labels`; a classifier without names must have as many outputs.
+    Class names are looked up among the model's `labels`; a classifier without names must have as many outputs, and for
+    classes that are only numbered as many at least.
     Raises `BadInput` when that does not fit.
     """
     if samples.masks is not None or samples.targets is not None or samples.truth is not None:
@@ -247,6 +248,7 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     shape = session.outputs[0].shape
     if samples.labels is None or not tells_classes(session.outputs):
         return samples
+    refuse_from_one(samples, class_count(shape))
     if not labels and not counted_alike(samples, shape):
         one = is_one_score(shape)
         way = "--task regression if it is a number" if one else "give its names in their order: --labels FILE"

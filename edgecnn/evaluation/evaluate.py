@@ -22,7 +22,7 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
-from edgecnn.data.classes import classes_told_apart, counted_alike, whose_classes
+from edgecnn.data.classes import classes_told_apart, counted_alike, refuse_from_one, whose_classes
 from edgecnn.data.copies import groups_of, rows_of
 from edgecnn.data.feeding import ready_shape
 from edgecnn.data.given import Data, Spec, given
@@ -225,6 +225,7 @@ def samples_for(
         given = samples.truth is not None and task in edgecnn.tasks.NUMBERS
         lacks = f"has no answers for {task}; {unread(data) or how.WANTED}, or {OWN}"
         raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacks}")
+    refuse_from_one(samples, classes_of(subject))
     if subject.labels:
         return samples.with_labels(subject.labels)
     if task in edgecnn.tasks.NUMBERS:
