@@ -43,6 +43,8 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.5], "resize": 40}')
     found = read_preprocess(str(tmp_path / "p.json"), (3, 32, 32))
     assert found == Preprocess(size=(32, 32), channels=3, resize=40, mean=(0.1, 0.2, 0.3), std=(0.5,))
+    (tmp_path / "p.json").write_text('{"mean": 0.0, "std": 0.5}')
+    assert read_preprocess(str(tmp_path / "p.json"), (3, 8, 8)) == Preprocess((8, 8), mean=(0.0,), std=(0.5,))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
         ("none.json", (3, 8, 8), "none.json: no such file"),
         ("[1]", (3, 8, 8), "is not an object"),
         ("{", (3, 8, 8), "is not JSON"),
-        ('{"mean": 1}', (3, 8, 8), "p.json: preprocess: mean 1; a list is needed"),
+        ('{"mean": "1"}', (3, 8, 8), "p.json: preprocess: mean '1'; a number, or a list is needed"),
         ('{"men": [1]}', (3, 8, 8), "men: unknown preprocess setting; did you mean mean"),
         ('{"size": [9, 9]}', (3, 8, 8), "makes 3x9x9, the network takes 3x8x8"),
     ],

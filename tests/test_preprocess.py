@@ -285,7 +285,9 @@ def test_the_dictionary_round_trips() -> None:
         ({"resize": 10**9}, "resize"),
         ({"resize": "256"}, "resize"),
         ({"mean": [0.1, 0.2]}, "mean"),
-        ({"mean": 0.5}, "a list is needed"),
+        ({"mean": True}, "mean True; a number, or a list is needed"),
+        ({"std": "1"}, "std '1'; a number, or a list is needed"),
+        ({"std": 0}, "std"),
         ({"mean": [float("nan")]}, "mean"),
         ({"std": [0.0]}, "std"),
         ({"std": [-1.0]}, "std"),
@@ -307,6 +309,16 @@ def test_the_dictionary_round_trips() -> None:
 def test_a_wrong_dictionary_is_refused(change: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Preprocess.from_dict({**IMAGENET.to_dict(), **change})
+
+
+def test_a_plain_number_is_one_for_all_channels() -> None:
+    pixels = noise(8, 8, 3)
+    for mean, std in ((0.5, 0.25), (0, 1), (0.5, [0.2, 0.3, 0.4])):
+        found = Preprocess.from_dict({"size": [8, 8], "mean": mean, "std": std})
+        levels = np.float32(pixels.transpose(2, 0, 1) / 255)
+        expected = (levels - mean) / np.reshape(np.broadcast_to(std, 3), (3, 1, 1))
+        np.testing.assert_allclose(found(pixels), expected, rtol=1e-5, atol=1e-5)
+        assert Preprocess.from_dict(found.to_dict()) == found
 
 
 def test_the_limits_themselves_are_allowed() -> None:

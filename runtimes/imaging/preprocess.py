@@ -193,18 +193,22 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """The inverse of `to_dict`; raises `BadInput` for unknown names and wrong types."""
+        """The inverse of `to_dict`; a number alone is one for all channels. Raises `BadInput` for unknown names and
+        wrong types.
+        """
         if not isinstance(values, Mapping) or "size" not in values:
             raise BadInput("preprocess: an object with at least `size` is needed")
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
                 raise BadInput(plugins.unknown(str(name), known, "preprocess setting"))
+        plain = {name: (values[name],) for name in ("mean", "std") if type(values.get(name)) in (int, float)}
         for name in ("size", "mean", "std"):
-            if not isinstance(values.get(name, []), (list, tuple)):
-                raise BadInput(f"preprocess: {name} {values[name]!r}; a list is needed")
+            if name not in plain and not isinstance(values.get(name, []), (list, tuple)):
+                numbers = "" if name == "size" else "number, or a "
+                raise BadInput(f"preprocess: {name} {values[name]!r}; a {numbers}list is needed")
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**settings)
+        return cls(**{**settings, **plain})
 
 
 def layout_of(sizes: Sequence[object]) -> str:
