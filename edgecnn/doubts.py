@@ -8,6 +8,7 @@
     masks of 0 and 255  255 is class 1
     few images          ranges are guesses
     copies              an image that is there again says nothing new                (data/copies.py)
+    one freak image     sets the range of an input, and all others share a few steps
     inputs ignored      forward takes them and makes nothing of them
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
@@ -43,6 +44,7 @@ COPIES, FEW_DIFFERENT = 0.05, 16
 if TYPE_CHECKING:
     from edgecnn.data.material import Material
     from edgecnn.networks.sources import Network
+    from exporters.quantization.calibration import Calibration, Seen
 
 
 Tell = Callable[[str], None]
@@ -133,7 +135,7 @@ def of_copies(samples: Samples, drawn: int | None = None) -> str:
         return ""
     said = f"{samples.name}: {copies:,} of {counted(count, 'image')} to"
     if drawn is not None:
-        return f"{said} calibrate on are copies of others; the {counted(different, 'different one')} set the ranges"
+        return f"{said} calibrate on are copies of others; ranges stand on {counted(different, 'different one')}"
     worth = f"all are worth {counted(independent(samples), 'different one')}, and intervals count them so"
     return f"{said} judge by are copies of others; {worth}"
 
@@ -146,6 +148,37 @@ def of_images(material: Material) -> tuple[str, ...]:
         return many
     among = f"{material.repeated:,} of the {counted(len(judged), 'image')} that judge are among those that calibrated"
     return (*many, f"{judged.name}: {among}, which flatters the result: judge on images of their own")
+
+
+def of_lone(calibration: Calibration | None, samples: Samples) -> str:
+    """That one of `samples` alone sets the range of the input, and all others share few steps; empty where none does.
+
+    The range is that of the first tensor with the image's own extreme: rewrites may fold the input before it is int8.
+    """
+    if calibration is None or calibration.images != len(samples):
+        return ""
+    wide = (seen for seen in calibration.seen if _of_input(seen, samples))
+    return next((_alone(seen, samples, *seen.others) for seen in wide if seen.others is not None), "")
+
+
+def _of_input(seen: Seen, samples: Samples) -> bool:
+    """Whether the widest value of `seen` is one that the image which sets its range is fed."""
+    if seen.others is None or not seen.channel_low.size:
+        return False
+    place = seen.others[0]
+    fed = [samples[place], *(load(place) for load in samples.others.values())]
+    ends = seen.channel_low.min(), seen.channel_high.max()
+    widest = max(ends, key=abs)
+    return any(widest in (value.min(), value.max()) for value in fed)
+
+
+def _alone(seen: Seen, samples: Samples, place: int, low: float, high: float) -> str:
+    steps = round(256 * (max(high, 0.0) - min(low, 0.0)) / (seen.high - seen.low))
+    wide, others = f"{seen.low:.3g} to {seen.high:.3g}", f"{len(samples) - 1:,} others"
+    return (
+        f"{samples.ids[place]}: alone sets the range of the input, {wide}; the {others} have "
+        f"{low:.3g} to {high:.3g}, {counted(steps, 'step')} of 256: mend it, or leave it out"
+    )
 
 
 def of_ignored(network: Network, inputs: Sequence[str]) -> str:

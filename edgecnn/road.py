@@ -229,7 +229,7 @@ def build(
                 float_beside(keep_float, float_model, decision, identity, done), runtime)  # fmt: skip
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
-    doubted = of_verdict(network.source, decision, material, trial, trained_classes(network), network.seeded)
+    doubted = of_verdict(network.source, result, material, trial, trained_classes(network), network.seeded)
     heard = doubts.told(*heard, *said, *doubted)
     return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started,
                        network.prefix, warnings=heard, keep_float=keep_float)  # fmt: skip

@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from exporters import padding, rewrites
-from exporters.quantization.calibration import Calibration, Seen, exposing, observe, spread
+from exporters.quantization.calibration import Calibration, Seen, exposing, observe, spread, without_lone
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from pass_examples import build, draw
 from runtimes import plugins
@@ -140,6 +140,22 @@ def test_alike_images_are_enough_and_a_lone_bright_one_is_not() -> None:
     assert "more images would move the scales" in lone.summary
     assert not observe(MODEL, ["x"], alike[:1]).enough  # one image says nothing of others
     assert observe(MODEL, ["x"], alike[:1] * 2).settled == 1.0
+
+
+def test_the_image_that_makes_a_range_sixteen_times_wider_is_known_and_only_that() -> None:
+    rng = np.random.default_rng(0)
+    seen = [{"x": rng.uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(9)]
+    ends = [(float(feed["x"].min()), float(feed["x"].max())) for feed in seen]
+    assert observe(MODEL, ["x"], seen).seen[0].others is None
+    for value, found in ((33.0, True), (-33.0, True), (28.0, False)):
+        feeds = [{"x": feed["x"].copy()} for feed in seen]
+        feeds[4]["x"][0, 0, 0, 0] = value
+        others = [end for i, end in enumerate(ends) if i != 4]
+        expected = (4, min(low for low, _ in others), max(high for _, high in others))
+        assert observe(MODEL, ["x"], feeds).seen[0].others == (expected if found else None)
+    assert without_lone(np.array([[0.0, 1.0], [0.0, 99.0]]), 0.0, 99.0) is None, "of two neither is the freak"
+    assert without_lone(np.array([[0.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), 0.0, 9.0) is None, "all others are dead"
+    assert without_lone(np.array([[0.0, 1.0], [0.0, 99.0], [0.0, 1.0]]), 0.0, 1.5) is None, "the calibrator cut it off"
 
 
 def test_the_document_has_every_range_and_the_dead_channels() -> None:

@@ -140,7 +140,7 @@ def test_four_images_108_times_are_four(tmp_path: Path) -> None:
     assert report.quantized.calibration.images == 4
     (line,) = (line for line in report.warnings if "copies" in line)
     assert line == (
-        "calib array: 124 of 128 images to calibrate on are copies of others; the 4 different ones set the ranges"
+        "calib array: 124 of 128 images to calibrate on are copies of others; ranges stand on 4 different ones"
     )
 
 

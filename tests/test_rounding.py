@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,21 @@ def test_moments_are_numpys() -> None:
         np.testing.assert_allclose(covariance[g], expected, rtol=1e-3, atol=1e-4)  # E[xx] - mm cancels
 
 
+@pytest.mark.parametrize("freak", [-1e30, 3e38])
+def test_a_sum_that_float32_cannot_hold_is_not_begun(freak: float) -> None:
+    patches = np.ones((4, 1, 5), np.float32)
+    moments = Moments.empty(1, 5)
+    moments.add(patches)
+    assert moments.most == 4
+    patches[2, 0, 3] = freak
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moments.add(patches)
+    assert moments.most == pytest.approx(4 + 4 * freak**2)
+    assert moments.most > rounding.LARGEST_SUM
+    assert (moments.second == 4).all()
+
+
 # --------------------------------------------------------------------------------------------------------- on a network
 def test_rounding_the_rounded_weights_changes_nothing() -> None:
     """The integers in the final graph are those that were chosen: qdq's own rounding finds them on its grid."""
@@ -281,6 +297,25 @@ def test_no_time_means_no_change_and_says_so() -> None:
     outcome = rounding.run(work, seconds=-1.0)
     assert outcome.work is work
     assert {entry.reason for entry in outcome.kept} == {"the time was up"}
+
+
+def test_a_layer_that_meets_a_freak_value_is_kept_and_the_others_are_rounded() -> None:
+    """After the clip no value is large, so that only the first layer meets one."""
+    text = """g (float[N,3,12,12] x) => (float[N,4,8,8] y) {
+        low = Constant <value_float = 0.0> ()
+        high = Constant <value_float = 6.0> ()
+        a = Conv(x, w, b)
+        c = Clip(a, low, high)
+        y = Conv(c, v, d)
+    }"""
+    model = parse(text, w=(4, 3, 3, 3), b=(4,), v=(4, 4, 3, 3), d=(4,))
+    seen = images(3)
+    seen[1]["x"][0, 0, 0, 0] = 1e30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = rounding.run(work_on(model, seen), seconds=60.0)
+    assert [entry.reason for entry in outcome.kept] == ["it meets values whose squares do not fit into float32"]
+    assert len(outcome.changes) == 1
 
 
 def test_moments_beyond_the_memory_limit_need_more_passes(monkeypatch: pytest.MonkeyPatch) -> None:

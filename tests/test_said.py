@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -190,8 +192,10 @@ def test_int8_that_is_far_off_is_told_where_no_label_judges(found: Candidate, sa
     decision = Decision("float" if found.refused else "int8", "", (Candidate("float", 400, 2.0), found), None, 1)
     assert far_off("net", decision) == said
     about = Material("x", (4,), samples, samples), Trial(samples, "x", max_drop=1.0)
-    assert of_verdict("net", decision, *about, 10) == ((said,) if said else ())
-    assert of_verdict("net", decision, *about, 10, seeded=True) == (), "of drawn weights nobody expects an answer"
+    result = SimpleNamespace(decision=decision, quantized=SimpleNamespace(calibration=None))
+    assert of_verdict("net", result, *about, 10) == ((said,) if said else ())  # type: ignore[arg-type]
+    silent = of_verdict("net", result, *about, 10, seeded=True)  # type: ignore[arg-type]
+    assert silent == (), "of drawn weights nobody expects an answer"
 
 
 HALF = """<ir_version: 9, opset_import: ["" : 20]> g (float[N, 3, 8, 8] x) => (float[N, 10] y) {
@@ -217,3 +221,19 @@ def test_a_network_in_float16_says_why_it_stays(pixels: str, tmp_path: Path) -> 
     assert cause in quantize(source, tmp_path / "q.onnx", pixels, search_budget=0).verdict
     aimed = quantize(source, tmp_path / "t.onnx", pixels, target="tensorrt")
     assert cause in aimed.verdict
+
+
+def test_an_image_that_alone_sets_the_range_of_the_input_is_named(model: Path, floats: str, tmp_path: Path) -> None:
+    """One value of one image: of the 256 steps the others keep so many as their share of the range."""
+    images = np.load(floats)["x"]
+    images[5, 0, 0, 0] = -1e30
+    others = np.delete(images, 5, axis=0)
+    low, high = others.min(), others.max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = quantize(model, tmp_path / "q.onnx", images, all_int8=True, search_budget=0)
+    assert (
+        f"calib array[5]: alone sets the range of the input, -1e+30 to {high:.3g}; the {len(others)} others have "
+        f"{low:.3g} to {high:.3g}, 0 steps of 256: mend it, or leave it out"
+    ) in report.warnings
+    assert not any("alone" in line for line in quantize(model, tmp_path / "r.onnx", others, search_budget=0).warnings)

@@ -163,7 +163,7 @@ def quantize(
                    float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
     else:
         save_model(narrowed(chosen, given), path, force=force)
-    heard = doubts.told(*early, *said, *of_verdict(name, result.decision, material, trial, classes_in(original)))
+    heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)))
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

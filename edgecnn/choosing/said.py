@@ -21,6 +21,7 @@ import onnx
 from edgecnn import doubts, meaning, tasks
 from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.choosing.choose import Decision, in_half, lost_in_words
+from edgecnn.choosing.contest import Contest
 from edgecnn.choosing.judge import percent
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.classes import classes_told_apart
@@ -204,14 +205,15 @@ def of_unused(name: str, material: Material, outputs: Sequence[TensorInfo] = ())
 
 
 def of_verdict(
-    name: str, decision: Decision, material: Material, trial: Trial, classes: int | None, seeded: bool = False
+    name: str, result: Contest, material: Material, trial: Trial, classes: int | None, seeded: bool = False
 ) -> tuple[str, ...]:
     """The lines that say how little the images of `name` may have shown; of drawn weights nobody expects an answer."""
+    decision, alone = result.decision, doubts.of_lone(result.quantized.calibration, material.calibration)
     chance = judged_by_chance(name, decision, material, classes)
     if seeded:
-        return doubts.told(chance)
+        return doubts.told(alone, chance)
     few = judged_by_few(name, decision, material, trial)
-    return doubts.told(chance, judged_by_nothing(name, decision), far_off(name, decision), few)
+    return doubts.told(alone, chance, judged_by_nothing(name, decision), far_off(name, decision), few)
 
 
 def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:

@@ -119,7 +119,7 @@ def aimed(
     heard = chance_warning(f"{output}: float", trial.metric, judge.value, material.judged, classes_in(float_model))
     return TargetReport(
         output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess,
-        doubts.told(heard),
+        doubts.told(doubts.of_lone(quantized.calibration, material.calibration), heard),
     )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ PATCHES = 256
 SWEEPS = 6
 BLOCK = 64
 """Columns whose errors are collected before the columns behind them take them over, in one matrix product."""
+LARGEST_SUM = 1e30
+"""Of squares, which leaves float32 room for the products with errors; a layer that meets more is not rounded."""
 RIDGE = 0.05
 PIVOTED = 640
 """Columns up to which the best order is worth its time, which grows with the third power (64 channels of 3x3: 576)."""
@@ -58,17 +60,25 @@ PIVOTED = 640
 
 @dataclass
 class Moments:
-    """Running sums over patches (n, G, K) of G groups: first (G, K) and second (G, K, K), float32."""
+    """Running sums over patches (n, G, K) of G groups: first (G, K) and second (G, K, K), float32.
+
+    `most` is what no sum of squares is above; where that is over LARGEST_SUM nothing is added.
+    """
 
     first: Array
     second: Array
     count: int = 0
+    most: float = 0.0
 
     @classmethod
     def empty(cls, groups: int, size: int) -> Moments:
         return cls(np.zeros((groups, size), np.float32), np.zeros((groups, size, size), np.float32))
 
     def add(self, patches: Array) -> None:
+        largest = max(float(patches.max(initial=0.0)), -float(patches.min(initial=0.0)))
+        self.most += len(patches) * largest**2
+        if not self.most <= LARGEST_SUM:
+            return
         lanes = np.ascontiguousarray(patches.transpose(1, 0, 2))
         self.first += lanes.sum(axis=1)
         self.second += lanes.transpose(0, 2, 1) @ lanes
@@ -100,9 +110,13 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
             if time.monotonic() > deadline:
                 kept.append(Kept(label(node), "the time was up"))
                 continue
+            met = moments.pop(node.output[0])
+            if not met.most <= LARGEST_SUM:
+                kept.append(Kept(label(node), "it meets values whose squares do not fit into float32"))
+                continue
             before[label(node)] = {1: graph.constant(node.input[1]), 2: bias_of(graph, node)}
             grid, largest = grid_of(graph, node, grids, work.recipe), largest_of(node, work.recipe)
-            changes.append(_rounded(graph, node, grid, largest, moments.pop(node.output[0]), deadline))
+            changes.append(_rounded(graph, node, grid, largest, met, deadline))
     return Outcome(work.moved(graph.model, before) if changes else work, tuple(changes), tuple(kept))
 
 

@@ -29,6 +29,8 @@ SETTLED = 0.05
 """A range is settled when its spread is at most this: the scale moves by 5 %, the noise by 0.4 dB."""
 SETTLED_SHARE = 0.95
 """Calibration has seen enough when so many of its ranges are settled."""
+LONE = 16
+"""An image that makes a range so many times wider than all others do leaves these 4 of 8 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ class Seen:
     channel_high: Array
     own: Array | None = None
     """Places (C,) of the network's own channels, where others are the padding of a rewrite; None: all are."""
+    others: tuple[int, float, float] | None = None
+    """(an image, lowest, highest value of all others), where these alone are `LONE` times closer to one another."""
 
     @property
     def dead(self) -> tuple[int, ...]:
@@ -168,7 +172,8 @@ class _Watcher:
         low = none if self.low is None else self.low
         high = none if self.high is None else self.high
         ends: tuple[float, float] = self.calibrator.range()
-        return Seen(self.name, *ends, spread(np.asarray(self.extremes)), low, high, self.own)
+        extremes = np.asarray(self.extremes)
+        return Seen(self.name, *ends, spread(extremes), low, high, self.own, without_lone(extremes, *ends))
 
 
 def spread(extremes: Array) -> float:
@@ -184,6 +189,24 @@ def spread(extremes: Array) -> float:
     drawn = _draws(len(extremes))
     widths = high[drawn].max(axis=1) - low[drawn].min(axis=1)
     return 1.0 - float(np.quantile(widths, 0.025)) / width
+
+
+def without_lone(extremes: Array, low: float, high: float) -> tuple[int, float, float] | None:
+    """(the one row of `extremes` (images, 2) without which the range `low` to `high` could be `LONE` times narrower,
+    lowest and highest of all others); None where there is none, where few others tell, and where these are dead.
+
+    >>> without_lone(np.array([[0.0, 1.0], [0.0, 99.0], [-1.0, 1.0]]), -1.0, 99.0)
+    (1, -1.0, 1.0)
+    """
+    if len(extremes) < 3:
+        return None
+    for place in (int(extremes[:, 0].argmin()), int(extremes[:, 1].argmax())):
+        others = np.delete(extremes, place, axis=0)
+        least, most = float(others[:, 0].min()), float(others[:, 1].max())
+        width = max(most, 0.0) - min(least, 0.0)
+        if 0 < LONE * width <= high - low:
+            return place, least, most
+    return None
 
 
 @functools.lru_cache(maxsize=2)
