@@ -144,6 +144,20 @@ def test_four_images_108_times_are_four(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("wanted", [299, 30])
+def test_where_some_are_copies_more_are_drawn(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 different images, 60 of them twice: about 20 calibrate, and of the others so many judge as are wanted."""
+    monkeypatch.setattr("edgecnn.data.material.JUDGED", wanted)
+    draw = np.random.default_rng(2)
+    images = draw.standard_normal((100, 3, 8, 8)).astype(np.float32)
+    data = np.concatenate([images, images[:60]])[draw.permutation(160)]
+    found = material_for(conv_net(), None, data, None, 20, 0)
+    assert len(found.calibration) == len(set(marks(found.calibration))) == 20 - found.copies
+    assert not set(marks(found.calibration)) & set(marks(found.judged))
+    assert 0 <= distinct(found.judged) - min(wanted, 100 - len(found.calibration)) <= 0.3 * wanted
+    assert found.judged_on.startswith(f"{len(found.judged)} images without labels that did not calibrate: ")
+
+
 def test_what_calibrates_and_judges_is_told_where_little_else_is_there(tmp_path: Path) -> None:
     net = save(conv_net(), tmp_path / "net.onnx")
     judge = IMAGES[:20], np.arange(20) % 10

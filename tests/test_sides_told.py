@@ -159,6 +159,7 @@ def test_preprocess_beside_a_model_that_takes_pixels_says_whose_the_other_gets(
 def test_floats_are_fed_as_they_are_and_nothing_is_assumed(foreign: Path, tmp_path: Path) -> None:
     y = np.arange(40) % 2
     x = np.broadcast_to((y * 2.0 - 1)[:, None, None, None], (40, 3, 16, 16)).astype(np.float32)
+    x[:, 0, 0, 0] += np.arange(40) / 100  # no image is a copy of another
     np.savez(tmp_path / "f.npz", x=x, y=y)
     report = evaluate(foreign, data=str(tmp_path / "f.npz"))
     assert values(report) == [1.0]
@@ -186,6 +187,7 @@ def pixel_model(path: Path, shape: str, dtype: str = "uint8", axes: str = "1, 2,
 def test_a_uint8_input_gets_the_pixels(shape: str, data: str, photos: Path, names: Path, tmp_path: Path) -> None:
     y = np.arange(40) % 2
     pixels = np.broadcast_to(np.take(DARK_AND_BRIGHT, y)[:, None, None, None], (40, 16, 16, 3)).astype(np.uint8)
+    pixels[:, 0, 0, 0] += np.arange(40, dtype=np.uint8)  # no picture is a copy of another
     np.savez(tmp_path / "hwc.npz", x=pixels, y=y)
     own = pixels if shape.endswith(" 3") else pixels.transpose(0, 3, 1, 2)
     np.savez(tmp_path / "own.npz", x=own, y=y)

@@ -13,13 +13,14 @@ Test: tests/test_material.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import onnx
 
 from edgecnn.data.classes import counted_alike, refuse_from_one, whose_classes
-from edgecnn.data.copies import apart, once
+from edgecnn.data.copies import apart, distinct, once
 from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
 from edgecnn.data.given import Data, InMemory, Spec
 from edgecnn.data.load import load_data
@@ -165,13 +166,11 @@ def material_for(
         seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
     )
     calibration, used = once(drawn.remembered(), track)
+    left_out = repeated = 0
     if judge is None:
         enough = JUDGED if limit < JUDGED and task in BY_IMAGE and is_quick(session, ready) else limit
-        others = held_out(seen, ready, drawn, enough, seed, task, kept, learned)
-        judged, left_out, repeated = (
-            (calibration, 0, 0) if others is None else apart(others.remembered(), used, 1, track)
-        )
-        judged, repeated = (calibration, 0) if repeated else (judged, 0)
+        draw = partial(held_out, seen, ready, drawn, seed=seed, task=task, as_truth=kept, learned=learned)
+        judged = unseen(draw, used, enough, track) or calibration
         judged = judged.without_answers() if own is None else judged
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
@@ -198,6 +197,20 @@ def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session
     if is_one_score(outputs[0].shape):
         return REGRESSION, None
     return (MULTI_LABEL, None) if ending_of(model) == SIGMOID else (CLASSES, False)
+
+
+def unseen(draw: Callable[[int], Samples | None], used: Collection[bytes], enough: int, track: Track) -> Samples | None:
+    """About `enough` different images that `draw` gives and that are not in `used`; more are drawn where some are
+    copies. None where there is no other.
+    """
+    others = draw(enough)
+    if others is None:
+        return None
+    judged, _, repeated = apart(others.remembered(), used, 1, track)
+    lacking = enough - distinct(judged) + repeated
+    if len(others) == enough and lacking:
+        judged, _, repeated = apart((draw(enough + 2 * lacking) or others).remembered(), used, 1, track)
+    return None if repeated else judged
 
 
 def held_out(
