@@ -23,6 +23,7 @@ from torch import nn
 from edgecnn import doubts, halving, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
+from edgecnn.choosing.evidence import of_verdict
 from edgecnn.choosing.options import BuildOptions
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
@@ -33,7 +34,7 @@ from edgecnn.choosing.quantizing import (
     recipe_for,
     taking,
 )
-from edgecnn.choosing.said import judging, of_verdict
+from edgecnn.choosing.said import judging
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
 from edgecnn.data.given import Data, Spec

@@ -10,8 +10,8 @@ import pytest
 
 from edgecnn import api, doubts
 from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.evidence import judged_by_few
 from edgecnn.choosing.judge import Judge
-from edgecnn.choosing.said import judged_by_few
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.copies import apart, distinct, groups_of, independent, marks, once, worth
 from edgecnn.data.load import load_data

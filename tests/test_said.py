@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from edgecnn.choosing.choose import Candidate, Decision
+from edgecnn.choosing.evidence import far_off, judged_by_few, judged_by_nothing, of_verdict
 from edgecnn.choosing.quantizing import quantize
-from edgecnn.choosing.said import far_off, judged_by_few, judged_by_nothing, of_verdict
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.load import load_data

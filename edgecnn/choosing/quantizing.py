@@ -19,6 +19,7 @@ import onnx
 
 from edgecnn import doubts
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
+from edgecnn.choosing.evidence import of_verdict
 from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
 from edgecnn.choosing.packing import pack_given
 from edgecnn.choosing.said import (
@@ -27,7 +28,6 @@ from edgecnn.choosing.said import (
     half_layers,
     identified,
     judged_as,
-    of_verdict,
     prepared,
     preparing,
     settled,
