@@ -29,7 +29,7 @@ WAYS = [
 ]  # fmt: skip
 OTHERS: list[dict[str, Any]] = [
     {"mean": [0.41, 0.5, 0.6]}, {"std": [0.21]}, {"resize": 10}, {"letterbox": 0}, {"bgr": True}, {"antialias": False},
-    {"interpolation": "bicubic"},
+    {"interpolation": "bicubic"}, {"interpolation": "nearest"},
 ]  # fmt: skip
 
 

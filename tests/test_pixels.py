@@ -73,8 +73,9 @@ def test_words_tell_every_setting_apart() -> None:
     settings = [IMAGENET, replace(IMAGENET, resize=None), replace(IMAGENET, mean=(0.5,)), replace(IMAGENET, std=(0.5,))]
     boxed = replace(IMAGENET, resize=None, letterbox=114)
     settings += [replace(IMAGENET, bgr=True), boxed, replace(boxed, letterbox=0), replace(boxed, corner=True)]
-    settings += [replace(IMAGENET, interpolation="bicubic"), replace(IMAGENET, antialias=False)]
-    assert len({in_words(p) for p in [*settings, None]}) == 11
+    settings += [replace(IMAGENET, interpolation="bicubic"), replace(IMAGENET, interpolation="nearest")]
+    settings += [replace(IMAGENET, antialias=False)]
+    assert len({in_words(p) for p in [*settings, None]}) == len(settings) + 1
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,9 @@ def _along(values: Array, axis: int, outputs: int) -> Array:
     inputs = values.shape[axis]
     if inputs == outputs:
         return values
-    first, weights = filter_weights(inputs, outputs)
+    places, weights = filter_weights(inputs, outputs)
     shape = [-1 if i == axis else 1 for i in range(values.ndim)]
     total = np.zeros([outputs if i == axis else n for i, n in enumerate(values.shape)])
-    for tap in range(weights.shape[1]):
-        rows = np.minimum(first + tap, inputs - 1)
-        total += np.take(values, rows, axis) * (weights[:, tap] / (1 << PRECISION_BITS)).reshape(shape)
+    for place, weight in zip(places.T, weights.T, strict=True):
+        total += np.take(values, place, axis) * (weight / (1 << PRECISION_BITS)).reshape(shape)
     return total

@@ -22,7 +22,7 @@ import numpy as np
 from runtimes import plugins
 from runtimes.base import Array, BadInput
 from runtimes.imaging.depth import FULL, LEVELS, levels, rounded
-from runtimes.imaging.resampling import BILINEAR, FILTERS, Cut, resize
+from runtimes.imaging.resampling import BILINEAR, INTERPOLATIONS, Cut, resize
 
 MAX_SIDE = 16384
 CROP_FROM_SIDE = 128
@@ -45,7 +45,8 @@ class Preprocess:
     `resize` None stretches the image to `size`; a number scales the shorter side to that many pixels, then cuts `size`
     out of the centre. `letterbox`, a grey level of 0..255, scales the whole image into `size` without changing its
     proportions, and fills the border; the image is in the middle, or, with `corner`, at the top left.
-    `interpolation` is one of `FILTERS`; without `antialias` it looks at the nearest pixels alone.
+    `interpolation` is one of `INTERPOLATIONS`; "nearest" copies pixels, and without `antialias` the others, too, look
+    at the nearest alone.
     `white` is the value of 16-bit images that counts as 1, None for 65535; those of 8 bits have 255.
     `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
     Raises `BadInput` for values that make no sense.
@@ -71,8 +72,8 @@ class Preprocess:
             raise BadInput(f"preprocess: channels {self.channels!r}; 1 and 3 are known")
         if self.resize is not None and not (_is_int(self.resize) and max(self.size) <= self.resize <= MAX_SIDE):
             raise BadInput(f"preprocess: resize {self.resize!r}; {max(self.size)} (the crop) to {MAX_SIDE}, or None")
-        if self.interpolation not in FILTERS:
-            raise BadInput(plugins.unknown(str(self.interpolation), list(FILTERS), "preprocess interpolation"))
+        if self.interpolation not in INTERPOLATIONS:
+            raise BadInput(plugins.unknown(str(self.interpolation), INTERPOLATIONS, "preprocess interpolation"))
         if self.white is not None and not (_is_int(self.white) and LEVELS <= self.white <= FULL):
             raise BadInput(f"preprocess: white {self.white!r}; a whole number from {LEVELS} to {FULL}, or None")
         self._check_border()
