@@ -128,6 +128,14 @@ def test_bicubic_is_torchs_interpolate_rounded_once(h: int, w: int, height: int,
     assert np.abs(found - wanted).max() <= 0.5005
 
 
+def test_a_half_goes_to_the_even_level() -> None:
+    """Halved, 4 k and 4 k + 1 are 4 k + 1/2 to a cubic; OpenCV 4.10 and 5.0 give 4 k, with IPP and without."""
+    row = np.repeat(np.arange(40, dtype=np.uint8) * 4, 2)
+    row[1::2] += 1
+    made = resize(np.tile(row, (16, 1))[:, :, None], (16, 40), "bicubic", antialias=False)[:, :, 0]
+    np.testing.assert_array_equal(made, np.tile([*range(0, 156, 4), 157], (16, 1)))
+
+
 @settings(deadline=None, max_examples=60)
 @given(h=sides, w=sides, height=sides, width=sides, how=st.sampled_from(["bilinear", "bicubic"]))
 def test_floats_are_torchs_interpolate(h: int, w: int, height: int, width: int, how: str) -> None:

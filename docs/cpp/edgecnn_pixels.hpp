@@ -160,25 +160,23 @@ inline Axis axis_of(int inputs, int outputs, int start, int count, const Setting
 }
 
 // The rules by which sums of weighted pixels become rows, and sums of weighted rows pixels.
-struct Once {  // of uint8: rounded once
+struct Once {  // of uint8: rounded once, a half to the even one
     using Row = std::int32_t;
     using Total = std::int64_t;
     static constexpr int bits = precision_bits;
     static Row share(std::int32_t weight) { return weight; }
     static Row row(Row sum) { return sum; }
     static Total part(Total product) { return product; }
-    static std::uint8_t pixel(Total sum) { return rounded<Total>(sum, 2 * bits); }
-    template <class Sum>
-    static std::uint8_t rounded(Sum sum, int by) {
-        return std::uint8_t(std::clamp<Sum>((sum + (Sum(1) << (by - 1))) >> by, 0, 255));
+    static std::uint8_t pixel(Total sum) {  // of less than 53 bits, so that all is exact
+        return std::uint8_t(std::clamp(std::nearbyint(std::ldexp(double(sum), -2 * bits)), 0.0, 255.0));
     }
 };
 
 struct Pillow : Once {  // antialiased: rounded after either pass
     using Total = std::int32_t;
-    static Row row(Row sum) { return rounded(sum, bits); }
+    static Row row(Row sum) { return std::clamp((sum + (1 << (bits - 1))) >> bits, 0, 255); }
     static Total part(Total product) { return product; }
-    static std::uint8_t pixel(Total sum) { return rounded(sum, bits); }
+    static std::uint8_t pixel(Total sum) { return std::uint8_t(row(sum)); }
 };
 
 struct Linear : Once {  // OpenCV's INTER_LINEAR

@@ -12,7 +12,7 @@ on beyond the edge, and nothing is rounded between the passes. PyTorch's `interp
 
     INTER_LINEAR   of uint8 in OpenCV's own fixed point, to the bit; weights w and v in 11 bits
                    row = (w0 p0 + w1 p1) >> 4,   pixel = (((v0 row0) >> 16) + ((v1 row1) >> 16) + 2) >> 2
-    INTER_CUBIC    of uint8 in 22 bits, rounded once; OpenCV itself differs by 1 here and there, with IPP and without
+    INTER_CUBIC    of uint8 in 22 bits, rounded once, a half to even; OpenCV differs by 1 with IPP and without
     INTER_NEAREST  input floor(x s), also with `antialias`
 
 Source: Pillow `src/libImaging/Resample.c`; OpenCV `modules/imgproc/src/resize.cpp`; Keys 1981, "Cubic convolution
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtimes.base import Array, BadInput
+from runtimes.imaging.depth import rounded
 
 NEAREST, BILINEAR, BICUBIC = "nearest", "bilinear", "bicubic"
 INTERPOLATIONS = (BILINEAR, BICUBIC, NEAREST)
@@ -53,16 +54,17 @@ def resize(
         return image[_nearest(image.shape[0], size[0])[rows]][:, _nearest(image.shape[1], size[1])[columns]]
     if image.dtype != np.uint8 or not (antialias or interpolation == BICUBIC):
         step = max(NUMBERS_SAMPLED // ((columns.stop - columns.start) * image.shape[2]), 1)
-        made = [
+        parts = [
             _sampled(image, size, interpolation, antialias, (slice(begin, min(begin + step, rows.stop)), columns))
             for begin in range(rows.start, rows.stop, step)
         ]
-        return np.concatenate(made)
+        return np.concatenate(parts)
     down = _steps(image.shape[0], size[0], rows.start, rows.stop, interpolation, antialias)
     across = _steps(image.shape[1], size[1], columns.start, columns.stop, interpolation, antialias)
     seen = image[down.needed][:, across.needed]
-    wide = turned(_resample(turned(seen), across, antialias or not down.steps)) if across.steps else seen
-    return _resample(wide, down)
+    wide = turned(_resample(turned(seen), across, antialias)) if across.steps else seen
+    made = _resample(wide, down, antialias)
+    return made if antialias else rounded(np.clip(made, 0, 255))
 
 
 def _nearest(inputs: int, outputs: int) -> Array:
@@ -86,15 +88,17 @@ FILTERS = {BILINEAR: (_triangle, 1.0), BICUBIC: (_cubic, 2.0)}
 
 @functools.lru_cache(maxsize=64)  # the pictures of a set are mostly of a few sizes
 def filter_weights(
-    inputs: int, outputs: int, interpolation: str = BILINEAR, antialias: bool = True, bits: int = PRECISION_BITS
+    inputs: int, outputs: int, interpolation: str = BILINEAR, antialias: bool = True, fixed: bool = False
 ) -> tuple[Array, Array]:
-    """(inputs, weights in fixed point of so many `bits`) of a filter of `FILTERS`, (outputs, taps) both."""
+    """(inputs, weights in 22-bit fixed point) of a filter of `FILTERS`, (outputs, taps) both; OpenCV's `fixed` point
+    has 11 bits, of float32.
+    """
     weight, reach = FILTERS[interpolation]
     scale = inputs / outputs if antialias else 1 / (outputs / inputs)
     wide = max(scale, 1.0) if antialias else 1.0
     support = reach * wide
     centre = (np.arange(outputs) + 0.5) * scale
-    if bits == FIXED_BITS:
+    if fixed:
         centre = (centre - 0.5).astype(np.float32).astype(float) + 0.5
     places = np.floor(centre - support + 0.5)[:, None] + np.arange(math.ceil(support) * 2 + antialias)
     weights = weight(np.abs(places - centre[:, None] + 0.5) / wide, -0.5 if antialias else -0.75)
@@ -102,7 +106,7 @@ def filter_weights(
     if antialias:
         weights = np.where(places == within, weights, 0.0)
         weights /= weights.sum(axis=1, keepdims=True)
-    weights *= 1 << bits
+    weights *= 1 << (FIXED_BITS if fixed else PRECISION_BITS)
     whole = np.trunc(weights + np.copysign(0.5, weights)) if antialias else np.rint(weights)
     return within.astype(np.int64), whole.astype(np.int32)
 
@@ -138,22 +142,22 @@ def _steps(inputs: int, outputs: int, start: int, stop: int, interpolation: str,
     return _Steps(slice(int(needed[0]), int(needed[-1]) + 1) if whole else needed, stop - start, tuple(steps))
 
 
-def _resample(image: Array, how: _Steps, rounded: bool = True) -> Array:
-    """Resample axis 0 of an array (n, m, C) of the inputs that are needed: uint8, or float64 where it is not `rounded`.
+def _resample(image: Array, how: _Steps, antialias: bool) -> Array:
+    """Resample axis 0 of an array (n, m, C) of the inputs that are needed: uint8 with `antialias`, else float64.
 
     In float64 all is exact: 8 bits and 22 for each pass, and less than 1 for the sum of a cubic's weights, are 53.
     """
     if not how.steps:
         return image
     flat = np.ascontiguousarray(image).reshape(len(image), -1)
-    made = np.empty((how.outputs, flat.shape[1]), np.uint8 if rounded else np.float64)
+    made = np.empty((how.outputs, flat.shape[1]), np.uint8 if antialias else np.float64)
     for start in range(0, flat.shape[1], NUMBERS_A_STEP):
         part = slice(start, start + NUMBERS_A_STEP)
         for outputs, inputs, weights in how.steps:
             total = weights @ flat[inputs, part].astype(np.float64)
-            total += 0.5 * rounded
+            total += 0.5 * antialias
             # uint8 cuts off what is behind the point
-            made[outputs, part] = np.clip(total, 0, 255, out=total) if rounded else total
+            made[outputs, part] = np.clip(total, 0, 255, out=total) if antialias else total
     return made.reshape(how.outputs, *image.shape[1:])
 
 
@@ -171,16 +175,16 @@ def _pixels(image: Array) -> Array:
 def _sampled(image: Array, size: tuple[int, int], interpolation: str, antialias: bool, cut: Cut) -> Array:
     """The `cut` of an image resized to `size`: one rounded product and sum after the other, alike everywhere."""
     fixed = image.dtype == np.uint8
-    bits = FIXED_BITS if fixed else PRECISION_BITS
     taps = []
     for inputs, outputs, wanted in zip(image.shape, size, cut, strict=False):
-        places, weights = (each[wanted].T for each in filter_weights(inputs, outputs, interpolation, antialias, bits))
-        taps.append((places, weights if fixed else (weights / (1 << bits)).astype(np.float32)))
+        places, weights = (each[wanted].T for each in filter_weights(inputs, outputs, interpolation, antialias, fixed))
+        taps.append((places, weights if fixed else (weights / (1 << PRECISION_BITS)).astype(np.float32)))
     (down, heights), (across, widths) = taps
-    needed, found = np.unique(down, return_inverse=True)
+    needed = np.unique(down)
     pixels, shares = _pixels(image[needed]), np.repeat(widths, image.shape[2], 1)
     total = sum(pixels.take(places, 1).view(image.dtype) * share for places, share in zip(across, shares, strict=True))
     wide = total >> 4 if fixed else np.clip(total, 0, 255) if antialias else total
-    parts = (wide[places] * share[:, None] for places, share in zip(found.reshape(down.shape), heights, strict=True))
+    lines = np.searchsorted(needed, down)
+    parts = (wide[places] * share[:, None] for places, share in zip(lines, heights, strict=True))
     made = sum(part >> 16 for part in parts) + 2 >> 2 if fixed else np.clip(sum(parts), 0, 255)
     return np.asarray(made.astype(image.dtype).reshape(len(made), -1, image.shape[2]))
