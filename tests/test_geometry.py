@@ -98,6 +98,19 @@ def test_what_is_unseen_ends_where_the_picture_begins(upright: bool) -> None:
         assert turned(found).tolist() == [[UNSEEN] * 2 + [7] * 4 + [UNSEEN] * 2] * 4
 
 
+@pytest.mark.parametrize(
+    "preprocess", [Preprocess((8, 8)), Preprocess((8, 8), resize=8), Preprocess((8, 8), letterbox=0)]
+)
+def test_a_mask_of_fewer_pixels_shows_the_same_view(preprocess: Preprocess) -> None:
+    """As networks give it that do not enlarge their answer: each of its pixels stands for a square of the input's."""
+    geometry = Geometry.of(preprocess, (12, 20))
+    small = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    np.testing.assert_array_equal(
+        geometry.mask_to_image(small), geometry.mask_to_image(small.repeat(2, 0).repeat(2, 1))
+    )
+    assert UNSEEN not in Geometry.of(Preprocess((8, 8)), (12, 20)).mask_to_image(small)
+
+
 def test_an_input_is_its_own_image() -> None:
     mask = np.arange(12).reshape(3, 4).astype(np.uint8)
     geometry = Geometry.same((3, 4))

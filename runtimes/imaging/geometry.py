@@ -81,10 +81,14 @@ class Geometry:
         return _looked_up(mask, rows, columns)
 
     def mask_to_image(self, mask: Array) -> Array:
-        """(H, W) of the image from a mask of the input; `UNSEEN` where the network did not look."""
+        """(H, W) of the image from a mask of the input, or one with fewer pixels of the same view; `UNSEEN` where the
+        network did not look.
+        """
         found = []
-        for have, resized, cut in zip(self.image, self.resized, self.cut, strict=True):
-            found.append(nearest(np.arange(have), resized, have) - cut)
+        for have, resized, cut, size, own in zip(
+            self.image, self.resized, self.cut, self.size, mask.shape, strict=True
+        ):
+            found.append(nearest(nearest(np.arange(have), resized, have) - cut, own, size))
         return _looked_up(mask, *found)
 
     def _scales(self) -> Array:
