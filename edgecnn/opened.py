@@ -65,11 +65,13 @@ def lenient_model(path: Path) -> onnx.ModelProto:
     from exporters.external import read_external
     from exporters.frozen import freeze_old
     from exporters.load import SIZE_LIMIT_BYTES, check_walk, parse_model
+    from exporters.mending import put_in_order
 
     if is_bundle(path):
         return read_model(path)[0]
     data = check_input_file(path, SIZE_LIMIT_BYTES).read_bytes()
     model = parse_model(data, str(path))
+    put_in_order(model)
     check_walk(model, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
     freeze_old(model)

@@ -50,7 +50,7 @@ def why_kept(count: int) -> str:
 
 def freeze_old(model: onnx.ModelProto) -> None:
     """Of a `model` (edited) older than IR version 4, take the weights out of the inputs: they are constants there."""
-    if model.ir_version < OVERRIDABLE_FROM:
+    if 0 < model.ir_version < OVERRIDABLE_FROM:
         freeze(model)
 
 

@@ -5,7 +5,8 @@
 Each step guards the next: opening a pipe waits for ever, onnx's reader follows links out of the folder, and the checker
 itself hangs on forty functions that call each other twice (2^40 nodes from 3 kB). Every failure is a `BadInput` of one
 line. What only shows when the model runs (SIGFPE on INT64_MIN / -1, a Loop of 2^62 rounds) is `sandbox.probe`'s job.
-A file older than IR version 4 comes as one of version 4, whose weights are no inputs.
+A file older than IR version 4 comes as one of version 4, whose weights are no inputs, and what can be mended without a
+change of the function is (exporters/mending.py).
 Source: onnx.checker; facts on onnx 1.23. Test: tests/test_load.py.
 """
 
@@ -22,6 +23,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from exporters.external import read_external, write_external
 from exporters.frozen import freeze_old
 from exporters.graph import WEIGHT_INPUT, attributes, label, nodes_within
+from exporters.mending import infer_again, put_in_order
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, real_file, write_atomic
 
@@ -47,9 +49,23 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     model = parse_model(data, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
     del data  # the checker makes two more copies of a model that may have 2 GB
-    check_model(model, str(path))
     freeze_old(model)
+    put_in_order(model)
+    _checked(model, str(path))
     return model
+
+
+def _checked(model: onnx.ModelProto, name: str) -> None:
+    """Check `model`; where what it tells of its tensors is wrong, that is inferred (edited) and it is checked again."""
+    try:
+        check_model(model, name)
+    except BadInput as error:
+        cause = error.__cause__
+        if not isinstance(cause, onnx.checker.ValidationError | onnx.shape_inference.InferenceError):
+            raise
+        if not infer_again(model):
+            raise
+        check_model(model, name)
 
 
 def parse_model(data: bytes, name: str) -> onnx.ModelProto:
