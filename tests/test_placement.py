@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 
+import small_nets
 from exporters.graph import MODULE_KEY, set_meta
 from exporters.quantization.placement import plan
+from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput
+from runtimes.session import open_session
 
 
 def test_a_relu_belongs_to_its_convolution() -> None:
@@ -367,3 +371,27 @@ def test_the_model_is_only_read() -> None:
     before = net.SerializeToString(deterministic=True)
     plan(net)
     assert net.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("dilations", ["[2,2]", "[1,1]"])
+def test_a_dilated_average_has_no_grids_on_both_sides_and_the_graph_loads(dilations: str) -> None:
+    """ONNX Runtime fuses an average between two grids into an operator that has no dilations."""
+    text = f"""
+        <ir_version: 9, opset_import: ["" : 19]>
+        g (float[N,3,8,8] x) => (float[N,C,H,W] y) {{
+        a = Conv <pads: ints = [1,1,1,1]> (x, w1)
+        p = AveragePool <kernel_shape: ints = [2,2], dilations: ints = {dilations}> (a)
+        r = Relu(p)
+        y = Conv (r, w2)
+    }}"""
+    shapes = {"w1": (4, 3, 3, 3), "w2": (4, 4, 1, 1)}
+    values = {name: np.ones(sizes, np.float32) for name, sizes in shapes.items()}
+    net = small_nets.model(text, **values)
+    found = plan(net)
+    dilated = dilations == "[2,2]"
+    assert found.int8 == ({"a"} if dilated else {"a", "p", "y"})
+    reasons = [why for _, why in found.float_nodes if "dilations" in why]
+    assert bool(reasons) is dilated
+    feed = {"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    made = quantize_model(net, [feed], QuantRecipe())
+    assert np.isfinite(open_session(made.model, threads=1)(feed)["y"]).all()

@@ -36,6 +36,7 @@ NO_KERNEL = {
     "BatchNormalization": "a BatchNormalization that could not be folded has no int8 kernel",
     **{op: f"edgecnn makes no int8 {op}" for op in ("LSTM", "GRU", "RNN")},
 }
+DILATED = "an AveragePool with dilations has no int8 kernel in ONNX Runtime"
 SHAPE_OPS = frozenset(["Shape", "Constant", "Identity", "Cast", "ConstantOfShape", "Range", "Size"])
 
 
@@ -56,6 +57,8 @@ def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
         return f"the weights are {weight.dtype}, not float32"
     if graph.constant(node.input[0]) is not None:
         return "its input is constant"
+    if never_on_a_grid(graph, node.input[0]):
+        return f"it reads what stays float: {DILATED}"
     if node.op_type == "MatMul":
         return None if weight.ndim == 2 else f"its weight has rank {weight.ndim}, not 2"
     bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(0, np.float32)
@@ -137,6 +140,8 @@ def carried_outputs(node: onnx.NodeProto) -> list[str]:
 
 def why_not_carried(graph: Graph, node: onnx.NodeProto) -> str:
     """Why values of `node` may leave the range of its input, or be on no grid; empty for any other node."""
+    if node.op_type == "AveragePool" and set(attributes(node).get("dilations", ())) - {1}:
+        return DILATED
     mode = attributes(node).get("mode", b"nearest") if node.op_type == "Resize" else b"nearest"
     if mode == b"cubic":
         return "cubic interpolation leaves the range of its input, and has no int8 kernel"
@@ -147,6 +152,14 @@ def why_not_carried(graph: Graph, node: onnx.NodeProto) -> str:
         if "pads" in attributes(node) or value is None or value.any():  # opset 10 and older have attributes
             return "it pads with something else than a constant zero"
     return ""
+
+
+def never_on_a_grid(graph: Graph, name: str) -> bool:
+    """Whether tensor `name` is what a pool with dilations makes, cut off or not: between grids it would be fused."""
+    maker = graph.producer.get(name)
+    if maker is not None and is_standard(maker, "AveragePool"):
+        return bool(why_not_carried(graph, maker))
+    return maker is not None and maker.op_type in CUTTERS and never_on_a_grid(graph, maker.input[0])
 
 
 def is_plain_hard(node: onnx.NodeProto) -> bool:

@@ -43,6 +43,7 @@ from exporters.quantization.kernels import (
     is_plain_hard,
     larger_of,
     moving_inputs,
+    never_on_a_grid,
     why_not_carried,
     why_not_compute,
 )
@@ -196,7 +197,8 @@ class _State:
         if node.op_type not in FOLLOWERS + CARRIERS or why_not_carried(self.graph, node):
             return False
         moved = moving_inputs(self.graph, node)
-        return bool(moved) and self.worthwhile(node, moved)
+        barred = any(never_on_a_grid(self.graph, name) for name in moved)
+        return bool(moved) and not barred and self.worthwhile(node, moved)
 
     def carries(self, node: onnx.NodeProto) -> bool:
         """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one."""

@@ -65,6 +65,11 @@ def insert(
     return copy_model(graph.model)  # the memory of a message keeps the float weights that were taken out of it
 
 
+def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    for attribute in [a for a in node.attribute if a.name == name]:
+        node.attribute.remove(attribute)
+
+
 def reach(grid: Grid) -> tuple[int, int]:
     """Steps from zero down to the lowest and up to the highest value of a uint8 `grid`."""
     return -int(grid.zero_point), 255 - int(grid.zero_point)
@@ -84,6 +89,8 @@ class _Writer:
     def write(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """`node` (a copy, to be edited) with all that must stand around it."""
         int8 = node.output[0] in self.plan.int8
+        if int8 and node.op_type == "AveragePool":  # of 1: ONNX Runtime's integer form refuses to hear of them
+            _drop_attribute(node, "dilations")
         if int8 and self.carries(node):
             return self.carry(node)
         if int8 and node.op_type in HARD:
