@@ -42,12 +42,14 @@ def test_a_name_with_pattern_characters_means_itself() -> None:
     assert not {"a", "b", "c"} & set(floats)
 
 
-def test_without_a_name_it_is_left_with_the_reason() -> None:
+def test_without_a_name_it_is_called_by_what_it_makes() -> None:
     model = chain()
     model.graph.node[-1].name = ""
     outcome = float_last.run(work_on(model, images(3)), seconds=1.0)
-    assert outcome.changes == ()
-    assert outcome.kept[0].reason == "a node without a name cannot be excluded"
+    assert [change.node for change in outcome.changes] == [model.graph.node[-1].output[0]]
+    floats = dict(outcome.work.quantized().float_nodes)
+    assert model.graph.node[-1].output[0] in floats
+    assert not {"a", "b", "c"} & set(floats)
 
 
 def test_a_net_of_one_layer_is_not_turned_to_float() -> None:

@@ -293,6 +293,13 @@ def test_a_pattern_excludes_by_name() -> None:
     assert halves(result.model) >= {"r"}
 
 
+def test_a_node_without_a_name_is_excluded_by_what_it_makes() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    for node in model.graph.node:
+        node.name = ""
+    assert reasons(converted(model, exclude=("a",))) == {"a": "excluded by a"}
+
+
 def test_a_second_conversion_changes_nothing() -> None:
     once = converted(overflowing())
     again = convert(once.model, [FEED])

@@ -127,6 +127,16 @@ def test_a_pattern_that_matches_nothing_is_a_typing_mistake() -> None:
         quantize_model(parse(CONV_RELU_CONV, **WEIGHTS), [feed], QuantRecipe(exclude=("b",)))
 
 
+def test_a_node_without_a_name_is_excluded_by_what_it_makes() -> None:
+    model = parse(CONV_RELU_CONV, **WEIGHTS)
+    for node in model.graph.node:
+        node.name = ""
+    feed = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    assert ("a", "excluded by a") in quantize_model(model, [feed], QuantRecipe(exclude=("a",))).float_nodes
+    with pytest.raises(BadInput, match=r"--exclude b: unknown node; known: a, r, y"):
+        quantize_model(model, [feed], QuantRecipe(exclude=("b",)))
+
+
 POOLED = """g (float[N,3,8,8] x) => (float[N,4,4,4] y) {
     a = Conv <pads: ints = [1,1,1,1]> (x, w1, b1)
     r = MaxPool <kernel_shape: ints = [2,2], strides: ints = [2,2]> (a)

@@ -59,6 +59,16 @@ def test_the_layers_at_a_ruined_grid_are_the_most_sensitive(work: Work, images: 
     assert [s.snr_db for s in found] == sorted(s.snr_db for s in found)
 
 
+def test_layers_without_a_name_go_back_to_float_too(images: list[dict[str, np.ndarray]]) -> None:
+    nameless = net()
+    for node in nameless.graph.node:
+        node.name = ""
+    ranked, work = rank(start(nameless, QuantRecipe(), images), open_session(nameless), images[:3], lambda: 1.0)
+    assert {ranked[0].node, ranked[1].node} == {"a", "b"}
+    assert [s.node for s in ranked if s.snr_db is None] == []
+    assert {"a", "b"} <= set(dict(work.floated(["a", "b"]).quantized().float_nodes))
+
+
 def test_layers_without_time_come_last(work: Work, images: list[dict[str, np.ndarray]]) -> None:
     left = iter([1.0, 1.0, 0.0, 0.0])
     found = rank(work, open_session(work.model), images[:1], lambda: next(left)).layers

@@ -14,7 +14,7 @@ from __future__ import annotations
 import onnx
 
 from exporters.accuracy._work import Outcome, Work, layers
-from exporters.base import Change, Kept
+from exporters.base import Change
 from exporters.graph import Graph, label
 from runtimes.base import Track, silent
 
@@ -26,12 +26,10 @@ def run(work: Work, *, seconds: float, threads: int | None = None, track: Track 
     graph = Graph(work.model)
     plan = work.plan()
     last = last_layers(graph, layers(graph, plan))
-    named = [node for node in last if node.name]
-    kept = tuple(Kept(label(node), "a node without a name cannot be excluded") for node in last if not node.name)
-    if not named or len(last) == len(plan.int8):
-        return Outcome(work, (), kept)
-    changes = tuple(Change(node.name, "stays float") for node in named)
-    return Outcome(work.floated([node.name for node in named]), changes, kept)
+    if not last or len(last) == len(plan.int8):
+        return Outcome(work)
+    names = [label(node) for node in last]
+    return Outcome(work.floated(names), tuple(Change(name, "stays float") for name in names))
 
 
 def last_layers(graph: Graph, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -69,7 +69,7 @@ class Half:
 def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), keep: Mapping[str, str] | None = None) -> Plan:
     """Decide for every node of `model` that computes with float32; `keep` adds reasons by first output.
 
-    `exclude` are shell patterns over node names and module paths. A model that was converted before has no such nodes.
+    `exclude` are shell patterns over node labels and module paths. A model that was converted before has no such nodes.
     """
     if HALF_KEY in get_meta(model):
         return Plan({}, {})

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from exporters.graph import Graph
+from exporters.graph import Graph, label
 from exporters.layerwise.patterns import excluding
 from exporters.quantization.kernels import (
     CARRIERS,
@@ -82,7 +82,7 @@ class Plan:
 
 
 def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = ()) -> Plan:
-    """Decide which nodes of `model` become int8; `exclude` are shell patterns over node names and module paths.
+    """Decide which nodes of `model` become int8; `exclude` are shell patterns over node labels and module paths.
 
     `forms` are names of `FORMS`; raises `BadInput` for another.
     """
@@ -260,4 +260,4 @@ class _State:
         if not is_float_node(self.graph, node):
             return
         why = WhyFloat(self.graph, self.int8, self.root, self.maker, self.forms)
-        self.float_nodes.append((node.name or node.output[0], self.refused.get(node.output[0]) or why(node)))
+        self.float_nodes.append((label(node), self.refused.get(node.output[0]) or why(node)))

@@ -142,7 +142,7 @@ def _completed(model: onnx.ModelProto, plan: placement.Plan, ranges: Ranges, rec
 
 
 def check_patterns(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
-    """Raise `BadInput` for a pattern that no node's name or module path matches: a typing mistake, most likely."""
+    """Raise `BadInput` for a pattern that no node's label or module path matches: a typing mistake, most likely."""
     names = names_in(model)
     for pattern in patterns:
         if not matches(pattern, names):

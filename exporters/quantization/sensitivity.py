@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporters.accuracy._work import Work, excluding, layers
-from exporters.graph import Graph
+from exporters.graph import Graph, label
 from exporters.quantization import placement
 from exporters.quantization.quantize import on_ranges
 from runtimes.base import Runner, Tensors, Track, silent
@@ -51,7 +51,7 @@ def rank(
     Layers that the time does not suffice for come last, in the order of the graph.
     """
     plan = work.plan()
-    names = [node.name for node in layers(Graph(work.model, copied=False), plan) if node.name]
+    names = [label(node) for node in layers(Graph(work.model, copied=False), plan)]
     others = {name: [other for other in names if other != name] for name in names}
     recipes = [excluding(work.recipe, others[name]) for name in names]
     plans = [placement.plan(work.model, recipe.exclude, recipe.forms) for recipe in recipes]

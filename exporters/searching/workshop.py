@@ -22,7 +22,7 @@ from exporters import rewrites
 from exporters.accuracy._work import Work, start
 from exporters.artifact import REWRITES_KEY
 from exporters.base import PassResult
-from exporters.graph import get_meta, own_module, set_meta
+from exporters.graph import get_meta, label, own_module, set_meta
 from exporters.layerwise.layer_times import LayerTimes, layer_times
 from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization.placement import FORMS, Plan, plan
@@ -151,7 +151,7 @@ class Workshop:
         A node that was to stay float and that a rewrite took away, or no longer makes, needs no pattern any more.
         """
         source = self.source(design.rewrites)
-        present, names = {node.name for node in source.graph.node}, names_in(source)
+        present, names = {label(node) for node in source.graph.node}, names_in(source)
         kept = tuple(glob.escape(name) for name in design.kept_float if name in present)
         forms = tuple(name for name in design.rewrites if name in FORMS)
         asked = tuple(pattern for pattern in self.recipe.exclude if matches(pattern, names))
