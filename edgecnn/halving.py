@@ -23,7 +23,7 @@ from edgecnn.data.given import Data, maybe_given
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
 from edgecnn.sides_told import all_heard, with_pixels
-from runtimes.base import CheckFailed, Runner, Tensors, Track, silent
+from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
 from runtimes.comparing.precision import LIMITS, coarse_limit_db
 from runtimes.execution import provider_options
 from runtimes.execution.shapes import ShapeText
@@ -172,10 +172,8 @@ def halve(
     found = convert(model, feeds, exclude, threads, track)
     seconds = time.perf_counter() - started
     given, provider = provider, provider_options.parse(provider).for_half.text
-    session = open_session(found.model, provider, threads, subject=subject)
-    parity = parity_of(
-        session if provider != "cpu" else open_session(emulated(found.model), threads=threads, subject=subject)
-    )
+    session = _opened(found.model, provider, threads, subject)
+    parity = parity_of(session if provider != "cpu" else _opened(emulated(found.model), provider, threads, subject))
     least = coarse_limit_db(noise_db)
     if not found.nodes:
         return Halved(found, parity, least, provider, seconds, None)
@@ -190,6 +188,15 @@ def halve(
         why = f"{subject}: {ratio} on {provider}: kept float; --allow-slower writes it, for a GPU elsewhere"
         raise CheckFailed(why, {"output": None, **halved.to_dict()})
     return halved
+
+
+def _opened(model: onnx.ModelProto, provider: str, threads: int, subject: str) -> Session:
+    """A session of the graph made of `subject`; `CheckFailed` where that does not load: no fault of the file."""
+    try:
+        return open_session(model, provider, threads)
+    except BadInput as error:
+        reason = one_line(str(error.__cause__ or error), 160)
+        raise CheckFailed(f"{subject}: its float16 graph does not load ({reason}); keep float32") from error
 
 
 def raced(float32: Session, float16: Session, feed: Tensors, threads: int) -> Ratio:

@@ -10,11 +10,13 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from cuda_stand_in import require_gpu
+from exporters.fp16 import half_types
 from exporters.fp16.half import HALF_KEY, plan, write
 from exporters.fp16.half_probe import convert, emulated
-from exporters.graph import get_meta
+from exporters.graph import get_meta, label
 from exporters.shape_inference import tensor_types
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
+from runtimes.base import BadInput
 from runtimes.parity import compare
 from runtimes.session import open_session
 
@@ -275,6 +277,35 @@ def test_an_operator_of_another_domain_is_not_the_one_we_know() -> None:
     model.graph.node[1].domain = "theirs"
     model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
     assert plan(model).kept == {"r": "Relu is not converted to float16"}
+
+
+def gelu_between() -> onnx.ModelProto:
+    """onnx has no types for what comes behind ONNX Runtime's own Gelu."""
+    text = CONV_RELU_CONV.replace("r = Relu(a)", "g = Neg(a)\n r = Relu(g)")
+    model = parse(text, **WEIGHTS)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.microsoft"
+    model.opset_import.add(domain="com.microsoft", version=1)
+    return model
+
+
+def test_types_that_onnx_cannot_tell_are_asked_of_onnx_runtime() -> None:
+    model = gelu_between()
+    result = convert(model, [FEED], threads=1)
+    assert reasons(result) == {label(model.graph.node[1]): "Gelu is not converted to float16"}
+    assert ops(result.model) == ["Cast", "Conv", "Cast", "Gelu", "Cast", "Relu", "Conv", "Cast"]
+    assert compare(open_session(model), open_session(result.model), [FEED]).worst_db > 40
+    assert compare(open_session(model), open_session(emulated(result.model)), [FEED]).worst_db > 40
+
+
+def test_what_nobody_knows_the_types_of_stays_in_float32_with_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BadInput("no such operator")
+
+    monkeypatch.setattr(half_types, "open_session", refuse)
+    result = write(gelu_between(), plan(gelu_between()))
+    assert set(dict(result.kept).values()) >= {"the type of a tensor next to it is not known"}
+    monkeypatch.undo()
+    assert compare(open_session(gelu_between()), open_session(result.model), [FEED]).worst_db > 40
 
 
 def test_sizes_of_a_resize_are_not_values() -> None:

@@ -24,11 +24,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from exporters.fp16.half_ops import ALL_INPUTS, ALONE, CAPABLE, COMPUTE, REASONS, SILENT, TAIL
+from exporters.fp16.half_ops import ALL_INPUTS, ALONE, CAPABLE, COMPUTE, REASONS, SILENT, TAIL, UNTYPED
+from exporters.fp16.half_types import element_types
 from exporters.graph import Graph, copy_node, get_meta, label, opset, set_meta
 from exporters.layerwise.patterns import excluding
 from exporters.quantization.tail import tail_of
-from exporters.shape_inference import Types, tensor_types
+from exporters.shape_inference import Types
 from runtimes.base import Array, counted
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -73,7 +74,7 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), keep: Mapping[str,
     """
     if HALF_KEY in get_meta(model):
         return Plan({}, {})
-    graph, types, version = Graph(model), tensor_types(model), opset(model)
+    graph, types, version = Graph(model), element_types(model), opset(model)
     half: dict[str, Places] = {}
     kept = dict.fromkeys(tail_of(graph, COMPUTE), TAIL) | dict(keep or {})
     reasons: dict[str, str] = {}
@@ -82,6 +83,8 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), keep: Mapping[str,
             continue
         places = _places(node, types, version)
         reason = kept.get(node.output[0]) or _excluded(node, exclude) or _why_not(graph, node, places)
+        if not reason and any(name and name not in types for name in (*node.input, *node.output)):
+            reason = UNTYPED
         if reason:
             reasons[node.output[0]] = reason
         else:
@@ -92,7 +95,7 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), keep: Mapping[str,
 
 def write(model: onnx.ModelProto, chosen: Plan) -> Half:
     """A copy of `model` with the nodes of `chosen` in float16; unchanged, but copied, where there are none."""
-    writer = _Writer(Graph(model), tensor_types(model), chosen)
+    writer = _Writer(Graph(model), chosen)
     nodes = [new for node in list(writer.graph.proto.node) for new in writer.write(copy_node(node))]
     names = {node.output[0]: label(node) for node in model.graph.node if node.output}
     kept = tuple((names[output], reason) for output, reason in chosen.kept.items())
@@ -179,7 +182,6 @@ class _Rounded:
 @dataclass
 class _Writer:
     graph: Graph
-    types: Types
     chosen: Plan
     made: set[str] = field(default_factory=set)
     """Tensors that are float16 under their old name."""

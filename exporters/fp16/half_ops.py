@@ -26,6 +26,7 @@ REASONS = {
 }
 TAIL = "boxes and scores are decoded in float32: a step of float16 is half a pixel at 1,000"
 ALONE = "no neighbour in float16: two casts cost more than they save"
+UNTYPED = "the type of a tensor next to it is not known"
 ALL_INPUTS = ("BatchNormalization",)
 """The CUDA kernel wants all of these of one type, though the standard lets them differ."""
 SILENT = frozenset(["Cast", "Constant", "Shape", "Size"])

@@ -19,8 +19,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from exporters.fp16.half import LARGEST, Half, Plan, plan, write
+from exporters.fp16.half_types import element_types
 from exporters.graph import Graph, copy_model, copy_node
-from exporters.shape_inference import tensor_types
 from runtimes.base import Tensors, Track, silent
 from runtimes.session import open_session
 
@@ -130,7 +130,7 @@ def _round_trip(source: str, target: str) -> list[onnx.NodeProto]:
 
 def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with every float16 node computed in float32 and rounded at once: what a GPU gives, on any CPU."""
-    types = tensor_types(model)
+    types = element_types(model)
     result = copy_model(model)
     halves = {name for name, kind in types.items() if kind.elem_type == TensorProto.FLOAT16}
     nodes: list[onnx.NodeProto] = []
