@@ -271,7 +271,7 @@ def refusal(text: str, reason: str, release: str) -> str:
         way = "export it with operators of the ONNX standard, or take a release that has it"
         return f"operator {found[1] or found[2]} is not in onnxruntime {release}; {way}"
     if found := _NO_KERNEL.search(text):
-        return f"onnxruntime {release} has no {found[1]} for the types of numbers that it gets; take a newer one"
+        return f"onnxruntime {release} has no {found[1]} of this opset or these types: use float32, opset 7 or later"
     return f"ONNX Runtime cannot load it ({reason}); export or download it again"
 
 

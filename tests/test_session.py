@@ -206,7 +206,7 @@ def test_what_cannot_be_loaded_is_one_line_and_silent(
         ),
         (
             "NOT_IMPLEMENTED : Could not find an implementation for Conv(11) node",
-            "onnxruntime 1.17.3 has no Conv for the types of numbers that it gets; take a newer one",
+            "onnxruntime 1.17.3 has no Conv of this opset or these types: use float32, opset 7 or later",
         ),
         ("Protobuf parsing failed.", "ONNX Runtime cannot load it (short); export or download it again"),
     ],
