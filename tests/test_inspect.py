@@ -354,3 +354,21 @@ def test_a_bundle_of_open_size_is_counted_at_the_size_for_which_it_was_built(
     assert found["macs"] == inspect_model(net, "", 0, "1,3,6,5").macs > 0
     asked = inspect(bundle, input_shape="1,3,12,5")
     assert (asked.macs, asked.warnings) == (inspect_model(net, "", 0, "1,3,12,5").macs, ())
+
+
+def test_weights_in_a_body_are_counted_and_its_products_are_unknown() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18]>
+    g (float[2,3] x, bool c) => (float[2,4] y) {
+        y = If (c) <
+            then_branch = one () => (float[2,4] p) { p = MatMul(x, w) },
+            else_branch = two () => (float[2,4] q) { q = MatMul(x, w) }
+        >
+    }"""
+    net = model(text, w=np.ones((3, 4), np.float32))
+    found = inspect_model(net, "", 0)
+    assert (found.params, found.macs) == (12, None)
+    assert [layer.op for layer in found.uncounted] == ["If"]
+
+
+def test_a_deformable_convolution_multiplies_as_a_plain_one_does() -> None:
+    assert node_macs("DeformConv", [(1, 4, 8, 8), (6, 2, 3, 3)], (1, 6, 8, 8)) == 6 * 8 * 8 * 2 * 3 * 3

@@ -77,7 +77,8 @@ class Inspection:
             return ""
         first, *more = self.uncounted
         others = f" and {counted(len(more), 'other node')}" if more else ""
-        return f"{self.known_macs:,} without {first.op} {first.name}{others}, where a shape is unknown"
+        named = f"{first.op} {first.name}".strip()
+        return f"{self.known_macs:,} without {named}{others}, where a shape is unknown"
 
     @property
     def rewritten(self) -> str:

@@ -1,6 +1,7 @@
 """What an ONNX graph costs, from its shapes alone: parameters, multiply-adds, activation memory. No torch.
 
     convolution       output elements x (input channels / groups) x kernel elements
+    deformable        the same; what is sampled between pixels counts nothing
     transposed        input elements x (output channels / groups) x kernel elements
     Gemm, MatMul      output elements x length of the summed axis
     GRU, LSTM, RNN    steps x elements of the matrices of all directions
@@ -8,7 +9,8 @@
 
 One fused multiply-add is one MAC; biases, norms, activations, pooling and additions count nothing, as in
 edgecnn/numbers/count.py. An open batch counts as 1 unless a shape is given; with any other size open, what hangs on
-it is unknown. Activation memory is the largest sum of tensors alive at once when the nodes run in the order of the
+it is unknown, as are products in bodies (If, Loop, Scan).
+Activation memory is the largest sum of tensors alive at once when the nodes run in the order of the
 file; quantize and dequantize operators are taken as fused into their neighbours, as ONNX Runtime does. Oracle in
 tests/test_inspect.py: PyTorch's own counts, and shapes by hand.
 """
@@ -26,7 +28,7 @@ from onnx import TensorProto, helper
 from edgecnn.numbers.einsum import einsum_macs
 from edgecnn.numbers.inspection import Layer, Sizes
 from edgecnn.numbers.onnx_shapes import shapes_of
-from exporters.graph import WEIGHT_INPUT, Graph, attributes, own_module
+from exporters.graph import WEIGHT_INPUT, Graph, attributes, nodes_within, own_module
 
 RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -35,6 +37,17 @@ NOT_PARAMS = {
     ("BatchNormalization", 3), ("BatchNormalization", 4),  # running statistics
     ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Clip", 1), ("Clip", 2), ("Pad", 2),
 }  # fmt: skip
+MULTIPLY = (
+    *WEIGHT_INPUT,
+    *RECURRENT,
+    "DeformConv",
+    "Einsum",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "QGemm",
+    "QLinearMatMul",
+)
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 INTEGERS_READ = {"QGemm": (0, 3, 6), "ConvInteger": (0, 1), "MatMulInteger": (0, 1)}
 """Inputs of an operator on integers that are no scales and zero points; of the QLinear ones 0, 3, and the bias 8."""
@@ -46,8 +59,10 @@ def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None, equ
 
     `equation` is that of an Einsum.
     """
-    if op in WEIGHT_INPUT:
-        weight = inputs[WEIGHT_INPUT[op]]  # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
+    if op in WEIGHT_INPUT or op == "DeformConv":
+        weight = inputs[
+            WEIGHT_INPUT.get(op, 1)
+        ]  # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
         positions = inputs[0] if op == "ConvTranspose" else output
         return None if weight is None or positions is None else math.prod(positions) * math.prod(weight[1:])
     if op in ("MatMul", "MatMulInteger", "QLinearMatMul"):
@@ -67,6 +82,8 @@ def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None, equ
 
 def macs_of(node: onnx.NodeProto, inputs: Sequence[Sizes | None], output: Sizes | None) -> int | None:
     """Multiply-adds of `node`, as `node_macs`."""
+    if any(inner.op_type in MULTIPLY for inner in _inner(node)):
+        return None  # how often a body runs, and on what sizes, is not known here
     equation = attributes(node)["equation"].decode() if node.op_type == "Einsum" else ""
     return node_macs(node.op_type, inputs, output, equation)
 
@@ -82,7 +99,7 @@ class Numbers:
     def params(self) -> int:
         """Elements of all weights, each tensor once."""
         names = {name for node in self.graph.proto.node for name in self._weights(node)}
-        return sum(self._elements(name) for name in names)
+        return sum(self._elements(name) for name in names) + sum(map(_own, self.graph.proto.node))
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self._layer(node) for node in self.graph.proto.node if node.op_type not in NOT_LAYERS)
@@ -104,7 +121,7 @@ class Numbers:
     def _layer(self, node: onnx.NodeProto) -> Layer:
         output = self.sizes(node.output[0])
         macs = macs_of(node, [self.sizes(name) for name in node.input], output)
-        params = sum(self._elements(name) for name in self._weights(node))
+        params = sum(self._elements(name) for name in self._weights(node)) + _own(node)
         return Layer(node.name, node.op_type, own_module(node), output, params, macs)
 
     def _weights(self, node: onnx.NodeProto) -> set[str]:
@@ -119,7 +136,14 @@ class Numbers:
             kinds = (*FLOATS, *INTEGERS) if through or _read(node) else FLOATS
             if (node.op_type, i) not in NOT_PARAMS and self._constant(name) and self.shapes[name][1] in kinds:
                 found.add(name)
-        return {name for name in found if self.shapes[name][0] and not self._is_scale(node, name)}
+        found = {name for name in found if self.shapes[name][0] and not self._is_scale(node, name)}
+        return found | {name for inner in _inner(node) for name in inner.input if self._outer_weight(inner, name)}
+
+    def _outer_weight(self, inner: onnx.NodeProto, name: str) -> bool:
+        """Whether a node in a body reads tensor `name` of the graph around it as a weight."""
+        places = [i for i, given in enumerate(inner.input) if given == name and (inner.op_type, i) not in NOT_PARAMS]
+        known = places and self._constant(name) and inner.op_type not in NOT_LAYERS
+        return bool(known and self.shapes[name][0] and self.shapes[name][1] in FLOATS)
 
     def _is_scale(self, node: onnx.NodeProto, name: str) -> bool:
         """Scales and zero points of operators on integers."""
@@ -158,6 +182,20 @@ class Numbers:
             return None
         sizes, kind = self.shapes[name]
         return math.prod(sizes) * np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize if kind else None
+
+
+def _inner(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """All nodes in the bodies of an If, Loop or Scan."""
+    return [inner for inner in nodes_within([node]) if inner is not node]
+
+
+def _own(node: onnx.NodeProto) -> int:
+    """Elements of the weights that the bodies of `node` hold themselves."""
+    bodies = [body for inner in nodes_within([node]) for a in inner.attribute for body in (a.g, *a.graphs)]
+    tensors = [tensor for body in bodies for tensor in body.initializer]
+    for inner in _inner(node):
+        tensors += [a.t for a in inner.attribute if inner.op_type == "Constant" and a.name == "value"]
+    return sum(math.prod(t.dims) for t in tensors if t.dims and t.data_type in FLOATS)
 
 
 def _read(node: onnx.NodeProto) -> tuple[int, ...]:
