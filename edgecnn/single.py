@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ OTHER_SNR_DB = 30.0
 IMAGES = 3
 PathText = str | os.PathLike[str]
 Shapes = dict[str, tuple[int, ...]]
+Wrap = Callable[[Runner], Runner]
 
 
 @dataclass(frozen=True)
@@ -247,23 +249,19 @@ def prove(
 
     `batches`: how many images each of them takes, where that is not the same.
     """
-    feeds, answers = _answers(before, name, input_shape, seed)
+    feeds, answers, (batched, other) = _answers(before, name, input_shape, seed, batches)
     if any(value.dtype.kind == "f" and not np.isfinite(value).all() for out in answers for value in out.values()):
         raise Inconclusive(
             f"{name}: gives NaN or Inf on random inputs, so nothing can be proven; use real data with `edgecnn check`"
         )
     known = iter(answers)
-    candidate: Runner = open_session(after, optimize=False)
-    if batches is not None:
-        from exporters.rebatch import in_batches
-
-        candidate = in_batches(candidate, *batches)
+    candidate = other(open_session(after, optimize=False))
     parity = compare(lambda _: next(known), candidate, feeds)
     single = all(value.dtype == np.float32 for value in answers[0].values())
     limit = FLOAT32_SNR_DB if single else OTHER_SNR_DB
     if parity.snr_db >= limit > parity.worst_db:  # one kind of numbers, which may be nothing but rounding
         known = iter(answers)
-        noise = compare(lambda _: next(known), open_session(before), feeds).worst_db
+        noise = compare(lambda _: next(known), batched(open_session(before)), feeds).worst_db
         limit = min(limit, noise - NOISE_MARGIN_DB)
     try:
         return parity.require(snr_db=limit)
@@ -272,10 +270,28 @@ def prove(
 
 
 def _answers(
-    model: onnx.ModelProto, name: str, input_shape: ShapeText | None, seed: int
-) -> tuple[list[Tensors], list[Tensors]]:
-    """(`IMAGES` seeded feeds, what `model` makes of each); its session is gone before another one is opened."""
+    model: onnx.ModelProto, name: str, input_shape: ShapeText | None, seed: int, batches: tuple[int, int] | None
+) -> tuple[list[Tensors], list[Tensors], tuple[Wrap, Wrap]]:
+    """(`IMAGES` seeded feeds, what `model` makes of each, how the graphs before and after are given such feeds).
+
+    Its session is gone before another one is opened.
+    """
     session = open_session(model, optimize=False, subject=name)
     sizes = shapes_of(input_shape, session.inputs)
-    feeds: list[Tensors] = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES)]
-    return feeds, [session(feed) for feed in feeds]
+    if batches is None:
+        feeds: list[Tensors] = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES)]
+        return feeds, [session(feed) for feed in feeds], (_plain, _plain)
+    from exporters.rebatch import images_for, in_batches, joined
+
+    images = images_for(*batches)
+    each = {info.name for info in session.inputs if info.shape[:1] == (batches[0],)}
+    calls = images // batches[0]
+    drawn = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES * calls)]
+    feeds = [joined(drawn[i : i + calls], each) for i in range(0, len(drawn), calls)]
+    old = partial(in_batches, batch=batches[0], images=images, each=each)
+    new = partial(in_batches, batch=batches[1], images=images, each=each, mixed=True)
+    return feeds, [old(session)(feed) for feed in feeds], (old, new)
+
+
+def _plain(session: Runner) -> Runner:
+    return session

@@ -5,13 +5,14 @@
 
 The batch stands in the inputs, in the outputs, and in the constants of Reshape, Expand and Resize: a size that equals
 it, or, where batch and time were made one axis, a multiple of it in front. Which constants mean the batch is a guess:
-what this makes is nothing until `in_batches` has shown that each image gets the answer that it got in the batch.
+what this makes is nothing until `in_batches` has shown that each image gets the answer that it got in the batch, among
+other images and in another place.
 Test: tests/test_rebatch.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -103,24 +104,47 @@ def _resized(sizes: Array, old: int, new: int) -> Array:
     return made
 
 
-def in_batches(session: Runner, old: int, new: int) -> Runner:
-    """A runner that answers `old` images by calling `session`, which takes `new`, until each had its turn."""
+def images_for(old: int, new: int) -> int:
+    """How many different images show it: whole batches of `old`, and no image twice in a batch of `new`.
+
+    >>> images_for(4, 1), images_for(4, 6), images_for(1, 8)
+    (4, 8, 8)
+    """
+    return -(-new // old) * old
+
+
+def joined(batches: Sequence[Tensors], each: Collection[str]) -> dict[str, Array]:
+    """Feeds one after another as one; inputs outside of `each` belong to no image, and are those of the first."""
+    return {
+        name: np.concatenate([feeds[name] for feeds in batches]) if name in each else value
+        for name, value in batches[0].items()
+    }
+
+
+def in_batches(session: Runner, batch: int, images: int, each: Collection[str], mixed: bool = False) -> Runner:
+    """A runner that answers so many `images` by calling `session`, which takes `batch`, until each had its turn.
+
+    `each` names the inputs that hold images. `mixed`: with other neighbours and in other places than one after another.
+    """
+    order = np.concatenate([np.arange(0, images, 2), np.arange(1, images, 2)]) if mixed else np.arange(images)
 
     def run(feeds: Tensors) -> dict[str, Array]:
         parts = [
-            session({name: value[rows] if value.shape[:1] == (old,) else value for name, value in feeds.items()})
-            for rows in _turns(old, new)
+            session({name: value[rows] if name in each else value for name, value in feeds.items()})
+            for rows in _turns(order, batch)
         ]
-        return {name: np.concatenate([part[name] for part in parts])[:old] for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts])[:images] for name in parts[0]}
+        places = np.argsort(order)
+        return {name: value[places] if len(value) == images else value for name, value in found.items()}
 
     return run
 
 
-def _turns(old: int, new: int) -> Iterator[Array]:
+def _turns(order: Array, batch: int) -> Iterator[Array]:
     """Which images go together, by number: each has its turn, and the last call is filled up from the first.
 
-    >>> [rows.tolist() for rows in _turns(4, 3)]
+    >>> [rows.tolist() for rows in _turns(np.arange(4), 3)]
     [[0, 1, 2], [3, 0, 1]]
     """
-    for first in range(0, old, new):
-        yield np.arange(first, first + new) % old
+    for first in range(0, len(order), batch):
+        yield order[np.arange(first, first + batch) % len(order)]

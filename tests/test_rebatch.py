@@ -13,7 +13,7 @@ import pytest
 
 from edgecnn.cli import main
 from edgecnn.single import simplify
-from exporters.rebatch import another_batch, in_batches, rebatched
+from exporters.rebatch import another_batch, images_for, in_batches, joined, rebatched
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.session import open_session
 from small_nets import model, save
@@ -65,7 +65,7 @@ def feeds(made: onnx.ModelProto) -> dict[str, Array]:
     return {value.name: RNG.standard_normal(sizes, np.float32)}
 
 
-@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("batch", [1, 3, 6, 8])
 @pytest.mark.parametrize("body", CAN.values(), ids=CAN)
 def test_each_image_gets_its_own_answer(body: str, batch: int) -> None:
     given = net(body)
@@ -73,9 +73,11 @@ def test_each_image_gets_its_own_answer(body: str, batch: int) -> None:
     made = rebatched(given, 4, batch)
     onnx.checker.check_model(made, full_check=True)
     assert given.SerializeToString() == before
-    session, four = open_session(made, optimize=False), feeds(given)
+    session, images = open_session(made, optimize=False), images_for(4, batch)
     assert all(info.shape[0] == batch for info in (*session.inputs, *session.outputs))
-    truth, found = open_session(given, optimize=False)(four), in_batches(session, 4, batch)(four)
+    many = joined([feeds(given) for _ in range(images // 4)], {"x"})
+    truth = in_batches(open_session(given, optimize=False), 4, images, {"x"})(many)
+    found = in_batches(session, batch, images, {"x"}, mixed=True)(many)
     assert truth.keys() == found.keys()
     for name, value in truth.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)  # sums in another order
@@ -179,7 +181,59 @@ def test_what_belongs_to_no_image_is_fed_whole() -> None:
         asked.append(feeds)
         return {"y": feeds["x"]}
 
-    x, scale = np.arange(4, dtype=np.float32)[:, None], np.ones(3, np.float32)
-    np.testing.assert_array_equal(in_batches(session, 4, 3)({"x": x, "s": scale})["y"], x)
-    assert [feeds["x"].ravel().tolist() for feeds in asked] == [[0, 1, 2], [3, 0, 1]]
+    x, scale = np.arange(8, dtype=np.float32)[:, None], np.ones(8, np.float32)
+    many = joined([{"x": x[:4], "s": scale}, {"x": x[4:], "s": scale}], {"x"})
+    assert many["s"] is scale
+    np.testing.assert_array_equal(in_batches(session, 3, 8, {"x"})(many)["y"], x)
+    assert [feeds["x"].ravel().tolist() for feeds in asked] == [[0, 1, 2], [3, 4, 5], [6, 7, 0]]
     assert all(feeds["s"] is scale for feeds in asked)
+
+
+@pytest.mark.parametrize(("images", "batch"), [(8, 8), (8, 6), (4, 2), (4, 1), (6, 3), (3, 2)])
+def test_images_meet_others_elsewhere_and_answers_go_back_to_their_own(images: int, batch: int) -> None:
+    asked: list[list[float]] = []
+
+    def session(feeds: Tensors) -> Tensors:
+        asked.append(feeds["x"].ravel().tolist())
+        return {"y": feeds["x"] * 2}
+
+    x = np.arange(images, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(in_batches(session, batch, images, {"x"}, mixed=True)({"x": x})["y"], x * 2)
+    assert all(len(rows) == len(set(rows)) == batch for rows in asked), "no image twice in one call"
+    assert batch in (1, images) or sorted(asked[0]) != list(range(batch))
+
+
+MIXED = {
+    "divided by the largest of all": ("a = ReduceMax (x) y = Div (x, a)", {}),
+    "statistics of the batch": ("y, n, o = BatchNormalization <training_mode = 1> (x, s, b, m, v)",
+        {n: np.ones(4, np.float32) for n in "sbmv"}),
+    "a constant in its second row": ("""a = Shape (x) z = ConstantOfShape <value = float[1] {1.0}> (a)
+        f = Slice (z, first, one, axis) r = Slice (x, one, end, axis) g = Slice (x, first, one, axis)
+        h = Slice (r, one, end, axis) k = Add (g, f) y = Concat <axis = 0> (k, r)""",
+        {"first": np.array([0]), "one": np.array([1]), "end": np.array([99]), "axis": np.array([0])}),
+    "pairs": ("""a = Reshape (x, pairs) n = ReduceMean <keepdims = 1> (a, one) d = Sub (a, n) s = Shape (x)
+        y = Reshape (d, s)""", {"pairs": np.array([-1, 2, 4]), "one": np.array([1])}),
+}  # fmt: skip
+"""Each computes an image's answer from its neighbours or its place."""
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 8), (4, 8), (4, 6), (8, 4), (2, 4)])
+@pytest.mark.parametrize(("body", "weights"), MIXED.values(), ids=MIXED)
+def test_images_that_mix_are_refused_in_a_larger_batch_too(
+    body: str, weights: dict[str, Array], old: int, new: int, tmp_path: Path
+) -> None:
+    if "pairs" in weights and old == 1:
+        pytest.skip("one image is no pair")
+    net = model(f"{HEAD}(float[{old},4] x) => (float[{old},4] y) {{ {body} }}", **weights)
+    path = save(net, tmp_path / "net.onnx")
+    with pytest.raises(BadInput, match=r"an image's answer in a batch|it fails"):
+        simplify(path, tmp_path / "o.onnx", input_shape=f"{new},4")
+    assert not (tmp_path / "o.onnx").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 8), (4, 8), (4, 6), (8, 3), (3, 2)])
+def test_images_that_do_not_mix_pass_in_any_batch(old: int, new: int, tmp_path: Path) -> None:
+    body = f"(float[{old},16] x, float[16] s) => (float[{old},4] y) {{ a = Mul (x, s) y = MatMul (a, w) }}"
+    path = save(model(HEAD + body, w=RNG.standard_normal((16, 4), np.float32)), tmp_path / "net.onnx")
+    report = simplify(path, tmp_path / "o.onnx", input_shape=f"x:{new},16")
+    assert (report.batch, report.images) == ((old, new), 3 * images_for(old, new))
