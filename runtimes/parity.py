@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from runtimes import plugins
-from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors, Track, silent
+from runtimes.base import Array, BadInput, CheckFailed, Inconclusive, Runner, Tensors, Track, silent
 from runtimes.comparing import listed, matching
 from runtimes.comparing.distance import difference as difference
 from runtimes.comparing.distance import json_number as json_number
@@ -162,10 +162,11 @@ def compare(
 
     Of detectors, boxes at one of the `edges` that only one side keeps are near ties, and no difference.
 
-    Raises `BadInput` for no batches and for outputs that are not numbers.
+    Raises `BadInput` for no batches and for outputs that are not numbers, `Inconclusive` where there was no number to
+    compare; lists that are empty on both sides are equal.
     """
     sums: dict[str, _Sums] = {}
-    images, matched = 0, None
+    images, matched, lists = 0, None, False
     for feeds in track(batches, "comparing") if isinstance(batches, Sequence) else batches:
         ours, theirs = reference(feeds), candidate(feeds)
         boxes = listed.both(ours, theirs)
@@ -175,10 +176,13 @@ def compare(
         for name, ref, cand in _pairs(ours, theirs):
             if ref is not None and cand is not None and listed.is_rows(ref, cand, _rows(feeds)):
                 ref, cand = listed.align_rows(ref, cand)
+                lists = True
             sums.setdefault(name, _Sums(classes=matched is None)).add(name, ref, cand)
         images += _rows(feeds)
     if not sums:
         raise BadInput("compare: no batches, so nothing was compared; give some data")
+    if all(entry.empty for entry in sums.values()) and not (images and (lists or matched)):
+        raise Inconclusive("compare: no output holds a number, so nothing was compared; give other data")
     return ParityReport(images, tuple(entry.result(name) for name, entry in sums.items()), matched)
 
 
@@ -193,6 +197,11 @@ class _Sums:
         self.integers = True
         self.shape_ok = True
         self.kinds = KindSums()
+
+    @property
+    def empty(self) -> bool:
+        """Whether both sides always were there, alike in shape, and held nothing."""
+        return self.shape_ok and not self.count and not self.nonfinite
 
     def add(self, name: str, ref: Array | None, cand: Array | None) -> None:
         for value in (ref, cand):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.base import BadInput, CheckFailed
+from runtimes.base import BadInput, CheckFailed, Inconclusive
 from runtimes.parity import OutputParity, ParityReport, compare, difference
 
 INF, NAN = math.inf, math.nan
@@ -229,6 +229,23 @@ def test_top1_where_there_are_no_classes_is_bad_usage() -> None:
 def test_no_batches_is_no_proof() -> None:
     with pytest.raises(BadInput, match="no batches"):
         compare(constant(1), constant(1), [])
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_no_numbers_are_no_proof(rows: int) -> None:
+    def empty(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"y": np.zeros((rows, 0), np.float32), "z": np.zeros((0, 4), np.float32)}
+
+    with pytest.raises(Inconclusive, match="no output holds a number, so nothing was compared"):
+        compare(empty, empty, [feed(rows)])
+    one = compare(lambda f: {**empty(f), "v": f["x"]}, lambda f: {**empty(f), "v": f["x"]}, [feed(2)])
+    assert one.snr_db == INF, "one output with numbers is enough"
+
+
+def test_lists_that_are_empty_on_both_sides_are_equal() -> None:
+    assert report(np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64)).snr_db == INF
+    found = {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, np.int64)}
+    assert compare(lambda f: found, lambda f: found, [feed()]).matching is not None
 
 
 def test_outputs_that_are_no_numbers_are_refused() -> None:
