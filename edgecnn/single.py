@@ -245,7 +245,8 @@ def prove(
     seed: int = 0,
     batches: tuple[int, int] | None = None,
 ) -> ParityReport:
-    """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN.
+    """The parity of both graphs on seeded inputs; raises `CheckFailed` below the limit, `Inconclusive` on NaN,
+    and `BadInput` where `before` itself gives another answer each time.
 
     `batches`: how many images each of them takes, where that is not the same.
     """
@@ -266,6 +267,7 @@ def prove(
     try:
         return parity.require(snr_db=limit)
     except CheckFailed as error:
+        _require_steady(before, name, input_shape, seed)
         raise CheckFailed(f"{name}: the result computes something else, nothing was written ({error})") from error
 
 
@@ -291,6 +293,18 @@ def _answers(
     old = partial(in_batches, batch=batches[0], images=images, each=each)
     new = partial(in_batches, batch=batches[1], images=images, each=each, mixed=True)
     return feeds, [old(session)(feed) for feed in feeds], (old, new)
+
+
+def _require_steady(model: onnx.ModelProto, name: str, input_shape: ShapeText | None, seed: int) -> None:
+    """Raise `BadInput` unless `model` gives the same numbers twice, without which no result can be blamed."""
+    from exporters.isolation.probe import check_outputs
+
+    session = open_session(model, optimize=False, subject=name)
+    feeds = session.random_feeds(1, seed, shapes_of(input_shape, session.inputs))
+    try:
+        check_outputs(session(feeds), session(feeds), finite=False)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
 
 
 def _plain(session: Runner) -> Runner:

@@ -113,6 +113,22 @@ def test_a_model_that_answers_nan_proves_nothing() -> None:
         prove(net, net, "m")
 
 
+@pytest.mark.parametrize("command", [fold, simplify])
+def test_a_model_with_dropout_at_work_is_to_blame_and_not_the_result(
+    command: Callable[..., object], tmp_path: Path
+) -> None:
+    net = model(
+        '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 64] x) => (float[1, 64] y) '
+        "{ d = Dropout (x, rate, training) y = Relu (d) }",
+        rate=np.float32(0.5), training=np.array(True),
+    )  # fmt: skip
+    path = save(net, tmp_path / "in.onnx")
+    said = r"in\.onnx: output y differs between two runs on one input; export it in eval mode"
+    with pytest.raises(BadInput, match=said):
+        command(path, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_outputs_are_looked_at_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(conv_net(), tmp_path / "in.onnx")
     (tmp_path / "there.onnx").write_bytes(b"precious")
