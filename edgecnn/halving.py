@@ -125,6 +125,7 @@ def half(
     from exporters.artifact import read_identity, read_stages, write_identity, write_stages
     from exporters.load import load_model, save_model
     from exporters.quantization.quantize import check_patterns
+    from exporters.targets.target import runnable
 
     asked, spec = provider_options.require(provider), maybe_given(calib, "calib")
     path = check_model_output(Path(output), force, Path(model))
@@ -132,7 +133,7 @@ def half(
     (subject,) = with_pixels([open_subject(os.fspath(model), None, input_shape, threads)], preprocess)
     if preprocess is not None:
         subject = replace(subject, carried=subject.preprocess)
-    original = load_model(model)
+    original = runnable(load_model(model))
     check_patterns(original, exclude)
     feeds, words = make_feeds([subject], spec, limit or IMAGES, seed, input_shape, 1)
     own = compare(subject.runner, open_session(original, threads=threads, optimize=False), feeds[:2]).worst_db

@@ -31,6 +31,8 @@ from runtimes.session import open_session
 if TYPE_CHECKING:
     import onnx
 
+    from exporters.targets.target import Target
+
 FLOAT32_SNR_DB = 60.0
 NOISE_MARGIN_DB = 10.0
 OTHER_SNR_DB = 30.0
@@ -157,7 +159,7 @@ def simplify(
         result = simplified(proto, timeout_s=timeout_s, input_shapes=shapes, seed=seed, name=name)
         return replace(result, model=convert(result.model, wanted, name)) if wanted else result
 
-    result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed)
+    result, before, parity = _apply("simplify", model, output, run, force, input_shape, seed, wanted)
     versions = {what: (old, new) for what, old, new in zip(("opset", "IR"), _versions(before), _versions(result.model),
                                                            strict=True)}  # fmt: skip
     defaults = frozen.overridable(before)
@@ -205,19 +207,22 @@ def _apply(
     force: bool,
     input_shape: ShapeText | None,
     seed: int,
+    wanted: Target | None = None,
 ) -> tuple[PassResult, onnx.ModelProto, ParityReport]:
     """(the pass's result, the model before, parity with the original); the output is written when the parity holds."""
     from exporters.rebatch import another_batch
+    from exporters.targets.target import runnable
 
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     before = load_model(model)
     shapes = shapes_of(input_shape, graph_inputs(before))
+    given = runnable(before, wanted, os.fspath(model))
     started = time.perf_counter()
-    result = run(before, shapes)
+    result = run(given, shapes)
     seconds = time.perf_counter() - started
     batches = another_batch(before, shapes)
-    parity = prove(before, result.model, os.fspath(model), None if batches else input_shape, seed, batches)
+    parity = prove(given, result.model, os.fspath(model), None if batches else input_shape, seed, batches)
     save_model(_with_stage(name, before, result, seconds, parity), path, force)
     return result, before, parity
 

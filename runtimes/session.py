@@ -44,6 +44,8 @@ _NEWER_OPSET = re.compile(r"Opset (\d+) is under development.*domain (\S+) is ti
 _NO_OPERATOR = re.compile(r"(\S+?)\(-?\d+\) is not a registered function|No Op registered for (\S+)")
 _NO_KERNEL = re.compile(r"find an implementation for (\S+?)\(\d+\)")
 """What ONNX Runtime says of a model that is newer than itself, or of an operator that it has not at all or not here."""
+_UNKNOWN_IR = 64
+"""From here on no IR version, but damage."""
 _NUMPY = {"float": "float32", "double": "float64"}
 
 
@@ -247,12 +249,23 @@ def _create(subject: str, data: bytes, options: Any, ort_name: str, provider_opt
         providers = [(ort_name, provider_options)]
         raw = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        newer = _NEWER_IR.search(str(error))
+        if newer and int(newer[2]) < int(newer[1]) < _UNKNOWN_IR:
+            return _create(subject, data + _ir_version(int(newer[2])), options, ort_name, provider_options)
         if ort_name != "CPUExecutionProvider" and _GPU.search(str(error)):
             raise Unavailable(f"{subject}: {ort_name} cannot take it ({_reason(error)})") from error
         raise BadInput(f"{subject}: {refusal(str(error), _reason(error), ort.__version__)}") from error
     raw.disable_fallback()
     raw._model_bytes = b""  # kept only for the fall-back that is off: a whole copy of the model
     return raw
+
+
+def _ir_version(number: int) -> bytes:
+    """What, behind the bytes of a model, gives it that IR version: of a protobuf field the last value counts.
+
+    An IR version only adds what a file may hold; ONNX Runtime names what it does not know where a file does hold it.
+    """
+    return bytes((0x08, number))
 
 
 def refusal(text: str, reason: str, release: str) -> str:

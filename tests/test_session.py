@@ -398,3 +398,17 @@ def test_feeds_are_checked_when_they_are_prepared() -> None:
 def test_an_open_size_is_asked_for_in_the_order_of_its_axes(shape: tuple[int | str | None, ...], spelled: str) -> None:
     with pytest.raises(BadInput, match=rf"is open; fix it with --input-shape {spelled}$"):
         random_feeds((TensorInfo("x", "float32", shape),))
+
+
+def test_an_ir_version_alone_does_not_keep_a_model_from_running() -> None:
+    """onnx writes its newest by default; what ONNX Runtime does not know of it would be named."""
+    made = parser.parse_model(
+        '<ir_version: 14, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu (x) }'
+    )
+    assert open_session(made)({"x": np.array([-1, 1], np.float32)})["y"].tolist() == [0, 1]
+    made.opset_import[0].version = 99
+    with pytest.raises(BadInput, match="opset 99"):
+        open_session(made)
+    made.ir_version = 9999
+    with pytest.raises(BadInput, match="is of IR version 9999"):
+        open_session(made)

@@ -210,6 +210,15 @@ def test_impossible_statistics_name_file_and_node(tmp_path: Path) -> None:
         fold(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx")
 
 
+def test_a_target_is_reached_from_a_file_too_new_to_run_here(tmp_path: Path) -> None:
+    net = model('<ir_version: 14, opset_import: ["" : 28]> g (float[1, 4] x) => (float[1, 4] y) { y = Relu (x) }')
+    report = simplify(save(net, tmp_path / "in.onnx"), tmp_path / "out.onnx", target="ort==1.18")
+    assert report.lowered == {"opset": (28, 21), "IR": (14, 10)}
+    net.opset_import[0].version = 18
+    simplify(save(net, tmp_path / "ir.onnx"), tmp_path / "plain.onnx")
+    assert onnx.load(tmp_path / "plain.onnx").ir_version < 14
+
+
 OPEN = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,3,H,W] x) => (float[N,A] y) {
     r = Relu (x) m = ReduceMean <keepdims: int = 0> (r, axes) y = Identity (m) }"""
 

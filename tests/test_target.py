@@ -12,7 +12,7 @@ from onnx import helper
 from exporters.graph import get_meta, opset
 from exporters.isolation.sandbox import ChildFailed
 from exporters.targets import target
-from exporters.targets.target import RELEASES, Target, convert, parse_target
+from exporters.targets.target import RELEASES, Target, convert, parse_target, runnable
 from pass_examples import build, draw
 from runtimes.base import BadInput
 from runtimes.session import open_session, random_feeds
@@ -118,3 +118,18 @@ def test_a_converter_that_crashes_is_not_our_end(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(target, "run_in_child", crash)
     with pytest.raises(BadInput, match="SIGSEGV"):
         convert(MODEL, parse_target("ort==1.12"))
+
+
+def test_what_the_installed_runtime_does_not_load_is_made_older() -> None:
+    import onnxruntime
+
+    newest = parse_target(f"ort=={onnxruntime.__version__}")
+    model = build(" g (float[1] x) => (float[1] y) { y = Relu (x) }")
+    assert runnable(model, newest) is model, "old enough"
+    model.ir_version = newest.ir_version + 1
+    made = runnable(model)
+    assert (made.ir_version, model.ir_version) == (newest.ir_version, newest.ir_version + 1)
+    if newest.opset < onnx.defs.onnx_opset_version():
+        model.opset_import[0].version = newest.opset + 1
+        assert opset(runnable(model)) == newest.opset + 1, "nobody asked for an older one"
+        assert opset(runnable(model, newest)) == newest.opset

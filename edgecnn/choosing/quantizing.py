@@ -51,6 +51,7 @@ from exporters.isolation.probe import probe
 from exporters.load import load_model, save_model
 from exporters.quantization.quantize import QuantRecipe, check_patterns, refuse_quantized
 from exporters.targets.cpu_target import check_target, this_cpu
+from exporters.targets.target import runnable
 from exporters.targets.targets_int8 import TARGETS, Int8Target
 from runtimes import plugins
 from runtimes.base import BadInput, Track, silent
@@ -183,7 +184,7 @@ def float_file(
     Raises `BadInput`.
     """
     refuse_bundle(path)
-    model = load_model(path)
+    model = runnable(load_model(path))
     refuse_quantized(model, str(path))
     identity = artifact.read_identity(model, str(path))
     probe(model, str(path), seed=seed, input_shapes=probe_shapes(model, identity, input_shape))

@@ -88,6 +88,23 @@ def convert(model: onnx.ModelProto, target: Target, name: str = "model") -> onnx
     return converted
 
 
+def runnable(model: onnx.ModelProto, wanted: Target | None = None, name: str = "model") -> onnx.ModelProto:
+    """`model` where the installed ONNX Runtime loads it; else a copy of an older IR version, converted for `wanted`.
+
+    onnx writes its newest IR version by default, whatever the graph holds.
+    """
+    import onnxruntime
+
+    newest = parse_target(f"ort=={onnxruntime.__version__}")
+    if wanted is not None and opset(model) > newest.opset:
+        return convert(model, wanted, name)
+    if model.ir_version <= newest.ir_version:
+        return model
+    made = copy_model(model)
+    made.ir_version = newest.ir_version
+    return made
+
+
 def at_opset(model: onnx.ModelProto, version: int, name: str = "model") -> onnx.ModelProto:
     """A copy of `model` in operator set `version`, older or newer; raises `BadInput` where onnx cannot convert it."""
     if opset(model) == version:
