@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from exporters.graph import Graph
+from exporters.graph import Graph, free_inputs
 from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
@@ -34,7 +34,7 @@ def with_pixel_input(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.Mod
     `CheckFailed` where the outputs are not equal to the bit.
     """
     graph = Graph(model)
-    inputs = [value for value in graph.proto.input if value.name in graph.inputs]
+    inputs = free_inputs(graph.model)
     kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
     if kind is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
         raise BadInput("--input: needs a model with one float32 input (N, C, H, W) or (N, H, W, C)")

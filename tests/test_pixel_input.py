@@ -50,6 +50,15 @@ def test_the_outputs_are_equal_to_the_bit(kind: str, how: dict[str, tuple[float,
         assert np.array_equal(want, got)
 
 
+def test_weights_that_a_caller_may_override_are_no_further_inputs() -> None:
+    floats, pixels, net = Preprocess((8, 8), 3), Preprocess((8, 8), 3, input=UINT8), conv_net()
+    for tensor in net.graph.initializer:
+        net.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    made, picture = open_session(with_pixel_input(net, pixels)), pictures()[0]
+    want = open_session(net)({"x": floats(picture)[None]})["y"]
+    assert np.array_equal(made({"x": pixels(picture)[None]})["y"], want)
+
+
 def test_several_images_at_once() -> None:
     pixels = Preprocess((8, 8), 3, input=UINT8_NHWC, **IMAGENET)  # type: ignore[arg-type]
     session = open_session(with_pixel_input(conv_net(), pixels))

@@ -79,6 +79,14 @@ def test_rows_stay_together_whatever_is_drawn(files: Path, source: str) -> None:
     assert batch["meta"].shape == (4, 4)
 
 
+def test_one_number_for_each_sample_stays_one() -> None:
+    wanted = Several((IMAGE, TensorInfo("id", "int64", ("N",))))
+    samples = load_data({"image": arrays()["image"], "id": np.arange(12)}, wanted)
+    for kept in (samples, samples.remembered()):
+        assert [feed["id"].tolist() for feed in kept.feeds("image", 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        assert kept.feeds("image", 1)[5]["id"].shape == (1,)
+
+
 def test_both_parts_of_a_split_are_whole_samples() -> None:
     train, test = (load_data(arrays(), WANTED, split=part) for part in ("train", "test"))
     seen = [row_of(feed) for part in (train, test) for feed in part.feeds("image", 1)]

@@ -151,7 +151,7 @@ def material_for(
     Raises `BadInput` when they do not fit together.
     """
     seen, judge = both(calib, data)
-    session = open_session(model)
+    session = open_session(model, subject=name)
     one_at_a_time(session, name)
     known = identity.preprocess if identity else None
     ready: Ready | Several = shaped(session, input_shape, known) if input_shape else known or usual(session, name)

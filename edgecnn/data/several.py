@@ -83,7 +83,7 @@ def of_rows(name: str, arrays: Mapping[str, Array], wanted: Several) -> Samples:
 
 
 def _reader(values: Array, name: str) -> Callable[[int], Array]:
-    return lambda i: finite(np.ascontiguousarray(values[i]), f"{name}[{i}]")
+    return lambda i: finite(np.asarray(values[i], order="C"), f"{name}[{i}]")
 
 
 def _noise(spec: str, wanted: Several, seed: int) -> Samples:
