@@ -217,9 +217,12 @@ def graph_outputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     from onnx import helper
 
-    tensor = value.type.tensor_type
+    from exporters.tensors import TENSOR, kind_of
+
+    kind, tensor = kind_of(value), value.type.tensor_type
     sizes = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
-    return TensorInfo(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, sizes)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if kind == TENSOR else kind
+    return TensorInfo(value.name, dtype, sizes)
 
 
 def probe_shapes(

@@ -23,6 +23,7 @@ from edgecnn.runners import graph_inputs
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import opset
 from exporters.load import load_model, save_model
+from exporters.tensors import require_tensors
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Runner, Tensors, counted, one_line
 from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.parity import ParityReport, compare
@@ -216,6 +217,7 @@ def _apply(
     path = check_model_output(Path(output), force, Path(model))
     refuse_bundle(Path(model))
     before = load_model(model)
+    require_tensors(before, os.fspath(model))
     shapes = shapes_of(input_shape, graph_inputs(before))
     given = runnable(before, wanted, os.fspath(model))
     started = time.perf_counter()

@@ -24,6 +24,7 @@ from exporters.external import read_external, write_external
 from exporters.frozen import freeze_old
 from exporters.graph import WEIGHT_INPUT, attributes, label, nodes_within
 from exporters.mending import infer_again, put_in_order
+from exporters.tensors import TENSOR, kind_of
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, real_file, write_atomic
 
@@ -99,7 +100,7 @@ def check_walk(model: onnx.ModelProto, name: str) -> None:
     Inputs have a type, names are text, every node makes something that no other makes, and reads nothing made later.
     """
     for value in model.graph.input:
-        if not value.type.tensor_type.elem_type:
+        if kind_of(value) in ("", TENSOR) and not value.type.tensor_type.elem_type:
             raise BadInput(f"{name}: its input {value.name} has no type; export it again")
     made_at: dict[str, int] = {}
     for i, node in enumerate(model.graph.node):

@@ -128,9 +128,11 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     from edgecnn.opened import lenient_model
     from edgecnn.runners import graph_inputs, image_preprocess, is_guess, probe_shapes
     from exporters.artifact import read_identity
+    from exporters.tensors import require_tensors
     from runtimes.execution.model_file import is_bundle
 
     model = lenient_model(path)
+    require_tensors(model, str(path))
     identity = read_identity(model, str(path))
     sized = at_size(str(path), graph_inputs(model), input_shape)
     _survives(model, path, probe_shapes(model, identity, input_shape))

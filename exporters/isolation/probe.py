@@ -19,6 +19,7 @@ import onnx
 from exporters.graph import free_inputs
 from exporters.isolation.apart import GRAPH, apart
 from exporters.isolation.sandbox import MEMORY_MB, ChildFailed, run_in_child
+from exporters.tensors import require_tensors
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.machine import memory_bytes
 from runtimes.session import open_session, random_feeds
@@ -54,6 +55,7 @@ def probe(
     With `finite=False` only running counts, not what comes out, unless `repeatable` still wants two runs to agree.
     Symbolic sizes other than the batch must be given by `input_shapes`. `timeout_s` None: `patience_s` of its size.
     """
+    require_tensors(model, name)
     shapes = {k: list(v) for k, v in (input_shapes or {}).items()}
     options: dict[str, Any] = {
         "input_shapes": shapes,
