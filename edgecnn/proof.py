@@ -22,7 +22,7 @@ from edgecnn.float_passes import FLOAT_LIMIT_DB, NOISE_MARGIN_DB
 from exporters.artifact import Identity, Stage
 from exporters.pack import Beside, Golden, pack
 from runtimes import machine
-from runtimes.base import Array, CheckFailed, Runner, Tensors
+from runtimes.base import Array, BadInput, CheckFailed, Runner, Tensors
 from runtimes.comparing import matching
 from runtimes.execution.feeds import TensorInfo
 from runtimes.parity import compare
@@ -31,6 +31,8 @@ from runtimes.session import Session, open_session
 
 GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
+CUT = "write .onnx, or cut that output off (onnx.utils.extract_model)"
+CHOOSE = "`edgecnn export` writes .onnx, or choose another output: --answer"
 
 
 class Original(Protocol):
@@ -58,16 +60,18 @@ def golden(
 ) -> tuple[list[Array], list[Array], float, tuple[Apart, ...]]:
     """(inputs, the original's outputs, how far `session` is from them, the same by kind of numbers) for a few images.
 
-    At most 4 of the real images, or of `feeds`, and 1.5 MB of them, at least one; each array is (n, ...) in the order
-    of the model's. `given`: what the session gets for the feeds of the module, where that is not the same. The distance
-    is the largest |difference|, for detections their disagreement.
+    At most 4 of the real images, or of `feeds`, and 1.5 MB of them, at least one, and one where the answers are not all
+    of one shape; each array is (n, ...) in the order of the model's. `given`: what the session gets for the feeds of
+    the module, where that is not the same. The distance is the largest |difference|, for detections disagreement.
     """
     feeds = real.feeds if feeds is None else feeds
     given = feeds if given is None else given
     size = sum(value.nbytes for value in given[0].values())
-    given = given[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
+    answers = [real(feed) for feed in feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]]
+    require_rows(answers[0], session.subject)
+    given = given[: len(answers) if matching.is_detections(answers[0]) or _alike(answers) else 1]
+    answers = answers[: len(given)]
     inputs = [np.concatenate([feed[info.name] for feed in given]) for info in session.inputs]
-    answers = [real(feed) for feed in feeds[: len(given)]]
     if matching.is_detections(answers[0]):
         tables = matching.pad(answers)
         far = matching.disagreement(answers, [session(feed) for feed in given])
@@ -79,6 +83,24 @@ def golden(
     far = compare(lambda feed: known[id(feed)], lambda feed: again[id(feed)], given).max_abs
     have = [np.concatenate([answer[info.name] for answer in found]) for info in session.outputs]
     return inputs, outputs, far, apart(parts_of(outputs), outputs, have)
+
+
+def require_rows(answers: Tensors, name: str, way: str = CUT) -> None:
+    """Raise `BadInput`, naming the model `name`, unless its `answers` to one image are detections, or one row each.
+
+    `way`: what to do about it.
+    """
+    if matching.is_detections(answers):
+        return
+    for output, value in answers.items():
+        if value.shape[:1] != (1,):
+            shape = f"[{', '.join(map(str, value.shape))}] for one image" if value.ndim else "a number without a batch"
+            raise BadInput(f"{name}: its output {output} is {shape}; a bundle is proven by a row for each image; {way}")
+
+
+def _alike(answers: Sequence[Tensors]) -> bool:
+    """Whether the `answers` to all images are of the same shapes."""
+    return len({tuple((name, value.shape) for name, value in answer.items()) for answer in answers}) == 1
 
 
 def write(

@@ -204,6 +204,7 @@ def build(
     float_model, done, reference = stages.float_road(
         network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed, track=track
     )
+    proof.require_rows(reference(reference.feeds[0]), network.source, proof.CHOOSE)
     heard = doubts.told(*heard, ignored(network, float_model, tell))
     images = partial(material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
                      own=own, track=track)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from edgecnn import api
+from edgecnn import api, proof
 from edgecnn.cli import main
 from edgecnn.page.facts import Facts
 from pass_examples import build, draw
+from runtimes.base import BadInput, Tensors
 from runtimes.bundle import open_bundle
 from runtimes.proof.manifest import FLOAT_MODEL, GIVEN_MODEL, MODEL
+from runtimes.session import TensorInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = """ g (float[N,3,16,16] x) => (float[N,10] y) {
@@ -165,6 +168,47 @@ def test_what_cannot_be_packed(
     assert code == 2
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+NO_ROWS = {
+    "a number without a batch": "(float y) { p = Conv(x, w) y = ReduceSum <keepdims: int = 0> (p) }",
+    "[3, 16] for one image": "(float[3,16] y) { p = Conv(x, w) z = ReduceMean <keepdims=0>(p, a) y = Expand(z, s) }",
+}
+
+
+@pytest.mark.parametrize(("shape", "end"), NO_ROWS.items())
+def test_an_output_without_a_row_for_each_image_is_refused_before_the_race(
+    shape: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"g (float[N,3,16,16] x) => {end}"
+    numbers = {"w": draw(16, 3, 1, 1), "a": np.array([0, 2, 3]), "s": np.array([3, 16])}
+    model = build(text, {name: value for name, value in numbers.items() if f"{name})" in text})
+    onnx.save(model, tmp_path / "odd.onnx")
+    monkeypatch.setattr("edgecnn.choosing.quantizing.contest_stage", lambda *_: pytest.fail("raced"))
+    with pytest.raises(BadInput, match=rf"odd\.onnx: its output y is {re.escape(shape)}; .* write \.onnx, or cut"):
+        api.quantize(tmp_path / "odd.onnx", tmp_path / "odd.edge", "random:4")
+    assert not (tmp_path / "odd.edge").exists()
+
+
+def test_answers_of_several_shapes_are_proven_by_one(tmp_path: Path) -> None:
+    """Rows of (1, K), where K is what an image makes of it."""
+    answers = [{"y": np.full((1, i + 2), i, np.float32)} for i in range(3)]
+    feeds = [{"x": np.full((1, 3), i, np.float32)} for i in range(3)]
+
+    class Fake:
+        inputs, outputs, subject = (
+            (TensorInfo("x", "float32", ("N", 3)),),
+            (TensorInfo("y", "float32", ("N", "K")),),
+            "",
+        )
+
+        def __call__(self, feed: Tensors) -> Tensors:
+            return answers[int(feed["x"][0, 0])]
+
+    session: Any = Fake()
+    inputs, outputs, far, _ = proof.golden(proof.GivenModel(session, feeds), session)
+    assert [array.shape for array in (*inputs, *outputs)] == [(1, 3), (1, 2)]
+    assert far == 0
 
 
 def test_build_points_here(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,12 @@ from runtimes.proof.manifest import GIVEN_MODEL
 from runtimes.session import TensorInfo, open_session
 
 
+def require_rows(original: onnx.ModelProto, name: str, material: Material) -> None:
+    """Raise `BadInput` for a float model called `name` whose answers could not prove a bundle, before any long work."""
+    session = open_session(original, optimize=False, subject=name)
+    proof.require_rows(session(next(iter(material.calibration_feeds))), name)
+
+
 def pack_given(
     path: Path,
     chosen: onnx.ModelProto,

@@ -21,7 +21,7 @@ from edgecnn import doubts
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.evidence import of_verdict
 from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
-from edgecnn.choosing.packing import pack_given
+from edgecnn.choosing.packing import pack_given, require_rows
 from edgecnn.choosing.said import (
     assumed_of,
     classes_in,
@@ -138,7 +138,7 @@ def quantize(
     )  # fmt: skip
     material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
-    check_input(input, material.preprocess)
+    check_made(input, path, original, name, material)
     carried = input != FLOAT32 or path.suffix == SUFFIX
     early = doubts.aloud(tell, assumed_of(name, material, carried, identity, preprocess))
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
@@ -218,6 +218,13 @@ def check_input(name: str, preprocess: Preprocess | None, dynamic_size: bool = F
         raise BadInput(f"--input {name}: the model takes {preprocess.input} pixels already; leave it out")
     if name != FLOAT32 and dynamic_size:
         raise BadInput(f"--input {name}: cannot be had together with --dynamic-size; leave one of them out")
+
+
+def check_made(input: str, output: Path, original: onnx.ModelProto, name: str, material: Material) -> None:
+    """`check_input`; and `BadInput` for a bundle of a model called `name` whose answers could not prove it."""
+    check_input(input, material.preprocess)
+    if output.suffix == SUFFIX:
+        require_rows(original, name, material)
 
 
 def taking(identity: Identity, name: str) -> Identity:
