@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -260,7 +261,8 @@ ENDINGS = [
 
 @pytest.mark.parametrize(("name", "code", "words"), ENDINGS)
 def test_signals_end_with_one_line(name: str, code: int, words: str) -> None:
-    child = subprocess.Popen([sys.executable, "-c", WAITING], stdout=-1, stderr=-1, env=ENVIRONMENT)
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which bequeaths it
+    child = subprocess.Popen([sys.executable, "-c", WAITING], stdout=-1, stderr=-1, env=ENVIRONMENT, preexec_fn=heard)
     assert child.stderr is not None
     assert child.stderr.readline() == b"ready\n"
     child.send_signal(getattr(signal, name))

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def test_it_can_be_interrupted(
     folder.mkdir()
     args = command(place, endless, [str(image) if word == "IMAGE" else word for word in words])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    parent = subprocess.Popen(args, **pipes, env=environment(folder), start_new_session=True)
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which bequeaths it
+    parent = subprocess.Popen(args, **pipes, env=environment(folder), start_new_session=True, preexec_fn=heard)
     try:
         while busy_s(parent.pid) < BUSY_S:
             assert parent.poll() is None
