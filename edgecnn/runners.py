@@ -209,6 +209,16 @@ def graph_inputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
     return tuple(map(_info, free_inputs(model)))
 
 
+def require_numbers(inputs: Sequence[TensorInfo]) -> None:
+    """Raise `BadInput` for an input that can hold no number: equal answers to it would prove nothing."""
+    for info in inputs:
+        if 0 in info.shape:
+            shape = ", ".join(map(str, info.shape))
+            raise BadInput(
+                f"input {info.name} has a size of 0, [{shape}], and holds no number; export it with an open size"
+            )
+
+
 def graph_outputs(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
     """What a model answers with, without opening a session."""
     return tuple(map(_info, model.graph.output))

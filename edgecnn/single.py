@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecnn.opened import check_model_output, refuse_bundle
-from edgecnn.runners import graph_inputs
+from edgecnn.runners import graph_inputs, require_numbers
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import opset
 from exporters.load import load_model, save_model
@@ -287,6 +287,7 @@ def _answers(
     """
     session = open_session(model, optimize=False, subject=name)
     sizes = shapes_of(input_shape, session.inputs)
+    require_numbers(session.inputs)
     if batches is None:
         feeds: list[Tensors] = [session.random_feeds(1, seed + i, sizes) for i in range(IMAGES)]
         return feeds, [session(feed) for feed in feeds], (_plain, _plain)

@@ -330,8 +330,6 @@ def test_random_feeds_take_open_dimensions_from_sizes() -> None:
             r"wants float32 \[N, 3\], .* given is \[1, 4\]",
         ),
         (TensorInfo("x", "float32", ("N", 3)), {"sizes": {"x": (0, 3)}}, "given is"),
-        (TensorInfo("x", "float32", (0, 3)), {}, "input x has a size of 0: float32 .0, 3. holds no number"),
-        (TensorInfo("x", "float32", ("N", 0)), {"sizes": {"x": (1, 3)}}, "input x has a size of 0"),
         (TensorInfo("x", "float32", ("N", 3)), {"sizes": {"x": (3,)}}, "given is"),
         (TensorInfo("x", "float32", ("N", 3)), {"sizes": {"y": (1, 3)}}, "y: unknown input"),
         (TensorInfo("x", "float32", (1, 3)), {"batch": 4}, "batch is fixed to 1, not 4"),

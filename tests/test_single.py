@@ -278,3 +278,13 @@ def test_what_onnxsim_could_not_do_is_in_the_report(tmp_path: Path, monkeypatch:
                       input_shape="1,3,8,8")  # fmt: skip
     assert [entry.reason for entry in report.kept] == ["onnxsim failed: its process was killed by SIGSEGV"]
     assert report.nodes_after == 2, "the small passes did their work all the same"
+
+
+@pytest.mark.parametrize("call", [simplify, fold])
+def test_a_size_of_0_proves_nothing(call: Callable[..., object], tmp_path: Path) -> None:
+    """Whatever is made of it, all of its no numbers are equal."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[0,3,8,8] x) => (float[0,3,8,8] y) { y = Relu (x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    with pytest.raises(BadInput, match=r"input x has a size of 0, \[0, 3, 8, 8\], and holds no number"):
+        call(tmp_path / "m.onnx", tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()

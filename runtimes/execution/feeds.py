@@ -43,7 +43,7 @@ def random_feeds(
     """Seeded feeds: standard normal for floats, 0 or 1 for wide integers and bools, the whole range for 8-bit ones.
 
     A symbolic first dimension becomes `batch`; other symbolic dimensions must come from `sizes` (input name -> shape).
-    Raises `BadInput` for an open dimension, one of 0, a shape that does not fit, and more than 1 GiB in all.
+    Raises `BadInput` for an open dimension, a shape that does not fit, and more than 1 GiB in all.
     """
     sizes = sizes or {}
     known = [info.name for info in inputs]
@@ -114,10 +114,6 @@ def _dtype(info: TensorInfo) -> np.dtype[Any]:
 
 
 def _fixed_shape(info: TensorInfo, batch: int, given: tuple[int, ...] | None) -> tuple[int, ...]:
-    if 0 in info.shape:
-        raise BadInput(
-            f"input {info.name} has a size of 0: {_wanted(info)} holds no number; export it with an open size"
-        )
     if given is not None:
         require_sizes((info,), {info.name: given})
         return tuple(given)
