@@ -41,7 +41,7 @@ from edgecnn.data.given import Data, Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
-from edgecnn.data.ready_arrays import no_pictures, unprepared
+from edgecnn.data.ready_arrays import for_arrays, unprepared
 from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
@@ -59,10 +59,10 @@ from exporters.ignored_inputs import ignored_inputs
 from exporters.load import save_model
 from exporters.torch_export import DEFAULT_OPSET
 from runtimes.base import BadInput, Tensors, Track, silent
-from runtimes.bundle import SUFFIX
 from runtimes.execution import provider_options
 from runtimes.files import check_output
 from runtimes.imaging.preprocess import FLOAT32
+from runtimes.proof.writing import check_bundle_output
 from runtimes.session import open_session
 
 StrPath = str | os.PathLike[str]
@@ -261,13 +261,6 @@ def trained_classes(network: Network) -> int | None:
     return None if network.seeded else network.classes
 
 
-def check_bundle_output(path: Path, force: bool) -> Path:
-    """`path`, if a bundle can be written there; raises `BadInput` before any long work when not."""
-    if check_output(path, force).suffix != SUFFIX:
-        raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
-    return path
-
-
 def named(
     network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard,
     preprocess: str | None = None, pictures: bool = False,
@@ -284,8 +277,7 @@ def named(
     calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [line for one in seen for line in doubts.of_data(one, network.preprocess, network.assumed.pixels)]
-    if not pictures and network.assumed.pixels and no_pictures(network.preprocess, network.task, seen):
-        network = replace(network, preprocess=None, assumed=replace(network.assumed, pixels=False))
+    network = network if pictures else for_arrays(network, network.task, seen)
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), network.said, unprepared(preprocess, seen), *odd, tasked)
     heard = (*heard, doubts.of_few(calibration))

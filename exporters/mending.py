@@ -11,15 +11,18 @@ tensors. What else the checker finds stays an error. Test: tests/test_mending.py
 
 from __future__ import annotations
 
-import collections
+import graphlib
 
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
+from exporters.graph import nodes_within
+
 
 def put_in_order(model: onnx.ModelProto) -> None:
-    """Sort the nodes of `model` (edited), each behind those that make what it or a body in it reads; the order of the
-    others stays. Nothing moves where they are in order, or where one tensor is made twice.
+    """Sort the nodes of `model` (edited), each behind those that make what it or a body in it reads.
+
+    Nothing moves where they are in order, where they go round, or where one tensor is made twice.
     """
     nodes = model.graph.node
     made_by: dict[str, int] = {}
@@ -31,42 +34,23 @@ def put_in_order(model: onnx.ModelProto) -> None:
     before = [{made_by[name] for name in _read(node) if name in made_by} for node in nodes]
     if all(j < i for i, needed in enumerate(before) for j in needed):
         return
-    order = _sorted(before)
-    if len(order) == len(before):
-        ordered = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
-        del nodes[:]
-        nodes.extend(ordered)
+    try:
+        order = list(graphlib.TopologicalSorter(dict(enumerate(before))).static_order())
+    except graphlib.CycleError:
+        return
+    ordered = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+    del nodes[:]
+    nodes.extend(ordered)
 
 
 def _read(node: onnx.NodeProto) -> set[str]:
     """All names that `node` reads, and those that its bodies do; they may be the bodies' own."""
-    found, waiting = set(), [node]
-    while waiting:
-        one = waiting.pop()
+    found = set[str]()
+    for one in nodes_within([node]):
         found |= set(filter(None, one.input))
-        for attribute in one.attribute:
-            for body in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                waiting += body.node
-                found |= {value.name for value in body.output}
+        bodies = [body for attribute in one.attribute for body in (attribute.g, *attribute.graphs)]
+        found |= {value.name for body in bodies for value in body.output}
     return found
-
-
-def _sorted(before: list[set[int]]) -> list[int]:
-    """The places in an order in which none comes before those that it needs (Kahn 1962); fewer where some go round."""
-    behind: dict[int, list[int]] = collections.defaultdict(list)
-    for i, needed in enumerate(before):
-        for j in needed:
-            behind[j].append(i)
-    missing = [len(needed) for needed in before]
-    ready = collections.deque(i for i, count in enumerate(missing) if not count)
-    order = []
-    while ready:
-        order.append(i := ready.popleft())
-        for k in behind[i]:
-            missing[k] -= 1
-            if not missing[k]:
-                ready.append(k)
-    return order
 
 
 def infer_again(model: onnx.ModelProto) -> bool:

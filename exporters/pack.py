@@ -10,8 +10,6 @@ Test: tests/test_pack.py.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +28,6 @@ from runtimes.bundle import (
     FORMAT_SEVERAL,
     GOLDEN,
     GOLDEN_SIZE,
-    MANIFEST,
     MODEL,
     OTHER_SIZE,
     open_bundle,
@@ -43,7 +40,7 @@ from runtimes.proof.golden import golden_bytes
 from runtimes.proof.parts import Apart
 from runtimes.proof.pixels import PIXELS, numbers_of
 from runtimes.proof.verification import differ
-from runtimes.proof.writing import write_members
+from runtimes.proof.writing import write_bundle
 
 
 @dataclass(frozen=True)
@@ -105,15 +102,13 @@ def pack(
     members = {**model_files(model), **{name: golden_bytes(g.inputs, g.outputs) for name, g in sets.items()}}
     members |= float_files(beside.model, path) if beside else {}
     members |= device_code() if runtime else {}
-    files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
     limits = _limits(measure, first, other_size)
     kept = {FLOAT: {"golden": _limits(measure, beside.golden, beside.other_size)}} if beside else {}
     number = FORMAT_SEVERAL if "inputs" in about else FORMAT
     seen = {PIXELS: numbers_of(Preprocess.from_dict(about["preprocess"]))} if about["preprocess"] else {}
-    manifest = {**about, **seen, **kept, "format": number, "files": files, "golden": limits}
-    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+    manifest = {**about, **seen, **kept, "format": number, "golden": limits}
     with replace_whole(path) as temporary:
-        write_members(temporary, {MANIFEST: text.encode(), **members})
+        write_bundle(temporary, manifest, members)
         packed, graphs = open_bundle(temporary), (MODEL, *([FLOAT_MODEL] if beside else []))
         checks = [check for graph in graphs for check in verify(packed, threads=1, member=graph).golden]
         failed = [check for check in checks if not check.passed]

@@ -27,6 +27,10 @@ from runtimes.timing.ratios import MIN_ROUNDS, Ratio, Verdict, compare, interval
 __all__ = ["LatencyReport", "Race", "Ratio", "Verdict", "Watch", "measure", "race", "verdict"]
 
 SAMPLES_BEYOND = 10
+DECIDING_ROUNDS, DECIDING_SECONDS = 300, 5.0
+"""At most, for a race that decides which graph is used; networks of a few milliseconds have run all rounds before."""
+LONGER = 3
+"""Beside busy neighbours a race may not tell. It is run once more then, so many times as long; only that one counts."""
 ClockName = Literal["cpu", "wall"]
 Call = Callable[[], object]
 

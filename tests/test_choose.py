@@ -16,7 +16,7 @@ from edgecnn.choosing import choose
 from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
 from edgecnn.choosing.judge import Judge, drop_of, free_batch
-from edgecnn.choosing.trial import QUICK_RACE_SECONDS, RACE_SECONDS, Trial, trial_on
+from edgecnn.choosing.trial import QUICK_RACE_SECONDS, Trial, trial_on
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Budget, OwnMetric
@@ -26,7 +26,7 @@ from exporters.artifact import Identity
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import Tensors
-from runtimes.latency import LatencyReport, Race, Ratio, Verdict
+from runtimes.latency import DECIDING_SECONDS, LatencyReport, Race, Ratio, Verdict
 from runtimes.parity import OutputParity, ParityReport
 from runtimes.session import Session, open_session
 from small_nets import conv_net
@@ -428,7 +428,7 @@ def test_what_was_said_of_the_model_reaches_the_trial() -> None:
         unused="no labels of this task", sigmoid=True, quick=True, sure=True,
     )  # fmt: skip
     patient = trial_on(material, Identity("net"), Budget(0.03), False, False, None, 1, 5.0, 0)
-    assert (patient.seconds, patient.quick) == (RACE_SECONDS, False)
+    assert (patient.seconds, patient.quick) == (DECIDING_SECONDS, False)
 
 
 @pytest.mark.parametrize(("images", "numbers", "free"), [("N", "N", True), ("N", "1", False), ("1", "1", False)])

@@ -143,8 +143,8 @@ def test_headroom_for_images_that_were_not_seen() -> None:
     assert "reaches 3e+04" in reasons(converted(model, {"x": np.full((1, 3, 8, 8), 1e4, np.float32)}))["y"]
 
 
-def test_a_node_that_cancels_stays_in_float32() -> None:
-    """(x + 1000) - 1000 leaves nothing of x in float16, although every value is well within range."""
+def raising_by(number: float) -> onnx.ModelProto:
+    """A convolution whose output is raised and lowered by `number`, and another one."""
     text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
         a = Conv(x, w)
         raised = Add(a, k)
@@ -152,7 +152,13 @@ def test_a_node_that_cancels_stays_in_float32() -> None:
         y = Conv(lowered, v)
     }"""
     model = parse(text, w=(4, 3, 1, 1), v=(4, 4, 1, 1), k=(1,))
-    set_weight(model, "k", np.array([1000.0]))
+    set_weight(model, "k", np.array([number]))
+    return model
+
+
+def test_a_node_that_cancels_stays_in_float32() -> None:
+    """(x + 1000) - 1000 leaves nothing of x in float16, although every value is well within range."""
+    model = raising_by(1000.0)
     found = reasons(converted(model))
     assert "alone in float16 it is off by" in found["lowered"]
     assert "y" not in found
@@ -160,14 +166,7 @@ def test_a_node_that_cancels_stays_in_float32() -> None:
 
 def test_how_far_a_node_is_off_is_the_root_mean_square_of_the_images() -> None:
     """By numpy: what is left of x when 48 is added, rounded to float16 and taken off again."""
-    text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
-        a = Conv(x, w)
-        raised = Add(a, k)
-        lowered = Sub(raised, k)
-        y = Conv(lowered, v)
-    }"""
-    model = parse(text, w=(4, 3, 1, 1), v=(4, 4, 1, 1), k=(1,))
-    set_weight(model, "k", np.array([48.0]))
+    model = raising_by(48.0)
     weight = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "w")
     raised = np.einsum("nchw,ochw->nohw", FEED["x"], np.broadcast_to(weight, (4, 3, 8, 8))) + np.float32(48)
     error = np.linalg.norm(raised.astype(np.float16) - raised) / np.linalg.norm(raised - 48)

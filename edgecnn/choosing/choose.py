@@ -26,7 +26,7 @@ from edgecnn.words import PLAIN, valued
 from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu
 from runtimes.base import Tensors, Track, counted, silent
-from runtimes.latency import Race, Ratio, race
+from runtimes.latency import LONGER, Race, Ratio, race
 from runtimes.parity import JSON_SNR_LIMIT, json_number
 from runtimes.session import open_session
 
@@ -40,8 +40,6 @@ AGREED = {
 }
 """How far answers without truth agree, where that is more than a share of them (judge.py)."""
 HALF_CAUSE = "compute in float16, where int8 cannot start: export the network in float32, and quantize that"
-LONGER = 3
-"""Beside busy neighbours a race may not tell. It is run once more then, so many times as long; only that one counts."""
 
 
 @dataclass(frozen=True)
@@ -273,10 +271,9 @@ def choose(candidates: list[Candidate], trial: Trial, elsewhere: str = "") -> tu
         return rival.name, f"{speed}, {_cost(base, rival, trial)}: {rival.name} because {trial.insisted} asks for it"
     if ratio.verdict == "slower":
         return base.name, f"{speed}: kept float; --allow-slower forces int8"
-    if ratio.looks_faster:
-        advice = "try again when the machine is less busy, or --allow-slower takes it"
-        return base.name, f"{speed}, too uncertain to count on: kept float; {advice}"
-    return base.name, f"{speed}, no gain beyond the noise: kept float; --allow-slower forces int8"
+    busy = "try again when the machine is less busy, or --allow-slower takes it"
+    advice = busy if ratio.looks_faster else "--allow-slower forces int8"
+    return base.name, f"{speed}, {ratio.doubt}: kept float; {advice}"
 
 
 def of_threads(threads: int, alone: Ratio) -> str:

@@ -10,9 +10,10 @@ from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.own_metric import Budget, OwnMetric
 from exporters.artifact import Identity
+from runtimes.latency import DECIDING_ROUNDS, DECIDING_SECONDS
 
-RACE_SECONDS, QUICK_RACE_SECONDS = 5.0, 3.0
-"""At most, for the race that decides; networks of a few milliseconds have run all their rounds before."""
+QUICK_RACE_SECONDS = 3.0
+"""In place of `DECIDING_SECONDS` where an answer is wanted soon."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Trial:
     max_drop: float = 0.01
     allow_slower: bool = False
     threads: int = 1
-    rounds: int = 300
-    seconds: float = RACE_SECONDS
+    rounds: int = DECIDING_ROUNDS
+    seconds: float = DECIDING_SECONDS
     seed: int = 0
     task: str = "classification"
     all_int8: bool = False
@@ -80,7 +81,7 @@ def trial_on(
 ) -> Trial:  # fmt: skip
     """How graphs of `model` are judged on `material`."""
     quick = search_budget <= 0
-    seconds = QUICK_RACE_SECONDS if quick else RACE_SECONDS
+    seconds = QUICK_RACE_SECONDS if quick else DECIDING_SECONDS
     return Trial(
         material.judged, material.input_name, budget.most, allow_slower, threads, seconds=seconds, seed=seed,
         task=model.task, all_int8=all_int8, own=own, unused=material.unused, quick=quick, sigmoid=model.sigmoid,

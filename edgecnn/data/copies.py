@@ -60,8 +60,13 @@ def independent(samples: Samples) -> int:
     return int(worth(samples.groups, len(samples)))
 
 
+def different(groups: Array | None, images: int) -> int:
+    """How many of the `images` in `groups` are no copies of others."""
+    return images if groups is None else len(np.unique(groups))
+
+
 def distinct(samples: Samples) -> int:
-    return len(samples) if samples.groups is None else len(np.unique(samples.groups))
+    return different(samples.groups, len(samples))
 
 
 def once(samples: Samples, track: Track = silent) -> tuple[Samples, frozenset[bytes]]:

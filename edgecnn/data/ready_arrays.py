@@ -9,6 +9,7 @@ Test: tests/test_ready_arrays.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgecnn.data.samples import Samples
@@ -16,6 +17,7 @@ from runtimes.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from edgecnn.data.material import Material
+    from edgecnn.networks.network import Network
 
 PIXELWISE = ("segmentation", "detection")
 """Tasks whose answers lie in a picture."""
@@ -33,6 +35,13 @@ def no_pictures(guessed: Preprocess | None, task: str, seen: Sequence[Samples]) 
     """
     placed = task in PIXELWISE or any(one.masks is not None or one.targets is not None for one in seen)
     return guessed is not None and guessed.channels == 1 and not placed and are_ready(seen)
+
+
+def for_arrays(network: Network, task: str, seen: Sequence[Samples]) -> Network:
+    """`network` without the preprocessing that nobody said, where all of `seen` are arrays that are ready."""
+    if not (network.assumed.pixels and no_pictures(network.preprocess, task, seen)):
+        return network
+    return replace(network, preprocess=None, assumed=replace(network.assumed, pixels=False))
 
 
 def of_no_pictures(material: Material) -> bool:

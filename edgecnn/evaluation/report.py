@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from edgecnn.data.copies import different
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.words import PLAIN, percent, worth
@@ -118,8 +117,7 @@ class EvaluateReport:
     @property
     def distinct(self) -> int:
         """How many of the images are no copies of others."""
-        groups = self.models[0][1].groups
-        return self.images if groups is None else len(np.unique(groups))
+        return different(self.models[0][1].groups, self.images)
 
     @property
     def verdict(self) -> str:

@@ -60,9 +60,8 @@ def node_macs(op: str, inputs: Sequence[Sizes | None], output: Sizes | None, equ
     `equation` is that of an Einsum.
     """
     if op in WEIGHT_INPUT or op == "DeformConv":
-        weight = inputs[
-            WEIGHT_INPUT.get(op, 1)
-        ]  # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
+        # (O, I/groups, k...), transposed (I, O/groups, k...): the same formula
+        weight = inputs[WEIGHT_INPUT.get(op, 1)]
         positions = inputs[0] if op == "ConvTranspose" else output
         return None if weight is None or positions is None else math.prod(positions) * math.prod(weight[1:])
     if op in ("MatMul", "MatMulInteger", "QLinearMatMul"):

@@ -26,13 +26,12 @@ from edgecnn.data.built_in import recorded
 from edgecnn.data.fingerprint import identified
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
-from edgecnn.data.ready_arrays import no_pictures, unprepared
+from edgecnn.data.ready_arrays import for_arrays, unprepared
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
 from edgecnn.networks.forward import listed, parameters
-from edgecnn.networks.network import Network
 from edgecnn.networks.picking import answering, parts_of
 from edgecnn.networks.sources import as_told, build, describe
 from edgecnn.networks.spec import Blueprint, Shape, image_shape
@@ -96,7 +95,7 @@ def prepare(
     pixels = floats_of(draft.preprocess, name)
     numbers = plan.task in NUMBERS
     parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
-    draft = of_arrays(draft, plan.task, parts)
+    draft = for_arrays(draft, plan.task, parts)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data), unprepared(preprocess, parts[:1])))
     names = class_names(parts, plan.task, draft.labels)
     count = require_answers(task, parts, plan.task, names, data)
@@ -145,13 +144,6 @@ def floats_of(preprocess: Preprocess | None, name: str) -> Preprocess:
         made = "no pictures" if preprocess is None else f"input {preprocess.input!r}"
         raise BadInput(f"{name}: {made}; training is of float32 (C, H, W): leave input out")
     return preprocess
-
-
-def of_arrays(draft: Network, task: str, parts: Sequence[Samples]) -> Network:
-    """`draft` without the preprocessing that nobody said, where it learns arrays that are ready."""
-    if not (draft.assumed.pixels and no_pictures(draft.preprocess, task, parts)):
-        return draft
-    return replace(draft, preprocess=None, assumed=replace(draft.assumed, pixels=False))
 
 
 def described(

@@ -10,8 +10,6 @@ win, a draw is float's, and what a race cannot tell is raced once more, longer. 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +24,6 @@ from runtimes.bundle import (
     MANIFEST,
     MODEL,
     MODEL_DATA,
-    SUFFIX,
     Bundle,
     Verification,
     open_bundle,
@@ -34,13 +31,10 @@ from runtimes.bundle import (
 )
 from runtimes.execution.provider_options import require
 from runtimes.files import check_output, replace_whole
-from runtimes.latency import Race, Ratio, race
+from runtimes.latency import DECIDING_ROUNDS, DECIDING_SECONDS, LONGER, Race, Ratio, race
 from runtimes.proof.golden import GoldenCheck, worst_of
 from runtimes.proof.verification import differ
-from runtimes.proof.writing import write_members
-
-ROUNDS, SECONDS, LONGER = 300, 5.0, 3
-"""At most so many rounds and seconds; so many times as long where a first race could not tell."""
+from runtimes.proof.writing import check_bundle_output, write_bundle
 
 
 @dataclass(frozen=True)
@@ -125,9 +119,7 @@ def settle(
     float graph (`build --keep-float`), `CheckFailed` for one that is damaged or whose float graph is wrong here.
     """
     asked, path, source = require(provider), Path(output), Path(bundle)
-    if path.suffix != SUFFIX:
-        raise BadInput(f"{path}: a bundle's name ends in {SUFFIX}; give {path.with_suffix(SUFFIX)}")
-    check_output(path, force)
+    check_bundle_output(path, force)
     opened = open_bundle(source)
     if not opened.keeps_float:
         raise BadInput(
@@ -168,8 +160,8 @@ def _raced(opened: Bundle, provider: str, threads: int, seed: int, track: Track)
     clock: Literal["wall"] | None = None if require(provider).name == "cpu" else "wall"
 
     def run(times: int) -> Race:
-        return race(calls, times * ROUNDS, seed=seed + times - 1, seconds=times * SECONDS, track=track,
-                    threads=threads, clock=clock)  # fmt: skip
+        return race(calls, times * DECIDING_ROUNDS, seed=seed + times - 1, seconds=times * DECIDING_SECONDS,
+                    track=track, threads=threads, clock=clock)  # fmt: skip
 
     first = run(1)
     return run(LONGER) if first.ratio(name, FLOAT).looks_faster else first
@@ -188,8 +180,7 @@ def settled(rival: Graph, ratio: Ratio, alone: Ratio | None = None, provider: st
         return MODEL, f"{speed}: chose {rival.name}"
     if ratio.verdict == "slower":
         return FLOAT_MODEL, f"{speed}: kept float"
-    doubt = "too uncertain to count on" if ratio.looks_faster else "no gain beyond the noise"
-    return FLOAT_MODEL, f"{speed}, {doubt}: kept float"
+    return FLOAT_MODEL, f"{speed}, {ratio.doubt}: kept float"
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -198,11 +189,8 @@ def _written(opened: Bundle, taken: str, found: SettleReport, force: bool) -> Se
     path, gone = Path(found.output), {MANIFEST, FLOAT_MODEL, *((MODEL_DATA,) if taken == FLOAT_MODEL else ())}
     members = {name: opened.read(name) for name in opened.archive.members if name not in gone}
     members[MODEL] = opened.read(taken)
-    files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in members.items()}
-    manifest = {**_manifest(opened, taken, found), "files": files}
-    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     with replace_whole(check_output(path, force)) as temporary:
-        write_members(temporary, {MANIFEST: text.encode(), **members})
+        write_bundle(temporary, _manifest(opened, taken, found), members)
         again = verify(open_bundle(temporary), found.provider, found.threads)
         if not again.passed:
             raise CheckFailed(f"{path}: golden outputs {differ(worst_of(again.golden))}; nothing written")

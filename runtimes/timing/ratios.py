@@ -57,6 +57,11 @@ class Ratio:
         return self.verdict == "inconclusive" and self.ratio > 1 + SAME_WITHIN
 
     @property
+    def doubt(self) -> str:
+        """What keeps a race that is neither won nor lost from deciding."""
+        return "too uncertain to count on" if self.looks_faster else "no gain beyond the noise"
+
+    @property
     def looks_slower(self) -> bool:
         """Whether it is not faster and more than a draw below, whatever the interval says."""
         return self.ratio < 1 / (1 + SAME_WITHIN)
