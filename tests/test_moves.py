@@ -19,6 +19,24 @@ def test_a_shift_is_a_cut_from_the_padded_image() -> None:
         assert np.array_equal(moved, padded[:, 2 + y : 34 + y, 3 + x : 51 + x])
 
 
+def test_signals_and_volumes_move_along_every_axis_that_they_have() -> None:
+    signals = np.random.default_rng(0).standard_normal((40, 2, 64)).astype(np.float32)
+    (along,) = shifts(signals.shape, np.random.default_rng(1))
+    assert (along.min(), along.max()) == (-4, 4)
+    for signal, moved, by in zip(signals, shift_images(signals, along), along, strict=True):
+        assert np.array_equal(moved, np.pad(signal, ((0, 0), (4, 4)), mode="edge")[:, 4 + by : 68 + by])
+    volume = np.random.default_rng(2).standard_normal((1, 1, 3, 4, 5))
+    one, two, three = (np.array([by]) for by in (1, -2, 3))
+    padded = np.pad(volume[0], ((0, 0), (3, 3), (3, 3), (3, 3)), mode="edge")
+    assert np.array_equal(shift_images(volume, one, two, three)[0], padded[:, 4:7, 1:5, 6:11])
+
+
+def test_what_has_no_places_is_not_moved() -> None:
+    rows = np.arange(12.0).reshape(4, 3)
+    assert shifts(rows.shape, np.random.default_rng(0)) == ()
+    assert shift_images(rows) is rows
+
+
 def test_small_images_are_not_moved() -> None:
     down, right = shifts((9, 3, 15, 15), np.random.default_rng(0))
     assert not down.any()

@@ -53,6 +53,7 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
         ("imagent", (3, 8, 8), "imagent: unknown preprocessing; did you mean imagenet"),
         ("imagenet", (1, 8, 8), "is for RGB, the network takes 1 channel"),
         ("unit", (4, 8, 8), "the network takes 4 channels; pictures have 1 or 3"),
+        ("unit", (2, 64), r"the network takes \[2, 64\], no pictures; leave it out"),
         ("none.json", (3, 8, 8), "none.json: no such file"),
         ("[1]", (3, 8, 8), "is not an object"),
         ("{", (3, 8, 8), "is not JSON"),
@@ -61,7 +62,7 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
         ('{"size": [9, 9]}', (3, 8, 8), "makes 3x9x9, the network takes 3x8x8"),
     ],
 )
-def test_what_cannot_be_used(text: str, shape: tuple[int, int, int], complaint: str, tmp_path: Path) -> None:
+def test_what_cannot_be_used(text: str, shape: tuple[int, ...], complaint: str, tmp_path: Path) -> None:
     if text[0] in "[{":
         (tmp_path / "p.json").write_text(text)
         text = str(tmp_path / "p.json")

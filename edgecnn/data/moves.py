@@ -3,7 +3,7 @@
     shift   by up to 1/16 of the size in each direction, each image by its own step; the edge is repeated
     flip    left becomes right, for half of the images: x -> W - x for boxes
 
-A digit that is moved stays a digit, while a mirrored 2 is none, so that flips are made only where the data allows them.
+Signals (C, L) are shifted along their length, volumes (C, D, H, W) in three directions. A digit that is moved stays a digit, while a mirrored 2 is none, so that flips are made only where the data allows them.
 Source: Krizhevsky et al. 2012, section 4.1. Test: tests/test_moves.py.
 """
 
@@ -19,11 +19,12 @@ MIN_LEFT = 0.25
 """A box of which the shift leaves less than this share in the picture is no longer asked for."""
 
 
-def shifts(shape: tuple[int, ...], order: np.random.Generator) -> tuple[Array, Array]:
-    """(down, right): for each of the images (N, C, H, W), the pixel that comes to row 0 and column 0; int (N,)."""
-    count, _, height, width = shape
-    down = order.integers(-(height // SHARE), height // SHARE + 1, count)
-    return down, order.integers(-(width // SHARE), width // SHARE + 1, count)
+def shifts(shape: tuple[int, ...], order: np.random.Generator) -> tuple[Array, ...]:
+    """(down, right): for each of the images (N, C, H, W), the pixel that comes to row 0 and column 0; int (N,).
+
+    One such array for each axis behind the channels.
+    """
+    return tuple(order.integers(-(size // SHARE), size // SHARE + 1, shape[0]) for size in shape[2:])
 
 
 def flips(count: int, order: np.random.Generator) -> Array:
@@ -31,12 +32,13 @@ def flips(count: int, order: np.random.Generator) -> Array:
     return order.integers(0, 2, count).astype(bool)
 
 
-def shift_images(images: Array, down: Array, right: Array) -> Array:
-    """Images (N, C, H, W), or masks (N, H, W), moved; the edge is repeated."""
-    height, width = images.shape[-2:]
-    rows = np.clip(np.arange(height) + down[:, None], 0, height - 1)
-    columns = np.clip(np.arange(width) + right[:, None], 0, width - 1)
-    return np.stack([image[..., r[:, None], c[None, :]] for image, r, c in zip(images, rows, columns, strict=True)])
+def shift_images(images: Array, *moves: Array) -> Array:
+    """Images (N, C, H, W), or masks (N, H, W), moved along the last axes by one of `moves` each; the edge is repeated."""
+    if not moves:
+        return images
+    sizes = images.shape[-len(moves) :]
+    places = [np.clip(np.arange(size) + move[:, None], 0, size - 1) for size, move in zip(sizes, moves, strict=True)]
+    return np.stack([image[(..., *np.ix_(*at))] for image, *at in zip(images, *places, strict=True)])
 
 
 def flip_images(images: Array, chosen: Array) -> Array:

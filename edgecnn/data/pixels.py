@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecnn.networks.spec import IMAGENET, Shape, preprocess_for, unit_range
+from edgecnn.networks.spec import IMAGENET, PICTURE, Shape, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
@@ -36,6 +36,8 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
 
     Raises `BadInput` for unknown names, damaged files, settings that do not fit, and networks that take no pictures.
     """
+    if len(shape) != PICTURE:
+        raise BadInput(f"--preprocess {text}: the network takes {list(shape)}, no pictures; leave it out")
     channels, height, width = shape
     if channels not in CHANNELS:
         raise BadInput(f"--preprocess {text}: the network takes {channels} channels; pictures have 1 or 3")

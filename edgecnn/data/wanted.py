@@ -50,10 +50,7 @@ def said(ready: Ready | Several, preprocess: str) -> Preprocess:
         raise BadInput(f"--preprocess {preprocess}: the model takes {ready.words}, arrays as they are; leave it out")
     if isinstance(ready, Preprocess):
         return read_preprocess(preprocess, (ready.channels, *ready.size), ready.input)
-    shape = sample_shape(ready)
-    if len(shape) != 3:
-        raise BadInput(f"--preprocess {preprocess}: the model takes samples of shape {list(shape)}; leave it out")
-    return read_preprocess(preprocess, (shape[0], shape[1], shape[2]))
+    return read_preprocess(preprocess, sample_shape(ready))
 
 
 def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:

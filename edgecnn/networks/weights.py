@@ -27,7 +27,7 @@ from torch import nn
 
 from edgecnn.data.fingerprint import DataSet, known_sets, unmarked
 from edgecnn.networks.key_prefix import COUNTER, refuse_half_prefixed, unprefixed
-from edgecnn.networks.spec import Shape
+from edgecnn.networks.spec import PICTURE, Shape
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, write_atomic
 from runtimes.imaging.preprocess import Preprocess
@@ -78,14 +78,16 @@ class Trained:
     def from_json(cls, text: str) -> Trained:
         """Raises ValueError, TypeError or KeyError for anything but what `to_json` writes."""
         d = json.loads(text)
-        channels, height, width = (int(n) for n in d["input_shape"])
+        shape = tuple(int(n) for n in d["input_shape"])
+        if not shape or min(shape) < 1 or (d["preprocess"] is not None and len(shape) != PICTURE):
+            raise ValueError(f"input shape {shape}")
         classes, labels = int(d["num_classes"]), tuple(str(label) for label in d["labels"])
         if len(labels) not in (0, classes):
             raise ValueError(f"{len(labels)} labels for {classes} classes")
         return cls(
             model=str(d["model"]),
             num_classes=classes,
-            input_shape=(channels, height, width),
+            input_shape=shape,
             preprocess=None if d["preprocess"] is None else Preprocess.from_dict(d["preprocess"]),
             labels=labels,
             data=str(d["data"]),

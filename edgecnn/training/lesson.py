@@ -31,10 +31,10 @@ from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.carried import carried
-from edgecnn.networks.forward import listed, parameters
+from edgecnn.networks.forward import listed, parameters, taken
 from edgecnn.networks.picking import answering, parts_of
 from edgecnn.networks.sources import as_told, build, describe
-from edgecnn.networks.spec import Blueprint, Shape, image_shape
+from edgecnn.networks.spec import Blueprint, Shape
 from edgecnn.networks.told import told
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, REGRESSION, detection
@@ -78,23 +78,21 @@ def prepare(
     `tell` hears what was assumed, before anything runs at a size that nobody said.
     """
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
-    shape = image_shape(input_shape) if input_shape is not None else None
     state, trained = (None, None) if weights is None else load_weights(weights)
-    fed = trained.input_shape if shape is None and trained is not None else shape
+    fed = trained.input_shape if input_shape is None and trained is not None else input_shape
     built = build(plan, None, draft_classes, name, recipe.seed, fed)
     plan = as_told(carried(plan, built, task_told), task_told, trained)
     refuse_several(plan, built, name)
     task = learnable(plan, name)
-    draft = replace(describe(plan, built, trained, shape), source=name)
+    asked, _ = taken(plan, built, input_shape)
+    draft = replace(describe(plan, built, trained, asked), source=name)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
         detection.require_loss(draft.module, name)
-    if draft.preprocess is None:
-        takes = list(draft.input_shape)
-        raise BadInput(f"{name}: takes samples of shape {takes}; training needs pictures, grey (1 channel) or RGB (3)")
     draft = told(draft, None, preprocess)
-    pixels = floats_of(draft.preprocess, name)
+    pixels = draft.preprocess
+    require_floats(pixels, name)
     numbers = plan.task in NUMBERS
-    parts = [load_data(data, pixels, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
+    parts = [load_data(data, draft.ready, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
     draft = for_arrays(draft, plan.task, parts)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data), unprepared(preprocess, parts[:1])))
     names = class_names(parts, plan.task, draft.labels)
@@ -126,7 +124,7 @@ def refuse_several(plan: Blueprint, module: torch.nn.Module, name: str) -> None:
     wanted = list(plan.input_shapes) or [key for key, must in parameters(module).items() if must]
     if len(wanted) > 1:
         raise BadInput(
-            f"{name}: takes {listed(wanted)}; training needs one picture: train it in PyTorch and give its "
+            f"{name}: takes {listed(wanted)}; training needs one input: train it in PyTorch and give its "
             "weights to `edgecnn build`"
         )
 
@@ -138,12 +136,10 @@ def learnable(plan: Blueprint, name: str) -> ModuleType:
     return edgecnn.tasks.load(plan.task)
 
 
-def floats_of(preprocess: Preprocess | None, name: str) -> Preprocess:
-    """`preprocess`, if it makes floats (C, H, W): images are moved about in that order. Raises `BadInput`."""
-    if preprocess is None or preprocess.input != FLOAT32:
-        made = "no pictures" if preprocess is None else f"input {preprocess.input!r}"
-        raise BadInput(f"{name}: {made}; training is of float32 (C, H, W): leave input out")
-    return preprocess
+def require_floats(preprocess: Preprocess | None, name: str) -> None:
+    """Raise `BadInput` where pixels are the input: images are moved about as floats (C, H, W)."""
+    if preprocess is not None and preprocess.input != FLOAT32:
+        raise BadInput(f"{name}: input {preprocess.input!r}; training is of float32 (C, H, W): leave input out")
 
 
 def described(

@@ -32,13 +32,13 @@ from runtimes.base import BadInput
 
 DECAY = 0.99
 """Of the moving average of a batch's ends: a hundred batches of memory."""
-COMPUTE = (nn.Conv2d, nn.Linear)
+COMPUTE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 R = TypeVar("R")
 
 
 def fine_tune(module: nn.Module, batches: Iterable[torch.Tensor], fit: Callable[[nn.Module], R]) -> R:
-    """Train `module` in place by `fit`, with int8 simulated; ranges start from `batches` (n, C, H, W).
+    """Train `module` in place by `fit`, with int8 simulated; ranges start from `batches` (n, C, ...).
 
     Returns what `fit` returns. The module has float weights and its own structure again afterwards, also when `fit`
     raises. Raises `BadInput` for no batches and for a module without a convolution or fully connected layer.

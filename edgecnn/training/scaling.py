@@ -20,7 +20,7 @@ from torch import nn
 
 from runtimes.base import Array
 
-LAST = (nn.Linear, nn.Conv1d, nn.Conv2d)
+LAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def scale_last(module: nn.Module, picture: torch.Tensor, mean: Array, deviation: Array, fresh: bool) -> bool:
