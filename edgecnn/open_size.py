@@ -1,4 +1,5 @@
-"""Whether a network's height and width can stay open, and another size to prove it at; if not, why not.
+"""Whether a network's height and width can stay open (the length of signals, the sides of volumes), and another size
+to prove it at; if not, why not.
 
     another size, of no round number  --PyTorch-->  runs: any height and width
     some steps of 32 larger           --PyTorch-->  runs: in steps, as where maps are halved, doubled and joined; of 16
@@ -21,7 +22,6 @@ from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.network import Network
-from edgecnn.networks.spec import PICTURE
 from exporters.export_causes import first_line
 from exporters.torch_export import evaluating
 from runtimes.base import BadInput, Runner, Tensors, one_line
@@ -33,7 +33,11 @@ STEPS = (32, 16, 8, 4, 2)
 """The first is what most networks that halve their maps take; one that takes it may take those behind it too."""
 SAME_FUNCTION_DB = 40.0
 """float32 alone leaves more, a pool over the wrong pixels less; how much more is every stage's own limit to say."""
-POOLS = (torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveMaxPool2d)
+POOLS = (
+    torch.nn.AdaptiveAvgPool1d, torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveAvgPool3d,
+    torch.nn.AdaptiveMaxPool1d, torch.nn.AdaptiveMaxPool2d, torch.nn.AdaptiveMaxPool3d,
+)  # fmt: skip
+SIDES = {1: "length", 2: "height and width", 3: "depth, height and width"}
 
 
 def found(network: Network) -> tuple[Ready, str]:
@@ -43,10 +47,10 @@ def found(network: Network) -> tuple[Ready, str]:
     """
     if network.several is not None:
         refuse_for(network.several.names, "--dynamic-size")
-    if len(network.input_shape) != PICTURE:
-        raise BadInput(
-            f"{network.name}: takes {list(network.input_shape)}, no height and width; leave --dynamic-size out"
-        )
+    sides = SIDES.get(len(network.input_shape) - 1)
+    if sides is None:
+        takes = list(network.input_shape)
+        raise BadInput(f"{network.name}: takes {takes}, nothing with sides; leave --dynamic-size out")
     told = getattr(network.module, "one_size", "")
     why = told if isinstance(told, str) and told else _baked(network.module)
     if why:
@@ -54,12 +58,13 @@ def found(network: Network) -> tuple[Ready, str]:
     ready = network.preprocess or network.input_shape
     why = _refusal(network, another_size(ready))
     if not why:
-        return another_size(ready), "any height and width"
+        return another_size(ready), f"any {sides}"
     runs = list(itertools.takewhile(lambda step: not _refusal(network, next_size(ready, step)), STEPS))
     if not runs:
         raise _tied(network, why)
     own = _text(network.input_shape[1:])
-    return next_size(ready, runs[-1]), f"heights and widths in steps of {runs[-1]} from {own}"
+    several = {1: "lengths", 2: "heights and widths", 3: "sides"}[len(network.input_shape) - 1]
+    return next_size(ready, runs[-1]), f"{several} in steps of {runs[-1]} from {own}"
 
 
 def require_graph(network: Network, session: Runner, reference: Runner, feed: Tensors) -> None:
@@ -78,13 +83,13 @@ def require_graph(network: Network, session: Runner, reference: Runner, feed: Te
 
 
 def another_size(ready: Ready) -> Ready:
-    """`ready` for larger images, of no round size and another shape: what a graph has baked in does not fit them.
+    """`ready` for larger images of no round size and another shape: what a graph has baked in does not fit them.
 
-    >>> another_size((3, 64, 64))
-    (3, 81, 74)
+    >>> another_size((3, 64, 64)), another_size((1, 16000))
+    ((3, 81, 74), (1, 20001))
     """
-    _, height, width = sample_shape(ready)
-    return _sized(ready, (height + height // 4 + 1, width + width // 8 + 2))
+    first, *others = sample_shape(ready)[1:]
+    return _sized(ready, (first + first // 4 + 1, *(side + side // 8 + 2 for side in others)))
 
 
 def next_size(ready: Ready, step: int) -> Ready:
@@ -93,14 +98,15 @@ def next_size(ready: Ready, step: int) -> Ready:
     >>> next_size((3, 64, 64), 32), next_size((3, 64, 64), 2)
     ((3, 160, 96), (3, 78, 74))
     """
-    _, height, width = sample_shape(ready)
-    taller, wider = (height // 8 // step | 1) + 2, width // 8 // step | 1
-    return _sized(ready, (height + taller * step, width + wider * step))
+    first, *others = sample_shape(ready)[1:]
+    more = ((first // 8 // step | 1) + 2, *(side // 8 // step | 1 for side in others))
+    return _sized(ready, tuple(side + step * n for side, n in zip((first, *others), more, strict=True)))
 
 
-def _sized(ready: Ready, size: tuple[int, int]) -> Ready:
-    fixed = (sample_shape(ready)[0], *size)
-    return replace(ready, size=size, resize=None) if isinstance(ready, Preprocess) else fixed
+def _sized(ready: Ready, size: tuple[int, ...]) -> Ready:
+    if isinstance(ready, Preprocess):
+        return replace(ready, size=(size[0], size[1]), resize=None)
+    return (ready[0], *size)
 
 
 def _refusal(network: Network, ready: Ready) -> str:

@@ -206,8 +206,9 @@ def build(
     )
     proof.require_rows(reference(reference.feeds[0]), network.source, proof.CHOOSE)
     heard = doubts.told(*heard, ignored(network, float_model, tell))
+    size = ",".join(map(str, network.input_shape)) if dynamic_size and network.preprocess is None else None
     images = partial(material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-                     own=own, track=track)  # fmt: skip
+                     input_shape=size, own=own, track=track)  # fmt: skip
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)

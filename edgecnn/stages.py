@@ -106,7 +106,7 @@ def in_pixels(
 def at_two_sizes(network: Network, reference: Reference, judged: Sequence[Tensors]) -> Reference:
     """The module on the first of the images `judged`, as it is and at the last of the sizes of `reference`."""
     image, size = judged[0][INPUT_NAME], reference.feeds[-1][INPUT_NAME].shape[2:]
-    other = resized(image, (size[0], size[1]))
+    other = resized(image, size)
     return Reference(network, [{INPUT_NAME: image}, {INPUT_NAME: other}], reference.output_names, reference.edges)
 
 

@@ -32,7 +32,8 @@ from exporters.torch_forms import FORMS, AttentionOfOneHead
 from runtimes.base import BadInput, EdgeError, Runner, Tensors, Unavailable
 
 DEFAULT_OPSET = 20
-SIZES = ("depth", "height", "width")
+SIZES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"""What the open axes behind the channels are called, by how many there are."""
 Shapes = Sequence[int] | Mapping[str, Sequence[int]]
 """Of one sample without the batch: of the one input, or of each by the name that `forward` has for it."""
 Examples = Mapping[str, torch.Tensor]
@@ -206,9 +207,8 @@ def open_axes(examples: Examples, batch: bool, size: bool) -> dict[str, dict[int
     first: dict[int, Any] = {0: torch.export.Dim("batch", min=1)} if batch else {}
     axes = {}
     for name, example in examples.items():
-        rank = example.ndim - 2
         # a bare name leaves it to torch what the size must satisfy; a Dim would have to say it here
-        sizes = {2 + i: symbol for i, symbol in enumerate(SIZES[-rank:])} if size and rank else {}
+        sizes = dict(enumerate(SIZES.get(example.ndim - 2, ()), 2)) if size else {}
         axes[name] = first | sizes
     return axes
 

@@ -110,7 +110,7 @@ metric = option("--metric", metavar="FILE.py:NAME", group="Data",
                 help="Your own function(answers, image[, truth]) instead of top-1, mIoU, mAP or R^2.")  # fmt: skip
 dynamic = option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
-                      help="Any height and width too, proven at two sizes.")  # fmt: skip
+                      help="Any height and width (length of signals) too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
                  help="Pack the program that `python NAME.edge` runs on a device (110 kB).")  # fmt: skip
 keep_float = option("--keep-float", is_flag=True, group="Output",

@@ -30,6 +30,7 @@ from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes, with_batch
 from runtimes.imaging.preprocess import layout_of
 from runtimes.imaging.several import Several
+from runtimes.imaging.shown import OPEN
 
 if TYPE_CHECKING:
     from edgecnn.given_model import Source
@@ -109,12 +110,15 @@ def _ready(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) -
 
 
 def ready_shape(name: str, inputs: Sequence[TensorInfo]) -> Ready | Several:
-    """What one sample is for a model that takes no pictures; raises `BadInput` where its shape is open."""
+    """What one sample is for a model that takes no pictures: what is open in it every array has its own.
+
+    Raises `BadInput` where pictures of open size may be meant.
+    """
     if len(inputs) > 1:
         return several(name, inputs)
     first = inputs[0] if len(inputs) == 1 and inputs[0].dtype == "float32" else None
-    sizes = tuple(size for size in first.shape[1:] if isinstance(size, int)) if first else ()
-    if first is None or len(sizes) + 1 != len(first.shape):
+    sizes = tuple(size if isinstance(size, int) else OPEN for size in first.shape[1:]) if first else ()
+    if first is None or (OPEN in sizes and (len(sizes) == 1 or layout_of(sizes))):
         wants = ", ".join(f"{info.name} {info.dtype} {list(info.shape)}" for info in inputs)[:150] or "nothing"
         way = "give another model" if first is None else "give --input-shape"
         raise BadInput(f"{name}: takes {wants}; data fits a float32 input of known size, {way}")

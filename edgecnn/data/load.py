@@ -49,7 +49,7 @@ from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import images_in, look_into, no_pictures, reader, sample_shape
+from runtimes.imaging.shown import OPEN, images_in, look_into, no_pictures, reader, sample_shape
 from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"
@@ -175,7 +175,10 @@ def _noise(rng: np.random.Generator, ready: Ready) -> Array:
     """Normal numbers, or pixels of every value for a network that takes pixels."""
     if isinstance(ready, Preprocess) and ready.dtype == np.uint8:
         return rng.integers(0, 256, ready.shape).astype(np.uint8)
-    return rng.standard_normal(sample_shape(ready), np.float32)
+    shape = sample_shape(ready)
+    if OPEN in shape:
+        raise BadInput(f"{RANDOM}: the model leaves the size of its input open; give --input-shape")
+    return rng.standard_normal(shape, np.float32)
 
 
 def _folder(root: Path, preprocess: Preprocess, split: str) -> Samples:

@@ -3,7 +3,8 @@
     shift   by up to 1/16 of the size in each direction, each image by its own step; the edge is repeated
     flip    left becomes right, for half of the images: x -> W - x for boxes
 
-Signals (C, L) are shifted along their length, volumes (C, D, H, W) in three directions. A digit that is moved stays a digit, while a mirrored 2 is none, so that flips are made only where the data allows them.
+Signals (C, L) are shifted along their length, volumes (C, D, H, W) in three directions. A digit that is moved stays a
+digit, while a mirrored 2 is none, so that flips are made only where the data allows them.
 Source: Krizhevsky et al. 2012, section 4.1. Test: tests/test_moves.py.
 """
 
@@ -33,7 +34,7 @@ def flips(count: int, order: np.random.Generator) -> Array:
 
 
 def shift_images(images: Array, *moves: Array) -> Array:
-    """Images (N, C, H, W), or masks (N, H, W), moved along the last axes by one of `moves` each; the edge is repeated."""
+    """Images (N, C, H, W), or masks (N, H, W), moved along the last axes, each by one of `moves`; edges are repeated."""
     if not moves:
         return images
     sizes = images.shape[-len(moves) :]

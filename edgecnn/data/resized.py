@@ -1,4 +1,4 @@
-"""Images that are ready for a network, at another height and width: the values stay those of the data.
+"""Images, signals and volumes that are ready for a network, at another size: the values stay those of the data.
 
     (N, C, h, w)  --antialiased bilinear filter, rows then columns-->  (N, C, H, W)         a mean of what was there
 
@@ -17,9 +17,11 @@ from runtimes.imaging.preprocess import layout_of
 from runtimes.imaging.resampling import PRECISION_BITS, filter_weights
 
 
-def resized(images: Array, size: tuple[int, int]) -> Array:
-    """float32 (N, C, H, W) of `images` (N, C, h, w), `size` is (H, W)."""
-    return _along(_along(images, 2, size[0]), 3, size[1]).astype(np.float32)
+def resized(images: Array, size: Sequence[int]) -> Array:
+    """float32 (N, C, H, W) of `images` (N, C, h, w), `size` is (H, W); likewise with one side or three."""
+    for axis, side in enumerate(size, 2):
+        images = _along(images, axis, side)
+    return images.astype(np.float32)
 
 
 def in_shape(images: Array, shape: Sequence[int]) -> Array:
@@ -30,9 +32,9 @@ def in_shape(images: Array, shape: Sequence[int]) -> Array:
         return images
     last = layout_of(images.shape[1:]) == "NHWC"
     channels = -1 if last else 0
-    if images.ndim != 4 or len(shape) != 3 or images.shape[1:][channels] != shape[channels]:
+    if images.ndim < 3 or len(shape) != images.ndim - 1 or images.shape[1:][channels] != shape[channels]:
         raise BadInput(f"inputs of {list(images.shape[1:])}: cannot be resized to {list(shape)}")
-    size = (shape[0], shape[1]) if last else (shape[1], shape[2])
+    size = shape[:-1] if last else shape[1:]
     planes = resized(images.transpose(0, 3, 1, 2) if last else images, size)
     made = np.rint(planes) if images.dtype.kind in "iu" else planes
     return np.ascontiguousarray(made.transpose(0, 2, 3, 1) if last else made, images.dtype)

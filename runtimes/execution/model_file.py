@@ -67,14 +67,15 @@ def external_of(path: Path, member: str = bundle.MODEL) -> dict[str, bytes] | No
 
 
 def built_size(path: Path, batch: int) -> tuple[str, ...]:
-    """The size at which a bundle of open height and width was built, as a text for `parse_shapes`; else nothing."""
+    """The size at which a bundle of open size was built, as a text for `parse_shapes`; else nothing."""
     if not is_bundle(path):
         return ()
     opened = bundle.open_bundle(path)
     sizes = opened.inputs[0]["shape"]
-    if opened.preprocess is None or not any(isinstance(size, str) for size in sizes[1:]):
+    if opened.several is not None or not any(isinstance(size, str) for size in sizes[1:]):
         return ()
-    return (",".join(map(str, (batch, *opened.preprocess.shape))),)
+    ready = opened.golden()[0][0].shape[1:] if opened.preprocess is None else opened.preprocess.shape
+    return (",".join(map(str, (batch, *ready))),)
 
 
 def whereabouts(model: Path | bundle.Bundle, feeds: Tensors, provider: str, threads: int | None = None) -> Residence:

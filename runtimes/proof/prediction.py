@@ -24,7 +24,7 @@ from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import is_whole
 from runtimes.imaging.named import check_folder
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, beyond_pixels
+from runtimes.imaging.shown import OPEN, Ready, Shown, beyond_pixels
 from runtimes.proof.answering import answer, answers, is_numbers, require_answers
 from runtimes.proof.answers import (
     MULTI_LABEL,
@@ -266,7 +266,8 @@ def ready_of(bundle: Bundle) -> Ready | Several:
     """How images are made ready for `bundle`; the shape of a sample, or its several inputs, where it takes none."""
     if bundle.several is not None:
         return bundle.several
-    return bundle.preprocess or tuple(size for size in bundle.manifest["input"]["shape"][1:] if type(size) is int)
+    shape = bundle.manifest["input"]["shape"][1:]
+    return bundle.preprocess or tuple(size if type(size) is int else OPEN for size in shape)
 
 
 def _output_shape(bundle: Bundle) -> list[object]:
