@@ -34,7 +34,7 @@ def flips(count: int, order: np.random.Generator) -> Array:
 
 
 def shift_images(images: Array, *moves: Array) -> Array:
-    """Images (N, C, H, W), or masks (N, H, W), moved along the last axes, each by one of `moves`; edges are repeated."""
+    """Images (N, C, H, W), or masks (N, H, W), moved along the last axes, each by one of `moves`; edges repeat."""
     if not moves:
         return images
     sizes = images.shape[-len(moves) :]
