@@ -82,6 +82,11 @@ def require_graph(network: Network, session: Runner, reference: Runner, feed: Te
     raise _tied(network, f"torch's exporter ties it to that size: the graph {how} at {_text(value.shape[2:])}")
 
 
+def built_for(network: Network, dynamic_size: bool) -> str | None:
+    """The size of the arrays that a network of open size is calibrated on, as text; None where something else says it."""
+    return ",".join(map(str, network.input_shape)) if dynamic_size and network.preprocess is None else None
+
+
 def another_size(ready: Ready) -> Ready:
     """`ready` for larger images of no round size and another shape: what a graph has baked in does not fit them.
 

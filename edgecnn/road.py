@@ -20,7 +20,7 @@ from typing import Literal, Unpack, overload
 import onnx
 from torch import nn
 
-from edgecnn import doubts, halving, proof, stages
+from edgecnn import doubts, halving, open_size, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.choosing.evidence import of_verdict
@@ -206,9 +206,8 @@ def build(
     )
     proof.require_rows(reference(reference.feeds[0]), network.source, proof.CHOOSE)
     heard = doubts.told(*heard, ignored(network, float_model, tell))
-    size = ",".join(map(str, network.input_shape)) if dynamic_size and network.preprocess is None else None
     images = partial(material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-                     input_shape=size, own=own, track=track)  # fmt: skip
+                     input_shape=open_size.built_for(network, dynamic_size), own=own, track=track)  # fmt: skip
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)

@@ -23,7 +23,7 @@ from exporters.load import load_model
 from runtimes.base import BadInput
 from runtimes.bundle import GOLDEN_SIZE, open_bundle
 from runtimes.execution.model_file import built_size
-from runtimes.imaging.shown import OPEN
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.session import open_session
 
 

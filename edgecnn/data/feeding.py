@@ -28,9 +28,9 @@ from runtimes.base import Array, BadInput, Tensors
 from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes, with_batch
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.preprocess import layout_of
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import OPEN
 
 if TYPE_CHECKING:
     from edgecnn.given_model import Source

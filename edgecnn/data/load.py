@@ -47,9 +47,10 @@ from runtimes.base import Array, BadInput
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import OPEN, images_in, look_into, no_pictures, reader, sample_shape
+from runtimes.imaging.shown import images_in, look_into, no_pictures, reader, sample_shape
 from runtimes.proof.answers import MULTI_LABEL, REGRESSION
 
 DIGITS = Path(__file__).with_name("assets") / "digits.npz"

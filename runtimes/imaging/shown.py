@@ -24,13 +24,12 @@ from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES, UNREAD, look_at, read_image
+from runtimes.imaging.open_sizes import fits, listed
 from runtimes.imaging.preprocess import CHANNELS, Preprocess, layout_of
 from runtimes.imaging.several import Several
 
 Ready = Preprocess | tuple[int, ...]
 """How images are made ready, or, for a network that takes none, the shape of one sample that is ready as it is."""
-OPEN = -1
-"""In the place of a size that may be any: every array has its own."""
 IMAGES = ("x", "images")
 """Names of the images in an `.npz`; the first that is there counts."""
 FAR = 8
@@ -244,11 +243,11 @@ def reader(
     """
     shape = sample_shape(ready)
     floats = not isinstance(ready, Preprocess) or ready.dtype == np.float32
-    if floats and images.dtype.kind == "f" and images.ndim > 1 and _fits(images.shape[1:], shape):
+    if floats and images.dtype.kind == "f" and images.ndim > 1 and fits(images.shape[1:], shape):
         return lambda i: _float32(images[i])
     held = f"{name}: is {images.dtype} {list(images.shape if shape_given is None else shape_given)}"
     if not isinstance(ready, Preprocess):
-        one = "" if shape_given is None else f"{_listed(shape)} or "
+        one = "" if shape_given is None else f"{listed(shape)} or "
         raise BadInput(f"{held}; this network needs float {one}{_batch_of(shape)}")
     if not floats and images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == shape:
         return lambda i: np.array(images[i], order="C")
@@ -279,24 +278,8 @@ def no_pictures(shape: tuple[int, ...], network: str = "this network") -> str:
     return f"{network} takes {sizes}, no pictures"
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """
-    >>> _fits((2, 100), (2, OPEN)), _fits((3, 100), (2, OPEN)), _fits((2,), (2, OPEN))
-    (True, False, False)
-    """
-    return len(shape) == len(wanted) and all(b in (OPEN, a) for a, b in zip(shape, wanted, strict=True))
-
-
 def _batch_of(shape: tuple[int, ...]) -> str:
-    return _listed(("N", *shape))
-
-
-def _listed(sizes: Sequence[int | str]) -> str:
-    """
-    >>> _listed(("N", 2, OPEN))
-    '[N, 2, any]'
-    """
-    return f"[{', '.join('any' if size == OPEN else str(size) for size in sizes)}]"
+    return listed(("N", *shape))
 
 
 def sample_shape(ready: Ready) -> tuple[int, ...]:

@@ -23,8 +23,9 @@ from runtimes.execution.shapes import fitting
 from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import is_whole
 from runtimes.imaging.named import check_folder
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import OPEN, Ready, Shown, beyond_pixels
+from runtimes.imaging.shown import Ready, Shown, beyond_pixels
 from runtimes.proof.answering import answer, answers, is_numbers, require_answers
 from runtimes.proof.answers import (
     MULTI_LABEL,
