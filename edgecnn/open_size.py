@@ -83,7 +83,7 @@ def require_graph(network: Network, session: Runner, reference: Runner, feed: Te
 
 
 def built_for(network: Network, dynamic_size: bool) -> str | None:
-    """The size of the arrays that a network of open size is calibrated on, as text; None where something else says it."""
+    """The size of the arrays that a network of open size is calibrated on, as text; None where nobody need say it."""
     return ",".join(map(str, network.input_shape)) if dynamic_size and network.preprocess is None else None
 
 
