@@ -33,6 +33,7 @@ from runtimes.bundle import (
     open_bundle,
     verify,
 )
+from runtimes.execution.watch import temporary_prefix
 from runtimes.files import replace_whole
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof import golden
@@ -133,6 +134,6 @@ def float_files(model: onnx.ModelProto, path: Path) -> dict[str, bytes]:
 
 def model_files(model: onnx.ModelProto) -> dict[str, bytes]:
     """Member name -> content: the model, and beside it its weights where they are too many for one file."""
-    with tempfile.TemporaryDirectory(prefix="edgecnn-pack-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         save_model(model, Path(folder) / MODEL)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

@@ -15,6 +15,8 @@ from runtimes.base import BadInput
 
 LEAST_BYTES = 16384
 """No shape, list of axes or list of pads is as large as this."""
+LONGEST = 1 << 16
+"""No input that holds sizes has as many: onnx keeps a record of each of its numbers where it follows values."""
 
 Shape = tuple[int | None, ...]
 Types = dict[str, onnx.TypeProto.Tensor]
@@ -26,7 +28,7 @@ def tensor_types(model: onnx.ModelProto, *, data_prop: bool = False) -> Types:
     With `data_prop`, shapes that are computed from shapes are followed, too. Raises `BadInput` when onnx cannot infer.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=data_prop)
+        inferred = infer(_without_weights(model), data_prop)
     except Exception as error:  # larger than protobuf's limit, or not a valid model
         raise BadInput(f"model: its shapes cannot be inferred ({error}); check it first") from error
     values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
@@ -35,6 +37,13 @@ def tensor_types(model: onnx.ModelProto, *, data_prop: bool = False) -> Types:
         if tensor.name not in known:
             known[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims).tensor_type
     return known
+
+
+def infer(model: onnx.ModelProto, data_prop: bool = True) -> onnx.ModelProto:
+    """`onnx.shape_inference.infer_shapes` with `data_prop`, but where that takes memory for each number of a row."""
+    rows = (value.type.tensor_type.shape.dim for value in model.graph.input)
+    long = any(len(dims) == 1 and dims[0].dim_value > LONGEST for dims in rows)
+    return onnx.shape_inference.infer_shapes(model, data_prop=data_prop and not long)
 
 
 def shape_of(kind: onnx.TypeProto.Tensor | None) -> Shape | None:

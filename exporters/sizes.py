@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import onnx
 
 from exporters.external import copy_fields
+from exporters.shape_inference import infer
 
 Sizes = tuple[int | None, ...]
 MOST_NUMBERS = 1024
@@ -61,7 +62,7 @@ def _inferred(model: onnx.ModelProto, batch: int) -> Mapping[str, Sizes]:
         dims = value.type.tensor_type.shape.dim
         if value.name not in given and len(dims) and not dims[0].HasField("dim_value"):
             dims[0].dim_value = batch
-    graph = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    graph = infer(copy).graph
     values = [v for v in [*graph.input, *graph.value_info, *graph.output] if v.type.tensor_type.HasField("shape")]
     found = {v.name: tuple(_size(d) for d in v.type.tensor_type.shape.dim) for v in values}
     found.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})

@@ -1,7 +1,8 @@
 """Files appear whole or not at all: write to a temporary name in the same folder, fsync, rename.
 
 Every output of the project goes through `write_atomic` or `replace_whole`: a full disk, a kill or Ctrl-C leaves the old
-file (or none) under the final name. A link is written through: the file that it names is made or replaced.
+file (or none) under the final name. A link is written through: the file that it names is made or replaced, and a file
+that is replaced keeps its mode.
 Every input is looked at by `check_input_file` before anything opens it.
 Test: tests/test_files.py.
 """
@@ -65,11 +66,20 @@ def check_output(path: Path, force: bool = False) -> Path:
 def real_file(path: Path) -> Path:
     """Where `path` leads, through links; raises `BadInput` for links in a circle and for what is no file."""
     real = Path(os.path.realpath(path))
+    if path.is_symlink() and _is_planted(path):
+        raise BadInput(f"{path}: is a link of another user's in a folder that all may write to; give another name")
     if real.is_symlink():
         raise BadInput(f"{path}: is a link that leads to itself; give another name")
     if real.exists() and not real.is_file():
         raise BadInput(f"{path}: is not a regular file; give another name")
     return real
+
+
+def _is_planted(link: Path) -> bool:
+    """Whether the kernel would refuse to follow `link`, too: proc(5), protected_symlinks."""
+    owner, folder = os.lstat(link).st_uid, os.stat(link.parent)
+    shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+    return bool(shared) and hasattr(os, "geteuid") and owner not in (os.geteuid(), folder.st_uid)
 
 
 @contextlib.contextmanager
@@ -86,7 +96,7 @@ def replace_whole(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o666 & ~_umask())
         os.replace(temporary, real)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); is the disk full?") from error

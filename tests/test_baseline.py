@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,26 @@ def test_what_is_not_measured_again_is_named(tmp_path: Path) -> None:
     unmeasured = read(write(tmp_path / "then.json", then)).unmeasured(now.heats)
     assert unmeasured == ("old.onnx on cpu, 1 thread, batch 1", "float.onnx on cpu, 7 threads, batch 1")
     assert read(write(tmp_path / "same.json", times(2.0, 1.0))).unmeasured(now.heats) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("models", {"p50_ms": math.inf}), ("models", {"p50_low_ms": 0}), ("models", {"p50_high_ms": "fast"}),
+        ("models", {"p50_ms": -1.0}), ("models", {"batch": [1]}), ("ratios", {"low": math.inf}), ("ratios", {"a": {}}),
+        ("machine", "a fast one"),
+    ],
+)  # fmt: skip
+def test_numbers_that_nothing_measures_are_refused(tmp_path: Path, part: str, change: Any) -> None:
+    document = copy.deepcopy(times(2.0, 1.0).to_dict())
+    if part == "machine":
+        document[part] = change
+    else:
+        document[part][0].update(change)
+    path = tmp_path / "then.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="is no result of `edgecnn bench --json`; measure the baseline again"):
+        read(path)
 
 
 @pytest.mark.parametrize(

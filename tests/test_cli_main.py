@@ -271,6 +271,19 @@ def test_signals_end_with_one_line(name: str, code: int, words: str) -> None:
     assert err.decode() == f"error: {words}; nothing half-written was left behind\n"
 
 
+def test_a_signal_while_a_module_is_imported_is_no_broken_package() -> None:
+    """An extension that is being initialized makes an ImportError of whatever is raised meanwhile."""
+    script = (
+        "import os, signal; from runtimes.device import process\n"
+        "def work():\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    except BaseException as error: raise ImportError('initialization failed', name='numpy') from error\n"
+        "raise SystemExit(process.run(work, process.explain, False))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "error: terminated; nothing half-written was left behind\n")
+
+
 def test_what_nohup_started_outlives_the_terminal() -> None:
     script = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{WAITING}"
     child = subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, env=ENVIRONMENT)

@@ -24,6 +24,7 @@ from edgecnn import api
 from edgecnn.cli import build as build_command
 from edgecnn.cli._click import group
 from edgecnn.latency import benchmark
+from edgecnn.prediction.predict import foreign_code
 from exporters.device_code import device_code
 from exporters.pack import pack
 from runtimes.bundle import FLOAT_MODEL, GOLDEN, MANIFEST, MODEL, golden_bytes, open_bundle
@@ -254,9 +255,12 @@ def test_other_code_is_told_from_our_own(tmp_path: Path) -> None:
 
     assert api.verify(path).code == "own"
     assert "this edgecnn's own" in api.verify(path).verdict
-    report = api.verify(changed(path, add))
+    other = changed(path, add)
+    report = api.verify(other)
     assert (report.code, report.failure) == ("other", None)
     assert "NOT this edgecnn's" in report.verdict
+    assert foreign_code(other).startswith(f"{other}: the code packed in it is NOT this edgecnn's: of another version, or")
+    assert foreign_code(cls_bundle(tmp_path / "own.edge")) == ""
 
 
 def test_a_bundle_without_its_program_is_what_it_was(tmp_path: Path) -> None:

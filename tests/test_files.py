@@ -39,6 +39,31 @@ def test_the_result_has_the_permissions_of_an_ordinary_new_file(tmp_path: Path) 
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    (private := tmp_path / "key.onnx").write_bytes(b"old")
+    private.chmod(0o600)
+    files.write_atomic(private, b"new")
+    assert (private.read_bytes(), private.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize(
+    ("mode", "owner", "refused"), [(0o1777, 65534, True), (0o1777, 0, False), (0o755, 65534, False)]
+)
+def test_a_link_that_another_user_left_is_not_followed(tmp_path: Path, mode: int, owner: int, refused: bool) -> None:
+    """As Linux does it where protected_symlinks is set: in a folder such as /tmp."""
+    (shared := tmp_path / "shared").mkdir()
+    shared.chmod(mode)
+    (shared / "out").symlink_to(tmp_path / "target")
+    os.lchown(shared / "out", owner, owner)
+    if not refused:
+        files.write_atomic(files.check_output(shared / "out"), b"x")
+        return
+    with pytest.raises(BadInput, match="out: is a link of another user's in a folder that all may write to"):
+        files.check_output(shared / "out")
+    assert not (tmp_path / "target").exists()
+
+
 @pytest.fixture
 def link(tmp_path: Path) -> Path:
     (tmp_path / "real").mkdir()

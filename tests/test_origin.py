@@ -20,6 +20,9 @@ from exporters.layerwise.origin import SCOPES_KEY, last_module, module_of, path_
         ("/Flatten", {}, ""),
         ("Conv_12", {}, ""),
         ("", {}, ""),
+        ("", {SCOPES_KEY: "5"}, ""),
+        ("", {SCOPES_KEY: "-" * 200_000 + "1"}, ""),
+        ("", {SCOPES_KEY: "[" * 5000}, ""),
     ],
 )
 def test_module_of(name: str, meta: dict[str, str], path: str) -> None:

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
+from edgecnn.cli._click import group
 from runtimes.base import BadInput
 from runtimes.bundle import MODEL
 from runtimes.execution import watch
@@ -118,6 +120,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
         ("device", ["verify"], os.kill, signal.SIGTERM, 143),
         ("device", ["bench"], os.kill, signal.SIGINT, 130),
         ("edgecnn", ["run", "IMAGE"], os.killpg, signal.SIGHUP, 129),
+        ("edgecnn", ["check", "ITSELF"], os.kill, signal.SIGTERM, 143),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else getattr(value, "__name__", None),
 )
@@ -128,7 +131,8 @@ def test_it_can_be_interrupted(
     image = picture(tmp_path / "a.ppm")
     folder = tmp_path / "temporary"
     folder.mkdir()
-    args = command(place, endless, [str(image) if word == "IMAGE" else word for word in words])
+    named = {"IMAGE": str(image), "ITSELF": str(endless)}
+    args = command(place, endless, [named.get(word, word) for word in words])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which bequeaths it
     parent = subprocess.Popen(args, **pipes, env=environment(folder), start_new_session=True, preexec_fn=heard)
@@ -153,15 +157,25 @@ def test_it_can_be_interrupted(
 @pytest.mark.parametrize(
     ("place", "words"),
     [("edgecnn", ["run", "IMAGE"]), ("edgecnn", ["verify", "--json"]), ("device", ["run", "IMAGE", "--json"]),
-     ("device", ["verify"])],
+     ("device", ["verify"]), ("edgecnn", ["evaluate", "--data", "digits"])],
 )  # fmt: skip
 def test_a_crash_is_one_line(place: str, words: list[str], fatal: Path, tmp_path: Path) -> None:
     image = picture(tmp_path / "a.ppm")
     args = command(place, fatal, [str(image) if word == "IMAGE" else word for word in words])
     done = subprocess.run(args, capture_output=True, text=True, env=environment(tmp_path), timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    what = "ONNX Runtime crashed on it (SIGFPE); build it again, or use another version of onnxruntime"
+    what = "native code crashed on it (SIGFPE): onnxruntime, onnx or torch; make it again, or use another version"
     assert done.stderr == f"error: {fatal}: {what}\n"
+
+
+def test_every_command_that_opens_a_model_is_watched() -> None:
+    context = click.Context(group)
+    names = group.list_commands(context)
+    opened = {name: getattr(group.get_command(context, name), "opens", "") for name in names}
+    assert {name for name, parameters in opened.items() if not parameters} == {"demo", "doctor", "models"}
+    for name, parameters in opened.items():
+        known = {parameter.name for parameter in group.get_command(context, name).params}
+        assert set(parameters.split()) <= known, name
 
 
 # ----------------------------------------------------------------------------------------- the fork, without a network
@@ -186,9 +200,9 @@ def test_exit_code_and_output_come_once() -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        ("signal.SIGSEGV", "x: ONNX Runtime crashed on it (SIGSEGV); build it again"),
+        ("signal.SIGSEGV", "x: native code crashed on it (SIGSEGV): onnxruntime"),
         ("signal.SIGKILL", "x: its process was killed (SIGKILL), often for want of memory; free some"),
-        ("signal.SIGRTMIN + 5", "x: ONNX Runtime crashed on it (signal 39); build"),
+        ("signal.SIGRTMIN + 5", "x: native code crashed on it (signal 39)"),
     ],
 )
 @linux

@@ -48,6 +48,8 @@ def test_what_the_tools_write(text: str, names: list[str]) -> None:
         ("names: [0: a]", "is no name"),
         ("nc: 3\nnames: [a, b]", "nc is 3, but there are 2 names"),
         ('names: ["\\x"]', "escape"),
+        ("names:\n- a" + " " * 30_000 + 'x"[', "a thousand spaces in a row"),
+        ("names: [a" + "\n" * 30_000 + '"[', "a thousand spaces in a row"),
     ],
 )
 def test_what_is_refused(text: str, cause: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from runtimes.base import Array, Tensors
 from runtimes.comparing.kinds import snr_db
+from runtimes.execution.watch import temporary_prefix
 from runtimes.parity import difference
 
 KEPT_BYTES = 2**20
@@ -82,5 +83,5 @@ class Kept:
 
 @contextlib.contextmanager
 def keeping() -> Iterator[Kept]:
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         yield Kept(Path(folder))

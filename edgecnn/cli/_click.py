@@ -51,7 +51,8 @@ def _note_json(context: click.Context, parameter: click.Parameter, value: bool) 
 class Command(click.Command):
     """A command whose callback returns a `Result`; everything else that is printed meanwhile goes to stderr.
 
-    `opens` names the parameter with a model that is opened in the command's own process (runtimes/execution/watch.py).
+    `opens` names the parameters with models, separated by spaces: a command that opens some is watched
+    (runtimes/execution/watch.py).
     """
 
     def __init__(self, *args: Any, section: str, example: str, opens: str = "", **attributes: Any) -> None:
@@ -66,8 +67,9 @@ class Command(click.Command):
         called = ctx.obj or Called([], own=False)
         if not (self.opens and called.own):
             return self._show(ctx, called.args)
-        subject = ctx.params[self.opens]
-        name = ", ".join(map(str, subject)) if isinstance(subject, tuple) else str(subject)
+        given = [ctx.params[name] for name in self.opens.split()]
+        subjects = [each for one in given for each in (one if isinstance(one, tuple) else (one,)) if each is not None]
+        name = ", ".join(dict.fromkeys(map(str, subjects)))
         ctx.exit(watched(name, lambda: outcome(lambda: self._show(ctx, called.args), explain)))
 
     def _show(self, ctx: click.Context, args: list[str]) -> int:

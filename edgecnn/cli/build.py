@@ -12,6 +12,7 @@ from edgecnn.cli._result import Result, Telling
 
 @register(
     "build",
+    opens="source",
     section="The whole road",
     example="edgecnn build nets.py:Net --weights w.pt --calib photos/ -o net.edge",
 )

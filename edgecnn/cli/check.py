@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from runtimes.parity import OutputParity
 
 
-@register("check", section="Measure and prove", example="edgecnn check m.onnx m_int8.onnx --data photos/ --top1 0.99")
+@register(
+    "check",
+    opens="reference candidate",
+    section="Measure and prove",
+    example="edgecnn check m.onnx m_int8.onnx --data photos/ --top1 0.99",
+)
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CANDIDATE")
 @option("--atol", multiple=True, metavar="[OUT:]X", group="Limits", help="Largest absolute difference; repeatable.")

@@ -12,7 +12,9 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 
-@register("decode", section="One step of it", example="edgecnn decode yolo.onnx -o det.onnx --head yolov8")
+@register(
+    "decode", opens="model", section="One step of it", example="edgecnn decode yolo.onnx -o det.onnx --head yolov8"
+)
 @click.argument("model", type=options.FILE)
 @options.output("the detector")
 @options.force

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 
-@register("diff", section="Measure and prove", example="edgecnn diff m.onnx m_int8.onnx --layers --plot sqnr.png")
+@register(
+    "diff",
+    opens="reference candidate",
+    section="Measure and prove",
+    example="edgecnn diff m.onnx m_int8.onnx --layers --plot sqnr.png",
+)
 @click.argument("reference", metavar="REF")
 @click.argument("candidate", metavar="CANDIDATE")
 @option("--snr-db", type=float, group="Limits", help="Diverged is what falls below; else the reference's own noise.")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @register(
     "evaluate",
+    opens="model other",
     section="Measure and prove",
     example="edgecnn evaluate m.onnx m_int8.onnx --data photos/ --max-drop 0.01",
 )

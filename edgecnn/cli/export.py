@@ -11,7 +11,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result, Telling
 
 
-@register("export", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
+@register("export", opens="source", section="One step of it", example="edgecnn export resnet18 -o resnet18.onnx")
 @options.source
 @options.output("the ONNX model")
 @options.force

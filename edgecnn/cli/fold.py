@@ -11,7 +11,7 @@ from edgecnn.cli._click import command as register
 from edgecnn.cli._result import Result
 
 
-@register("fold", section="One step of it", example="edgecnn fold model.onnx -o folded.onnx")
+@register("fold", opens="model", section="One step of it", example="edgecnn fold model.onnx -o folded.onnx")
 @click.argument("model", type=options.FILE)
 @options.output("the folded model")
 @options.force

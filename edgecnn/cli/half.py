@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runtimes.device.page import Page
 
 
-@register("half", section="One step of it", example="edgecnn half m.onnx -o m_fp16.onnx --provider cuda")
+@register("half", opens="model", section="One step of it", example="edgecnn half m.onnx -o m_fp16.onnx --provider cuda")
 @click.argument("model", type=options.FILE)
 @options.output("the float16 model")
 @options.force

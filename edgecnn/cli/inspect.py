@@ -13,7 +13,7 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
 
 
-@register("inspect", section="Measure and prove", example="edgecnn inspect model.onnx --layers")
+@register("inspect", opens="model", section="Measure and prove", example="edgecnn inspect model.onnx --layers")
 @click.argument("model")
 @options.weights
 @options.answer

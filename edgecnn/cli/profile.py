@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from edgecnn.profiling.profiled import By
 
 
-@register("profile", section="Measure and prove", example="edgecnn profile int8.onnx --against float.onnx")
+@register(
+    "profile", opens="model", section="Measure and prove", example="edgecnn profile int8.onnx --against float.onnx"
+)
 @click.argument("model", metavar="MODEL", type=options.FILE)
 @option("--against", type=options.FILE, metavar="MODEL", group="Rows",
         help="Another model of the same network, layer by layer, the worst loss first.")  # fmt: skip

@@ -13,7 +13,12 @@ from edgecnn.cli._click import option
 from edgecnn.cli._result import Result, Telling
 
 
-@register("quantize", section="One step of it", example="edgecnn quantize m.onnx -o m_int8.onnx --calib photos/")
+@register(
+    "quantize",
+    opens="model",
+    section="One step of it",
+    example="edgecnn quantize m.onnx -o m_int8.onnx --calib photos/",
+)
 @click.argument("model", type=options.FILE)
 @options.output("the chosen model (.onnx), or a bundle of it (.edge)")
 @options.force

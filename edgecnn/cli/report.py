@@ -13,7 +13,7 @@ from edgecnn.cli._result import Result
 from edgecnn.words import size
 
 
-@register("report", section="Use a bundle", example="edgecnn report net.edge -o report.html --verify")
+@register("report", opens="bundle", section="Use a bundle", example="edgecnn report net.edge -o report.html --verify")
 @click.argument("bundle", type=options.FILE)
 @options.output("the page (.html)")
 @options.force

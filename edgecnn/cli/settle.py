@@ -22,7 +22,9 @@ from runtimes.device import tables
 def command(bundle: Path, output: Path, force: bool, provider: str, threads: int, seed: int) -> Result:
     """Race the two graphs of a bundle built with --keep-float here, and write one with the faster."""
     from edgecnn import api
+    from edgecnn.prediction.predict import foreign_code
 
     report = api.settle(bundle, output, provider=provider, threads=threads, force=force, seed=seed,
                         track=options.track())  # fmt: skip
-    return Result(report.to_dict(), lambda page: tables.settled(page, report), report.verdict)
+    doubts = tuple(filter(None, [foreign_code(bundle)]))
+    return Result(report.to_dict(), lambda page: tables.settled(page, report), report.verdict, warnings=doubts)

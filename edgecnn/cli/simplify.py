@@ -13,7 +13,7 @@ from edgecnn.cli._result import Result
 from runtimes.base import counted
 
 
-@register("simplify", section="One step of it", example="edgecnn simplify model.onnx -o simple.onnx")
+@register("simplify", opens="model", section="One step of it", example="edgecnn simplify model.onnx -o simple.onnx")
 @click.argument("model", type=options.FILE)
 @options.output("the simplified model")
 @options.force

@@ -14,7 +14,9 @@ from edgecnn.cli._result import Result, Telling
 SHARE = click.FloatRange(0, 1, max_open=True)
 
 
-@register("train", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors")
+@register(
+    "train", opens="name", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors"
+)
 @click.argument("name", metavar="SOURCE")
 @option("--data", default="digits", metavar="DATA", group="Data",
         help="Images with classes, masks, boxes, labels or numbers; `digits` and `shapes` are built in.")  # fmt: skip

@@ -21,6 +21,8 @@ WORD = rf"(?:{QUOTED}|[^\s'\"\[\]{{}},#&*!|>%@`?-](?:[^,\[\]{{}}#]|(?<=\S)#)*|-(
 """In brackets; a comment begins with a # behind a space."""
 FLOW = re.compile(rf"\s*(?:(\d+)\s*:\s+)?({WORD})\s*(,|$)")
 LINE = re.compile(rf"[ ]*(?:-[ ]+|(\d+)[ ]*:[ ]+)({QUOTED}|(?!-\s)[^\s'\"\[\]{{}}#&*!|>%@`?].*?)[ ]*(?:(?<=\s)#.*)?")
+GAP = re.compile(r"\s{1000}")
+"""Which the others would walk again and again."""
 BLANK = re.compile(r"\s*(#.*)?")
 
 
@@ -30,6 +32,8 @@ def names_of(text: str) -> list[str]:
     >>> names_of("nc: 2\\nnames: ['cat', hot dog]  # two")
     ['cat', 'hot dog']
     """
+    if GAP.search(text):
+        raise ValueError("a thousand spaces in a row")
     lines = text.splitlines()
     places = [i for i, line in enumerate(lines) if KEY.fullmatch(line)]
     if len(places) != 1:

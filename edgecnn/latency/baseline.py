@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
@@ -136,12 +137,21 @@ def _line(path: Path, number: int, line: str) -> Any:
 
 def _check(path: Path, document: Any) -> None:
     try:
+        dict(document.get("machine", {}))
         for row in document["models"]:
-            str(row["model"]), row["provider"], row["batch"], row["threads"], 1 / row["p50_ms"]
+            hash((str(row["model"]), row["provider"], row["batch"], row["threads"]))
+            _require_sizes(row["p50_ms"], row.get("p50_low_ms", 1), row.get("p50_high_ms", 1))
         for ratio in document["ratios"]:
-            ratio["a"], ratio["b"], 1 / ratio["ratio"], 1 / ratio["low"], 1 / ratio["high"]
-    except (TypeError, KeyError, ZeroDivisionError) as error:
+            hash((ratio["a"], ratio["b"]))
+            _require_sizes(ratio["ratio"], ratio["low"], ratio["high"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise BadInput(f"{path}: is no result of `edgecnn bench --json`; measure the baseline again") from error
+
+
+def _require_sizes(*numbers: Any) -> None:
+    """Raise what `_check` explains for anything but finite numbers above 0."""
+    if not all(0 < number < math.inf and 1 / number < math.inf for number in numbers):
+        raise ValueError(numbers)
 
 
 def of_row(row: Mapping[str, Any]) -> Combination:

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from edgecnn.numbers.inspection import Sizes
 from edgecnn.numbers.integer_shapes import with_standard_operators
+from exporters.shape_inference import infer
 from runtimes.base import Array
 
 SIZE_OPS = {
@@ -60,7 +61,7 @@ def _fix(value: onnx.ValueInfoProto, sizes: Sizes | None) -> None:
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, tuple[Sizes, int]]:
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    graph = infer(model).graph
     found = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type

@@ -26,7 +26,7 @@ from edgecnn.prediction.proofs import ProofsReport, proofs_of
 from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
-from runtimes.bundle import Bundle
+from runtimes.bundle import Bundle, open_bundle
 from runtimes.imaging.images import SUFFIXES, UNREAD
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
@@ -105,6 +105,14 @@ def verify(
         return verification.verify(one, provider, threads, lambda: hashes(device_code()))
 
     return proofs_of([os.fspath(one) for one in bundle], proven) if isinstance(bundle, list | tuple) else proven(bundle)
+
+
+def foreign_code(bundle: StrPath) -> str:
+    """The line about a program in `bundle` that is not the one which this edgecnn packs; empty where it is, or none."""
+    code = open_bundle(Path(bundle)).code
+    if not code or code == hashes(device_code()):
+        return ""
+    return f"{bundle}: the code packed in it is NOT this edgecnn's: of another version, or changed; it is kept"
 
 
 def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:

@@ -22,6 +22,7 @@ from onnx import helper
 from exporters.external import is_external, split
 from exporters.graph import captured_names, copy_tensor, is_standard
 from runtimes.base import BadInput
+from runtimes.execution.watch import temporary_prefix
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
 
@@ -37,7 +38,7 @@ def apart(model: onnx.ModelProto, name: str) -> Iterator[tuple[Path, int]]:
 
     Raises `BadInput` naming `name` above protobuf's limit, and for a folder that is full.
     """
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as made:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as made:
         folder = Path(made)
         try:
             with open(folder / WEIGHTS, "wb") as stream:

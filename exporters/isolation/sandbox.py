@@ -27,7 +27,7 @@ from typing import Any
 
 from runtimes import base
 from runtimes.base import BadInput, EdgeError
-from runtimes.execution.watch import die_with
+from runtimes.execution.watch import die_with, temporary_prefix
 
 MEMORY_MB = 3072
 """Address space of a child: four times what importing the largest of our tools takes."""
@@ -53,7 +53,7 @@ def run_in_child(
 
     An `EdgeError` that the function raises is raised here again; anything else it dies of is a `ChildFailed`.
     """
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as name:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as name:
         folder = Path(name)
         request = {"target": target, "options": dict(options), "memory_mb": memory_mb, "parent": os.getpid()}
         try:

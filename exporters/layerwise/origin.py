@@ -44,9 +44,9 @@ def module_path(scopes: str) -> str:
     """
     try:
         names = ast.literal_eval(scopes)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of a text that is nested deeply
         return ""
-    path = str(names[-2]) if len(names) > 1 else ""
+    path = str(names[-2]) if isinstance(names, list) and len(names) > 1 else ""
     return "" if path.startswith("_") else path  # nodes for symbolic sizes carry an internal marker instead of a module
 
 

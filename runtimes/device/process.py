@@ -70,13 +70,14 @@ def run(work: Callable[[], int], explain: Explain, own: bool) -> int:
 
 def outcome(work: Callable[[], int], explain: Explain) -> int:
     """As `run`, in a process that is set up."""
+    heard: list[int] = []
     try:
-        with _terminate_by_exception():
+        with _terminate_by_exception(heard):
             code = work()
             sys.stdout.flush()
             return code
-    except BaseException as error:
-        code = _say(error, explain)
+    except BaseException as error:  # a module that is being imported makes an ImportError of a signal
+        code = _say(Terminated(heard[0]) if heard and isinstance(error, ImportError) else error, explain)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         return code
@@ -214,9 +215,10 @@ def ending() -> set[signal.Signals]:
 
 
 @contextlib.contextmanager
-def _terminate_by_exception() -> Iterator[None]:
+def _terminate_by_exception(heard: list[int]) -> Iterator[None]:
     def on_terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one must not hit what cleans up
+        heard.append(number)
         raise Terminated(number)
 
     with contextlib.ExitStack() as stack:

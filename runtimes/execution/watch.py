@@ -1,7 +1,7 @@
 """A command that runs native code: one process watches with its signals on, a fork of it does the work.
 
     edgecnn run NAME.edge ──fork──> numpy, ONNX Runtime, the answer or the one line ──exit code──> the same exit code
-       │ Ctrl-C, SIGTERM, SIGHUP ─> half a second to end by itself, else SIGKILL       ──────────> 130, 143, 129
+       │ Ctrl-C, SIGTERM, SIGHUP ─> a second to end by itself, else SIGKILL            ──────────> 130, 143, 129
        └ a signal ended it (SIGFPE, SIGSEGV)                                           ──────────> one line, exit 2
 
 A valid ONNX file can kill the process that opens it or never end, and C++ code does not listen to Ctrl-C. The fork
@@ -23,7 +23,7 @@ from types import FrameType
 
 from runtimes.base import BadInput
 
-GRACE_S = 0.5
+GRACE_S = 1.0
 """For Python code to leave through its `finally`s; what is in C++ code by then does not hear."""
 _POLL_S = 0.01
 
@@ -137,4 +137,4 @@ def _crash(number: int) -> str:
         name = f"signal {number}"
     if number == signal.SIGKILL:
         return f"its process was killed ({name}), often for want of memory; free some, or use a smaller input"
-    return f"ONNX Runtime crashed on it ({name}); build it again, or use another version of onnxruntime"
+    return f"native code crashed on it ({name}): onnxruntime, onnx or torch; make it again, or use another version"

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from runtimes.base import Array, BadInput, Unavailable
+from runtimes.execution.watch import temporary_prefix
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.images import FILE_LIMIT_BYTES, read_image
 
@@ -34,7 +35,7 @@ def read_piped(name: str, images_in: Callable[[dict[str, Array], Path], T], whit
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or stream.isatty():
         raise BadInput(f"{name}: standard input is a terminal or closed; write `< FILE` or pipe a picture into it")
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         path = Path(folder, "piped")
         begins = _spool(stream, path, name)
         try:

@@ -17,6 +17,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -164,9 +165,9 @@ def _check_member(info: zipfile.ZipInfo, subject: str) -> None:
 
 def _check_together(infos: list[zipfile.ZipInfo], size: int, subject: str) -> None:
     names = [info.filename.casefold() for info in infos]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise BadInput(f"{subject}: has {twice} more than once; build it again")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise BadInput(f"{subject}: has {twice[0]} more than once; build it again")
     if sum(info.compress_size for info in infos) > size:
         raise BadInput(f"{subject}: its members overlap; build it again")
     if sum(info.file_size for info in infos) > 4 * FREE_BYTES + MAX_EXPANSION * size:
