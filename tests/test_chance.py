@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.chance import at_least, chance_warning, no_better_than_chance, random_precision
+from edgecnn.evaluation.chance import chance_warning, no_better_than_chance, random_precision
+from edgecnn.evaluation.scores import at_most
 
 
 def labelled(labels: np.ndarray) -> Samples:
@@ -19,7 +20,7 @@ def labelled(labels: np.ndarray) -> Samples:
 @pytest.mark.parametrize(("k", "n", "p"), [(0, 5, 0.2), (46, 450, 0.1), (63, 450, 0.1), (450, 450, 0.9), (3, 30, 0.04)])
 def test_the_tail_is_scipys(k: int, n: int, p: float) -> None:
     stats = pytest.importorskip("scipy.stats", reason="scipy comes with scikit-learn")
-    assert at_least(k, n, p) == pytest.approx(stats.binom.sf(k - 1, n, p), rel=1e-9)
+    assert at_most(k, n, p) == pytest.approx(stats.binom.cdf(k, n, p), rel=1e-9)
 
 
 def test_the_limit_is_where_a_one_sided_test_rejects() -> None:

@@ -291,6 +291,22 @@ def test_a_budget_that_must_be_sure_is_held_at_the_far_end(labelled: bool) -> No
     assert "more labelled --data" in choose.choose([BASE, refused], Trial(data, "x", sure=True))[1]
 
 
+def test_a_budget_that_must_be_sure_is_not_held_without_an_interval() -> None:
+    """A metric by bootstrap of which no draw shows a difference, as mIoU on few images: `evaluate` is inconclusive."""
+    own = OwnMetric("score", lambda answers, name: 0.5)
+    model, data, judged = conv_net(), samples(4, False), {}
+    for sure in (False, True):
+        made = Trial(data, "x", max_drop=0.1, own=own, sure=sure)
+        judged[sure] = Judge(open_session(model), made)(open_session(model))
+        assert (judged[sure].drop, judged[sure].drop_high) == (0, None)
+        refused = choose.judged(raced("int8", 2.0, 40.0), judged[sure], made).refused
+        assert bool(refused) is sure
+    assert refused == (
+        "int8 has no known interval of what it may lose of score (95 %: at most 52.7 % of images count otherwise), "
+        "and --sure needs one"
+    )
+
+
 def test_a_budget_that_cannot_hold_keeps_float() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     data = samples(4, labelled=False)

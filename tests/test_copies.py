@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgecnn import api, doubts
+from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.evidence import judged_by_few
 from edgecnn.choosing.judge import Judge
@@ -90,6 +91,15 @@ def test_an_image_with_many_copies_lies_within_its_interval() -> None:
     assert found.low < 0.1 < found.high
     plain = paired_shares(100, 0, 1000)
     assert found.high - found.low > 2 * (plain.high - plain.low)
+
+
+def test_where_no_draw_differs_copies_leave_as_much_room_as_their_originals() -> None:
+    """Four pictures, 25 times each: 1 - 0.05^(1/4) of other pictures may count otherwise, and not 1 - 0.05^(1/100)."""
+    judged, _, _ = apart(samples_of(*[i % 4 for i in range(100)]), (), 30)
+    score = right(np.ones(100), judged.groups)
+    found = bootstrap(score, score)
+    assert (found.images, found.others) == (4, pytest.approx(1 - 0.05 ** (1 / 4)))
+    assert choose._at_most(None, Trial(judged, "x")) == " (95 %: at most 52.7 % of images count otherwise)"
 
 
 def test_without_labels_the_share_that_may_change_is_that_of_the_different_images() -> None:

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from PIL import Image
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.evaluation.evaluate import Answers, evaluate
-from edgecnn.evaluation.scores import paired_shares
+from edgecnn.evaluation.limits import Limits
+from edgecnn.evaluation.report import EvaluateReport
+from edgecnn.evaluation.scores import Score, bootstrap, paired_shares
 from edgecnn.latency import benchmark
 from edgecnn.networks.spec import unit_range
 from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
-from runtimes.base import BadInput, CheckFailed
+from runtimes.base import Array, BadInput, CheckFailed, Inconclusive
 from runtimes.session import open_session
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -201,6 +204,28 @@ def test_for_sure_the_whole_interval_decides(
     assert err == said.replace("a.onnx on", "a.onnx (95 %) on" if code == 3 else "a.onnx on")
     assert main(command) == code
     assert end in " ".join(capsys.readouterr().out.split())
+
+
+def report_of(metric: str, first: Array, second: Array) -> EvaluateReport:
+    """Two models whose `metric` is the mean over images of what each is given for it, with --max-drop 0.9 --sure."""
+    a, b = (Score(metric, float(v.mean()), len(v), {}, lambda w, v=v: w @ v / w.sum(1)) for v in (first, second))
+    return EvaluateReport("", "photos", (("a", a), ("b", b)), bootstrap(b, a), limits=Limits(0.9, None, True))
+
+
+@pytest.mark.parametrize("metric", ["mIoU", "mAP@[.5:.95]", "R^2"])
+def test_for_sure_without_an_interval_nothing_is_decided(metric: str) -> None:
+    """One image, or none that shows a difference: a bootstrap of no width is no proof."""
+    some = np.random.default_rng(0).uniform(0.5, 1, 50)
+    for first, second, most in ((some, some, "5.8 %"), (some[:1], some[:1], "95 %"), (some[:1], some[1:2], "100 %")):
+        report = report_of(metric, first, second)
+        assert report.passed is None
+        assert isinstance(report.failure, Inconclusive)
+        assert (
+            f"b: has no known interval of what it loses of {metric} against a (95 %: at most {most} of" in report.unsure
+        )
+        assert "no difference that these images can tell. Too few images to tell whether within" in report.verdict
+        assert replace(report, limits=Limits(0.9)).passed is True, "the measured value decides"
+    assert report_of(metric, some, some - 0.1).passed is True
 
 
 def test_of_a_limit_that_fails_and_one_that_cannot_be_told_the_failure_counts(photos: Path, tmp_path: Path) -> None:

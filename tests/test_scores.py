@@ -99,6 +99,8 @@ def test_where_no_draw_shows_a_difference_the_images_set_the_bound() -> None:
     assert found.others is not None
     assert (1 - found.others) ** 45 == pytest.approx(0.05)
     assert (-found).to_dict()["others_at_most"] == found.others
+    alone = bootstrap(mean_score(np.ones(1)), mean_score(np.zeros(1)))
+    assert (alone.value, alone.images, alone.others) == (1.0, 1, 1.0), "of one image all draws are the same"
     apart = bootstrap(same, mean_score(np.append(same.per_sample[:-1], 0.0)))
     assert (apart.images, apart.others) == (None, None)
     assert "others_at_most" not in apart.to_dict()

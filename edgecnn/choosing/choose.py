@@ -20,6 +20,7 @@ import onnx
 
 from edgecnn.choosing.judge import Judge, Judgement, percent
 from edgecnn.choosing.trial import Trial
+from edgecnn.data.copies import distinct
 from edgecnn.evaluation.scores import upper_bound
 from edgecnn.tasks import MULTI_LABEL
 from edgecnn.words import PLAIN, valued
@@ -293,7 +294,7 @@ def _ways(trial: Trial) -> str:
 def _at_most(high: float | None, trial: Trial) -> str:
     """The upper end of the interval of what is lost; without one, no draw of images showed a difference."""
     if high is None:
-        return f" (95 %: at most {percent(upper_bound(0, len(trial.samples)))} % of images count otherwise)"
+        return f" (95 %: at most {percent(upper_bound(0, distinct(trial.samples)))} % of images count otherwise)"
     lost = lost_in_words(high, trial)
     return f" (95 %: at most {lost} less)" if high > 0 else " (95 %: no less)"
 

@@ -57,8 +57,14 @@ class Judgement:
 
     @property
     def held(self) -> float:
-        """What is held against the budget: the drop as measured, or where it has to be sure the most it may be."""
-        return self.drop if not self.sure or self.drop_high is None else self.drop_high
+        """What is held against the budget: the drop as measured, or where it has to be sure the most it may be.
+
+        Infinite where labels judge and leave no interval of it; without labels not every task has one.
+        """
+        if not self.sure:
+            return self.drop
+        unknown = self.drop if self.accuracy is None else math.inf
+        return unknown if self.drop_high is None else self.drop_high
 
 
 class Judge:
@@ -137,6 +143,9 @@ class Judge:
     def _words(self, parity: ParityReport, agreed: Agreement | None, lost: Difference | None, drop: float) -> str:
         if parity.nonfinite:
             return "answers with NaN or infinity"
+        if lost is not None and lost.others is not None and math.isinf(drop):
+            may = f"at most {percent(lost.others)} % of images count otherwise"
+            return f"has no known interval of what it may lose of {self.trial.metric} (95 %: {may}), and --sure needs one"
         if lost is not None and self.trial.unit:
             unit = self.trial.unit
             return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"

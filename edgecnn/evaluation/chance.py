@@ -22,7 +22,7 @@ import numpy as np
 
 from edgecnn.data.copies import independent
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.scores import Score
+from edgecnn.evaluation.scores import Score, at_most
 from edgecnn.tasks import multi_label, regression
 from runtimes.base import counted
 
@@ -37,21 +37,7 @@ def no_better_than_chance(right: int, images: int, share: float) -> bool:
     >>> no_better_than_chance(46, 450, 0.1), no_better_than_chance(63, 450, 0.1)
     (True, False)
     """
-    return images >= FEWEST and 0 < share < 1 and at_least(right, images, share) > LEVEL
-
-
-def at_least(k: int, n: int, p: float) -> float:
-    """P(X >= k) of a binomial (n, p), 0 < p < 1.
-
-    >>> round(at_least(1, 3, 0.5), 3), at_least(0, 3, 0.5)
-    (0.875, 1.0)
-    """
-    whole = math.lgamma(n + 1)
-    terms = (
-        whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
-        for i in range(k, n + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, terms)))
+    return images >= FEWEST and 0 < share < 1 and 1 - at_most(right - 1, images, share) > LEVEL
 
 
 def chance_warning(subject: str, metric: str, value: float | None, samples: Samples, classes: int | None) -> str:

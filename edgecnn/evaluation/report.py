@@ -69,6 +69,8 @@ class EvaluateReport:
         if self._lost is None or self._holds is not None:
             return ""
         most = f"may lose up to {self._amount(self._lost.high)} of {self.metric} against {first} (95 %)"
+        if (others := self._lost.others) is not None:
+            most = f"has no known interval of what it loses of {self.metric} against {first} ({_otherwise(others)})"
         return f"{last}: {most} on {self.on}, {self._allowed}: more images would tell"
 
     @property
@@ -85,12 +87,14 @@ class EvaluateReport:
 
     @property
     def _holds(self) -> bool | None:
-        """Whether --max-drop holds; None where only a part of the interval that must be within is."""
+        """Whether --max-drop holds; None where only a part of the interval that must be within is, or there is none."""
         most, lost = self.limits.max_drop, self._lost
         if most is None or lost is None:
             return True
         if not self.limits.sure:
             return lost.value <= most
+        if lost.others is not None:
+            return None
         return True if lost.high <= most else False if lost.low > most else None
 
     @property
@@ -147,12 +151,12 @@ class EvaluateReport:
         low, value, high = (signed(v, score.unit, self.metric) for v in (found.low, found.value, found.high))
         interval = f"95 %: {low} to {high}"
         if found.others is not None:
-            interval = f"95 %: at most {percent(found.others)} of images count otherwise"
+            interval = _otherwise(found.others)
         what = f"{value} {score.unit or 'points'}" if score.unit or self.metric not in PLAIN else value
         apart = f"{second} has {what} of {self.metric} against {first} ({interval}) on {on}"
-        if found.low > 0:
-            return f"{apart}: it is better."
-        return f"{apart}: it is worse." if found.high < 0 else f"{apart}: no difference that these images can tell."
+        if found.others is not None or found.low <= 0 <= found.high:
+            return f"{apart}: no difference that these images can tell."
+        return f"{apart}: it is {'better' if found.low > 0 else 'worse'}."
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -180,6 +184,10 @@ def signed(value: float, unit: str, metric: str = "") -> str:
     if unit:
         return f"{value:+.3g}"
     return f"{value:+.4f}" if metric in PLAIN else f"{100 * value:+.2f}"
+
+
+def _otherwise(share: float) -> str:
+    return f"95 %: at most {percent(share)} of images count otherwise"
 
 
 def _reading(score: Score) -> dict[str, Any]:

@@ -79,7 +79,8 @@ class Difference:
     high: float
     method: str
     images: int | None = None
-    """How many were drawn from, where no draw showed a difference: `low` and `high`, 0, are then no interval."""
+    """How many different images were drawn from, where draws tell nothing: none showed a difference, or all were of one
+    image. `low` and `high` are then no interval."""
 
     def __neg__(self) -> Difference:
         value, low, high = (0.0 - v for v in (self.value, self.high, self.low))  # -0.0 would be shown with its sign
@@ -87,8 +88,8 @@ class Difference:
 
     @property
     def others(self) -> float | None:
-        """Where no draw showed a difference: the share of images that may still show one, at 95 %."""
-        return None if self.images is None else upper_bound(0, self.images)
+        """Where there is no interval: the share of images that may show a difference, at 95 %."""
+        return None if self.images is None else upper_bound(int(self.value != 0), self.images)
 
     def to_dict(self) -> dict[str, Any]:
         found = {"value": self.value, "low": self.low, "high": self.high, "method": self.method}
@@ -126,7 +127,7 @@ def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int 
     drawn = np.concatenate(found)
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
     method = f"bootstrap over images, {resamples} resamples, seed {seed}, 95 %"
-    images = None if np.nan_to_num(drawn).any() else reference.images
+    images = None if count > 1 and np.nan_to_num(drawn).any() else count
     return Difference(reference.value - candidate.value, float(low), float(high), method, images)
 
 
@@ -210,12 +211,16 @@ def upper_bound(changed: int, images: int, confidence: float = CONFIDENCE) -> fl
     low, high = changed / images, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(changed, images, middle) > 1 - confidence else (low, middle)
+        low, high = (middle, high) if at_most(changed, images, middle) > 1 - confidence else (low, middle)
     return high
 
 
-def _at_most(k: int, n: int, p: float) -> float:
-    """P(X <= k) of a binomial (n, p), 0 < p < 1."""
+def at_most(k: int, n: int, p: float) -> float:
+    """P(X <= k) of a binomial (n, p), 0 < p < 1.
+
+    >>> round(at_most(2, 3, 0.5), 3), at_most(-1, 3, 0.5)
+    (0.875, 0.0)
+    """
     whole = math.lgamma(n + 1)
     terms = (
         whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
