@@ -92,6 +92,19 @@ def test_one_model_alone_is_compared_by_its_time_on_the_same_machine(tmp_path: P
     assert "measured on another machine (cpu)" in str(elsewhere[0])
 
 
+@pytest.mark.parametrize("names", [("int8.onnx",), ("float.onnx", "int8.onnx")])
+def test_seven_rounds_are_no_comparison(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Neither today nor then; each time is the same, so that the intervals are as narrow as can be."""
+    few, enough = (fixed({name: [1.0] * rounds for name in names}) for rounds in (7, 8))
+    for then, now, why in (
+        (enough, few, "7 rounds, at least 8 are needed"),
+        (few, enough, "the baseline has 7 rounds, at least 8 are needed"),
+        (enough, enough, ""),
+    ):
+        (outcome,) = read(write(tmp_path / "then.json", then)).judge(now.heats, now.machine)
+        assert (outcome.state, outcome.why) == ("inconclusive" if why else "passed", why)
+
+
 def test_another_combination_is_no_baseline(tmp_path: Path) -> None:
     document = times(2.0, 1.0).to_dict()
     for row in document["models"]:

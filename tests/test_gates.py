@@ -92,6 +92,9 @@ def test_the_whole_interval_decides_a_limit(text: str, state: str) -> None:
     assert ("400 samples are too few for p99" in str(found)) == text.startswith("p99")
 
 
-def test_five_rounds_say_nothing() -> None:
-    found = parse("a >= 1.5x b", ["a", "b"]).judge(fixed({"a": [1.0] * 5, "b": [2.0] * 5}).heats[0])
-    assert (found.state, found.why) == ("inconclusive", "5 rounds, at least 6 are needed")
+@pytest.mark.parametrize("text", ["a >= 1.5x b", "p50 of a <= 9 ms", "mean of a <= 9 ms", "p50 of b <= 1 ms"])
+def test_seven_rounds_say_nothing(text: str) -> None:
+    seven, eight = (fixed({"a": [1.0] * n, "b": [2.0] * n}).heats[0] for n in (7, 8))
+    found = parse(text, ["a", "b"]).judge(seven)
+    assert (found.state, found.why) == ("inconclusive", "7 rounds, at least 8 are needed")
+    assert parse(text, ["a", "b"]).judge(eight).state != "inconclusive"

@@ -3,7 +3,7 @@
     change = speed of the model over the first model's, now  /  the same, then         two machines may differ
     change = p50 then / p50 now                                for one model alone, on the same machine only
 
-    whole interval at 1 - tolerance or above: passed     below: missed     on both sides: inconclusive
+    whole interval at 1 - tolerance or above: passed     below: missed     on both sides, or few rounds: inconclusive
 
 The interval joins the worst of both measurements: low = now.low / then.high, high = now.high / then.low. The file holds
 one document, or one a line: of those that raced all the models of a combination, the last counts. A model or a
@@ -20,11 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from edgecnn.latency.gates import side
+from edgecnn.latency.gates import side, too_few
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
 from runtimes.machine import Machine
 from runtimes.timing.bench_report import Combination, Heat, Outcome
+from runtimes.timing.ratios import MIN_ROUNDS
 
 TOLERANCE = 0.05
 MOST_BYTES = 2**28
@@ -95,7 +96,8 @@ class Baseline:
     def _relative(self, document: Document, heat: Heat, name: str, first: str, names: Mapping[str, str]) -> Outcome:
         now, then = heat.race.ratio(name, first), old_ratio(document, heat.combination, names[name], names[first])
         question = f"{name} over {first}, no slower than in {self.path}"
-        return self._outcome(question, heat, (now.ratio, now.low, now.high), then)
+        old = [row for row in rows(document, heat.combination) if row["model"] in (names[name], names[first])]
+        return self._outcome(question, heat, (now.ratio, now.low, now.high), then, old)
 
     def _absolute(self, document: Document, heat: Heat, name: str, old: str, machine: Machine) -> Outcome:
         question = f"p50 of {name}, no slower than in {self.path}"
@@ -108,12 +110,17 @@ class Baseline:
         low, high = heat.race.reports[name].p50_interval_ms
         now = (1 / heat.race.reports[name].p50_ms, 1 / high, 1 / low)
         then = (1 / row["p50_ms"], 1 / row.get("p50_high_ms", row["p50_ms"]), 1 / row.get("p50_low_ms", row["p50_ms"]))
-        return self._outcome(question, heat, now, then)
+        return self._outcome(question, heat, now, then, [row])
 
-    def _outcome(self, question: str, heat: Heat, now: Interval, then: Interval) -> Outcome:
+    def _outcome(
+        self, question: str, heat: Heat, now: Interval, then: Interval, old: Sequence[Mapping[str, Any]]
+    ) -> Outcome:
+        """`old`: the rows of the document that `then` was made of; one that does not say its samples had enough."""
         value, low, high = now[0] / then[0], now[1] / then[2], now[2] / then[1]
-        least = 1 - self.tolerance
-        return Outcome(question, heat.name, side(least, low, high), "x", least, value, low, high)
+        least, before = 1 - self.tolerance, min(row.get("samples", MIN_ROUNDS) for row in old)
+        why = too_few(heat.race.rounds) or too_few(before, "the baseline has ")
+        state = "inconclusive" if why else side(least, low, high)
+        return Outcome(question, heat.name, state, "x", least, value, low, high, why)
 
 
 def read(path: Path, tolerance: float = TOLERANCE) -> Baseline:

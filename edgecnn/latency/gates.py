@@ -4,6 +4,7 @@
     WHAT of A <= T ms       WHAT: p50, p90, p99 or mean, in us, ms or s  interval of that number (block bootstrap)
 
     whole interval on the right side: passed      on the wrong side: missed      on both sides: inconclusive
+    fewer than 8 rounds: inconclusive, whatever they say
 
 A and B are model paths as given, their stems where unique, or #1, #2 ... by place. Test: tests/test_gates.py.
 """
@@ -36,10 +37,8 @@ class RatioGate:
     least: float
 
     def judge(self, heat: Heat) -> Outcome:
-        found = heat.race.ratio(self.model, self.than)
-        few = heat.race.rounds < MIN_ROUNDS
-        why = f"{counted(heat.race.rounds, 'round')}, at least {MIN_ROUNDS} are needed" if few else ""
-        state = "inconclusive" if few else side(self.least, found.low, found.high)
+        found, why = heat.race.ratio(self.model, self.than), too_few(heat.race.rounds)
+        state = "inconclusive" if why else side(self.least, found.low, found.high)
         return Outcome(self.text, heat.name, state, "x", self.least, found.ratio, found.low, found.high, why)
 
 
@@ -54,15 +53,23 @@ class LimitGate:
 
     def judge(self, heat: Heat) -> Outcome:
         report = heat.race.reports[self.model]
-        found = report.interval_ms(self.what)
-        if found is None:
-            why = f"{len(report.samples_ms)} samples are too few for {self.what}"
+        found, why = report.interval_ms(self.what), too_few(heat.race.rounds)
+        if found is None or why:
+            why = why or f"{len(report.samples_ms)} samples are too few for {self.what}"
             return Outcome(self.text, heat.name, "inconclusive", "ms", self.most_ms, why=why)
         value, low, high = found
         return Outcome(self.text, heat.name, side(-self.most_ms, -high, -low), "ms", self.most_ms, value, low, high)
 
 
 Gate = RatioGate | LimitGate
+
+
+def too_few(rounds: int, whose: str = "") -> str:
+    """
+    >>> too_few(2), too_few(2, "the baseline has "), too_few(8)
+    ('2 rounds, at least 8 are needed', 'the baseline has 2 rounds, at least 8 are needed', '')
+    """
+    return f"{whose}{counted(rounds, 'round')}, at least {MIN_ROUNDS} are needed" if rounds < MIN_ROUNDS else ""
 
 
 def side(least: float, low: float, high: float) -> State:

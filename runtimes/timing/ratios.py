@@ -1,7 +1,9 @@
 """Which of two is faster: the ratio of paired rounds, an interval that knows about neighbours, and one word for it.
 
     ratio = exp( median_r log( t_b(r) / t_a(r) ) )                            r = rounds, both times taken side by side
-    interval = 2.5 % to 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor
+    interval = 2.5 % to 97.5 % of that over 2,000 resamples of *blocks* of L neighbouring rounds, widened by the floor;
+               of fewer than 100 rounds it reaches at least from the k-th least to the k-th largest quotient, which
+               hold the median in 95 % of races whatever the times look like: P(X < k; n, 1/2) <= 2.5 %, X binomial
     L = n^(1/3) max(1, (2 p / (1 - p^2))^(2/3))                                   p = correlation of neighbouring rounds
     floor = how far the interval of A/A, a model's rounds 1 4 5 8 9 ... over its own 2 3 6 7 10 ..., lies beside 1
 
@@ -12,14 +14,15 @@ A busy spell lasts for many rounds, so rounds are not independent and single one
 margin of 2 % is what two sessions of one file can differ by for good (where their weights happen to lie in memory): no
 number of rounds averages that away. The number of rounds is set beforehand, by count or by time, never by the outcome.
 Sources: Künsch 1989 and Politis & Romano 1992 (circular block bootstrap), Carlstein 1986 (L for an autocorrelation p),
-Schuirmann 1987 (equivalence by an interval inside a margin). Test: tests/test_ratios.py.
+Schuirmann 1987 (equivalence by an interval inside a margin), Thompson 1936 (order statistics about the median).
+Test: tests/test_ratios.py.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,8 +30,10 @@ import numpy as np
 from runtimes.base import Array, Inconclusive
 
 SAME_WITHIN = 0.02
-MIN_ROUNDS = 6
-"""With fewer pairs no 95 % interval of a median exists: all of n on one side happens by chance with 2 / 2**n."""
+MIN_ROUNDS = 8
+"""With fewer pairs no 99 % interval of a median exists: all of n on one side happens by chance with 2 / 2**n."""
+FEW = 100
+"""Fewer pairs are too few to resample alone: the interval would hold the truth in 87 to 93 of 100 races."""
 RESAMPLES = 2000
 SHOWN, SURE = (0.025, 0.975), (0.005, 0.995)
 """The 95 % interval that is reported, and the 99 % one that a verdict needs: a hundred races should not cry wolf."""
@@ -49,7 +54,7 @@ class Ratio:
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("a", "b", "ratio", "low", "high", "verdict")}
+        return asdict(self)
 
     @property
     def looks_faster(self) -> bool:
@@ -106,7 +111,7 @@ def compare(a: str, b: str, times_a: tuple[float, ...], times_b: tuple[float, ..
     """
     logs = _logs(times_b) - _logs(times_a)
     wide = floor(times_a, times_b)
-    least, low, high, most = np.exp(np.quantile(_bootstrap(logs, 50, seed), (SURE[0], *SHOWN, SURE[1])))
+    least, low, high, most = np.exp(_ends(logs, 50, seed, (SURE[0], *SHOWN, SURE[1])))
     word = verdict(least / wide, most * wide, len(times_a))
     return Ratio(a, b, math.exp(float(np.median(logs))), float(low / wide), float(high * wide), word)
 
@@ -128,7 +133,7 @@ def itself(name: str, times: tuple[float, ...], seed: int = 0) -> Ratio:
     """
     logs = _logs(times[1::2]) - _logs(times[: len(times) // 2 * 2 : 2])
     logs[1::2] *= -1
-    low, high = np.exp(np.quantile(_bootstrap(logs, 50, seed), SHOWN))
+    low, high = np.exp(_ends(logs, 50, seed))
     word = verdict(float(low), float(high), len(logs))
     return Ratio(name, name, math.exp(float(np.median(logs))), float(low), float(high), word)
 
@@ -136,7 +141,7 @@ def itself(name: str, times: tuple[float, ...], seed: int = 0) -> Ratio:
 @functools.lru_cache(maxsize=64)
 def interval(times: tuple[float, ...], percent: float | None, seed: int = 0) -> tuple[float, float]:
     """95 % interval of a percentile (None: of the mean) of `times` in the order taken: circular block bootstrap."""
-    low, high = np.quantile(_bootstrap(np.asarray(times, np.float64), percent, seed), SHOWN)
+    low, high = _ends(np.asarray(times, np.float64), percent, seed)
     return float(low), float(high)
 
 
@@ -154,7 +159,7 @@ def block_length(values: Array) -> int:
     alike = float(signs[1:] @ signs[:-1]) / spread if spread else 0.0
     p = min(max(math.sin(math.pi / 2 * alike), 0.0), 0.99)  # of normal values whose signs are so much alike
     stretch = max(1.0, (2 * p / (1 - p * p)) ** (2 / 3))
-    length = int(min(math.ceil(n ** (1 / 3) * stretch), n // MIN_ROUNDS))
+    length = int(min(math.ceil(n ** (1 / 3) * stretch), n // 6))
     return length - length % 2 if length > 1 else 1
 
 
@@ -163,6 +168,21 @@ def _logs(times: tuple[float, ...]) -> Array:
     if values.min() <= 0:
         raise Inconclusive("race: a run took no time on this clock; use a larger batch")
     return np.log(values)
+
+
+def _ends(values: Array, percent: float | None, seed: int, at: tuple[float, ...] = SHOWN) -> Array:
+    """Quantiles `at` of what that percentile (None: the mean) of `values` (n,) may be.
+
+    >>> _ends(np.arange(12.0), 50, 0).tolist(), _ends(np.arange(8.0), 50, 0, SURE).tolist()
+    ([2.0, 9.0], [0.0, 7.0])
+    """
+    n, found = len(values), np.quantile(_bootstrap(values, percent, seed), at)
+    if percent == 50 and n < FEW:
+        ordered, below = np.sort(values), np.cumsum([math.comb(n, i) / 2**n for i in range(n)])
+        for i, q in enumerate(at):
+            k = max(int((below <= min(q, 1 - q)).sum()), 1)
+            found[i] = min(found[i], ordered[k - 1]) if q < 0.5 else max(found[i], ordered[-k])
+    return np.asarray(found)
 
 
 def _bootstrap(values: Array, percent: float | None, seed: int) -> Array:
@@ -181,4 +201,4 @@ def _bootstrap(values: Array, percent: float | None, seed: int) -> Array:
 def _percentile(values: Array, percent: float | None) -> Array:
     if percent is None:
         return np.asarray(np.mean(values, axis=1))
-    return np.asarray(np.median(values, axis=1) if percent == 50 else np.percentile(values, percent, axis=1))
+    return np.asarray(np.percentile(values, percent, axis=1))
