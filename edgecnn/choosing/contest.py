@@ -35,7 +35,7 @@ from exporters.searching.workshop import Workshop
 from exporters.targets.cpu_target import REWRITES_HELP
 from runtimes.base import BadInput, Track, silent
 
-COMPARED = "only for comparison: without rewrites, on the ranges of two images"
+COMPARED = "only for comparison: without rewrites, on the ranges of one image"
 ONLY_REWRITTEN = "without rewrites no layer of this network can be int8"
 SEARCH_SECONDS = 30.0
 """Default of `--search-budget`: most networks are done earlier."""

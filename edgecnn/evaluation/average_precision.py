@@ -4,7 +4,8 @@
     precision p(k) = right among the first k / k         recall r(k) = right among the first k / true boxes
     AP = mean over r in 0, 0.01 .. 1 of max { p(k) : r(k) >= r }                        mAP = mean over classes and t
 
-t is 0.5 (mAP@0.5), or each of 0.5, 0.55 .. 0.95 (mAP@[.5:.95]). At most 100 boxes an image count, as in COCO.
+t is 0.5 (mAP@0.5), or each of 0.5, 0.55 .. 0.95 (mAP@[.5:.95]). Of each class in an image the 100
+best boxes count, as pycocotools has it (its maxDets).
 What lies in a crowd (IoU: common area / area of the detection) is neither right nor wrong. The same holds for what lies
 on an object that PASCAL VOC calls difficult (IoU as of any other), however often it is found.
 Source: Lin et al. 2014; `cocoeval.py` of pycocotools, which only this file imports; VOC's devkit, `VOCevaldet.m`.

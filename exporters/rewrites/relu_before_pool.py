@@ -1,9 +1,9 @@
-"""A ReLU or Clip behind a MaxPool goes in front of it, where the convolution's grid does its work for nothing.
+"""A ReLU or Clip behind a MaxPool goes in front of it, where the grid of the layer before it does its work for nothing.
 
     relu(max(a, b, ...))  =  max(relu(a), relu(b), ...)          any function that never falls commutes with max
 
 Behind the pool it stays a float operator between two grids; in front it costs no operator, and the grid does not spend
-steps on values below zero. Bit-exact. Acts when the pool reads a convolution, directly or through nothing else.
+steps on values below zero. Bit-exact. Acts when the pool reads a convolution or a sum (Add), through nothing else.
 Refused: a pool that returns indices, that others read, or whose windows may lie in the padding (ceil_mode), where the
 maximum of nothing is not the ReLU of it. Test: tests/test_relu_before_pool.py.
 """
@@ -20,7 +20,7 @@ RISING = ("Relu", "Clip")
 
 
 def run(model: onnx.ModelProto) -> PassResult:
-    """Swap every MaxPool behind a convolution with the ReLU or Clip that follows; refusals are in `kept`."""
+    """Swap every MaxPool behind a convolution or a sum with the ReLU or Clip that follows; refusals are in `kept`."""
     graph = Graph(model)
     changes: list[Change] = []
     kept: list[Kept] = []
