@@ -141,6 +141,15 @@ def test_masks_and_boxes_of_uint8_pictures_are_moved(tmp_path: Path) -> None:
     assert samples.class_names == tuple("01234")
 
 
+def test_pictures_without_any_object_are_read(tmp_path: Path) -> None:
+    none = {"boxes": np.zeros((0, 4), np.float32), "box_labels": np.zeros(0, int), "box_image": np.zeros(0, int)}
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 16, 16, 3), np.uint8), **none)
+    assert [len(target.labels) for target in load_data(tmp_path / "a.npz", READY).targets] == [0] * 4
+    np.savez(tmp_path / "[boxes].npz", x=np.zeros((0, 16, 16, 3), np.uint8), **none)
+    with pytest.raises(BadInput, match=r"\[x.npy\]: is empty, shape \[0, 16, 16, 3\]; save at least one image"):
+        load_data(tmp_path / "[boxes].npz", READY)
+
+
 def test_those_of_ready_arrays_stay(tmp_path: Path) -> None:
     x, masks = np.zeros((2, 3, 16, 16), np.float32), np.random.default_rng(0).integers(0, 3, (2, 16, 16))
     np.savez(tmp_path / "a.npz", x=x, masks=masks)

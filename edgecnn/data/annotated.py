@@ -216,8 +216,8 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
         not shaped
         or not whole
         or not np.isfinite(boxes).all()
-        or labels.min() < 0
-        or not 0 <= image.min() <= image.max() < count
+        or labels.min(initial=0) < 0
+        or not 0 <= image.min(initial=0) <= image.max(initial=0) < count
     ):
         raise BadInput(
             f"{path}: boxes (M, 4), box_labels (M,) and box_image (M,), whole numbers with the image's place in x, are "

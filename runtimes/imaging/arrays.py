@@ -65,7 +65,7 @@ def _check(subject: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], si
     """Raise `BadInput` for anything but numbers, and for a header that promises more than the file holds."""
     if dtype.kind not in "fiub":
         raise BadInput(f"{subject}: holds {str(dtype)[:40]}, not numbers; save float32 or uint8 images")
-    if math.prod(shape) == 0:
+    if math.prod(shape) == 0 and not subject.rpartition("[")[2].startswith("box"):  # no object in any image
         raise BadInput(f"{subject}: is empty, shape {list(shape)}; save at least one image")
     wanted = math.prod(shape) * dtype.itemsize
     if min(shape, default=1) < 0 or wanted > size_bytes:
