@@ -167,7 +167,7 @@ def build(
     limit: int | None = DEFAULT_LIMIT,
     search_budget: float = SEARCH_SECONDS,
     provider: str = "cpu",
-    threads: int | None = None,
+    threads: int = 1,
     allow_slower: bool = False,
     all_int8: bool = False,
     keep_float: bool = False,
@@ -182,7 +182,7 @@ def build(
     """The whole road: SOURCE -> export, simplify, fold, quantize, check, race, choose -> the bundle `output`.
 
     Arguments as for `export` and `quantize`, where `calib` and `data` may be arrays.
-    `threads` None races on one thread, where CPU time can be trusted most.
+    The race is on `threads` threads; on one, CPU time can be trusted most.
     Without `dynamic` the graph takes one image at a time, for code that fixes the batch when it is traced.
     With `dynamic_size` it is calibrated and raced at the network's own size, and proven at another one too.
     `keep_float`: the bundle holds the float graph too, and `settle` chooses between them where it runs.
@@ -211,7 +211,7 @@ def build(
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
-    trial = trial_on(material, identity, budget, allow_slower, all_int8, own, threads or 1, search_budget, seed)
+    trial = trial_on(material, identity, budget, allow_slower, all_int8, own, threads, search_budget, seed)
     if asked.name != "cpu":
         return build_for(
             asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, force,

@@ -59,7 +59,7 @@ class BuildOptions(Judging, total=False):
     decode: str | None
     answer: str | int | None
     target: str | None
-    threads: int | None
+    threads: int
     dynamic: bool
     dynamic_size: bool
     runtime: bool

@@ -15,9 +15,9 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 
 
 @register(
-    "train", opens="name", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors"
+    "train", opens="source", section="Start here", example="edgecnn train lenet5 --data digits -o lenet5.safetensors"
 )
-@click.argument("name", metavar="SOURCE")
+@options.source
 @option("--data", default="digits", metavar="DATA", group="Data",
         help="Images with classes, masks, boxes, labels or numbers; `digits` and `shapes` are built in.")  # fmt: skip
 @options.output("the weights (.safetensors)")
@@ -49,7 +49,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @options.preprocess
 @options.seed
 def command(
-    name: str,
+    source: str,
     data: str,
     output: Path,
     force: bool,
@@ -78,7 +78,7 @@ def command(
 
     check_output(output, force)
     tell = Telling()
-    report = api.train(name, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
+    report = api.train(source, data, output, epochs=epochs, seed=seed, rate=rate, batch=batch, momentum=momentum,
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, augment=augment,
                        patience=patience, input_shape=input_shape, num_classes=num_classes, preprocess=preprocess,
                        weights=weights, task=task, answer=answer, qat=qat, resume=resume, force=force,

@@ -62,7 +62,7 @@ class Lesson:
 
 def prepare(
     plan: Blueprint,
-    name: str,
+    source: str,
     data: Spec,
     input_shape: str | tuple[int, ...] | None,
     preprocess: str | None,
@@ -80,37 +80,37 @@ def prepare(
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     state, trained = (None, None) if weights is None else load_weights(weights)
     fed = trained.input_shape if input_shape is None and trained is not None else input_shape
-    built = build(plan, None, draft_classes, name, recipe.seed, fed)
+    built = build(plan, None, draft_classes, source, recipe.seed, fed)
     plan = as_told(carried(plan, built, task_told), task_told, trained)
-    refuse_several(plan, built, name)
-    task = learnable(plan, name)
+    refuse_several(plan, built, source)
+    task = learnable(plan, source)
     asked, _ = taken(plan, built, input_shape)
-    draft = replace(describe(plan, built, trained, asked), source=name)
+    draft = replace(describe(plan, built, trained, asked), source=source)
     if plan.task == "detection" and plan.ours:  # before minutes of probing it
-        detection.require_loss(draft.module, name)
+        detection.require_loss(draft.module, source)
     draft = told(draft, None, preprocess)
     pixels = draft.preprocess
-    require_floats(pixels, name)
+    require_floats(pixels, source)
     numbers = plan.task in NUMBERS
     parts = [load_data(data, draft.ready, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
     draft = for_arrays(draft, plan.task, parts)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data), unprepared(preprocess, parts[:1])))
     names = class_names(parts, plan.task, draft.labels)
     count = require_answers(task, parts, plan.task, names, data)
-    module = build(plan, None, None if plan.classes is None else num_classes or count, name, recipe.seed, fed)
-    draft, answer = answering(replace(draft, module=module), plan, answer_told, name)
+    module = build(plan, None, None if plan.classes is None else num_classes or count, source, recipe.seed, fed)
+    draft, answer = answering(replace(draft, module=module), plan, answer_told, source)
     module = draft.module
     if numbers:
-        check_numbers(answer, task, parts[0], name)
+        check_numbers(answer, task, parts[0], source)
     else:
-        check_answer(answer, plan, names, name, str(data))
+        check_answer(answer, plan, names, source, str(data))
     if plan.task == "detection":
-        detection.require_loss(module, name)
+        detection.require_loss(module, source)
     if state is not None:
         apply_weights(module, state, str(weights))
     if plan.task == REGRESSION and parts[0].truth is not None:
         scale_last(module, torch.from_numpy(parts[0][0][None]), *spread_of(parts[0].truth), fresh=state is None)
-    about = described(plan, name, str(data), names, count, draft.input_shape, draft.preprocess, recipe.seed)
+    about = described(plan, source, str(data), names, count, draft.input_shape, draft.preprocess, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
     odd = (*doubts.of_data(parts[0], pixels), doubts.of_masks(parts[0]))

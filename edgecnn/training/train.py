@@ -54,7 +54,7 @@ FINE_RATE, FINE_SHARE = 2e-4, 5
 
 
 def train(
-    name: str,
+    source: str,
     data: Data = "digits",
     output: Path | str = "weights.safetensors",
     *,
@@ -80,7 +80,7 @@ def train(
     track: Track = silent,
     tell: Tell = unheard,
 ) -> TrainReport:
-    """Train the network `name` (any SOURCE) on labelled `data` and write its weights, with what they are, to `output`.
+    """Train the network `source` on labelled `data` and write its weights, with what they are, to `output`.
 
     `data` names a set or a file, or is the arrays (images, labels).
     `task` is what the network is to learn, by default what it says of itself, `answer` in which of several outputs.
@@ -95,14 +95,14 @@ def train(
     path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
     edgecnn.tasks.require(task)
-    plan, shares = blueprint(name), (momentum, weight_decay, label_smoothing)
+    plan, shares = blueprint(source), (momentum, weight_decay, label_smoothing)
     only_tuned = qat and weights is not None
     epochs = (fine_epochs(plan.epochs) if only_tuned else plan.epochs) if epochs is None else epochs
     recipe = Recipe(epochs, rate or 0.0, batch, *shares, bool(flip), patience, seed, augment)
     check_recipe(recipe, rate)
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
-        lesson = prepare(plan, name, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe, tell)
+        lesson = prepare(plan, source, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe, tell)
         learned = edgecnn.tasks.load(lesson.about.task)
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         mirrored = augment and lesson.train.mirrored if flip is None else flip
@@ -133,9 +133,9 @@ def train(
     save_weights(lesson.module, path, about, force)
     resuming.place_of(path).unlink(missing_ok=True)
     held = 0 if lesson.held is None else len(lesson.held)
-    heard = doubts.told(*lesson.heard, *fallen(change, name, before, scores[1], recipe.rate))
+    heard = doubts.told(*lesson.heard, *fallen(change, source, before, scores[1], recipe.rate))
     return TrainReport(
-        str(path), name, about.task, str(spec), about.num_classes, learned.METRIC, len(losses), best,
+        str(path), source, about.task, str(spec), about.num_classes, learned.METRIC, len(losses), best,
         time.perf_counter() - start, len(lesson.train), held, len(lesson.test), reached, test,
         tuple(losses), tuple(learner.scores), seed, qat, before, change, heard,
     )  # fmt: skip
