@@ -180,6 +180,11 @@ def test_numbers_that_nothing_measures_are_refused(tmp_path: Path, part: str, ch
         ("[]", "is no result of"),
         ("3", "is no result of"),
         ('{"models": [{"model": "a"}], "ratios": []}', "is no result of"),
+        (
+            '{"models": [{"model": "a", "provider": "cpu", "batch": 1, "threads": 1, "p50_ms": 1, "samples": "x"}], '
+            '"ratios": []}',
+            "is no result of",
+        ),
         ('{"models": [], "ratios": []}\nnot json', "line 2 is no JSON"),
         ("[" * 100_000, "line 1 is no JSON"),
         ("", "is empty"),

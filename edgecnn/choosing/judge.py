@@ -144,8 +144,8 @@ class Judge:
         if parity.nonfinite:
             return "answers with NaN or infinity"
         if lost is not None and lost.others is not None and math.isinf(drop):
-            may = f"at most {percent(lost.others)} % of images count otherwise"
-            return f"has no known interval of what it may lose of {self.trial.metric} (95 %: {may}), and --sure needs one"
+            may = f"95 %: at most {percent(lost.others)} % of images count otherwise"
+            return f"has no known interval of what it may lose of {self.trial.metric} ({may}), and --sure needs one"
         if lost is not None and self.trial.unit:
             unit = self.trial.unit
             return f"loses {drop:.3g} {unit} of {self.trial.metric} (budget {self.trial.max_drop:g} {unit})"

@@ -70,7 +70,7 @@ def command(
 
     Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
     its interval: with few images the interval is wide. With --sure the far end of that of --max-drop does: 3 where the
-    interval has the limit in it, 1 where all of it is beyond. Without a limit, always 0.
+    interval has the limit in it or there is none, 1 where all of it is beyond. Without a limit, always 0.
     """
     from edgecnn import api
 

@@ -147,7 +147,7 @@ def _check(path: Path, document: Any) -> None:
         dict(document.get("machine", {}))
         for row in document["models"]:
             hash((str(row["model"]), row["provider"], row["batch"], row["threads"]))
-            _require_sizes(row["p50_ms"], row.get("p50_low_ms", 1), row.get("p50_high_ms", 1))
+            _require_sizes(row["p50_ms"], row.get("p50_low_ms", 1), row.get("p50_high_ms", 1), row.get("samples", 1))
         for ratio in document["ratios"]:
             hash((ratio["a"], ratio["b"]))
             _require_sizes(ratio["ratio"], ratio["low"], ratio["high"])
