@@ -259,7 +259,7 @@ def test_other_code_is_told_from_our_own(tmp_path: Path) -> None:
     report = api.verify(other)
     assert (report.code, report.failure) == ("other", None)
     assert "NOT this edgecnn's" in report.verdict
-    assert foreign_code(other).startswith(f"{other}: the code packed in it is NOT this edgecnn's: of another version, or")
+    assert foreign_code(other).startswith(f"{other}: the code packed in it is NOT this edgecnn's: of another")
     assert foreign_code(cls_bundle(tmp_path / "own.edge")) == ""
 
 
