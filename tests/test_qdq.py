@@ -294,7 +294,7 @@ MORE_CARRIERS = {
 def test_carriers_of_every_kind_move_integers(op: str) -> None:
     """Two convolutions and no float between them, whatever stands there; the numbers are close to float."""
     integers = "int64[1] i0 = {0}, int64[2] pick = {2,0}, int64[8] frame = {0,0,1,2,0,0,2,1}, float zero = {0.0}"
-    constants = f"<float[4] two = {{1.0,1.0,2.0,2.0}}, float low = {{0.5}}, float high = {{2.0}}, {integers}>"
+    constants = f"<float[4] two = {{1.0,1.0,2.0,2.0}}, float low = {{0.5}}, float high = {{12.0}}, {integers}>"
     body = f"a = Conv(x, w) {MORE_CARRIERS[op]} y = Conv(p, v)"
     text = f"g (float[N,3,8,8] x) => (float[N,C,H,W] y) {constants} {{ {body} }}"
     inputs = {"Split": 2, "Gather": 2, "SpaceToDepth": 16, "copies": 8}.get(op, 4)

@@ -5,11 +5,13 @@
     hard        what HardSwish reads, [-3, high]                   scale 3 / z, zero point z = floor(255 3 / (high + 3))
     gate        what HardSigmoid makes                             the same integers on scale 3 / z / 6, zero point 0
     maximum     x of max(x, s x), s <= 1                           one grid for x, s x and the maximum
+    cut         what a ReLU or Clip of nobody's leaves             the grid of what it reads, or else a plain one
 
 On the hard grid the integer q stands for x = (q - z) 3 / z, so that x + 3 = q 3 / z: clip(x + 3, 0, 6) / 6 is the same
 tensor, cut off at q = 2 z and read with another scale. HardSwish is then a product of two readings, HardSigmoid none.
 Below -3 both are zero, which is where the grid saturates. Joined grids cost resolution: where a member's own grid would
-be `COARSEST` times finer, the set keeps its own grids. Test: tests/test_grids.py.
+be `COARSEST` times finer, the set keeps its own grids. A cut has a grid of its own for the same reason, and where what
+it leaves is not on the grid of what it reads: clip(x, 2, 6) of x <= 1 is 2. Test: tests/test_grids.py.
 """
 
 from __future__ import annotations
@@ -20,28 +22,72 @@ from collections.abc import Mapping
 import numpy as np
 
 from exporters.quantization.affine import Grid, activation_grid
-from exporters.quantization.placement import Plan
+from exporters.quantization.placement import Plan, meeting
 
 Ranges = Mapping[str, tuple[float, float]]
 COARSEST = 4.0
-"""Two bits: what a member of a joined set may lose."""
+"""Two bits: what a member of a joined set, or what a ReLU or Clip leaves, may lose."""
+GATE = (0.0, 1.0)
+"""What HardSigmoid makes; max(x, s x) of it is x."""
 HARD_HIGH = 0.1
 """HardSwish reaches at least this far, so that its zero point fits into 8 bits."""
 
 
 def grids_of(plan: Plan, ranges: Ranges) -> dict[str, Grid]:
     """Tensor name -> grid, for all tensors of `plan.grids`."""
-    own = {root: activation_grid(*ranges[root]) for root in plan.observed}
-    for root in set(plan.maxima.values()):
-        met = [ranges[root], *(ranges[name] for name, at in plan.maxima.items() if at == root)]
+    cuts = cuts_apart(plan, ranges)
+    ranges = {**ranges, **cuts}
+    roots = {name: next((at for at in _cuts_before(plan, name) if at in cuts), root) for name, root in plan.grids.items()}
+    own = {root: activation_grid(*ranges[root]) for root in [*plan.observed, *cuts]}
+    maxima = {name: roots[name] for name, root in plan.maxima.items() if root not in plan.gates}
+    for root in set(maxima.values()):
+        met = [ranges[root], *(ranges[name] for name, at in maxima.items() if at == root)]
         own[root] = activation_grid(min(low for low, _ in met), max(high for _, high in met))
-    for group in plan.joined:
-        own |= join(group, ranges, frozenset(plan.hard_inputs | set(plan.gates) | set(plan.maxima.values())))
+    fixed = frozenset({*plan.hard_inputs, *plan.gates, *maxima.values()})
+    for group in meeting(frozenset(roots.get(name, name) for name in names) for names in plan.joined):
+        own |= join(group, ranges, fixed)
     for root in plan.hard_inputs:
         own[root] = hard_grid(3.0 if root in plan.gates.values() else ranges[root][1])
     for gate, source in plan.gates.items():
         own[gate] = gate_grid(own[source])
-    return {name: own[root] for name, root in plan.grids.items()}
+    return {name: own[root] for name, root in roots.items()}
+
+
+def cuts_apart(plan: Plan, ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """The cuts of `plan` that need a grid of their own -> the range of what they leave."""
+    left: dict[str, tuple[float, float]] = {}
+    apart: dict[str, tuple[float, float]] = {}
+    for name, (source, least, most) in plan.cuts.items():
+        before = _cuts_before(plan, source)
+        root = plan.grids[source]
+        whole = GATE if root in plan.gates else ranges[root]
+        low, high = left[before[0]] if before else whole
+        left[name] = min(max(low, least), most), min(max(high, least), most)
+        grid = next((apart[at] for at in before if at in apart), whole)
+        if not holds(grid, left[name]):
+            apart[name] = left[name]
+    return apart
+
+
+def holds(whole: tuple[float, float], part: tuple[float, float]) -> bool:
+    """Whether the grid of the range `whole` reaches as far as `part`, and is not `COARSEST` times coarser than its own.
+
+    >>> holds((-1, 1), (0, 1)), holds((-1, 1), (0.0, 0.1)), holds((-1, 1), (2, 2)), holds((-1, 1), (0, 0))
+    (True, False, False, True)
+    """
+    low, high = min(whole[0], 0.0), max(whole[1], 0.0)
+    least, most = min(part[0], 0.0), max(part[1], 0.0)
+    return low <= least and most <= high and (most == least or high - low <= COARSEST * (most - least))
+
+
+def _cuts_before(plan: Plan, name: str) -> list[str]:
+    """The cuts between tensor `name`, which may be one, and the tensor whose range it uses, the last first."""
+    found = []
+    at = plan.behind.get(name, "")
+    while at:
+        found.append(at)
+        at = plan.behind.get(plan.cuts[at][0], "")
+    return found
 
 
 def join(group: frozenset[str], ranges: Ranges, fixed: frozenset[str] = frozenset()) -> dict[str, Grid]:

@@ -7,7 +7,8 @@
 3. *Followers* (Add, Mul, Concat, pools, Sigmoid ...) are int8 when all that they read has a grid, or when some of it
    has and their output needs one anyway; they never start an island of their own.
 4. *Carriers* (MaxPool, Reshape, nearest Resize, a Concat of copies ...) only move values: their output shares their
-   input's grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off.
+   input's grid, and they move the integers themselves. So does a ReLU or Clip that belongs to nobody: it cuts them off,
+   unless what it leaves is not on that grid, or would be far too coarse on it (`grids`, from the ranges).
    Of max(x, s x), s <= 1, all three have the grid of x, which reaches as far as the maximum does.
 5. A Gemm or MatMul that nothing int8 reads keeps a float output: its integer kernel gives one for free, and logits keep
    their precision.
@@ -20,7 +21,7 @@ Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -63,7 +64,9 @@ class Plan:
     `grids` maps a tensor to the tensor whose range it uses (itself, or the source of a chain of carriers). `joined`:
     sets of those that a Concat brings together. `hard_inputs`: tensors that a HardSwish or HardSigmoid reads; `gates`:
     HardSigmoid's output -> its input, whose integers it reads on another grid. `maxima`: what max(x, s x) makes -> the
-    tensor whose grid must reach as far.
+    tensor whose grid must reach as far. `cuts`: what a ReLU or Clip makes that belongs to nobody -> (the tensor that it
+    reads, lowest, highest value that it lets through), from the front to the back; `behind`: tensor -> the last such
+    cut between it and the tensor whose range it uses.
     """
 
     int8: frozenset[str]
@@ -74,6 +77,8 @@ class Plan:
     hard_inputs: frozenset[str] = frozenset()
     gates: Mapping[str, str] = field(default_factory=dict)
     maxima: Mapping[str, str] = field(default_factory=dict)
+    cuts: Mapping[str, tuple[str, float, float]] = field(default_factory=dict)
+    behind: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def observed(self) -> list[str]:
@@ -110,7 +115,22 @@ def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[st
         frozenset(state.hard_inputs),
         state.gates,
         {name: roots[name] for name in sorted(state.maxima)},
+        state.cut_off(),
+        {name: last for name in state.root if (last := state.last_cut(name))},
     )
+
+
+def meeting(groups: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """`groups`, in sorted order, with those that have a member in common made one.
+
+    >>> [sorted(group) for group in meeting([frozenset("cd"), frozenset("ab"), frozenset("de")])]
+    [['a', 'b'], ['c', 'd', 'e']]
+    """
+    found: list[frozenset[str]] = []
+    for group in groups:
+        meet = [other for other in found if other & group]
+        found = [other for other in found if not other & group] + [group.union(*meet)]
+    return tuple(sorted(found, key=sorted))
 
 
 @dataclass
@@ -131,6 +151,19 @@ class _State:
 
     def root_of(self, name: str) -> str:
         while self.root[name] != name:
+            name = self.root[name]
+        return name
+
+    def cut_off(self) -> dict[str, tuple[str, float, float]]:
+        """`Plan.cuts`."""
+        nodes = [node for node in self.graph.proto.node if node.op_type in CUTTERS and node.output[0] in self.int8]
+        ends = [(node, cut(self.graph, node)) for node in nodes]
+        return {str(node.output[0]): (str(node.input[0]), *found) for node, found in ends if found is not None}
+
+    def last_cut(self, name: str) -> str:
+        while name not in self.int8 or self.graph.producer[name].op_type not in CUTTERS:
+            if self.root[name] == name:
+                return ""
             name = self.root[name]
         return name
 
@@ -218,15 +251,10 @@ class _State:
         return FORM in self.forms and alone and is_plain_hard(node)
 
     def joined(self) -> tuple[frozenset[str], ...]:
-        """Roots that int8 Concats bring together, in sets without a common member."""
-        groups: list[frozenset[str]] = []
-        for node in self.graph.proto.node:
-            if node.op_type == "Concat" and node.output[0] in self.int8:
-                names = [*node.input, node.output[0]]
-                group = frozenset(self.root_of(name) for name in names if name in self.root)
-                meeting = [other for other in groups if other & group]
-                groups = [other for other in groups if not other & group] + [group.union(*meeting)]
-        return tuple(sorted(groups, key=sorted))
+        """Roots and cuts whose grids int8 Concats bring together."""
+        concats = [n for n in self.graph.proto.node if n.op_type == "Concat" and n.output[0] in self.int8]
+        gridded = [[name for name in (*node.input, node.output[0]) if name in self.root] for node in concats]
+        return meeting(frozenset(self.last_cut(name) or self.root_of(name) for name in names) for names in gridded)
 
     def worthwhile(self, node: onnx.NodeProto, moved: list[str]) -> bool:
         """All that the node reads has a grid; or some of it has, and its output needs one for an int8 reader anyway."""

@@ -6,8 +6,8 @@
 Where the pairs go is decided in `placement`; the grids are those of `grids`: uint8 activations, int8 weights per output
 channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by all, because
 the float value does not exist; what a float node makes is read through a pair by int8 nodes only. Carriers stand
-between Q and DQ and move the integers; so does a ReLU or Clip whose ends its grid does not hold: cutting is monotone,
-hence Q(clip(x, a, b)) = clip(Q(x), Q(a), Q(b)) exactly.
+between Q and DQ and move the integers; so does a ReLU or Clip on one grid with what it reads: cutting is monotone, hence
+Q(clip(x, a, b)) = clip(Q(x), Q(a), Q(b)) exactly. With a grid of its own (`grids`) it is a float node between two pairs.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_qdq.py (oracle: kernels run).
 """
 
@@ -105,10 +105,11 @@ class _Writer:
         return nodes
 
     def carries(self, node: onnx.NodeProto) -> bool:
-        """Carriers, and a Concat whose parts have the grid of the whole: it copies integers."""
-        if node.op_type != "Concat":
-            return node.op_type in (*CARRIERS, *CUTTERS, "Max")
-        grids = [self.grids.get(name) for name in (*node.input, *node.output)]
+        """Carriers, and a ReLU, Clip or Concat that makes the grid which it reads: it cuts or copies integers."""
+        if node.op_type not in (*CUTTERS, "Concat"):
+            return node.op_type in (*CARRIERS, "Max")
+        read = node.input if node.op_type == "Concat" else node.input[:1]
+        grids = [self.grids.get(name) for name in (*read, node.output[0])]
         return grids[0] is not None and all(g == grids[0] for g in grids)
 
     def carry(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
