@@ -21,9 +21,9 @@ from latency import RESULTS, slug
 from edgecnn.data.textures import textures
 from edgecnn.networks.sources import resolve
 from edgecnn.stages import INPUT_NAME, float_road
-from exporters.accuracy._work import start
 from exporters.quantization.improve import sqnr_against
 from exporters.quantization.quantize import QuantRecipe, prepare
+from exporters.quantization.work import start
 from exporters.targets.cpu_target import SATURATING, finer, this_cpu
 from exporters.targets.weight_forms import adapt, look
 from runtimes import machine

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from exporters.accuracy._work import Work, start
 from exporters.quantization.quantize import QuantRecipe, prepare
+from exporters.quantization.work import Work, start
 from graphs import parse
 from runtimes.base import Tensors
 

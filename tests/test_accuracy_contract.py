@@ -10,11 +10,11 @@ import pytest
 from accuracy_nets import chain, images, work_on
 from exporters import accuracy
 from exporters.accuracy import bias_correction
-from exporters.accuracy._work import Work, excluding, layers, start
 from exporters.graph import Graph
 from exporters.quantization.improve import ORDER
 from exporters.quantization.quantize import QuantRecipe
 from exporters.quantization.sensitivity import rank
+from exporters.quantization.work import Work, excluding, layers, start
 from graphs import parse
 from runtimes import plugins
 from runtimes.base import CheckFailed

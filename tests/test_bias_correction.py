@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from accuracy_nets import chain, images, work_on
 from exactly import exactly
 from exporters.accuracy import bias_correction
-from exporters.accuracy._work import Work
 from exporters.quantization.quantize import on_ranges
+from exporters.quantization.work import Work
 from graphs import parse
 from runtimes.base import Tensors
 from runtimes.session import open_session

@@ -7,14 +7,26 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from exporters.quantization.affine import SEVEN_BITS, activation_grid, weight_grid
 from exporters.quantization.quantize import QuantRecipe, quantize_model
-from exporters.targets.cpu_target import SATURATING, TARGETS, LayerRisk, check_target, finer, predict, snr_db, this_cpu
-from exporters.targets.saturation import saturating_dot
+from exporters.targets import cpu_target
+from exporters.targets.cpu_target import (
+    SATURATING,
+    TARGETS,
+    LayerRisk,
+    bounded_db,
+    check_target,
+    finer,
+    predict,
+    this_cpu,
+)
+from exporters.targets.saturation import conv_rows
 from exporters.targets.weight_forms import exact
 from runtimes.base import Array, BadInput
 from runtimes.session import open_session
+from saturating import saturating_dot
 from small_nets import model
 
 NET = """
@@ -70,7 +82,7 @@ def test_the_prediction_is_the_instruction_itself() -> None:
     wg = weight_grid(flat, 0)
     got = saturating_dot(rows, wg.quantize(flat)) * float(grid.scale) * wg.scale
     want = grid.dequantize(rows).astype(np.float64) @ flat.T
-    assert risk.saturated_db == pytest.approx(snr_db([(want, got)]), abs=0.7), "a sample of 128 of 144 positions"
+    assert risk.saturated_db == pytest.approx(bounded_db([(want, got)]), abs=0.7), "a sample of 128 of 144 positions"
     assert risk.saturated_db < risk.exact_db - 1
 
 
@@ -213,8 +225,6 @@ def test_unknown_targets_are_told_with_the_nearest() -> None:
 
 def test_a_large_layer_is_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each block is as much of the layer's rows; what is said of the layer is the same."""
-    from exporters.targets import cpu_target
-
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(40, 64)).astype(np.float32)
     text = "g (float[N,64] x) => (float[N,40] y) { y = Gemm <transB = 1> (x, w) }"
@@ -256,4 +266,50 @@ def test_the_rows_of_a_fully_connected_layer_are_its_outputs_however_they_lie(la
 
 def test_layers_that_answer_zero_are_right_or_wrong_altogether() -> None:
     zero, one = np.zeros(3), np.ones(3)
-    assert [snr_db([pair]) for pair in ((zero, zero), (zero, one), (one, one))] == [200.0, -200.0, 200.0]
+    assert [bounded_db([pair]) for pair in ((zero, zero), (zero, one), (one, one))] == [200.0, -200.0, 200.0]
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "strides", "dilations"),
+    [
+        ((2, 2), (3, 3), (1, 1), (1, 1)),  # the kernel is larger than the image
+        ((7, 6), (2, 3), (2, 1), (1, 1)),
+        ((9, 8), (4, 2), (3, 2), (1, 1)),
+        ((9, 7), (3, 2), (1, 1), (2, 3)),
+        ((9,), (4,), (2,), (1,)),
+    ],
+)
+def test_rows_are_taken_where_the_convolution_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    auto_pad: str,
+) -> None:
+    """Oracle: onnx.reference. So many rows are drawn that every output occurs, and no other does."""
+    monkeypatch.setattr(cpu_target, "POSITIONS", 3000)
+    pads = f"pads = {[1, 0, 2, 1] if len(sizes) == 2 else [1, 2]}, " if auto_pad == "NOTSET" else ""
+    if auto_pad == "VALID" and sizes == (2, 2):
+        pytest.skip("there is no output without padding")
+    attrs = f'auto_pad = "{auto_pad}", {pads}strides = {list(strides)}, dilations = {list(dilations)}'
+    text = f"g (float[2,3,{','.join(map(str, sizes))}] x) => (float[N,4,{'A,B'[: 2 * len(sizes) - 1]}] y)"
+    rng = np.random.default_rng(5)
+    x, w = rng.integers(1, 256, (2, 3, *sizes)), rng.integers(-128, 128, (4, 3, *kernel)).astype(np.float32)
+    net = model(f'<ir_version: 9, opset_import: ["" : 18]> {text} {{ y = Conv <{attrs}> (x, w) }}', w=w)
+    rows = cpu_target._sample(net.graph.node[0], x.astype(np.uint8), w, 0, rng)
+    got = rows @ conv_rows(w).T
+    want = np.asarray(ReferenceEvaluator(net).run(None, {"x": x.astype(np.float32)})[0])
+    assert {tuple(row) for row in got.tolist()} == {
+        tuple(row) for row in np.moveaxis(want, 1, -1).reshape(-1, 4).tolist()
+    }
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_a_kernel_larger_than_its_image_has_a_risk(auto_pad: str) -> None:
+    text = f'g (float[N,4,2,2] x) => (float[N,4,2,2] y) {{ y = Conv <auto_pad = "{auto_pad}"> (x, w) }}'
+    net = model(f'<ir_version: 9, opset_import: ["" : 18]> {text}', w=np.ones((4, 4, 3, 3), np.float32))
+    grid = activation_grid(0.0, 1.0)
+    (risk,) = predict(net, {"y"}, {"x": grid}, {"x": grid.quantize(np.ones((3, 4, 2, 2), np.float32))})
+    assert risk.choice == "s7"

@@ -6,9 +6,9 @@ import numpy as np
 
 from accuracy_nets import chain, images, work_on
 from exporters.accuracy import float_last
-from exporters.accuracy._work import layers
 from exporters.graph import Graph
 from exporters.quantization.placement import plan
+from exporters.quantization.work import layers
 from graphs import parse
 
 

@@ -104,7 +104,9 @@ def test_what_is_kept_helps_on_held_out_images(name: str) -> None:
     plain = quantize_model(model, fit, QuantRecipe()).model
     measured = compare(open_session(model), open_session(plain), held).snr_db
     assert measured == pytest.approx(result.plain_db, abs=1e-9)  # the same graph on the same images
-    assert result.snr_db == pytest.approx(result.plain_db + sum(e.gain_db for e in result.effects if e.kept))
+    assert result.snr_db == pytest.approx(
+        result.plain_db + sum(e.after_db - e.before_db for e in result.effects if e.kept)
+    )
     assert result.snr_db >= result.plain_db
     assert any(effect.kept for effect in result.effects)
 

@@ -24,9 +24,9 @@ from edgecnn.cli._tables import candidates
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.report import Page
-from exporters.accuracy import _work
-from exporters.accuracy._work import Work, start
+from exporters.quantization import work as works
 from exporters.quantization.quantize import QuantRecipe
+from exporters.quantization.work import Work, start
 from exporters.searching.search import Design, Found
 from exporters.targets import weight_forms
 from exporters.targets.cpu_target import SATURATING, TARGETS, LayerRisk, this_cpu
@@ -221,9 +221,11 @@ def test_without_a_search_only_what_is_quick_is_tried_for_the_budget(
 ) -> None:
     """The images are seen once for each of the two kinds of ranges, however many forms are tried on them."""
     observed, tried = [], []
-    real = _work.observe
+    real = works.observe
     monkeypatch.setattr(
-        _work, "observe", lambda m, t, images, *o, **k: observed.append(len(images)) or real(m, t, images, *o, **k)
+        works,
+        "observe",
+        lambda m, t, images, *o, **k: observed.append(len(images)) or real(m, t, images, *o, **k),
     )
     monkeypatch.setattr(keeper, "finer", lambda risks: tuple(replace(risk, choice="u8") for risk in risks))
     monkeypatch.setattr(Keeper, "_improved", lambda self, work, passes: tried.append(passes) or work)

@@ -11,9 +11,9 @@ from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from exactly import exactly
-from exporters.accuracy._work import Work, start
 from exporters.quantization.mixed import mixed
 from exporters.quantization.quantize import QuantRecipe
+from exporters.quantization.work import Work, start
 from runtimes.session import open_session
 from small_nets import model
 

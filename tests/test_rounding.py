@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from accuracy_nets import chain, images, work_on
 from exporters.accuracy import rounding
-from exporters.accuracy._work import layers
 from exporters.accuracy.rounding import Moments, best_integers, forms, patches_of
 from exporters.graph import Graph
 from exporters.quantization.affine import weight_grid
 from exporters.quantization.placement import plan
 from exporters.quantization.quantize import QuantRecipe
+from exporters.quantization.work import layers
 from graphs import parse
 from runtimes.base import Array
 from runtimes.session import open_session

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporters.targets.saturation import conv_patches, conv_rows, excess, risky_pairs, saturating_dot
+from exporters.targets.saturation import conv_patches, conv_rows, excess, risky_pairs
+from saturating import saturating_dot
 
 
 def by_hand(x: np.ndarray, w: np.ndarray) -> list[list[int]]:

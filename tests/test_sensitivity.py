@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.accuracy._work import Work, start
 from exporters.quantization.quantize import QuantRecipe
 from exporters.quantization.sensitivity import fewest, rank
+from exporters.quantization.work import Work, start
 from runtimes.session import open_session
 from small_nets import model
 

@@ -12,15 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from accuracy_nets import chain, images, work_on
-from exporters.accuracy._work import Work
 from exporters.quantization.quantize import QuantRecipe
+from exporters.quantization.work import Work
 from exporters.targets import weight_forms
 from exporters.targets.cpu_target import SATURATING, finer, this_cpu
-from exporters.targets.saturation import conv_rows, saturating_dot
+from exporters.targets.saturation import conv_rows
 from runtimes.base import Array
 from runtimes.census import census, kernels_dict
 from runtimes.parity import compare
 from runtimes.session import open_session
+from saturating import saturating_dot
 from small_nets import model
 
 only_where_sums_saturate = pytest.mark.skipif(this_cpu() not in SATURATING, reason="this CPU sums exactly")

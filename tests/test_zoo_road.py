@@ -25,9 +25,9 @@ from edgecnn.networks.spec import preprocess_for
 from edgecnn.numbers.inspect import inspect_model
 from edgecnn.numbers.layer_table import Table, layer_table
 from edgecnn.numbers.torch_numbers import watch
-from exporters.accuracy._work import start
 from exporters.quantization.affine import WEIGHT_FORMS
 from exporters.quantization.quantize import QuantRecipe, prepare
+from exporters.quantization.work import start
 from exporters.targets import weight_forms
 from runtimes.session import open_session
 

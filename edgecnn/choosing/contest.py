@@ -26,10 +26,10 @@ from edgecnn.choosing.layer_choices import LayerChoice, explained, layer_choices
 from edgecnn.choosing.names import AGAIN, EXACT, PLAIN, PORTABLE
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
-from exporters.accuracy._work import start
 from exporters.quantization.improve import Effect
 from exporters.quantization.mixed import mixed
 from exporters.quantization.quantize import Quantized, QuantRecipe, prepare, quantize_model
+from exporters.quantization.work import start
 from exporters.searching.search import Design, Found, search
 from exporters.searching.workshop import Workshop
 from exporters.targets.cpu_target import REWRITES_HELP

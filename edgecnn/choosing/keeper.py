@@ -23,10 +23,10 @@ from edgecnn.choosing.choose import INT8, MIXED
 from edgecnn.choosing.judge import Judge
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
-from exporters.accuracy._work import Work, start
 from exporters.quantization.improve import Effect, Score, improve, split, sqnr_against
 from exporters.quantization.quantize import QuantRecipe, prepare
 from exporters.quantization.sensitivity import Sensitivity, fewest, rank
+from exporters.quantization.work import Work, start
 from exporters.searching.search import Design
 from exporters.searching.workshop import Workshop
 from exporters.targets import weight_forms

@@ -16,12 +16,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporters.accuracy._work import Outcome, Work, bias_of, grid_of, layers, set_bias
 from exporters.base import Change, Kept
 from exporters.graph import Graph, copy_node, label
 from exporters.quantization import placement
 from exporters.quantization.affine import Grid
 from exporters.quantization.kernels import COMPUTE
+from exporters.quantization.work import Outcome, Work, bias_of, grid_of, layers, set_bias
 from runtimes.base import Array, Track, silent
 from runtimes.session import open_session
 

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporters.accuracy._work import Outcome, Work, bias_of, channel_axis, layers, set_bias
 from exporters.base import Change, Kept
 from exporters.graph import Graph, attributes, label
 from exporters.quantization import placement
+from exporters.quantization.kernels import channel_axis
+from exporters.quantization.work import Outcome, Work, bias_of, layers, set_bias
 from runtimes.base import Array, Track, silent
 
 MIN_GAIN_DB = 0.1

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import onnx
 
-from exporters.accuracy._work import Outcome, Work, layers
 from exporters.base import Change
 from exporters.graph import Graph, label
+from exporters.quantization.work import Outcome, Work, layers
 from runtimes.base import Track, silent
 
 MIN_GAIN_DB = 1.0

@@ -26,21 +26,21 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporters.accuracy._work import (
+from exporters.base import Change, Kept
+from exporters.graph import Graph, attributes, label
+from exporters.quantization.affine import EIGHT_BITS, Grid
+from exporters.quantization.calibration import exposing
+from exporters.quantization.kernels import channel_axis
+from exporters.quantization.work import (
     Constants,
     Outcome,
     Work,
     bias_of,
-    channel_axis,
     grid_of,
     largest_of,
     layers,
     set_bias,
 )
-from exporters.base import Change, Kept
-from exporters.graph import Graph, attributes, label
-from exporters.quantization.affine import EIGHT_BITS, Grid
-from exporters.quantization.calibration import exposing
 from runtimes.base import Array, Tensors, Track, silent
 
 MIN_GAIN_DB = 0.1

@@ -17,7 +17,7 @@ it leaves is not on the grid of what it reads: clip(x, 2, 6) of x <= 1 is 2. Tes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def grids_of(plan: Plan, ranges: Ranges) -> dict[str, Grid]:
     """Tensor name -> grid, for all tensors of `plan.grids`."""
     cuts = cuts_apart(plan, ranges)
     ranges = {**ranges, **cuts}
-    roots = {name: next((at for at in _cuts_before(plan, name) if at in cuts), root) for name, root in plan.grids.items()}
+    roots = {name: _root(plan, name, cuts) for name in plan.grids}
     own = {root: activation_grid(*ranges[root]) for root in [*plan.observed, *cuts]}
     maxima = {name: roots[name] for name, root in plan.maxima.items() if root not in plan.gates}
     for root in set(maxima.values()):
@@ -58,15 +58,21 @@ def cuts_apart(plan: Plan, ranges: Ranges) -> dict[str, tuple[float, float]]:
     left: dict[str, tuple[float, float]] = {}
     apart: dict[str, tuple[float, float]] = {}
     for name, (source, least, most) in plan.cuts.items():
-        before = _cuts_before(plan, source)
-        root = plan.grids[source]
-        whole = GATE if root in plan.gates else ranges[root]
-        low, high = left[before[0]] if before else whole
+        on = _root(plan, source, apart)
+        whole = GATE if on in plan.gates else apart.get(on) or ranges[on]
+        low, high = left.get(plan.behind.get(source, ""), whole)
         left[name] = min(max(low, least), most), min(max(high, least), most)
-        grid = next((apart[at] for at in before if at in apart), whole)
-        if not holds(grid, left[name]):
+        if not holds(whole, left[name]):
             apart[name] = left[name]
     return apart
+
+
+def _root(plan: Plan, name: str, apart: Collection[str]) -> str:
+    """The tensor whose grid `name` is on, where the cuts `apart` have grids of their own."""
+    at = plan.behind.get(name, "")
+    while at and at not in apart:
+        at = plan.behind.get(plan.cuts[at][0], "")
+    return at or plan.grids[name]
 
 
 def holds(whole: tuple[float, float], part: tuple[float, float]) -> bool:
@@ -78,16 +84,6 @@ def holds(whole: tuple[float, float], part: tuple[float, float]) -> bool:
     low, high = min(whole[0], 0.0), max(whole[1], 0.0)
     least, most = min(part[0], 0.0), max(part[1], 0.0)
     return low <= least and most <= high and (most == least or high - low <= COARSEST * (most - least))
-
-
-def _cuts_before(plan: Plan, name: str) -> list[str]:
-    """The cuts between tensor `name`, which may be one, and the tensor whose range it uses, the last first."""
-    found = []
-    at = plan.behind.get(name, "")
-    while at:
-        found.append(at)
-        at = plan.behind.get(plan.cuts[at][0], "")
-    return found
 
 
 def join(group: frozenset[str], ranges: Ranges, fixed: frozenset[str] = frozenset()) -> dict[str, Grid]:

@@ -14,7 +14,6 @@ Test: tests/test_improve.py.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,9 +22,9 @@ from typing import Any
 import onnx
 
 from exporters import accuracy
-from exporters.accuracy._work import Outcome, Work, start
 from exporters.base import Change
 from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, prepare
+from exporters.quantization.work import Outcome, Work, start
 from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, counted, silent
 from runtimes.parity import compare
@@ -51,10 +50,6 @@ class Effect:
     seconds: float
     note: str
     changes: tuple[Change, ...] = field(default=(), repr=False)
-
-    @property
-    def gain_db(self) -> float:
-        return self.after_db - self.before_db if math.isfinite(self.before_db) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: round(getattr(self, name), 3) for name in ("before_db", "after_db", "seconds")}

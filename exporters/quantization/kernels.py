@@ -69,6 +69,13 @@ def why_not_compute(graph: Graph, node: onnx.NodeProto) -> str | None:
     return None
 
 
+def channel_axis(node: onnx.NodeProto) -> int:
+    """Axis of a weight's output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB 0, else 1; MatMul (I, O) 1."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
+
+
 def _not_constant(graph: Graph, name: str) -> str:
     default = name in graph.inputs and name in graph.initializers
     return f"an input that a caller may override; {REMEDY}" if default else "not constant"

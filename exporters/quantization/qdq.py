@@ -6,8 +6,8 @@
 Where the pairs go is decided in `placement`; the grids are those of `grids`: uint8 activations, int8 weights per output
 channel, int32 biases on the product of the two scales. What an int8 node makes is read through its pair by all, because
 the float value does not exist; what a float node makes is read through a pair by int8 nodes only. Carriers stand
-between Q and DQ and move the integers; so does a ReLU or Clip on one grid with what it reads: cutting is monotone, hence
-Q(clip(x, a, b)) = clip(Q(x), Q(a), Q(b)) exactly. With a grid of its own (`grids`) it is a float node between two pairs.
+between Q and DQ and move the integers; so does a ReLU or Clip on one grid with what it reads: cutting is monotone,
+hence Q(clip(x, a, b)) = clip(Q(x), Q(a), Q(b)) exactly. On a grid of its own (`grids`) it is float between two pairs.
 Source: ONNX Runtime documentation, "Quantize ONNX models", QDQ format. Test: tests/test_qdq.py (oracle: kernels run).
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporters.graph import Graph, attributes, copy_model, copy_node, get_meta, keep_module, label, set_meta
+from exporters.graph import Graph, copy_model, copy_node, get_meta, keep_module, label, set_meta
 from exporters.quantization.affine import (
     WEIGHT_FORMS,
     Grid,
@@ -32,7 +32,16 @@ from exporters.quantization.affine import (
     weight_grid,
 )
 from exporters.quantization.grids import gate_grid, grids_of, on_grid
-from exporters.quantization.kernels import CARRIERS, COMPUTE, CUTTERS, FOLLOWERS, HARD, carried_outputs, cut
+from exporters.quantization.kernels import (
+    CARRIERS,
+    COMPUTE,
+    CUTTERS,
+    FOLLOWERS,
+    HARD,
+    carried_outputs,
+    channel_axis,
+    cut,
+)
 from exporters.quantization.placement import Plan
 from exporters.quantization.stay_float import stay_float
 from runtimes.base import Array
@@ -267,10 +276,3 @@ class _Writer:
         node = helper.make_node(op, inputs, [output], name=f"{label}/{op}")
         keep_module(node, like)
         return node
-
-
-def channel_axis(node: onnx.NodeProto) -> int:
-    """Axis of the output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB, else (I, O); MatMul (I, O)."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from exporters.accuracy._work import Work, excluding, layers
 from exporters.graph import Graph, label
 from exporters.quantization import placement
 from exporters.quantization.quantize import on_ranges
+from exporters.quantization.work import Work, excluding, layers
 from runtimes.base import Runner, Tensors, Track, silent
 from runtimes.parity import compare
 from runtimes.session import open_session

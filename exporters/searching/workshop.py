@@ -19,7 +19,6 @@ from typing import TypeVar
 import onnx
 
 from exporters import rewrites
-from exporters.accuracy._work import Work, start
 from exporters.artifact import REWRITES_KEY
 from exporters.base import PassResult
 from exporters.graph import get_meta, label, own_module, set_meta
@@ -27,6 +26,7 @@ from exporters.layerwise.layer_times import LayerTimes, layer_times
 from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization.placement import FORMS, Plan, plan
 from exporters.quantization.quantize import Quantized, QuantRecipe, prepare
+from exporters.quantization.work import Work, start
 from exporters.searching.rewriting import NOISE_MARGIN_DB
 from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
 from runtimes import plugins

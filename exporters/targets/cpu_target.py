@@ -30,9 +30,10 @@ from exporters.graph import Graph, attributes, label
 from exporters.quantization.affine import SEVEN_BITS, Grid, weight_grid
 from exporters.quantization.kernels import COMPUTE
 from exporters.targets import targets_int8
-from exporters.targets.saturation import conv_patches, conv_rows, excess, risky_pairs
+from exporters.targets.saturation import conv_patches, conv_rows, excess, explicit_pads, risky_pairs
 from runtimes import machine, plugins
 from runtimes.base import Array, BadInput
+from runtimes.comparing.kinds import snr_db
 
 SATURATING = ("avx2", "avx512")
 TARGETS = (*SATURATING, "vnni", "arm")
@@ -150,7 +151,7 @@ def _layer(
 ) -> LayerRisk:
     largest = None if per_channel else float(np.abs(weight).max())
     blocks = [_layer_rows(node, w, part, grid, largest, rng) for w, part in _groups(node, weight, x)]
-    exact, saturated, seven = (snr_db([(sums[0], sums[i]) for sums, _ in blocks]) for i in (1, 2, 3))
+    exact, saturated, seven = (bounded_db([(sums[0], sums[i]) for sums, _ in blocks]) for i in (1, 2, 3))
     risky = float(np.mean([share for _, share in blocks]))
     few = x.size <= FEW_ROWS * x.shape[1 if node.op_type == "Conv" else -1]
     form = ("s7" if risky else "s8") if few else choose(exact, saturated, seven)
@@ -194,14 +195,13 @@ def _sample(node: onnx.NodeProto, x: Array, weight: Array, fill: int, rng: np.ra
     a, rank = attributes(node), x.ndim - 2
     ones = (1,) * rank
     kernel, strides, dilations = weight.shape[2:], tuple(a.get("strides", ones)), tuple(a.get("dilations", ones))
-    pads = tuple(a.get("pads", (0,) * 2 * rank))
+    given = tuple(a.get("pads", (0,) * 2 * rank))
+    pads = explicit_pads(a.get("auto_pad", b"NOTSET"), given, x.shape[2:], kernel, strides, dilations)
     return conv_patches(x, kernel, strides, dilations, pads, fill, POSITIONS, rng)
 
 
-def snr_db(pairs: Sequence[tuple[Array, Array]]) -> float:
-    """10 log10 of signal over noise power of (wanted, got) arrays; 200 dB and more is no difference."""
+def bounded_db(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """SNR of (wanted, got) arrays within 200 dB of zero, so that differences are finite; 200 is no difference."""
     signal = sum(float(np.square(a).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
-    if signal == 0.0:
-        return 200.0 if noise == 0.0 else -200.0
-    return min(200.0, 10 * math.log10(signal / noise)) if noise else 200.0
+    return max(-200.0, min(200.0, snr_db(signal, noise)))

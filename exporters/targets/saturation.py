@@ -45,12 +45,6 @@ def excess(x: Array, w: Array) -> Array:
     return result.T
 
 
-def saturating_dot(x: Array, w: Array) -> Array:
-    """int64 (P, O): x uint8 (P, K) times w int8 (O, K), as the instruction computes it."""
-    exact = x.astype(np.float64) @ w.astype(np.float64).T  # integers below 2**53: exact, and a fast product
-    return np.rint(exact).astype(np.int64) + excess(x, w)
-
-
 def risky_pairs(w: Array) -> float:
     """Share of the pairs of w int8 (O, K) that some activations would saturate."""
     pairs = w.shape[1] // 2
@@ -63,6 +57,29 @@ def risky_pairs(w: Array) -> float:
 def conv_rows(weight: Array) -> Array:
     """Weights (O, I/groups, k...) of a convolution as rows (O, K) as the instruction reads them: channels innermost."""
     return np.ascontiguousarray(np.moveaxis(weight, 1, -1)).reshape(len(weight), -1)
+
+
+def explicit_pads(
+    auto_pad: bytes,
+    pads: tuple[int, ...],
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> tuple[int, ...]:
+    """The pads (begins, then ends) of an ONNX convolution over `sizes` pixels, whatever its `auto_pad` is.
+
+    >>> explicit_pads(b"SAME_UPPER", (0, 0), (6,), (4,), (1,), (1,))
+    (1, 2)
+    """
+    if auto_pad == b"NOTSET":
+        return pads
+    if auto_pad == b"VALID":
+        return (0,) * len(pads)
+    axes = zip(sizes, kernel, strides, dilations, strict=True)
+    total = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in axes]
+    small, large = [n // 2 for n in total], [n - n // 2 for n in total]
+    return (*small, *large) if auto_pad == b"SAME_UPPER" else (*large, *small)
 
 
 def conv_patches(

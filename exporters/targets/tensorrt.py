@@ -26,8 +26,7 @@ from exporters.graph import Graph, copy_node, label, set_meta
 from exporters.layerwise.patterns import excluding
 from exporters.quantization.affine import EIGHT_BITS, Grid, weight_grid
 from exporters.quantization.calibration import observe
-from exporters.quantization.kernels import COMPUTE, is_float_node, why_not_compute
-from exporters.quantization.qdq import channel_axis
+from exporters.quantization.kernels import COMPUTE, channel_axis, is_float_node, why_not_compute
 from exporters.quantization.quantize import Quantized, QuantRecipe, check_patterns, prepare
 from runtimes.base import Tensors, Track, silent
 

@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 
 from exporters.graph import Graph, attributes, label, nodes_within, opset
-from exporters.quantization.kernels import COMPUTE
-from exporters.quantization.qdq import channel_axis
+from exporters.quantization.kernels import COMPUTE, channel_axis
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 FOREIGN = (

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporters.accuracy._work import Work, layers
 from exporters.graph import Graph
 from exporters.quantization.affine import Grid
 from exporters.quantization.calibration import exposing
+from exporters.quantization.work import Work, layers
 from exporters.targets.cpu_target import SATURATING, LayerRisk, predict
 from runtimes.base import Array
 

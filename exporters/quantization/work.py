@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from exporters.base import Change, Kept
-from exporters.graph import Graph, attributes, label
+from exporters.graph import Graph, label
 from exporters.quantization import placement
 from exporters.quantization.affine import WEIGHT_FORMS, Grid, fit_bias, weight_grid
 from exporters.quantization.calibration import Calibration, observe
 from exporters.quantization.grids import grids_of
-from exporters.quantization.kernels import COMPUTE
+from exporters.quantization.kernels import COMPUTE, channel_axis
 from exporters.quantization.quantize import Quantized, QuantRecipe, on_ranges
 from runtimes.base import Array, Tensors, Track, silent
 
@@ -132,13 +132,6 @@ def _put_back(model: onnx.ModelProto, constants: Mapping[str, Constants]) -> onn
 def layers(graph: Graph, plan: placement.Plan) -> list[onnx.NodeProto]:
     """The int8 compute nodes (Conv, Gemm, MatMul with constant weights) in the order of the graph."""
     return [node for node in graph.proto.node if node.op_type in COMPUTE and node.output[0] in plan.int8]
-
-
-def channel_axis(node: onnx.NodeProto) -> int:
-    """Axis of a weight's output channels: Conv (O, I/g, k...) 0; Gemm (O, I) with transB 0, else 1; MatMul (I, O) 1."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
 
 
 def largest_of(node: onnx.NodeProto, recipe: QuantRecipe) -> int:
