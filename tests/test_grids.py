@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters.quantization.affine import Grid, activation_grid
-from exporters.quantization.grids import gate_grid, grids_of, hard_grid, join, on_grid
+from exporters.quantization.grids import cuts_apart, gate_grid, grids_of, hard_grid, join, on_grid
 from exporters.quantization.placement import Plan
 
 
@@ -75,3 +75,69 @@ def test_all_grids_of_a_plan() -> None:
     assert numbers(grids["s"]) == (pytest.approx(3 / 127 / 6), 0)
     assert numbers(grids["h"]) == numbers(activation_grid(-0.4, 5.0)), "joined with a gate: stays apart"
     assert numbers(grids["u"]) == numbers(grids["v"]) == numbers(activation_grid(-1.0, 3.0))
+
+
+def cut_plan(**cuts: tuple[str, float, float]) -> Plan:
+    """A chain of `cuts` of tensor a, each of which reads the one before it."""
+    return Plan(
+        int8=frozenset(),
+        grids=dict.fromkeys(["a", *cuts], "a"),
+        made_by_int8=frozenset(),
+        float_nodes=(),
+        cuts=cuts,
+        behind={name: name for name in cuts},
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "range_of_a", "apart"),
+    [
+        ((0.0, np.inf), (-1.0, 1.0), None),
+        ((-np.inf, 0.0), (-1.0, 1.0), None),
+        ((0.0, 6.0), (-3.0, 1.0), None),  # 4 times
+        ((0.0, 6.0), (-3.1, 1.0), (0.0, 1.0)),  # more than that: two bits would be lost
+        ((2.0, 6.0), (-1.0, 1.0), (2.0, 2.0)),  # beyond
+        ((-6.0, -2.0), (-1.0, 1.0), (-2.0, -2.0)),
+        ((0.5, np.inf), (-1.0, 1.0), None),
+        ((0.5, 0.6), (-1.0, 1.0), None),
+        ((-2.0, -0.5), (0.0, 1.0), (-0.5, -0.5)),
+        ((0.0, np.inf), (-2.0, -1.0), None),  # nothing is left of it, and zero is on every grid
+    ],
+)
+def test_a_cut_stays_on_the_grid_that_holds_what_it_leaves(
+    ends: tuple[float, float], range_of_a: tuple[float, float], apart: tuple[float, float] | None
+) -> None:
+    plan, ranges = cut_plan(c=("a", *ends)), {"a": range_of_a}
+    assert plan.observed == ["a"], "what it leaves follows from what it reads"
+    assert cuts_apart(plan, ranges) == ({} if apart is None else {"c": apart})
+    grids = grids_of(plan, ranges)
+    assert grids["c"] == (grids["a"] if apart is None else activation_grid(*apart))
+
+
+def test_a_cut_behind_a_cut_is_held_against_the_grid_that_it_reads() -> None:
+    ranges = {"a": (-8.0, 8.0)}
+    near = cut_plan(c=("a", 0.0, 1.0), d=("c", 0.5, 1.0), e=("d", 2.0, 3.0))
+    assert cuts_apart(near, ranges) == {"c": (0.0, 1.0), "e": (2.0, 2.0)}
+    grids = grids_of(near, ranges)
+    assert grids["d"] == grids["c"] == activation_grid(0.0, 1.0)
+    far = cut_plan(c=("a", -4.0, 4.0), d=("c", 0.0, 1.0))
+    assert cuts_apart(far, ranges) == {"d": (0.0, 1.0)}
+
+
+def test_the_grid_of_a_gate_is_its_own_whatever_else_is_on_it() -> None:
+    """max(x, s x) of x from 0 to 1 is x; a cut beyond 1 has another grid, and so have its maxima."""
+    plan = Plan(
+        int8=frozenset(),
+        grids={"e": "e", **dict.fromkeys("smcn", "s")},
+        made_by_int8=frozenset(),
+        float_nodes=(),
+        hard_inputs=frozenset("e"),
+        gates={"s": "e"},
+        maxima={"m": "s", "n": "s"},
+        cuts={"c": ("s", -np.inf, -0.5)},
+        behind={"c": "c", "n": "c"},
+    )
+    assert plan.observed == ["e", "m", "n"]
+    grids = grids_of(plan, {"e": (-9.0, 9.0), "m": (0.0, 1.0), "n": (-0.5, 0.25)})
+    assert grids["s"] == grids["m"] == gate_grid(hard_grid(3.0))
+    assert grids["c"] == grids["n"] == activation_grid(-0.5, 0.25)

@@ -395,3 +395,25 @@ def test_a_dilated_average_has_no_grids_on_both_sides_and_the_graph_loads(dilati
     feed = {"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
     made = quantize_model(net, [feed], QuantRecipe())
     assert np.isfinite(open_session(made.model, threads=1)(feed)["y"]).all()
+
+
+def test_a_concat_of_a_tensor_and_its_cut_copies_nothing() -> None:
+    """The cut may get a grid of its own, which would not hold the rest."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,6,6] y, float[N,4,6,6] s) {
+        a = Conv (x, w) s = Sigmoid (a) r = Relu (a) c = Concat <axis = 1> (r, a) d = Concat <axis = 1> (r, r)
+        y = Conv (c, v) z = Conv (d, v)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3), v=(4, 8, 1, 1)))
+    assert p.cuts == {"r": ("a", 0.0, float("inf"))}
+    assert p.grids["c"] == "c"
+    assert (p.grids["r"], p.grids["d"], p.behind["d"]) == ("a", "a", "r")
+
+
+def test_hardswish_of_a_hardsigmoid_stays_float() -> None:
+    """Both want a grid made for them, of one tensor."""
+    text = """g (float[N,3,8,8] x) => (float[N,4,6,6] h) {
+        a = Conv (x, w) s = HardSigmoid <alpha = 0.16666667> (a) h = HardSwish (s)
+    }"""
+    p = plan(parse(text, w=(4, 3, 3, 3)), forms=("hardswish",))
+    assert p.gates == {"s": "a"}
+    assert [node for node, _ in p.float_nodes] == ["h"]

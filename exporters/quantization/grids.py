@@ -39,7 +39,7 @@ def grids_of(plan: Plan, ranges: Ranges) -> dict[str, Grid]:
     ranges = {**ranges, **cuts}
     roots = {name: _root(plan, name, cuts) for name in plan.grids}
     own = {root: activation_grid(*ranges[root]) for root in [*plan.observed, *cuts]}
-    maxima = {name: roots[name] for name, root in plan.maxima.items() if root not in plan.gates}
+    maxima = {name: roots[name] for name in plan.maxima if roots[name] not in plan.gates}
     for root in set(maxima.values()):
         met = [ranges[root], *(ranges[name] for name, at in maxima.items() if at == root)]
         own[root] = activation_grid(min(low for low, _ in met), max(high for _, high in met))

@@ -154,6 +154,10 @@ class _State:
             name = self.root[name]
         return name
 
+    def place_of(self, name: str) -> str:
+        """The last cut or, without one, the root in front of tensor `name`: what surely has the same grid."""
+        return self.last_cut(name) or self.root_of(name)
+
     def cut_off(self) -> dict[str, tuple[str, float, float]]:
         """`Plan.cuts`."""
         nodes = [node for node in self.graph.proto.node if node.op_type in CUTTERS and node.output[0] in self.int8]
@@ -234,8 +238,11 @@ class _State:
         return bool(moved) and not barred and self.worthwhile(node, moved)
 
     def carries(self, node: onnx.NodeProto) -> bool:
-        """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one."""
-        roots = {self.root_of(name) if name in self.root else "" for name in node.input}
+        """Whether the output has the grid of what the node reads; a Concat does when all that it joins has one.
+
+        A cut counts as another grid, which it may be.
+        """
+        roots = {self.place_of(name) if name in self.root else "" for name in node.input}
         copies = node.op_type == "Concat" and len(roots) == 1 and "" not in roots
         return node.op_type in CARRIERS + CUTTERS or copies or larger_of(self.graph, node) is not None
 
@@ -247,14 +254,14 @@ class _State:
     def hard(self, node: onnx.NodeProto) -> bool:
         """A HardSwish or HardSigmoid that alone reads what an int8 node makes: the grid there is made for it."""
         source = node.input[0]
-        alone = self.graph.only_consumer(source) is node and self.root[source] == source
+        alone = self.graph.only_consumer(source) is node and self.root[source] == source and source not in self.gates
         return FORM in self.forms and alone and is_plain_hard(node)
 
     def joined(self) -> tuple[frozenset[str], ...]:
         """Roots and cuts whose grids int8 Concats bring together."""
         concats = [n for n in self.graph.proto.node if n.op_type == "Concat" and n.output[0] in self.int8]
         gridded = [[name for name in (*node.input, node.output[0]) if name in self.root] for node in concats]
-        return meeting(frozenset(self.last_cut(name) or self.root_of(name) for name in names) for names in gridded)
+        return meeting(frozenset(map(self.place_of, names)) for names in gridded)
 
     def worthwhile(self, node: onnx.NodeProto, moved: list[str]) -> bool:
         """All that the node reads has a grid; or some of it has, and its output needs one for an int8 reader anyway."""
