@@ -66,6 +66,7 @@ def lenient_model(path: Path) -> onnx.ModelProto:
     from exporters.frozen import freeze_old
     from exporters.load import SIZE_LIMIT_BYTES, check_walk, parse_model
     from exporters.mending import put_in_order
+    from exporters.padded_pools import keep_apart
 
     if is_bundle(path):
         return read_model(path)[0]
@@ -75,4 +76,5 @@ def lenient_model(path: Path) -> onnx.ModelProto:
     check_walk(model, str(path))
     read_external(model, path, SIZE_LIMIT_BYTES - len(data))
     freeze_old(model)
+    keep_apart(model)
     return model

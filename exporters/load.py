@@ -24,6 +24,7 @@ from exporters.external import read_external, write_external
 from exporters.frozen import freeze_old
 from exporters.graph import WEIGHT_INPUT, attributes, label, nodes_within
 from exporters.mending import infer_again, put_in_order
+from exporters.padded_pools import keep_apart
 from exporters.tensors import TENSOR, kind_of
 from runtimes.base import BadInput
 from runtimes.files import check_input_file, check_output, real_file, write_atomic
@@ -53,6 +54,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     freeze_old(model)
     put_in_order(model)
     _checked(model, str(path))
+    keep_apart(model)
     return model
 
 

@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from exporters.export_causes import cause, first_line, scripted, unfit
 from exporters.graph import MODULE_KEY, get_meta, opset
 from exporters.layerwise.origin import SCOPES_KEY, module_path
+from exporters.padded_pools import keep_apart
 from exporters.torch_forms import FORMS, AttentionOfOneHead
 from runtimes.base import BadInput, EdgeError, Runner, Tensors, Unavailable
 
@@ -294,6 +295,7 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
     model.producer_name, model.producer_version = "edgecnn", ""
+    keep_apart(model)
     return model
 
 

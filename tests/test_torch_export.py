@@ -222,7 +222,7 @@ def test_the_size_is_open_where_that_is_asked_for() -> None:
     reference = module_runner(module, ["output"])
     compare(reference, session, [{"input": x} for x in pictures]).require(snr_db=120)  # sums of 27 products
     one = export_module(nn.Conv1d(2, 2, 3), (2, 9), dynamic_size=True, dynamic_batch=False)
-    assert open_session(one).inputs[0].shape == (1, 2, "width")
+    assert open_session(one).inputs[0].shape == (1, 2, "length")
 
 
 def test_zeros_that_the_module_has_stay_and_zeros_that_the_exporter_adds_go() -> None:
