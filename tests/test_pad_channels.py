@@ -112,3 +112,14 @@ def test_one_position_is_no_image() -> None:
         g = GlobalAveragePool (x) a = Conv (g, w1) y = Conv (a, w2) }"""
     model = build(text, {"w1": draw(6, 3, 1, 1), "w2": draw(4, 6, 1, 1)})
     assert pad_channels.run(model).model == model
+
+
+@pytest.mark.parametrize("pieces", [("a", "a"), ("a", "b", "a")])
+def test_a_tensor_that_is_joined_twice(pieces: tuple[str, ...]) -> None:
+    text = f""" g (float[N,3,5,6] x) => (float[N,4,5,6] y) {{
+        a = Conv (x, w1) b = Conv (x, w2) j = Concat <axis = 1> ({", ".join(pieces)}) y = Conv (j, w3) }}"""
+    weights = {"w1": draw(18, 3, 1, 1), "w2": draw(6, 3, 1, 1)}
+    model = build(text, {**weights, "w3": draw(4, 36 if len(pieces) == 2 else 42, 1, 1)})
+    result = pad_channels.run(model)
+    check(result, model, acts=True)
+    assert shapes(result.model)["y"][1] == sum({"a": 20, "b": 8}[piece] for piece in pieces)

@@ -204,3 +204,11 @@ def test_a_map_of_one_channel_scales_them_all_and_stays() -> None:
     result = pad_depthwise.run(model)
     check(result, model, acts=True)
     assert shapes(result.model)["h"] == [1, 16, 1, 1]
+
+
+def test_a_tensor_that_is_joined_twice() -> None:
+    text = """ g (float[N,3,5,5] x) => (float[N,4,5,5] y) {
+        a = Conv (x, w1) j = Concat <axis = 1> (a, a)
+        d = Conv <group = 24, pads: ints = [1,1,1,1]> (j, w2) y = Conv (d, w3) }"""
+    model = build(text, {"w1": draw(12, 3, 1, 1), "w2": draw(24, 1, 3, 3), "w3": draw(4, 24, 1, 1)})
+    check(pad_depthwise.run(model), model, acts=True)

@@ -139,3 +139,22 @@ def test_which_channels_a_slice_keeps(read: str, bounds: tuple[int, int, int] | 
     values = {name: np.array(value) for name, value in numbers.items() if name in read.replace(",", "").split()}
     model = build(f"g (float[6,6,5,5] x, int64[1] e) => (float[N,O,P,Q] y) {{ y = Slice (x, {read}) }}", values)
     assert bounds_of(Graph(model), model.graph.node[0], 6) == bounds
+
+
+def test_a_piece_that_is_joined_twice_is_two_pieces() -> None:
+    region = region_of("a = Conv (x, w23) b = Conv (x, w23) j = Concat <axis = 1> (a, b, a) y = Conv (j, w26)", "a")
+    assert isinstance(region, Region)
+    assert region.ends == {"a": {2}, "b": {2}, "j": {2, 4, 6}}
+
+
+def test_pieces_of_a_tensor_that_is_joined_twice_have_the_ends_of_both_places() -> None:
+    body = """a = Conv (x, w43) j = Concat <axis = 1> (a, a) p, q = Split <axis = 1> (j, sizes)
+        b = Conv (p, w23) c = Conv (q, w26) y = Add (b, c)"""
+    model = build(
+        f" g (float[N,3,5,5] x) => (float[N,O,P,Q] y) {{ {body} }}",
+        {"w43": draw(4, 3, 1, 1), "w23": draw(2, 3, 1, 1), "w26": draw(2, 5, 1, 1), "sizes": [3, 5]},
+    )
+    region = follow(Graph(model), "a", fixed_sizes(model))
+    assert isinstance(region, Region)
+    assert region.ends["a"] == {3, 4}
+    assert region.ends["j"] == {3, 4, 7, 8}

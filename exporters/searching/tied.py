@@ -195,11 +195,13 @@ class _Search:
 
     def whole(self, names: Iterable[str]) -> list[Tie] | str:
         """Each tensor as one part; or which of them has a number of channels that is not known."""
-        counts = {name: self.channels(name) for name in names}
-        for name, count in counts.items():
+        found: list[Tie] = []
+        for name in names:
+            count = self.channels(name)
             if count is None:
                 return f"its channels reach {name}, whose channels are not known"
-        return [(name, frozenset([count or 0])) for name, count in counts.items()]
+            found.append((name, frozenset([count])))
+        return found
 
     def channels(self, name: str) -> int | None:
         """Of a tensor of images; None for other tensors and where the number is not known."""
