@@ -68,3 +68,22 @@ def test_a_tensor_added_to_itself_is_left_alone() -> None:
     text = "g (float[N,4,5,5] x) => (float[N,4,5,5] y) { p = Conv (x, w) y = Add (p, p) }"
     model = build(text, {"w": draw(4, 4, 1, 1)})
     assert merge_add.run(model).model == model
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "u = GlobalAveragePool (x) p = Conv (u, w) q = Conv (x, v) y = Add (p, q)",
+        "u = ReduceMean <axes: ints = [2]> (x) p = Conv (x, w) q = Conv (u, v) y = Add (p, q)",
+        "p = Conv <strides: ints = [9,9]> (x, w) q = Conv (x, v) y = Add (p, q)",
+    ],
+)
+@pytest.mark.parametrize("size", ["5,5", "H,W"])
+def test_a_side_that_is_broadcast_is_left_alone(text: str, size: str) -> None:
+    """A block with global context: (N,4,1,1) + (N,4,H,W); of open sizes nobody knows."""
+    head = '<ir_version: 8, opset_import: ["": 17]>'
+    values = {"w": draw(4, 4, 1, 1), "v": draw(4, 4, 1, 1)}
+    model = build(f" g (float[N,4,{size}] x) => (float[N,4,{size}] y) {{ {text} }}", values, head)
+    result = merge_add.run(model)
+    check(result, model, acts=False)
+    assert [kept.reason for kept in result.kept] == ["its two sides are not known to be of the same sizes"]
