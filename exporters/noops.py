@@ -132,7 +132,8 @@ def _resize(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
     if attrs.get("mode", b"nearest") not in (b"nearest", b"linear"):
         return ""
     if len(node.input) > 3 and node.input[3]:
-        return _same_shape(graph, node, types)
+        before, after = (static_shape(types.get(name)) for name in (node.input[0], node.output[0]))
+        return node.input[0] if before is not None and before == after else ""
     scales = parameter(graph, node, "scales", 2 if len(node.input) > 2 else 1)
     return node.input[0] if scales is not None and scales.size and bool((scales == 1).all()) else ""
 

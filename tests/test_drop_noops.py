@@ -139,6 +139,11 @@ WORK = {  # every way to look like a no-op and compute something
     "mul 0": build4("a = Mul (r, z)", z=np.float32(0)),
     "resize by 1 and 2": build4("c = Resize (r, , s) a = Slice (c, b, e, k)", b=[0], e=[4], k=[2],
                                s=np.float32([1, 1, 2, 1])),
+    "resize of an open size": build4(
+        "t = Transpose <perm: ints = [0, 1, 3, 2]> (r) k = Shape (t) z = Mul (k, m) c = Resize (t, , , z) "
+        "b = Resize (c, , h) a = Transpose <perm: ints = [0, 1, 3, 2]> (b)",
+        m=[1, 1, 2, 1], h=np.float32([1, 1, 0.5, 1]),
+    ),
     "resize with a crop": build4(
         'a = Resize <coordinate_transformation_mode: string = "tf_crop_and_resize"> (r, roi, s)',
         roi=np.float32([0, 0, 0, 0, 1, 1, 0.5, 1]), s=np.ones(4, np.float32),
