@@ -19,7 +19,9 @@ from runtimes.census import census, kernels_dict
 from runtimes.session import open_session
 
 K, N = 6, 4
-SHAPES = [(), (1,), (N,), (1, 1), (1, N), (3, N), (3, 1), (1, 1, N), (1, 1, 1)]
+M = -1
+"""Stands for as many as the product has rows."""
+SHAPES = [(), (1,), (N,), (1, 1), (1, N), (M, N), (M, 1), (1, 1, N), (1, M, 1), (1, 1, 1)]
 
 
 def model_of(
@@ -33,6 +35,7 @@ def model_of(
 
 @given(
     rank=st.integers(1, 4),
+    rows=st.sampled_from([3, N]),
     bias=st.sampled_from(SHAPES),
     front=st.booleans(),
     outputs=st.sampled_from([1, N]),
@@ -40,10 +43,14 @@ def model_of(
 )
 @settings(max_examples=80, deadline=None)
 def test_it_acts_exactly_where_the_result_is_the_same(
-    rank: int, bias: tuple[int, ...], front: bool, outputs: int, opset: int
+    rank: int, rows: int, bias: tuple[int, ...], front: bool, outputs: int, opset: int
 ) -> None:
-    """Rank 2, and no bias that widens the product or differs from row to row; against onnx.reference."""
-    shape = (3, 2, 3, K)[-rank:]
+    """Rank 2, and no bias that widens the product or differs from row to row; against onnx.reference.
+
+    With as many rows as outputs, a column of biases has as many numbers as a row of them.
+    """
+    shape = (3, 2, rows, K)[-rank:]
+    bias = tuple(rows if size == M else size for size in bias)
     model = model_of(ints(*shape)[1:-1], bias, "y = Add (b, m)" if front else "y = Add (m, b)", outputs, opset)
     result = gemm_of_parts.run(model)
     acts = rank == 2 and len(bias) <= 2 and (bias[-1:] == (outputs,) or set(bias) <= {1}) and bias[:-1] in ((), (1,))
@@ -64,6 +71,7 @@ def test_it_acts_exactly_where_the_result_is_the_same(
     [
         (model_of(f"M,3,{K}"), "a Gemm takes matrices, its input is of rank 3, its weight of rank 2"),
         (model_of(f"{K}"), "its input is of rank 1"),
+        (model_of(f"{N},{K}", bias=(N, 1)), "what is added has the shape (4, 1), not one number for each of 4 outputs"),
         (model_of(bias=(3, N)), "what is added has the shape (3, 4), not one number for each of 4 outputs"),
         (model_of(tail="y = Add (m, b) z = Relu (m)"), "is read 2 times"),
     ],

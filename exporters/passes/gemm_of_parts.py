@@ -67,7 +67,7 @@ def _why_not(graph: Graph, product: onnx.NodeProto, weight: Array, bias: Array, 
         return f"a Gemm takes matrices, its input is {known}, its weight of rank {weight.ndim}"
     if weight.dtype != np.float32 or bias.dtype != np.float32 or kind is None or kind.elem_type != TensorProto.FLOAT:
         return f"its weights are {weight.dtype}, not float32"
-    if bias.ndim > 2 or bias.size not in (1, weight.shape[1]) or bias.shape[-1:] not in ((), (1,), weight.shape[1:]):
+    if bias.ndim > 2 or bias.shape[:-1] not in ((), (1,)) or bias.shape[-1:] not in ((), (1,), weight.shape[1:]):
         return f"what is added has the shape {bias.shape}, not one number for each of {weight.shape[1]} outputs"
     return ""
 
