@@ -88,3 +88,33 @@ def test_linear_is_refused_and_sizes_serve_as_well_as_scales() -> None:
     feeds = {"x": draw(1, 2, 3, 3)}
     want, got = (open_session(m, optimize=False)(feeds)["z"] for m in (model, result.model))
     np.testing.assert_array_equal(want, got)
+
+
+@pytest.mark.parametrize(("scales", "acts"), [((2.2, 2.2), False), ((2, 2.3), False), ((2, 2), True)])
+def test_scales_that_are_not_whole_are_not_the_factor_of_the_sizes(scales: tuple[float, float], acts: bool) -> None:
+    """2.2 times 3 pixels are 6 of them, and not those that 2 times 3 are."""
+    model = resize((1, 3, 3), scales)
+    result = nearest_resize.run(model)
+    equal(model, result.model, (1, 3, 3))
+    assert bool(result.changes) == acts
+    if not acts:
+        assert result.kept[0].reason == "its scales are not the whole factors that its sizes are"
+
+
+@pytest.mark.parametrize("scales", [(2.2, 2), (3, 2)])
+def test_scales_of_named_axes(scales: tuple[float, float]) -> None:
+    text = """ g (float[N,1,3,3] x) => (float[N,C,H,W] y) {
+        y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor",
+                    axes: ints = [3, 2]> (x, , s) }"""
+    model = build(text, {"s": np.float32(scales)})
+    result = nearest_resize.run(model)
+    equal(model, result.model, (1, 3, 3))
+    assert bool(result.changes) == (scales[0] == 3)
+
+
+def test_sizes_that_keep_the_aspect_ratio_are_refused() -> None:
+    text = """ g (float[1,1,3,3] x) => (float[1,1,H,W] y) {
+        y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor",
+                    axes: ints = [2, 3], keep_aspect_ratio_policy = "not_larger"> (x, , , t) }"""
+    model = build(text, {"t": [6, 9]})
+    assert nearest_resize.run(model).model == model
