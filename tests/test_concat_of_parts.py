@@ -97,3 +97,14 @@ def test_parts_along_another_axis_are_not_the_whole() -> None:
     }"""
     model = build(text, {**BOUNDS, "axis": [2]})
     assert not concat_of_parts.run(model).changes
+
+
+@pytest.mark.parametrize("more", ["", ", , one"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_slice_that_names_no_axes_is_of_the_first(axis: int, more: str) -> None:
+    """Rows of a square put side by side are not the square."""
+    text = f""" g (float[6,6] x) => (float[A,B] y) {{
+        a = Slice (x, zero, three{more}) b = Slice (x, three, end{more}) c = Concat <axis = {axis}> (a, b) y = Relu (c)
+    }}"""
+    model = build(text, BOUNDS)
+    check(concat_of_parts.run(model), model, acts=axis == 0)

@@ -85,14 +85,15 @@ def _part(graph: Graph, name: str, axis: int, sizes: dict[str, Sizes]) -> Part |
 
 
 def _slice(graph: Graph, node: onnx.NodeProto, axis: int, rank: int, size: int) -> Part | None:
-    """A Slice of one axis with step 1 and constant bounds (operands since opset 10)."""
-    values = [graph.constant(n) if n else None for n in node.input[1:]]
-    if len(values) < 3 or any(v is None or v.size != 1 for v, n in zip(values, node.input[1:], strict=True) if n):
+    """A Slice of one axis with step 1 and constant bounds (operands since opset 10); without axes it is the first."""
+    given = dict(zip(("start", "stop", "axis", "step"), node.input[1:], strict=False))
+    values = {what: graph.constant(name) for what, name in given.items() if name}
+    if "stop" not in values or any(value is None or value.size != 1 for value in values.values()):
         return None
-    start, stop, where, step = ([int(v.reshape(())) if v is not None else 1 for v in values] + [1])[:4]
-    if where % rank != axis or step != 1:
+    numbers = {"axis": 0, "step": 1} | {what: int(v.reshape(())) for what, v in values.items() if v is not None}
+    if numbers["axis"] % rank != axis or numbers["step"] != 1:
         return None
-    start, stop, _ = slice(start, stop).indices(size)
+    start, stop, _ = slice(numbers["start"], numbers["stop"]).indices(size)
     return Part(node.input[0], start, stop, size)
 
 
