@@ -12,7 +12,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from conftest import Walked
 from edgecnn.networks.sources import Network
-from exporters.quantization.quantize import QuantRecipe, calibrate, on_ranges, quantize_model
+from exporters.quantization.calibration import observe
+from exporters.quantization.quantize import QuantRecipe, on_ranges, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import BadInput, Tensors
 from runtimes.census import census, kernels_dict
@@ -73,7 +74,7 @@ def test_calibration_is_the_range_that_numpy_sees() -> None:
     model = parse(CONV_RELU_CONV, **WEIGHTS)
     rng = np.random.default_rng(3)
     feeds = [{"x": rng.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(5)]
-    ranges = calibrate(model, ["x", "r"], feeds, "minmax")
+    ranges = observe(model, ["x", "r"], feeds, "minmax").ranges
     inputs = np.stack([feed["x"] for feed in feeds])
     assert ranges["x"] == (float(inputs.min()), float(inputs.max()))
     assert ranges["r"][0] == 0.0  # behind a ReLU
@@ -89,7 +90,7 @@ def test_nan_on_the_way_is_named() -> None:
     good = {"x": np.ones((1, 3, 8, 8), np.float32)}
     bad = {"x": np.full((1, 3, 8, 8), np.inf, np.float32)}
     with pytest.raises(BadInput, match=r"tensor x is NaN or infinite on batch 1"):
-        calibrate(model, ["x"], [good, bad], "minmax")
+        observe(model, ["x"], [good, bad], "minmax")
 
 
 def test_no_images_is_bad_input() -> None:

@@ -165,17 +165,3 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as error:  # the converter raises bare RuntimeErrors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"opset {opset(model)}: int8 needs {MIN_OPSET}, and the converter says: {reason}") from error
-
-
-def calibrate(
-    model: onnx.ModelProto,
-    tensors: Sequence[str],
-    feeds: Sequence[Tensors],
-    calibrator: str,
-    *,
-    ids: Sequence[str] = (),
-    threads: int | None = None,
-    track: Track = silent,
-) -> dict[str, tuple[float, float]]:
-    """Range (low, high) of each of `tensors`, seen by the plug-in `calibrator` while `model` runs over `feeds`."""
-    return observe(model, tensors, feeds, calibrator, ids=ids, threads=threads, track=track).ranges

@@ -48,10 +48,6 @@ class Work:
         """The grid of every tensor that has one under `plan`."""
         return grids_of(plan, self.calibration.ranges)
 
-    def with_model(self, model: onnx.ModelProto) -> Work:
-        """The same work on another model whose activations have the same ranges."""
-        return replace(self, model=model)
-
     def moved(self, model: onnx.ModelProto, before: Mapping[str, Constants]) -> Work:
         """The same work on `model`, in which layers were moved for int8; `before` is what stood in them."""
         names = {*self.exact, *before}
