@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -11,9 +12,13 @@ import pytest
 from edgecnn.choosing import contest, keeper
 from edgecnn.choosing.contest import Contest, compete
 from edgecnn.choosing.trial import Trial
+from edgecnn.cli._tables import searched
 from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
+from edgecnn.report import Page
+from exporters.base import PassResult
 from exporters.quantization.quantize import QuantRecipe
+from exporters.rewrites import pad_outputs
 from exporters.searching.search import Design, Found
 from exporters.targets.cpu_target import this_cpu
 from runtimes.base import BadInput
@@ -165,3 +170,19 @@ def test_images_that_are_not_finite_are_refused_by_name() -> None:
     )
     with pytest.raises(BadInput, match="5"):
         compete(net(), QuantRecipe(), Material("x", SHAPE, bad, bad), Trial(bad, "x", rounds=6), 0.0)
+
+
+def test_a_rewrite_that_fails_is_told_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(given: onnx.ModelProto) -> PassResult:
+        raise KeyError("x")
+
+    monkeypatch.setattr(pad_outputs, "run", fails)
+    result = run(net(), 1.0, seconds=1.0)
+    reason = "KeyError: 'x'; a defect of edgecnn, please report it"
+    assert result.refused == {"pad_outputs": reason}
+    assert result.to_dict()["refused"] == {"pad_outputs": reason}
+    assert result.quantized.int8_nodes
+    searched(Page(sys.stdout), result)
+    assert f"rewrite pad_outputs was not used: {reason}." in " ".join(capsys.readouterr().out.split())

@@ -19,6 +19,8 @@ from edgecnn.choosing.judge import Judgement
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
+from exporters.rewrites import pad_inputs
+from exporters.searching import rewriting
 from runtimes.base import BadInput, CheckFailed, Unavailable
 from runtimes.execution.provider_options import parse
 from runtimes.latency import LatencyReport, Race
@@ -108,10 +110,20 @@ def test_a_form_that_is_not_the_same_function_is_told_and_left_out(monkeypatch: 
     def fails(*args: object) -> None:
         raise CheckFailed("SNR 20 dB")
 
-    monkeypatch.setattr(device_build, "rewrite", fails)
+    monkeypatch.setattr(rewriting, "prove", fails)
     found, left_out = device_build.forms(conv_net(), samples().feeds("x", 1), 1)
     assert found == {}
-    assert left_out[1] == "4 input channels: not tried, SNR 20 dB"
+    assert left_out == ("4 input channels: not tried, SNR 20 dB",)
+
+
+def test_a_form_that_fails_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(pad_inputs, "run", fails)
+    found, left_out = device_build.forms(conv_net(), samples().feeds("x", 1), 1)
+    assert found == {}
+    assert left_out == ("4 input channels: not tried, KeyError: 'x'; a defect of edgecnn, please report it",)
 
 
 def test_fused_bias_of_float32_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from exporters.base import Change, PassResult
 from exporters.graph import copy_model
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.rewrites import ORDER, fold_columns
-from exporters.searching.rewriting import applicable, ordered, prove, rewrite
+from exporters.searching.rewriting import ordered, prove, rewrite
 from pass_examples import build, draw
 from runtimes import plugins
 from runtimes.base import BadInput, CheckFailed
@@ -109,14 +109,6 @@ def test_nothing_to_do_needs_no_proof() -> None:
     assert not result.modified
     assert result.parity is None
     assert result.model == model
-
-
-def test_what_would_act_alone() -> None:
-    found = applicable(net())
-    assert (found["space_to_depth"], found["pad_inputs"], found["pad_depthwise"]) == (1, 1, 1)
-    assert "batch_rows" in found
-    assert "nearest_resize" not in found
-    assert list(found) == [name for name in ORDER if name in found]
 
 
 def test_a_rewrite_that_changes_the_function_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

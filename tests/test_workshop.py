@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -15,6 +16,8 @@ from exporters.quantization.quantize import QuantRecipe
 from exporters.searching import workshop
 from exporters.searching.search import Design, search
 from exporters.searching.workshop import Workshop, prefixes
+from runtimes import plugins
+from runtimes.base import BadInput
 from small_nets import model
 
 NET = """
@@ -46,7 +49,21 @@ def shop() -> Workshop:
     return Workshop(net(), feeds, QuantRecipe(), seconds=0.1)
 
 
-def scaled(factor: float) -> types.SimpleNamespace:
+Run = Callable[[onnx.ModelProto], PassResult]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, **runs: Run) -> None:
+    """These are all the rewrites and forms that there are."""
+    load = plugins.load
+
+    def found(folder: types.ModuleType, name: str, kind: str) -> object:
+        return types.SimpleNamespace(run=runs[name]) if name in runs else load(folder, name, kind)
+
+    monkeypatch.setattr(workshop, "ALL", tuple(runs))
+    monkeypatch.setattr(plugins, "load", found)
+
+
+def scaled(factor: float) -> Run:
     """A rewrite that multiplies the first weights by `factor`: right for 1, wrong for all else."""
 
     def run(given: onnx.ModelProto) -> PassResult:
@@ -58,21 +75,101 @@ def scaled(factor: float) -> types.SimpleNamespace:
         made.graph.node[0].name = "marked"
         return PassResult(made, (Change("c", "marked"),))
 
-    return types.SimpleNamespace(run=run)
+    return run
+
+
+def raising(given: onnx.ModelProto) -> PassResult:
+    raise ValueError("zip() argument 2 is shorter\nthan argument 1")
+
+
+def spoiling(given: onnx.ModelProto) -> PassResult:
+    """Joins what cannot be joined: the result does not open."""
+    made = copy_model(given)
+    made.graph.node.add(op_type="Concat", input=["c", "w1"], output=["nothing"]).attribute.add(
+        name="axis", i=1, type=onnx.AttributeProto.INT
+    )
+    return PassResult(made, (Change("c", "spoilt"),))
 
 
 @pytest.fixture(params=[1.0, 1.01])
 def factor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(workshop, "ALL", ("marking",))
-    monkeypatch.setattr(workshop.plugins, "load", lambda folder, name, kind: _load(folder, name, kind, request.param))
+    stand_in(monkeypatch, marking=scaled(request.param))
     return request.param
 
 
-_real_load = workshop.plugins.load
+DEFECT = "a defect of edgecnn, please report it"
 
 
-def _load(folder: types.ModuleType, name: str, kind: str, factor: float) -> object:
-    return scaled(factor) if name == "marking" else _real_load(folder, name, kind)
+@pytest.mark.parametrize(
+    ("broken", "reason"), [(raising, "ValueError: zip() argument 2 is shorter; "), (spoiling, "BadInput: ")]
+)
+def test_a_broken_rewrite_is_named_and_the_search_goes_on(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, broken: Run, reason: str
+) -> None:
+    stand_in(monkeypatch, broken=broken, marking=scaled(1.0))
+    found = search(shop, lambda: 1.0)
+    assert found.complete
+    assert "broken" not in found.design.rewrites
+    assert list(shop.refused) == ["broken"]
+    assert shop.refused["broken"].startswith(reason)
+    assert shop.refused["broken"].endswith(DEFECT)
+    assert "\n" not in shop.refused["broken"]
+    assert shop.rewrites()[0] == ("marking",)
+
+
+def test_a_rewrite_that_breaks_behind_others_alone_is_left_out_of_the_design(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_once_marked(given: onnx.ModelProto) -> PassResult:
+        return raising(given) if given.graph.node[0].name == "marked" else scaled(1.0)(given)
+
+    stand_in(monkeypatch, marking=scaled(1.0), other=fails_once_marked)
+    assert shop.identity(Design(("marking", "other"))) == shop.identity(Design(("marking",)))
+    assert list(shop.refused) == ["other"]
+
+
+def test_rewrites_that_give_no_graph_together_are_no_design(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, marking=scaled(1.0), spoiling=spoiling)
+    assert shop.identity(Design(("marking", "spoiling"))) is None
+    assert shop.refused["marking with spoiling"].endswith(DEFECT)
+
+
+def test_what_the_network_itself_does_not_take_is_no_defect_of_a_rewrite() -> None:
+    feeds = [{"x": np.full((1, 8, 24, 24), np.nan, np.float32)}]
+    with pytest.raises(BadInput, match="NaN"):
+        Workshop(net(), feeds, QuantRecipe()).identity(Design())
+
+
+def test_memory_that_ran_out_is_not_put_on_a_rewrite(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(given: onnx.ModelProto) -> PassResult:
+        raise MemoryError
+
+    stand_in(monkeypatch, greedy=greedy)
+    with pytest.raises(MemoryError):
+        shop.rewrites()
+
+
+TWICE = """
+<ir_version: 9, opset_import: ["" : 18]>
+net (float[N,3,16,16] x) => (float[N,4] y) {
+    a = Conv (x, w1) r = Relu (a) j = Concat <axis = 1> (r, r) c = Conv (j, w2)
+    u = GlobalAveragePool (c) p = Conv (u, w3) q = Conv (c, w3) s = Add (p, q) d = GlobalAveragePool (s) y = Flatten (d)
+}
+"""
+
+
+def test_a_tensor_joined_twice_and_a_sum_that_broadcasts_are_searched_to_the_end() -> None:
+    """No rewrite fails on them, and the channels that are joined twice are filled up."""
+    shapes = {"w1": (18, 3, 3, 3), "w2": (16, 36, 1, 1), "w3": (4, 16, 1, 1)}
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    feeds = [{"x": rng.normal(size=(1, 3, 16, 16)).astype(np.float32)} for _ in range(2)]
+    shop = Workshop(model(TWICE, **weights), feeds, QuantRecipe(), seconds=0.05)
+    together, others = shop.rewrites()
+    assert "pad_channels" in together
+    assert "merge_add" not in (*together, *others)
+    assert not shop.refused
+    assert shop.built(Design(tuple(together))) is not None
 
 
 def test_a_rewrite_that_changes_the_function_is_refused(shop: Workshop, factor: float) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
@@ -61,12 +61,15 @@ class Contest:
     portable: Quantized | None = None
     unportable: str = ""
     """Why `portable` was asked for and could not be made."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Rewrites that would have acted and were not used, with the reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """The timing table that the artifact keeps, and what was done for the accuracy."""
         layers = [layer.to_dict() for layer in self.layers]
         effects = [effect.to_dict() for effect in self.effects]
-        return {**self.found.to_dict(), "seconds": round(self.seconds, 2), "layers": layers, "accuracy": effects}
+        numbers = {"seconds": round(self.seconds, 2), "layers": layers, "accuracy": effects}
+        return {**self.found.to_dict(), **numbers, "refused": dict(self.refused)}
 
 
 def compete(
@@ -87,17 +90,19 @@ def compete(
     recipe = replace(recipe, data=material.calibration.recorded, images=len(material.calibration))
     recipe, apart = guarded(float_model, recipe, material)
     keeper = Keeper(float_model, recipe, material, trial, search_seconds, track)
-    field = _field(float_model, apart, keeper, search_seconds, portable, track)
-    decision = decided(field.entries, keeper, track)
-    plain = field.made.get(PORTABLE)
-    judged_as = PORTABLE if PORTABLE in field.entries else field.name
+    entered = _field(float_model, apart, keeper, search_seconds, portable, track)
+    decision = decided(entered.entries, keeper, track)
+    plain = entered.made.get(PORTABLE)
+    judged_as = PORTABLE if PORTABLE in entered.entries else entered.name
     if any(c.name == judged_as and c.refused for c in decision.candidates):
         plain = None
-    quantized = counted_in(keeper.model, field.made.get(decision.winner, field.made[field.name]))
-    aimed = keeper.aims.get(quantized.recipe.weight_forms, field.aimed)
-    why = ONLY_REWRITTEN if portable and not field.found.design.is_plain and PORTABLE not in field.made else ""
-    effects, seconds = tuple(keeper.effects), field.seconds
-    return Contest(decision, quantized, field.found, field.layers, effects, seconds, aimed, plain, why)
+    quantized = counted_in(keeper.model, entered.made.get(decision.winner, entered.made[entered.name]))
+    aimed = keeper.aims.get(quantized.recipe.weight_forms, entered.aimed)
+    why = ONLY_REWRITTEN if portable and not entered.found.design.is_plain and PORTABLE not in entered.made else ""
+    return Contest(
+        decision, quantized, entered.found, entered.layers, tuple(keeper.effects), entered.seconds, aimed, plain, why,
+        keeper.refused,
+    )  # fmt: skip
 
 
 def counted_in(model: onnx.ModelProto, quantized: Quantized) -> Quantized:

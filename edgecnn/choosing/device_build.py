@@ -29,8 +29,8 @@ from exporters.artifact import Identity, Stage
 from exporters.fp16.half import Half
 from exporters.fp16.half_probe import convert
 from exporters.pack import pack
-from exporters.searching.rewriting import rewrite
-from runtimes.base import BadInput, CheckFailed, Tensors, Track
+from exporters.searching.rewriting import attempt_proven
+from runtimes.base import BadInput, Tensors, Track
 from runtimes.execution.provider_options import Asked
 from runtimes.files import check_output
 from runtimes.imaging.preprocess import Preprocess
@@ -175,12 +175,10 @@ def forms(
     """`model` after each of `device_search.FORMS` that changes it, proven equal, in float16; why not others."""
     found, left_out = {}, []
     for name, words in FORMS.items():
-        try:
-            other = rewrite(model, [name], feeds[:1])
-        except CheckFailed as error:
-            left_out.append(f"{words}: not tried, {error}")
-            continue
-        if other.modified:
+        other = attempt_proven(name, model, feeds[:1])
+        if isinstance(other, str):
+            left_out.append(f"{words}: not tried, {other}")
+        elif other.modified:
             found[form_of(HALF, name)] = convert(other.model, feeds, threads=threads).model
     return found, tuple(left_out)
 

@@ -132,6 +132,7 @@ class Keeper:
         self.judge = Judge(open_session(self.model), trial, answers_of=self.session)
         self.effects: list[Effect] = []
         self.equalized = False
+        self.refused: dict[str, str] = {}
         self.here = recipe.target in ("", this_cpu())
         self.aims: dict[tuple[tuple[str, str], ...], Aimed] = {}
         self.looked: tuple[Work, tuple[LayerRisk, ...]] | None = None
@@ -143,7 +144,7 @@ class Keeper:
             work = start(model, self.recipe, split(self.images)[0], track=self.track)
             model = self._improved(work, EXACT).model
         self.equalized = equalize
-        return Workshop(model, self.images[:2], self.recipe, self.trial.threads, self.trial.seed)
+        return Workshop(model, self.images[:2], self.recipe, self.trial.threads, self.trial.seed, refused=self.refused)
 
     def within_budget(self, shop: Workshop, design: Design) -> Kept:
         """The cheapest form of `design` that holds the budget; when none does, the one that came nearest."""

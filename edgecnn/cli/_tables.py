@@ -41,7 +41,9 @@ def stages(page: Page, steps: Iterable[Stage]) -> None:
 
 
 def searched(page: Page, contest: Contest) -> None:
-    """Every race of the search, in order."""
+    """Every race of the search, in order, and the rewrites that could not take part."""
+    for name, reason in contest.refused.items():
+        page.note(f"rewrite {name} was not used: {reason}.")
     if not contest.found.steps:
         return
     columns = ("taken", "tried", ">against the best so far (95 %)")

@@ -11,17 +11,18 @@ Test: tests/test_rewriting.py.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from exporters import rewrites
-from exporters.base import Change, Kept
+from exporters.base import Change, Kept, PassResult
 from exporters.graph import copy_model
 from exporters.rewrites import ORDER
 from runtimes import plugins
-from runtimes.base import BadInput, Tensors
+from runtimes.base import Array, BadInput, CheckFailed, Tensors
 from runtimes.parity import ParityReport, compare
 from runtimes.session import Session, open_session, random_feeds
 
@@ -81,10 +82,37 @@ def ordered(names: Sequence[str]) -> list[str]:
     return [name for name in ORDER if name in names]
 
 
-def applicable(model: onnx.ModelProto) -> dict[str, int]:
-    """Rewrite name -> changes it makes to `model` as it is, for those that make any, in the order of `ORDER`."""
-    counts = {name: len(plugins.load(rewrites, name, "rewrite").run(model).changes) for name in ORDER}
-    return {name: count for name, count in counts.items() if count}
+def attempt(name: str, model: onnx.ModelProto) -> PassResult | str:
+    """`model` after the rewrite `name`; or, where the rewrite itself fails, what is wrong with it."""
+    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(rewrites, name, "rewrite").run
+    try:
+        return run(model)
+    except MemoryError:
+        raise
+    except Exception as error:  # no rewrite is needed: a broken one must not end a command
+        return defect(error)
+
+
+def attempt_proven(name: str, model: onnx.ModelProto, feeds: Sequence[Tensors]) -> PassResult | str:
+    """As `attempt`, and what changed was proven on `feeds`; or why it must not be used."""
+    result = attempt(name, model)
+    if isinstance(result, str) or not result.modified:
+        return result
+    try:
+        prove(model, result.model, feeds)
+    except CheckFailed as error:
+        return str(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # it does not open, or does not run
+        return defect(error)
+    return result
+
+
+def defect(error: Exception) -> str:
+    """Why a rewrite that fails with `error` is not used, for the report."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}; a defect of edgecnn, please report it"
 
 
 def prove(before: onnx.ModelProto, after: onnx.ModelProto, feeds: Sequence[Tensors], *, seed: int = 0) -> ParityReport:
@@ -113,7 +141,11 @@ def _more(session: Session, like: Tensors, seed: int) -> Iterator[Tensors]:
     for sizes in tries:
         if sizes == shapes:
             continue
-        more = random_feeds(session.inputs, seed=seed, sizes=sizes)
         with contextlib.suppress(BadInput):  # the given model does not take it either: nothing to compare
-            session(more)
-            yield more
+            more = random_feeds(session.inputs, seed=seed, sizes=sizes)
+            if all(_finite(value) for value in session(more).values()):
+                yield more
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind not in "fc" or bool(np.isfinite(value).all())

@@ -3,7 +3,7 @@
     design -> rewritten float graph -> int8 graph on the ranges of a few images -> session -> race
 
 Latency does not depend on the ranges, so one image sets them here; the design that wins is calibrated on all of them
-afterwards. A rewrite is used only after the rewritten float graph was compared with the one before it on real feeds.
+afterwards. A rewrite is used only after the rewritten float graph was proven equal to the one before it (`rewriting`).
 Test: tests/test_workshop.py.
 """
 
@@ -27,17 +27,12 @@ from exporters.layerwise.patterns import matches, names_in
 from exporters.quantization.placement import FORMS, Plan, plan
 from exporters.quantization.quantize import Quantized, QuantRecipe, prepare
 from exporters.quantization.work import Work, start
-from exporters.searching.rewriting import NOISE_MARGIN_DB
+from exporters.searching.rewriting import attempt, attempt_proven, defect
 from exporters.searching.search import MOST_REGIONS, Design, Region, worst_modules, worst_runs
-from runtimes import plugins
-from runtimes.base import Tensors, Track, silent
+from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.latency import Race, Ratio, race
-from runtimes.parity import compare
 from runtimes.session import Session, open_session
 
-REWRITE_LIMIT_DB = 80.0
-"""A rewrite sums the same products in another order: float32 leaves 100 dB and more, a wrong one less than 40. A graph
-that keeps less of itself between two orders of summation is held to that, less `NOISE_MARGIN_DB`."""
 KEPT_DESIGNS = 2
 """Integer graphs, with their sessions, that stay in memory: the best and its rival; and as many rewritten floats."""
 RACE_SECONDS = 0.8
@@ -81,7 +76,6 @@ class Workshop:
         self._built: dict[Design, Built | None] = {}
         self._rewritten: dict[tuple[str, ...], onnx.ModelProto] = {}
         self._works: dict[tuple[str, ...], Work] = {}
-        self._answers: dict[tuple[str, ...], list[Tensors]] = {}
         self._calibrated: dict[tuple[Design, int], Work] = {}
 
     # ------------------------------------------------------------------------------------------ the search's questions
@@ -132,14 +126,22 @@ class Workshop:
     # ------------------------------------------------------------------------------------------------------- making it
     def built(self, design: Design) -> Built | None:
         """The integer graph of `design`; None when nothing in it could be int8."""
-        return _cached(self._built, design, lambda: self._build(design))
+        return _cached(self._built, design, lambda: self._try_to_build(design))
 
     def source(self, names: tuple[str, ...]) -> onnx.ModelProto:
         """The float graph after the rewrites among `names`."""
         known = self._of_graph(names)
         if not known:
             return self.model
-        return _cached(self._rewritten, known, lambda: _marked(_run(known[-1], self.source(known[:-1])), known[-1]))
+        return _cached(self._rewritten, known, lambda: self._rewrite(known[-1], self.source(known[:-1])))
+
+    def _rewrite(self, name: str, before: onnx.ModelProto) -> onnx.ModelProto:
+        """`before` after the rewrite `name`, or as it is where that fails."""
+        result = attempt(name, before)
+        if isinstance(result, str):
+            self.refused[name] = result
+            return before
+        return _marked(result, name)
 
     def _of_graph(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `names` that rewrite the float graph, in their order."""
@@ -169,6 +171,17 @@ class Workshop:
         source, recipe = self.source(design.rewrites), self.recipe_of(design)
         return _cached(self._calibrated, key, lambda: start(source, recipe, images, track=track))
 
+    def _try_to_build(self, design: Design) -> Built | None:
+        """As `_build`; rewrites that were proven one by one and together give no graph that runs are no design."""
+        try:
+            return self._build(design)
+        except BadInput as error:
+            known = self._of_graph(design.rewrites)
+            if not known:
+                raise
+            self.refused[" with ".join(known)] = defect(error)
+            return None
+
     def _build(self, design: Design) -> Built | None:
         recipe, known = self.recipe_of(design), self._of_graph(design.rewrites)
         work = self._works[known] = self._work(known).under((recipe,))
@@ -188,17 +201,10 @@ class Workshop:
         if name in FORMS:
             with_it, without = Design((*before, name)), Design(before)
             return self._plan(with_it) != self._plan(without) and self.identity(with_it) != self.identity(without)
-        source = self.source(before)
-        result = _run(name, source)
-        if not result.modified:
-            return False
-        known = _cached(self._answers, before, lambda: [*map(open_session(source), self.feeds[:2])])
-        snr_db, least = _snr_db(known, result.model, self.feeds), REWRITE_LIMIT_DB
-        if snr_db < least:
-            least = min(least, _snr_db(known, source, self.feeds, optimize=False) - NOISE_MARGIN_DB)
-        if snr_db < least:
-            self.refused[name] = f"{snr_db:.0f} dB from the graph before it, less than {least:.0f}"
-        return snr_db >= least
+        result = attempt_proven(name, self.source(before), self.feeds[:2])
+        if isinstance(result, str):
+            self.refused[name] = result
+        return not isinstance(result, str) and result.modified
 
     def _plan(self, design: Design) -> Plan:
         recipe = self.recipe_of(design)
@@ -216,20 +222,6 @@ def _cached(kept: dict[K, V], key: K, make: Callable[[], V]) -> V:
     while len(kept) > KEPT_DESIGNS:
         kept.pop(next(iter(kept)))
     return value
-
-
-def _snr_db(
-    answers: Sequence[Tensors], model: onnx.ModelProto, feeds: Sequence[Tensors], optimize: bool = True
-) -> float:
-    """Of `model` on the first of `feeds`, against the `answers` of another to them."""
-    known = iter(answers)
-    session = open_session(model, optimize=optimize)
-    return compare(lambda feed: next(known), session, feeds[: len(answers)]).snr_db
-
-
-def _run(name: str, model: onnx.ModelProto) -> PassResult:
-    run: Callable[[onnx.ModelProto], PassResult] = plugins.load(rewrites, name, "rewrite").run
-    return run(model)
 
 
 def _marked(result: PassResult, name: str) -> onnx.ModelProto:
