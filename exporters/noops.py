@@ -106,14 +106,14 @@ def _neutral(value: float, sides: tuple[int, ...]) -> Rule:
             if constant is None or constant.dtype.kind not in "fiu" or not (constant == value).all():
                 continue
             shape = shape_of(types.get(name))
-            if shape is not None and _fits_into(constant.shape, shape):
+            if shape is not None and fits_into(constant.shape, shape):
                 return name
         return ""
 
     return rule
 
 
-def _fits_into(small: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+def fits_into(small: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
     """Whether broadcasting `small` with `shape` gives `shape`, whatever its open sizes are."""
     return len(small) <= len(shape) and all(
         s == 1 or s == d for s, d in zip(reversed(small), reversed(shape), strict=False)
@@ -153,7 +153,7 @@ def _same_shape(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
 def _expand(graph: Graph, node: onnx.NodeProto, types: Types) -> str:
     wanted, shape = graph.constant(node.input[1]), shape_of(types.get(node.input[0]))
     if wanted is not None and shape is not None:
-        return node.input[0] if _fits_into(tuple(int(size) for size in wanted), shape) else ""
+        return node.input[0] if fits_into(tuple(int(size) for size in wanted), shape) else ""
     before, after = (static_shape(types.get(name)) for name in (node.input[0], node.output[0]))
     return node.input[0] if before is not None and before == after else ""
 

@@ -32,7 +32,7 @@ def run(model: onnx.ModelProto) -> PassResult:
     kept: list[Kept] = []
     for name in nodes_of(graph, "PRelu"):
         node = graph.producer[name]
-        slopes = _slopes(graph.constant(node.input[1]))
+        slopes = slopes_of(graph.constant(node.input[1]))
         if isinstance(slopes, str):
             kept.append(Kept(label(node), slopes))
         elif (slopes == slopes.flat[0]).all():
@@ -52,7 +52,7 @@ def bound(slopes: Array) -> float:
     return float((np.abs(s) + 2 * np.abs(1 - s) + 1).max() * np.finfo(np.float32).eps / 2)
 
 
-def _slopes(slopes: Array | None) -> Array | str:
+def slopes_of(slopes: Array | None) -> Array | str:
     """The slopes, (C, 1...) mostly, of a PRelu, or the reason why it stays one."""
     if slopes is None or not slopes.size:
         return "its slopes are not constant"
