@@ -31,7 +31,8 @@ FLOAT_PASSES = ("simplify", "fold_batchnorm", "merge_branches", "global_pool", "
 SHARING = "share_initializers"
 SMALL_PASSES = (
     "drop_noops", "cast_constants", "clip_of_bounds", "scatter_to_concat", "whole_windows", "fold_pad", "norm_of_parts",
-    "merge_transposes", "merge_reshapes", "gemm_of_parts", "products_of_prelu", SHARING,
+    "move_squeezes", "merge_transposes", "move_transposes", "rows_in_order", "merge_reshapes", "gemm_of_parts",
+    "hard_of_parts", "prelu_of_parts", "products_of_prelu", SHARING,
 )  # fmt: skip
 """What the step `simplify` does after onnxsim; first what lies between two nodes that belong together."""
 ROUNDS = 8
