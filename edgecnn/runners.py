@@ -15,13 +15,14 @@ from edgecnn.asked_size import asked_shapes, at_size, bundle_at, pixels_at
 from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.given_model import called, is_file
 from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.layout import UNKNOWN, Entry, laid_out
 from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import Edges
 from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
 from runtimes.execution.shapes import ShapeText
-from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess, layout_of
+from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess
 from runtimes.session import Session, TensorInfo, open_session
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def _bundle_ranges(path: Path) -> dict[str, tuple[float, float]]:
 
 def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, provider: str) -> Subject:
     """A model from anywhere is run once in a child process first: it may crash, or never give the same answer twice."""
+    from edgecnn.networks.entry import entry_of
     from exporters.artifact import read_identity, read_recipe
     from exporters.ending import SIGMOID, ending_of
     from exporters.isolation.probe import probe
@@ -172,8 +174,9 @@ def _from_onnx(path: Path, input_shape: ShapeText | None, threads: int | None, p
     probe(model, str(path), input_shapes=shapes, finite=False, repeatable=True)
     session = open_any(path, provider, threads)
     carried = pixels_at(identity.preprocess, sized) if identity is not None else None
-    preprocess = carried if identity is not None else image_preprocess(sized)
-    assumed = Assumed(pixels=identity is None and is_guess(preprocess))
+    entry = entry_of(model)
+    preprocess = carried if identity is not None else image_preprocess(sized, entry)
+    assumed = Assumed.of_file(preprocess, entry) if identity is None else NOTHING
     quantized = any(node.op_type in INTEGER_OPS for node in model.graph.node)
     task, labels = (identity.task, identity.labels) if identity is not None else (None, ())
     half = any(tensor.data_type == tensor.FLOAT16 for tensor in model.graph.initializer)
@@ -245,20 +248,20 @@ def probe_shapes(
     return asked_shapes(inputs, input_shape)
 
 
-def image_preprocess(inputs: Sequence[TensorInfo]) -> Preprocess | None:
-    """The usual preprocessing of one image input about which nothing is known, (N, 1 or 3, H, W) or (N, H, W, 1 or 3);
-    else None. An input of uint8 gets the pixels as they are.
+def image_preprocess(inputs: Sequence[TensorInfo], entry: Entry = UNKNOWN) -> Preprocess | None:
+    """The usual preprocessing of one image input about which nothing is known but its `entry`, (N, 1 or 3, H, W) or
+    (N, H, W, 1 or 3); else None. An input of uint8 gets the pixels as they are.
     """
     shape = inputs[0].shape[1:] if len(inputs) == 1 else ()
     sizes = tuple(size for size in shape if isinstance(size, int))
     if len(shape) != 3 or len(sizes) != 3:
         return None
-    layout = layout_of(sizes)
+    layout = laid_out(sizes, entry.last)
     if inputs[0].dtype == "uint8" and layout == "NHWC":
         return Preprocess((sizes[0], sizes[1]), sizes[2], input=UINT8_NHWC)
     if inputs[0].dtype == "uint8" and layout:
         return Preprocess((sizes[1], sizes[2]), sizes[0], input=UINT8)
-    return preprocess_of((sizes[0], sizes[1], sizes[2])) if layout else None
+    return preprocess_of((sizes[0], sizes[1], sizes[2]), entry=entry) if layout else None
 
 
 def is_guess(preprocess: Preprocess | None) -> bool:

@@ -19,7 +19,7 @@ from edgecnn.asked_size import at_size
 from edgecnn.data.given import Spec
 from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
-from edgecnn.data.pixels import read_preprocess
+from edgecnn.data.pixels import read_preprocess, says_layout
 from edgecnn.data.ready_arrays import unprepared
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.given_model import is_file
@@ -89,7 +89,7 @@ def _saying(side: S, preprocess: str) -> S:
     if own is None:
         raise BadInput(f"--preprocess {preprocess}: {side.name} takes no pictures of known size; leave it out")
     found = read_preprocess(preprocess, (own.channels, *own.size), own.input)
-    said: S = replace(side, preprocess=found, assumed=replace(side.assumed, pixels=False))
+    said: S = replace(side, preprocess=found, assumed=side.assumed.but_pixels(says_layout(preprocess)))
     return said
 
 
@@ -101,7 +101,7 @@ def _like(side: S, donor: Preprocess) -> S:
         return side
     floats = replace(donor, input=own.input)
     fitted = floats if floats.size == own.size else floats.at(own.size)
-    said: S = replace(side, preprocess=fitted, assumed=replace(side.assumed, pixels=False))
+    said: S = replace(side, preprocess=fitted, assumed=side.assumed.but_pixels())
     return said
 
 
@@ -170,7 +170,7 @@ def heard(side: Told, seen: object, data: Spec | None) -> str:
     """The line about what was assumed of `side`, fed with `seen`: samples, feeds of samples, or none of these."""
     samples = seen.samples if isinstance(seen, Feeds) else seen
     pictures = isinstance(samples, Samples) and not samples.as_is
-    assumed = side.assumed if pictures else replace(side.assumed, pixels=False)
+    assumed = side.assumed if pictures else side.assumed.but_pixels(layout=True)
     if assumed == NOTHING or side.preprocess is None:
         return ""
     shape = (side.preprocess.channels, *side.preprocess.size)

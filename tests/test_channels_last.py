@@ -18,6 +18,7 @@ from edgecnn.data.feeding import other_sizes
 from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.seeded import seeded_feeds
 from edgecnn.data.textures import texture
+from edgecnn.networks.layout import is_ambiguous
 from edgecnn.networks.spec import IMAGENET, preprocess_of, unit_range
 from edgecnn.page.pictures import pixels_of
 from edgecnn.runners import image_preprocess
@@ -26,7 +27,7 @@ from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.images import read_image
-from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess, is_ambiguous, layout_of
+from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess, layout_of
 from runtimes.imaging.shown import of_array, of_file
 from runtimes.session import open_session
 from small_nets import conv_net, save

@@ -125,8 +125,9 @@ def open_side(
 
 def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) -> GraphSide:
     from edgecnn.asked_size import at_size, bundle_at, pixels_at
+    from edgecnn.networks.entry import entry_of
     from edgecnn.opened import lenient_model
-    from edgecnn.runners import graph_inputs, image_preprocess, is_guess, probe_shapes
+    from edgecnn.runners import graph_inputs, image_preprocess, probe_shapes
     from exporters.artifact import read_identity
     from exporters.tensors import require_tensors
     from runtimes.execution.model_file import is_bundle
@@ -147,8 +148,9 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
             bundle_at(bundle, bundle.session(), input_shape) if input_shape else bundle.preprocess
         )
     elif identity is None:
-        side.preprocess = image_preprocess(sized)
-        side.assumed = Assumed(pixels=is_guess(side.preprocess))
+        entry = entry_of(model)
+        side.preprocess = image_preprocess(sized, entry)
+        side.assumed = Assumed.of_file(side.preprocess, entry)
     return side
 
 

@@ -26,7 +26,7 @@ from edgecnn.data.ready_arrays import of_no_pictures, unprepared
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.left_out import left_out
-from edgecnn.networks.assumed import Assumed, sentence
+from edgecnn.networks.assumed import sentence
 from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
@@ -126,9 +126,9 @@ def prepared(identity: Identity | None, material: Material, carried: bool, pixel
 def of_material(name: str, material: Material, carried: bool) -> str:
     """What was assumed of the pixels of the model `name`; empty where they were told, or neither used nor `carried`."""
     ready, used = material.preprocess, carried or not material.as_is
-    if ready is None or of_no_pictures(material) or not (material.guessed and used):
+    if ready is None or of_no_pictures(material) or not used:
         return ""
-    return sentence(name, (ready.channels, *ready.size), ready, Assumed(pixels=True))
+    return sentence(name, (ready.channels, *ready.size), ready, material.assumed)
 
 
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:

@@ -26,11 +26,12 @@ from edgecnn.data.given import Data, InMemory, Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.one_set import both
 from edgecnn.data.parted import part
-from edgecnn.data.pixels import in_words
+from edgecnn.data.pixels import in_words, says_layout
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.wanted import one_at_a_time, said, shaped, usual
 from edgecnn.evaluation.own_metric import OwnMetric
-from edgecnn.runners import is_guess
+from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.entry import entry_of
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
@@ -58,8 +59,8 @@ class Material:
     ready: Ready | Several
     calibration: Samples
     judged: Samples
-    guessed: bool = False
-    """Nobody said how pixels become the model's input."""
+    assumed: Assumed = NOTHING
+    """What nobody said of the model's input."""
     unused: str = ""
     """Why labels that were given cannot be used."""
     metric: str = ""
@@ -72,6 +73,11 @@ class Material:
     """Images given to judge that calibrated, and do not judge."""
     repeated: int = 0
     """Those that do all the same, for too few others are left."""
+
+    @property
+    def guessed(self) -> bool:
+        """Nobody said how pixels become the model's input."""
+        return self.assumed.pixels
 
     @property
     def as_is(self) -> bool:
@@ -154,10 +160,7 @@ def material_for(
     session = open_session(model, subject=name)
     one_at_a_time(session, name)
     known = identity.preprocess if identity else None
-    ready: Ready | Several = shaped(session, input_shape, known) if input_shape else known or usual(session, name)
-    guessed = known is None and isinstance(ready, Preprocess) and is_guess(ready)
-    if preprocess is not None:
-        ready, guessed = said(ready, preprocess), False
+    ready, assumed = ready_for(model, session, known, input_shape, preprocess, name)
     labels = identity.labels if identity else ()
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
     sets, mark = identity.trained_on if identity else (), fingerprint(seen)
@@ -178,10 +181,25 @@ def material_for(
         judged = judged if own is not None else with_model_labels(judged, labels, session)
         judged, left_out, repeated = apart(judged.remembered(), used, ENOUGH, track)
     made = Material(
-        session.inputs[0].name, ready, calibration, judged, guessed, fingerprint=mark,
+        session.inputs[0].name, ready, calibration, judged, assumed, fingerprint=mark,
         copies=len(drawn) - len(calibration), left_out=left_out, repeated=repeated,
     )  # fmt: skip
     return made.measured_by(own)
+
+
+def ready_for(
+    model: onnx.ModelProto, session: Session, known: Preprocess | None, input_shape: str | None,
+    preprocess: str | None, name: str,
+) -> tuple[Ready | Several, Assumed]:  # fmt: skip
+    """(how a sample is made ready for `model`: as it is `known`, as the user says, else as usual; what was assumed)."""
+    entry = entry_of(model)
+    ready: Ready | Several
+    ready = shaped(session, input_shape, known, entry) if input_shape else known or usual(session, name, entry)
+    guessed = known is None and isinstance(ready, Preprocess)
+    assumed = Assumed.of_file(ready, entry) if guessed and isinstance(ready, Preprocess) else NOTHING
+    if preprocess is None:
+        return ready, assumed
+    return said(ready, preprocess), assumed.but_pixels(says_layout(preprocess))
 
 
 def read_for(identity: Identity | None, model: onnx.ModelProto, session: Session) -> tuple[str, bool | None]:

@@ -60,18 +60,28 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
     return _from_file(Path(text), plain)
 
 
+def says_layout(text: str) -> bool:
+    """Whether the file that `text` may be says where the network has its channels."""
+    return text.endswith(".json") and "input" in _values(Path(text))
+
+
 def as_yolo(preprocess: Preprocess) -> Preprocess:
     """The same size and layout with YOLO's own pixels: x / 255, letterboxed on grey 114 as OpenCV resizes."""
     return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), **YOLO)
 
 
-def _from_file(path: Path, plain: Preprocess) -> Preprocess:
+def _values(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(check_input_file(path, LIMIT_BYTES).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
     if not isinstance(values, dict):
         raise BadInput(f'{path}: is not an object; write for example {{"mean": [0.5], "std": [0.5]}}')
+    return values
+
+
+def _from_file(path: Path, plain: Preprocess) -> Preprocess:
+    values = _values(path)
     plain = _laid_out(plain, values.get("input", plain.input), path)
     try:
         found = Preprocess.from_dict({**plain.to_dict(), **values})

@@ -12,6 +12,7 @@ from __future__ import annotations
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Ready
 from edgecnn.data.several import several
+from edgecnn.networks.layout import UNKNOWN, Entry
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
 from runtimes.base import BadInput
@@ -53,7 +54,7 @@ def said(ready: Ready | Several, preprocess: str) -> Preprocess:
     return read_preprocess(preprocess, sample_shape(ready))
 
 
-def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Ready:
+def shaped(session: Session, input_shape: str, known: Preprocess | None, entry: Entry = UNKNOWN) -> Ready:
     """What the model's only input wants at the size `input_shape`, with or without the batch; `BadInput` if unfit."""
     if len(session.inputs) > 1:
         raise BadInput(
@@ -63,18 +64,18 @@ def shaped(session: Session, input_shape: str, known: Preprocess | None) -> Read
     if len(sizes) != 3:
         return sizes
     if known is None and session.inputs[0].dtype == "uint8":
-        return image_preprocess([TensorInfo("", "uint8", (1, *sizes))]) or sizes
-    return preprocess_of((sizes[0], sizes[1], sizes[2]), known) or sizes
+        return image_preprocess([TensorInfo("", "uint8", (1, *sizes))], entry) or sizes
+    return preprocess_of((sizes[0], sizes[1], sizes[2]), known, entry) or sizes
 
 
-def usual(session: Session, name: str = "model") -> Ready | Several:
+def usual(session: Session, name: str = "model", entry: Entry = UNKNOWN) -> Ready | Several:
     """What a model that says nothing about its input usually wants: pictures, or arrays of its shape as they are.
 
     Raises `BadInput`, naming `name`, when its input is of open size, or neither float32 nor a uint8 picture.
     """
     if len(session.inputs) > 1:
         return several(name, session.inputs)
-    preprocess = image_preprocess(session.inputs)
+    preprocess = image_preprocess(session.inputs, entry)
     if preprocess is not None and session.inputs[0].dtype == "uint8":
         return preprocess
     if len(session.inputs) == 1 and session.inputs[0].dtype == "float32":

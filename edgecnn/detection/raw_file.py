@@ -22,6 +22,7 @@ from edgecnn.data.labels import read_labels
 from edgecnn.data.pixels import as_yolo, read_preprocess
 from edgecnn.data.textures import textures
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
+from edgecnn.networks.entry import entry_of
 from edgecnn.opened import refuse_bundle
 from edgecnn.runners import image_preprocess, is_guess, probe_shapes
 from exporters.artifact import Identity, read_identity
@@ -98,7 +99,7 @@ def opened(
     probe(model, name, seed=seed, input_shapes=shapes)
     session = open_session(model, optimize=False, subject=name)
     known = _identified(model, identity, session, name, labels, preprocess)
-    ready = known.preprocess if known else image_preprocess(session.inputs)
+    ready = known.preprocess if known else image_preprocess(session.inputs, entry_of(model))
     feeds = _pictures(session, ready, shapes if input_shape else None, name, seed)
     if len(session.outputs) == 2 and head.kind == TWO:
         model = one_head(model, *split_of(session(feeds[0]), name))
@@ -195,7 +196,7 @@ def _identified(
 ) -> Identity | None:  # fmt: skip
     """What is known of the model: from its metadata, and from the user; None where nothing is."""
     names = read_labels(Path(labels), None) if labels is not None else identity.labels if identity else _names_in(model)
-    pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs)
+    pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs, entry_of(model))
     theirs = identity is None and is_yolos(model)
     if theirs and pixels is not None:
         pixels = as_yolo(pixels)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.detection.raw import Head
+from edgecnn.networks.layout import UNKNOWN, Entry, laid_out
 from runtimes.base import BadInput
 from runtimes.execution.shapes import parse_shape
-from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess, layout_of
+from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,7 @@ IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), s
 """Shorter side to 256 pixels, centre crop of 224, channel statistics of ImageNet: what torchvision's weights expect."""
 
 
+LEVELS = 255
 MAX_SIDE = 16384
 MAX_ELEMENTS = 1 << 28
 
@@ -35,6 +37,11 @@ MAX_ELEMENTS = 1 << 28
 def unit_range(height: int, width: int, channels: int = 3) -> Preprocess:
     """Resize to height x width and map grey levels 0..255 to -1..1: the neutral choice for a network trained here."""
     return Preprocess(size=(height, width), channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+
+
+def levels_range(height: int, width: int, channels: int = 3, mean: tuple[float, ...] = (0.0,)) -> Preprocess:
+    """Resize to height x width and leave grey levels as they are, float32 of 0..255, less a `mean` in these units."""
+    return Preprocess((height, width), channels, mean=tuple(m / LEVELS for m in mean), std=(1 / LEVELS,))
 
 
 @dataclass(frozen=True)
@@ -141,13 +148,18 @@ def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess |
     return like.at((height, width))
 
 
-def preprocess_of(sizes: tuple[int, int, int], like: Preprocess | None = None) -> Preprocess | None:
-    """The same for a model that takes samples of `sizes`, (C, H, W) or (H, W, C): laid out as in `like`, else as
-    `layout_of` reads it. Without `like`, channels last are taken for TensorFlow's, whose pixels are -1 to 1.
+def preprocess_of(
+    sizes: tuple[int, int, int], like: Preprocess | None = None, entry: Entry = UNKNOWN
+) -> Preprocess | None:
+    """The same for a model that takes samples of `sizes`, (C, H, W) or (H, W, C): laid out as in `like`, else as its
+    `entry` or the sizes say. Without `like`, a graph that brings pixels of 0..255 down itself gets these, and channels
+    last are taken for TensorFlow's, whose pixels are -1 to 1.
     """
-    last = like.channels_last if like is not None else layout_of(sizes) == "NHWC"
+    last = like.channels_last if like is not None else laid_out(sizes, entry.last) == "NHWC"
+    height, width, channels = sizes if last else (*sizes[1:], sizes[0])
+    if like is None and entry.levels and channels in CHANNELS:
+        like = levels_range(height, width, channels)
     if not last:
         return preprocess_for(sizes, like)
-    height, width, channels = sizes
     made = preprocess_for((channels, height, width), like or unit_range(height, width, channels))
     return replace(made, input=FLOAT32_NHWC) if made is not None and made.floating else made

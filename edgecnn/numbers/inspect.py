@@ -61,13 +61,14 @@ def inspect_model(
     model: onnx.ModelProto, name: str, size_bytes: int, input_shape: ShapeText | None = None
 ) -> Inspection:
     """Inspect a loaded ONNX model; `name` and `size_bytes` are what it is called and how large its files are."""
+    from edgecnn.networks.entry import entry_of
     from exporters.artifact import STAGES_KEY, read_stages
     from exporters.graph import free_inputs, get_meta, op_counts, opset
 
     free = free_inputs(model)
     inputs = tuple(map(_info, free))
     numbers = Numbers(model, shapes_of(input_shape, inputs))
-    layers = numbers.layers()
+    layers, last = numbers.layers(), entry_of(model).last
     macs = [layer.macs for layer in layers]
     return Inspection(
         model=name,
@@ -81,8 +82,9 @@ def inspect_model(
         outputs=tuple(map(_info, model.graph.output)),
         ops=op_counts(model),
         layers=layers,
-        table=layer_table(channels_first(numbers.sizes(free[0].name)) if free else None, parts(numbers)),
+        table=layer_table(channels_first(numbers.sizes(free[0].name), last) if free else None, parts(numbers)),
         stages=read_stages(model),
+        channels_last=last,
         open_input=next((value.name for value in free if numbers.sizes(value.name) is None), ""),
         metadata={key: value for key, value in get_meta(model).items() if key != STAGES_KEY},
     )

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.networks.layout import laid_out
 from edgecnn.numbers.layer_table import Table
 from runtimes.base import counted
 from runtimes.execution.feeds import TensorInfo
-from runtimes.imaging.preprocess import layout_of
 
 if TYPE_CHECKING:
     from exporters.artifact import Stage
@@ -56,6 +56,8 @@ class Inspection:
     metadata: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     open_input: str = ""
+    channels_last: bool | None = None
+    """Where the first input has its channels, as far as the graph tells."""
 
     @property
     def known_macs(self) -> int:
@@ -96,7 +98,8 @@ class Inspection:
     @property
     def layout(self) -> str:
         """NCHW or NHWC, where the first input takes pictures by its shape; else empty."""
-        return layout_of(self.inputs[0].shape[1:]) if self.inputs and len(self.inputs[0].shape) == 4 else ""
+        pictures = self.inputs and len(self.inputs[0].shape) == 4
+        return laid_out(self.inputs[0].shape[1:], self.channels_last) if pictures else ""
 
     @property
     def verdict(self) -> str:
@@ -106,5 +109,6 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         found = {**asdict(self), "layout": self.layout or None, "table": self.table.to_dict()}
+        del found["channels_last"]  # the layout says it
         found |= {"known_macs": self.known_macs, "uncounted": [layer.name or layer.op for layer in self.uncounted]}
         return {**found, "stages": [stage.to_dict() for stage in self.stages]}

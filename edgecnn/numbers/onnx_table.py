@@ -19,13 +19,13 @@ STILL = ("DequantizeLinear", "Transpose", "Identity", "Cast", "Reshape")
 """What may stand between a weight and the layer that reads it."""
 
 
-def channels_first(image: Sizes | None) -> Sizes | None:
-    """Sizes (N, C, H, W) of what the model takes, where these are pictures with channels last.
+def channels_first(image: Sizes | None, last: bool | None = None) -> Sizes | None:
+    """Sizes (N, C, ...) of what the model takes, where its channels are `last`, or are by their sizes (None).
 
-    >>> channels_first((1, 96, 112, 3)), channels_first((1, 3, 96, 112))
-    ((1, 3, 96, 112), (1, 3, 96, 112))
+    >>> channels_first((1, 96, 112, 3)), channels_first((1, 3, 96, 112)), channels_first((1, 400, 2), True)
+    ((1, 3, 96, 112), (1, 3, 96, 112), (1, 2, 400))
     """
-    if image is None or layout_of(image[1:]) != "NHWC":
+    if image is None or not (layout_of(image[1:]) == "NHWC" if last is None else last):
         return image
     batch, *space, channels = image
     return (batch, channels, *space)

@@ -215,7 +215,7 @@ class Preprocess:
 def layout_of(sizes: Sequence[object]) -> str:
     """How a network that takes samples of `sizes` lays out pictures: by where the size of their channels stands.
 
-    Empty for what is no picture; where both ends could be channels, channels first is assumed (`is_ambiguous`).
+    Empty for what is no picture; where both ends could be channels, channels first is assumed.
 
     >>> layout_of((3, 224, 224)), layout_of((224, "w", 3)), layout_of((3, 224, 3)), layout_of((64, 7, 7))
     ('NCHW', 'NHWC', 'NCHW', '')
@@ -223,11 +223,6 @@ def layout_of(sizes: Sequence[object]) -> str:
     if len(sizes) != 3 or not {sizes[0], sizes[2]} & set(CHANNELS):
         return ""
     return "NCHW" if sizes[0] in CHANNELS else "NHWC"
-
-
-def is_ambiguous(sizes: Sequence[object]) -> bool:
-    """Whether either end of `sizes` could be the channels of pictures."""
-    return len(sizes) == 3 and sizes[0] in CHANNELS and sizes[2] in CHANNELS and sizes[1] not in CHANNELS
 
 
 def to_channels(image: Array, channels: int) -> Array:
