@@ -71,7 +71,7 @@ def told(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[Any, str]:
 
 
 # -------------------------------------------------------------------------------------------------------- preprocessing
-@pytest.mark.parametrize("how", ["imagenet", "unit", "signed"])
+@pytest.mark.parametrize("how", ["caffe", "imagenet", "raw", "signed", "unit"])
 def test_pictures_are_those_of_channels_first_turned(how: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     first, last = (read_preprocess(how, (3, 16, 24), layout) for layout in ("float32", FLOAT32_NHWC))

@@ -205,7 +205,7 @@ def test_it_does_so_for_settings_at_random(library: ctypes.CDLL) -> None:
         same(library, how, image)
 
 
-@pytest.mark.parametrize("preset", ["imagenet", "unit", "signed", "yolo"])
+@pytest.mark.parametrize("preset", ["imagenet", "unit", "signed", "yolo", "raw", "caffe"])
 @pytest.mark.parametrize("size", [(480, 640), (721, 1281)])
 def test_pictures_of_cameras_through_the_presets(preset: str, size: tuple[int, int], library: ctypes.CDLL) -> None:
     how = read_preprocess(preset, (3, 224, 224))

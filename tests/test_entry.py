@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from edgecnn.cli import main
+from edgecnn.data.pixels import read_preprocess
 from edgecnn.networks.entry import entry_of
 from edgecnn.networks.layout import Entry
+from runtimes.bundle import open_bundle
 from small_nets import save
 
 BEHIND = "c = Conv (IN, w) g = GlobalAveragePool (c) y = Flatten (g)"
@@ -111,8 +113,6 @@ def test_the_graph_decides_between_sizes(
     capsys.readouterr()
     assert main(["inspect", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layout"] == "NHWC"
-    from runtimes.bundle import open_bundle
-
     ready = open_bundle(Path(bundle)).preprocess
     assert ready is not None
     assert ready.shape == (3, 32, 3)
@@ -133,3 +133,20 @@ def test_a_layout_in_doubt_is_told_beside_a_preprocessing(
     said.write_text('{"input": "float32"}')
     assert main(["check", model, model, "--data", photos, "--preprocess", str(said)]) == 0
     assert "does not say" not in capsys.readouterr().err
+
+
+def test_a_graph_that_divides_by_255_is_given_pixels_of_0_to_255(
+    tmp_path: Path, photos: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = graph("N, 3, 32, 32", chain("Mul|u"), 3, {"u": 1 / 255})
+    model, bundle = str(save(made, tmp_path / "keras.onnx")), str(tmp_path / "keras.edge")
+    line = "does not say its preprocessing: pixels of 0 to 255 are assumed, for its graph divides by 255 itself; --prep"
+    assert main(["check", model, model, "--data", photos]) == 0
+    assert f"warning: {model}: {line}" in capsys.readouterr().err
+    road = ["--calib", photos, "--search-budget", "0", "--max-drop", "1", "--allow-slower"]
+    assert main(["quantize", model, "-o", bundle, *road]) == 0
+    assert f"warning: {model}: {line}" in capsys.readouterr().err
+    ready = open_bundle(Path(bundle)).preprocess
+    assert ready == read_preprocess("raw", (3, 32, 32))
+    assert ready is not None
+    assert ready.bounds == (0.0, 255.0)

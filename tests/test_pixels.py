@@ -19,12 +19,20 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
 @pytest.mark.parametrize(
     ("name", "scale", "shift"),
-    [("unit", 1 / 255, 0.0), ("signed", 1 / 127.5, -1.0)],
+    [("unit", 1 / 255, 0.0), ("signed", 1 / 127.5, -1.0), ("raw", 1.0, 0.0)],
 )
 def test_the_names_are_the_usual_formulas(name: str, scale: float, shift: float) -> None:
     wanted = torch.from_numpy(PICTURE).permute(2, 0, 1).float() * scale + shift
     got = read_preprocess(name, (3, 32, 32))(PICTURE)
-    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-6)  # float32 rounding of the same formula
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6, atol=1e-6)  # float32 rounding of the same formula
+
+
+def test_caffe_is_what_keras_makes_of_pixels_for_its_resnets() -> None:
+    """`keras.applications.resnet50.preprocess_input`: RGB becomes BGR, and each channel loses its mean."""
+    wanted = PICTURE[:, :, ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
+    found = read_preprocess("caffe", (3, 32, 32))
+    np.testing.assert_allclose(found(PICTURE), wanted.transpose(2, 0, 1), atol=1e-4)
+    assert in_words(found) == "BGR, stretched to 32x32, x - 103.939 116.779 123.68"
 
 
 def test_imagenet_is_imagenets() -> None:
@@ -52,6 +60,7 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
     [
         ("imagent", (3, 8, 8), "imagent: unknown preprocessing; did you mean imagenet"),
         ("imagenet", (1, 8, 8), "is for RGB, the network takes 1 channel"),
+        ("caffe", (1, 8, 8), "is for RGB, the network takes 1 channel"),
         ("unit", (4, 8, 8), "the network takes 4 channels; pictures have 1 or 3"),
         ("unit", (2, 64), r"the network takes \[2, 64\], no pictures; leave it out"),
         ("none.json", (3, 8, 8), "none.json: no such file"),

@@ -37,7 +37,7 @@ def test_the_worked_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_every_key_and_preset_is_there() -> None:
     assert rows("A file") == {field.name for field in fields(Preprocess)}
-    assert rows("The four presets") == set(NAMES)
+    assert rows("The six presets") == set(NAMES)
 
 
 def test_a_network_that_carries_its_attributes_needs_no_flags(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ input_shapes = option("--input-shape", multiple=True, metavar="SHAPE", group="In
                       help="e.g. 3,224,224 or x:1,3,224,224, the batch may be left out; repeatable.")  # fmt: skip
 labels = option("--labels", type=FILE, group="Network", help="Class names: a JSON list, or one name a line.")
 preprocess = option("--preprocess", metavar="HOW", group="Network",
-                    help="Pixels: imagenet, unit (x/255), signed (-1 to 1), yolo (letterbox), or a .json.")  # fmt: skip
+                    help="Pixels: imagenet, unit (x/255), signed (-1 to 1), raw (0 to 255), caffe (BGR), "
+                         "yolo (letterbox), or a .json.")  # fmt: skip
 decode = option("--decode", metavar="HEAD", group="Network",
                 help="Boxes from a raw head: yolov8, yolov5, yolov10; yolov8:score=0.2,iou=0.45,most=300.")  # fmt: skip
 answer = option("--answer", metavar="NAME", group="Network",

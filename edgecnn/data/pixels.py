@@ -2,6 +2,7 @@
 
     imagenet     (x / 255 - mean) / std with ImageNet's statistics        unit     x / 255
     signed       x / 127.5 - 1                                            yolo     x / 255, letterboxed on grey 114
+    caffe        BGR, x - ImageNet's means in 0..255                      raw      x, 0 to 255
     F.json       {"mean": [..], "std": [..]}
 
 Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
@@ -15,16 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecnn.networks.spec import IMAGENET, PICTURE, Shape, preprocess_for, unit_range
+from edgecnn.networks.spec import IMAGENET, LEVELS, PICTURE, Shape, levels_range, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
 from runtimes.imaging.preprocess import CHANNELS, FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 from runtimes.imaging.resampling import BILINEAR
 
-NAMES = ("imagenet", "signed", "unit", "yolo")
+NAMES = ("caffe", "imagenet", "raw", "signed", "unit", "yolo")
 YOLO: dict[str, Any] = {"letterbox": 114, "antialias": False}
 """How YOLO's own code makes a picture fit: on grey, resized by OpenCV."""
+CAFFE = (103.939, 116.779, 123.68)
+"""Means of blue, green and red in 0..255, as the ResNets and VGGs of Caffe, and of Keras, subtract them."""
 LIMIT_BYTES = 1 << 16
 LARGEST = 5.0
 """Of a mean or deviation; pixels / 255 have none above 1, pixels of any picture that is not black have larger ones."""
@@ -48,11 +51,13 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
         return as_yolo(plain)
     if text == "signed":
         return replace(unit_range(height, width, channels), input=layout)
+    if text == "raw":
+        return replace(levels_range(height, width, channels), input=layout)
+    if text in ("caffe", "imagenet") and channels != IMAGENET.channels:
+        raise BadInput(f"--preprocess {text}: is for RGB, the network takes {channels} channel; use unit or signed")
+    if text == "caffe":
+        return replace(levels_range(height, width, channels, CAFFE), input=layout, bgr=True)
     if text == "imagenet":
-        if channels != IMAGENET.channels:
-            raise BadInput(
-                f"--preprocess imagenet: is for RGB, the network takes {channels} channel; use unit or signed"
-            )
         return replace(preprocess_for(shape, IMAGENET) or plain, input=layout)
     if not text.endswith(".json"):
         known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
@@ -129,6 +134,8 @@ def in_words(preprocess: Preprocess | None) -> str:
     'BGR, letterboxed to 640x640 on grey 114, x/255'
     >>> in_words(Preprocess(size=(32, 32), channels=1, white=4095))
     'grey, 4095 of 16 bits white, stretched to 32x32, x/255'
+    >>> in_words(Preprocess(size=(32, 32), std=(1 / 255,)))
+    'RGB, stretched to 32x32, x of 0 to 255'
     >>> in_words(None)
     'ready arrays, no pictures'
     """
@@ -155,4 +162,8 @@ def in_words(preprocess: Preprocess | None) -> str:
         UINT8: " inside, from uint8 (C, H, W)",
         UINT8_NHWC: " inside, from uint8 (H, W, C)",
     }
-    return f"{colour}, {fit}, {'x/255' if plain else f'(x/255 - {mean}) / {std}'}{layouts.get(preprocess.input, '')}"
+    values = "x/255" if plain else f"(x/255 - {mean}) / {std}"
+    if set(preprocess.std) == {1 / LEVELS}:
+        means = " ".join(f"{LEVELS * v:g}" for v in preprocess.mean)
+        values = f"x - {means}" if any(preprocess.mean) else "x of 0 to 255"
+    return f"{colour}, {fit}, {values}{layouts.get(preprocess.input, '')}"
