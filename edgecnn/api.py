@@ -88,12 +88,14 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache  # one object a call, as pickle wants
 def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """`call`, which tells in one line of a `track` that cannot be walked through."""
+    """`call`, which tells in one line of a `track` that cannot be walked through, and of another framework's model."""
 
     @functools.wraps(call)
     def looked_at(*args: Any, **given: Any) -> Any:
+        from edgecnn.foreign import refuse_given
         from edgecnn.tracked import walked
 
+        refuse_given(call, args, given)
         return call(*args, **given | ({"track": walked(given["track"])} if "track" in given else {}))
 
     looked_at.__module__, looked_at.__qualname__ = __name__, name  # where pickle finds it
