@@ -41,7 +41,7 @@ from edgecnn.data.given import Data, Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
-from edgecnn.data.ready_arrays import for_arrays, unprepared
+from edgecnn.data.ready_arrays import for_arrays, refuse_floats, unprepared
 from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
@@ -198,7 +198,7 @@ def build(
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop, sure), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
-    network, heard = named(network, seen, judge, own is not None, tell, preprocess, dynamic_size or input != FLOAT32)
+    network, heard = named(network, seen, judge, own is not None, tell, preprocess, dynamic_size, input)
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
     float_model, done, reference = stages.float_road(
@@ -263,13 +263,13 @@ def trained_classes(network: Network) -> int | None:
 
 def named(
     network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard,
-    preprocess: str | None = None, pictures: bool = False,
+    preprocess: str | None = None, pictures: bool = False, input: str = FLOAT32,
 ) -> tuple[Network, tuple[str, ...]]:  # fmt: skip
     """(`network` with the class names of labelled `data`, if it has none; what was told of names and input).
 
     Calibration images name nothing: nobody said that their folders are classes. Where nobody says a `preprocess`, and
-    the data are arrays that are ready, it takes no pictures, unless the result is to (`pictures`). Raises `BadInput`
-    for data that is not there, before any long work.
+    the data are arrays that are ready, it takes no pictures, unless the result is to (`pictures`, or its `input` are
+    pixels). Raises `BadInput` for data that is not there or cannot prove such a result, before any long work.
     """
     numbers, other = as_truth or (network.tasked and network.task in NUMBERS), may_be(network)
     kept, task = (True, network.task) if numbers else (None, other) if other else (False, network.task)
@@ -277,7 +277,8 @@ def named(
     calibration = load_data(calib, network.ready, task=task, as_truth=kept)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [line for one in seen for line in doubts.of_data(one, network.preprocess, network.assumed.pixels)]
-    network = network if pictures else for_arrays(network, network.task, seen)
+    refuse_floats(input, seen)
+    network = network if pictures or input != FLOAT32 else for_arrays(network, network.task, seen)
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), network.said, unprepared(preprocess, seen), *odd, tasked)
     heard = (*heard, doubts.of_few(calibration))

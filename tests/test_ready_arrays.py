@@ -133,3 +133,18 @@ def test_weights_that_learned_arrays_say_nothing_of_pictures(tmp_path: Path) -> 
     seen = load_weights(tmp_path / "w.safetensors")[1]
     assert seen is not None
     assert seen.preprocess == GREY
+
+
+@pytest.mark.parametrize("input", ["uint8", "uint8-nhwc"])
+def test_a_bundle_of_pixels_is_not_proven_by_floats(input: str, tmp_path: Path) -> None:
+    """One line that names `--input`, before any warning about the preprocessing."""
+    told: list[str] = []
+    np.save(tmp_path / "mel.npy", floats())
+    given, cause = str(tmp_path / "mel.npy"), rf"^--input {input}: asks for pixels, and .*mel\.npy holds floats; give"
+    with pytest.raises(BadInput, match=cause):
+        road.build(SOURCE, tmp_path / "n.edge", calib=given, preprocess="unit", input=input, tell=told.append)
+    model = tmp_path / "n.onnx"
+    road.export(SOURCE, model)
+    with pytest.raises(BadInput, match=cause):
+        quantize(model, tmp_path / "n.edge", given, preprocess="unit", input=input, tell=told.append)
+    assert not told

@@ -38,6 +38,7 @@ from edgecnn.choosing.trial import Trial, trial_on
 from edgecnn.data.given import Data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
+from edgecnn.data.ready_arrays import refuse_floats
 from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.float_passes import ready_for_int8
 from edgecnn.memory import memory_is_kept
@@ -225,6 +226,7 @@ def check_made(input: str, output: Path, original: onnx.ModelProto, name: str, m
     check_input(input, material.preprocess)
     if output.suffix == SUFFIX:
         require_rows(original, name, material)
+        refuse_floats(input, (material.calibration, material.judged))
 
 
 def taking(identity: Identity, name: str) -> Identity:

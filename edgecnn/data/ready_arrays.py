@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgecnn.data.samples import Samples
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.base import BadInput
+from runtimes.imaging.preprocess import FLOAT32, Preprocess
 
 if TYPE_CHECKING:
     from edgecnn.data.material import Material
@@ -26,6 +27,18 @@ PIXELWISE = ("segmentation", "detection")
 def are_ready(seen: Sequence[Samples]) -> bool:
     """Whether all of `seen` are float arrays that somebody gave: made noise tells nothing."""
     return all(samples.as_is and not samples.made for samples in seen)
+
+
+def refuse_floats(input: str, seen: Sequence[Samples]) -> None:
+    """Raise `BadInput` for floats among `seen` that go to the network as they are, where a bundle is to take pixels,
+    `input`: it is proven by the same images.
+    """
+    for samples in seen:
+        if input != FLOAT32 and are_ready([samples]):
+            raise BadInput(
+                f"--input {input}: asks for pixels, and {samples.name} holds floats; give pictures or uint8 arrays, or "
+                "leave --input out"
+            )
 
 
 def no_pictures(guessed: Preprocess | None, task: str, seen: Sequence[Samples]) -> bool:
