@@ -2,7 +2,7 @@
 
     input not told      what was assumed of size and pixels                          (networks/assumed.py)
     names of folders    classes are in alphabetical order, which training may not have used
-    task not told       maps are classes where the data has masks, else numbers
+    task not told       maps are classes where the data has masks, else numbers, and a file's may be classes
     16-bit pictures     nearly black by the white level that is assumed; pages that nobody reads  (imaging/depth.py)
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
     masks of 0 and 255  255 is class 1
@@ -28,7 +28,10 @@ from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
+from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.depth import oddities
+from runtimes.imaging.maps import Seen as Picture
+from runtimes.imaging.maps import class_axis, is_whole
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
 
@@ -91,6 +94,26 @@ def of_task(network: Network) -> str:
         return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
     return (
         f'{maps}: they are compared as numbers, and `run` cannot show them; `task = "segmentation"` makes them classes'
+    )
+
+
+def of_maps(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], sigmoid: bool) -> str:
+    """That the one answer of the file `name`, which is compared as numbers, may be a class for each pixel: it is a map
+    of the picture's size, of several channels or (`sigmoid`) out of a Sigmoid.
+    """
+    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 4 or is_whole(outputs[0].dtype):
+        return ""
+    shape, seen = outputs[0].shape[1:], Picture.of(inputs[0].shape[1:])
+    axis = class_axis(shape, seen)
+    count, sides = shape[axis], (shape[1 - axis // 2], shape[2 - axis // 2])
+    pairs = zip(sides, seen.sides, strict=True)
+    alike = all(a == b if isinstance(a, int) else not isinstance(b, int) for a, b in pairs)
+    if not alike or not isinstance(count, int) or (count == 1 and not sigmoid):
+        return ""
+    sizes = ", ".join(str(s) if isinstance(s, int) else "?" for s in shape)
+    return (
+        f"{name}: does not say its task and answers (N, {sizes}): a class for each pixel? --task segmentation says so; "
+        "they are compared as numbers"
     )
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from data_folders import picture
@@ -16,6 +17,7 @@ from edgecnn.networks.spec import IMAGENET, unit_range
 from exporters.artifact import read_identity
 from exporters.load import load_model
 from runtimes.base import BadInput
+from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.preprocess import FLOAT32_NHWC, Preprocess
 from small_nets import conv_net, save
 
@@ -142,3 +144,41 @@ def test_masks_of_a_network_that_takes_no_pictures_are_told(tmp_path: Path) -> N
     assert doubts.of_masks(samples.without_answers()) == ""
     np.savez(tmp_path / "b.npz", x=clips)
     assert doubts.of_masks(load_data(str(tmp_path / "b.npz"), (1, 512))) == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "answer", "sigmoid", "told"),
+    [
+        ((64, 64, 3), (64, 64, 5), False, "(N, 64, 64, 5)"),
+        ((3, 64, 64), (64, 64, 3), False, "(N, 64, 64, 3)"),
+        ((3, 64, 48), (21, 64, 48), False, "(N, 21, 64, 48)"),
+        (("h", "w", 3), ("a", "b", 4), False, "(N, ?, ?, 4)"),
+        ((64, 64, 3), (64, 64, 1), True, "(N, 64, 64, 1)"),
+        ((64, 64, 3), (64, 64, 1), False, ""),
+        ((3, 64, 64), (256, 8, 8), False, ""),
+        ((3, 64, 64), (10,), False, ""),
+        ((64, 64, 3), ("a", "b", 4), False, ""),
+    ],
+)
+def test_answers_that_may_be_classes_of_pixels(
+    image: tuple[int | str, ...], answer: tuple[int | str, ...], sigmoid: bool, told: str
+) -> None:
+    inputs, outputs = ([TensorInfo("t", "float32", ("N", *sizes))] for sizes in (image, answer))
+    line = doubts.of_maps("net.onnx", inputs, outputs, sigmoid)
+    hint = f"net.onnx: does not say its task and answers {told}: a class for each pixel? --task segmentation says so; "
+    assert line.startswith(hint) if told else line == ""
+
+
+def test_quantize_asks_whether_a_map_is_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '<ir_version: 9, opset_import: ["" : 17]> net (float[N, 8, 8, 3] x) => (float[N, 8, 8, 5] y) {'
+    made = onnx.parser.parse_model(text + "y = MatMul (x, w) }")
+    weight = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    save(made, tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32))
+    road = ["quantize", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "q.onnx"), "--calib", str(tmp_path / "x.npy")]
+    road += ["--search-budget", "0", "--max-drop", "1", "--allow-slower", "--force"]
+    assert main(road) == 0
+    assert "does not say its task and answers (N, 8, 8, 5): a class for each pixel?" in capsys.readouterr().err
+    assert main([*road, "--task", "segmentation"]) == 0
+    assert "a class for each pixel" not in capsys.readouterr().err

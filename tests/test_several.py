@@ -13,7 +13,7 @@ from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.data.given import given
 from edgecnn.data.load import load_data
-from edgecnn.data.several import several
+from edgecnn.data.several import load_several, lost_in, several
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.several import Several
 from runtimes.session import TensorInfo, open_session
@@ -230,3 +230,22 @@ def test_what_needs_one_input_says_so(
     assert main(["quantize", "two.onnx", "--calib", "d.npz", *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(files.glob("q.*"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "lost"),
+    [
+        ({"x": ("N", 8, 8, 3), "net/Sub/y:0": (1, 1, 1, 3), "net/Sqrt/x:0": (1, 1, 1, 3)}, "Sub/y:0 and 1 other look"),
+        ({"x": ("N", 8, 8, 3), "mean": (1, 1, 1, 3)}, "mean looks like a constant that the converter lost: convert"),
+        ({"x": (1, 8, 8, 3), "net/Sub/y:0": (1, 1, 1, 3)}, "Sub/y:0 looks"),
+        ({"x:0": ("N", 8, 8, 3), "meta:0": ("N", 4)}, ""),
+        ({"x": (1, 8, 8, 3), "meta": (1, 4)}, ""),
+        ({"a/x": ("N", 8, 8, 3), "a/meta": ("N", 4)}, ""),
+    ],
+)  # fmt: skip
+def test_constants_that_a_converter_made_inputs(inputs: dict[str, tuple[int | str, ...]], lost: str) -> None:
+    infos = [TensorInfo(name, "float32", shape) for name, shape in inputs.items()]
+    assert lost_in(infos).startswith(lost)
+    assert bool(lost_in(infos)) == bool(lost)
+    with pytest.raises(BadInput, match=f"; {lost}" if lost else "or random$"):
+        load_several("photos", Several(tuple(infos)), 0)

@@ -80,6 +80,8 @@ def settled(
         shape = ("N", *answers.shape[1:])
         labelled = meaning.fits(material.judged.labels, shape)
         task, line = meaning.of_answers(name, shape, ending, answers, labelled, names)
+    elif task == tasks.OTHER:
+        line = doubts.of_maps(name, graph_inputs(model), graph_outputs(model), ending == SIGMOID)
     first = doubts.aloud(tell, doubts.told(line))
     material, said = judging(name, task, model, material, tell)
     known = named(replace(known, task=task, sigmoid=ending == SIGMOID), model, material)

@@ -20,7 +20,7 @@ from edgecnn.data.classes import answered, labels_in
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.samples import Samples
-from runtimes.base import Array, BadInput
+from runtimes.base import Array, BadInput, counted
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.arrays import read_npz
 from runtimes.imaging.several import Several
@@ -41,8 +41,34 @@ def several(name: str, inputs: Sequence[TensorInfo]) -> Several:
     return found
 
 
+def lost_in(inputs: Sequence[TensorInfo]) -> str:
+    """The hint that some of several `inputs` are no inputs: of fixed size beside one of open batch, or called like a
+    tensor inside TensorFlow's graph. Empty where none looks so.
+
+    >>> lost_in([TensorInfo("x", "float32", ("N", 8, 8, 3)), TensorInfo("m/Sub/y:0", "float32", (1, 1, 1, 3))])[:44]
+    'Sub/y:0 looks like a constant that the conve'
+    """
+    fixed = {info.name for info in inputs if all(isinstance(size, int) for size in info.shape)}
+    inner = {info.name for info in inputs if "/" in info.name}
+    lost = [info.name for info in inputs if any(len(s) < len(inputs) and info.name in s for s in (fixed, inner))]
+    if not lost:
+        return ""
+    one, more = "/".join(lost[0].split("/")[-2:]), lost[1:]
+    looks = f"{one} and {counted(len(more), 'other')} look like constants" if more else f"{one} looks like a constant"
+    way = "convert again with tf2onnx.convert.from_keras (docs/tensorflow.md)"
+    return f"{looks} that the converter lost: {way}"
+
+
 def load_several(spec: Spec, wanted: Several, seed: int, as_truth: bool | None = False) -> Samples:
     """The samples in `spec` for all inputs of `wanted`; raises `BadInput` in one line for what does not fit."""
+    try:
+        return _loaded(spec, wanted, seed, as_truth)
+    except BadInput as error:
+        lost = lost_in(wanted.inputs)
+        raise BadInput(f"{error}; {lost}") if lost else error from None
+
+
+def _loaded(spec: Spec, wanted: Several, seed: int, as_truth: bool | None) -> Samples:
     if isinstance(spec, InMemory):
         if spec.arrays is None:
             raise BadInput(f"{spec.name}: is one array; the model takes {wanted.words}; give a dict of arrays by input")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Ready
-from edgecnn.data.several import several
+from edgecnn.data.several import lost_in, several
 from edgecnn.networks.layout import UNKNOWN, Entry
 from edgecnn.networks.spec import preprocess_of
 from edgecnn.runners import image_preprocess
@@ -48,7 +48,11 @@ def _to_one(session: Session, batch: int) -> str:
 def said(ready: Ready | Several, preprocess: str) -> Preprocess:
     """How `preprocess` makes images of the size that is wanted; raises `BadInput` where no picture is."""
     if isinstance(ready, Several):
-        raise BadInput(f"--preprocess {preprocess}: the model takes {ready.words}, arrays as they are; leave it out")
+        lost = lost_in(ready.inputs)
+        way = f"; {lost}" if lost else ""
+        raise BadInput(
+            f"--preprocess {preprocess}: the model takes {ready.words}, arrays as they are; leave it out{way}"
+        )
     if isinstance(ready, Preprocess):
         return read_preprocess(preprocess, (ready.channels, *ready.size), ready.input)
     return read_preprocess(preprocess, sample_shape(ready))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.asked_size import FOR_WHICH, at_size, left_open
+from edgecnn.data.several import lost_in
 from edgecnn.given_model import shape_text, source_of
 from edgecnn.numbers.inspection import Inspection
 from edgecnn.numbers.layer_table import layer_table
@@ -53,7 +54,9 @@ def inspect(
     at_size(source, graph_inputs(proto), input_shape)  # counts of a size that it does not take mean nothing
     built = () if input_shape else built_size(Path(source), 1)
     found = inspect_model(proto, source, size_bytes, input_shape or built)
-    said = [left_open(found.model, built, "counted", FOR_WHICH)] if built else []
+    lost = lost_in(found.inputs)
+    said = [f"{found.model}: {lost}"] if lost else []
+    said += [left_open(found.model, built, "counted", FOR_WHICH)] if built else []
     return replace(found, warnings=tuple(said))
 
 
