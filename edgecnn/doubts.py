@@ -1,7 +1,7 @@
 """What a user should hear beside a result, a line each: names and pixels that nobody said, answers that are chance.
 
     input not told      what was assumed of size and pixels                          (networks/assumed.py)
-    names of folders    classes are in alphabetical order, which training may not have used
+    names of folders    classes are in alphabetical order, which training may not have used; 10 comes before 9
     task not told       maps are classes where the data has masks, else numbers, and a file's may be classes
     16-bit pictures     nearly black by the white level that is assumed; pages that nobody reads  (imaging/depth.py)
     floats of 0..255    fed as they are, where pixels become numbers of about -3 to 3
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecnn.data.copies import distinct, independent
+from edgecnn.data.folders import by_number
 from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.samples import Samples
@@ -76,13 +77,15 @@ def of_input(network: Network, *specs: Spec | None) -> str:
 
 
 def of_names(samples: Samples, verb: str = "named after") -> str:
-    """That folders made the order of the classes of `samples`; empty where something else did, or numbers did."""
-    if samples.labels is None or not Path(samples.name).is_dir() or all(n.isdigit() for n in samples.class_names):
+    """That folders made the order of the classes of `samples`; empty where something else did, or numbers do too."""
+    names = samples.class_names
+    if samples.labels is None or not Path(samples.name).is_dir() or by_number(names) == names:
         return ""
-    return (
-        f"classes are {verb} the folders of {samples.name}, in alphabetical order "
-        f"({_shown(samples.class_names)}); --labels FILE says otherwise"
-    )
+    order, way = "in alphabetical order", "--labels FILE says otherwise"
+    if by_number(names) is not None:
+        order = f"{order}, as ImageFolder counts, and not by number"
+        way = "where the network counts otherwise, give the names in its order: --labels FILE"
+    return f"classes are {verb} the folders of {samples.name}, {order} ({_shown(names)}); {way}"
 
 
 def of_task(network: Network) -> str:

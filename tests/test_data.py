@@ -119,6 +119,17 @@ def test_labels_are_matched_by_name_to_the_network(photos: Path) -> None:
         load_data(photos, RGB).with_labels(("cat", "dog", "cow"))
 
 
+def test_folders_of_numbers_are_the_places_of_names_that_are_none(tmp_path: Path) -> None:
+    for i in range(11):
+        (tmp_path / str(i)).mkdir()
+        Image.fromarray(pixels(1)[0]).save(tmp_path / str(i) / "1.png")
+    samples, numbers = load_data(tmp_path, RGB), tuple(map(str, range(11)))
+    assert samples.class_names == ("0", "1", "10", *numbers[2:10])
+    assert samples.labels.tolist() == list(range(11))
+    for names in (numbers, tuple("abcdefghijk")):  # as they are, or counted by them
+        assert samples.with_labels(names).labels.tolist() == [0, 1, 10, *range(2, 10)]
+
+
 def test_a_folder_that_is_split_is_left_as_it_is(photos: Path) -> None:
     for split in ("train", "val"):
         for name in ("x", "y"):

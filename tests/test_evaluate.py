@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -448,6 +449,52 @@ def test_arrays_need_not_show_the_highest_class_and_labels_from_one_are_named(ph
     (photos / "moon").rename(tmp_path / "moon")
     with pytest.raises(BadInput, match=r"photos: has 1 class, .* 2, which it does not name"):
         evaluate(model, data=str(photos))
+
+
+def by_level(path: Path, names: Sequence[str]) -> Path:
+    """Classes by brightness: output i is the largest where it is `names[i]` tenths of white."""
+    levels = [int(name) / 5 - 1 for name in names]
+    doubled, squared = (", ".join(map(str, row)) for row in ([2 * v for v in levels], [v * v for v in levels]))
+    text = f"""<ir_version: 9, opset_import: ["" : 20]>
+    g (float[N, 3, 16, 16] x) => (float[N, {len(names)}] y) <float[1, {len(names)}] a = {{{doubled}}},
+       float[1, {len(names)}] b = {{{squared}}}, int64[1] one = {{1}}> {{
+       m = GlobalAveragePool (x)
+       f = Flatten (m)
+       n = ReduceMean (f, one)
+       s = Mul (n, a)
+       y = Sub (s, b)
+    }}"""
+    model = onnx.parser.parse_model(text)
+    write_identity(model, Identity("level", "classification", (), READY))
+    onnx.save(model, path)
+    return path
+
+
+def test_folders_of_numbers_are_counted_as_imagefolder_does_and_that_is_told(tmp_path: Path) -> None:
+    names = list(map(str, range(11)))
+    for name in names:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            grey = np.full((16, 16, 3), round(int(name) * 25.5), np.uint8)
+            grey[0, i] ^= 1
+            Image.fromarray(grey).save(tmp_path / "photos" / name / f"{i}.png")
+    data, labels = str(tmp_path / "photos"), tmp_path / "labels.txt"
+    report = evaluate(by_level(tmp_path / "a.onnx", sorted(names)), data=data)
+    assert report.models[0][1].value == 1.0
+    (line,) = report.warnings
+    assert line == (
+        f"classes are counted by the folders of {data}, in alphabetical order, as ImageFolder counts, and not by "
+        "number (0, 1, 10 ...); where the network counts otherwise, give the names in its order: --labels FILE"
+    )
+    report = evaluate(by_level(tmp_path / "b.onnx", names), data=data)
+    assert report.models[0][1].value == 2 / 11  # 0 and 1 have the same place in both orders
+    assert report.warnings[1] == (
+        f"{tmp_path}/b.onnx is right on 18.2 % of 33 images with class folders in alphabetical order; counted by "
+        "number it would be right on 100.0 %: give the names in its order, 0, 1, 2 ...: --labels FILE"
+    )
+    labels.write_text("\n".join(names))
+    report = evaluate(tmp_path / "b.onnx", data=data, labels=labels)
+    assert (report.models[0][1].value, report.warnings) == (1.0, ())
 
 
 def test_an_order_that_folders_made_is_told(photos: Path, tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def test_its_place_and_what_is_no_data_do_not_count(photos: Path, tmp_path: Path
     assert not is_among(str(moved), [("other", "0" * 32), ("other", "")])
 
 
+def test_a_class_that_is_a_link_is_read(photos: Path, tmp_path: Path) -> None:
+    first = fingerprint(str(photos))
+    (photos / "b").rename(tmp_path / "b")
+    assert fingerprint(str(photos)) != first
+    (photos / "b").symlink_to(tmp_path / "b")
+    (photos / "a" / "round").symlink_to(photos)
+    assert fingerprint(str(photos)) == first
+
+
 @pytest.mark.parametrize("change", ["more", "other pixels", "other class", "other rows"])
 def test_any_change_makes_it_another(change: str, photos: Path) -> None:
     first = fingerprint(str(photos))

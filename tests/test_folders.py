@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.data.folders import scan, sort_names
+from edgecnn.data.folders import by_number, scan
 from runtimes.base import BadInput
 
 
@@ -35,10 +35,16 @@ def test_subfolders_are_classes_in_sorted_order_and_may_be_deep(tmp_path: Path) 
     assert scan(tmp_path, "all").class_names == ("cat", "dog")
 
 
-def test_numbers_sort_as_numbers_only_when_all_are() -> None:
-    assert sort_names(["10", "9", "1"]) == ("1", "9", "10")
-    assert sort_names(["10", "9", "x"]) == ("10", "9", "x")
-    assert sort_names(["2", "٣"]) == ("2", "٣")  # an Arabic digit is no reason to stop
+def test_folders_of_numbers_are_counted_as_text(tmp_path: Path) -> None:
+    """As torchvision's ImageFolder does."""
+    plant(tmp_path, *(f"{i}/a.png" for i in range(12)))
+    assert scan(tmp_path, "all").class_names == ("0", "1", "10", "11", *"23456789")
+
+
+def test_names_that_are_numbers_can_be_counted_by_these() -> None:
+    assert by_number(["10", "9", "1"]) == ("1", "9", "10")
+    assert by_number(["10", "9", "x"]) is None
+    assert by_number(["2", "٣"]) is None
 
 
 @pytest.mark.parametrize("held_out", ["test", "val", "valid"])
@@ -77,6 +83,17 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     plant(tmp_path, "cat/1.png")
     (tmp_path / "cat" / "again").symlink_to(tmp_path)
     assert seen(tmp_path) == [("cat/1.png", 0)]
+
+
+def test_links_to_folders_are_followed_under_their_own_names(tmp_path: Path) -> None:
+    plant(tmp_path, "far/away/1.png", "far/deep/er/2.png", "photos/cat/3.png")
+    (tmp_path / "photos" / "ant").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "photos" / "bee").symlink_to("../far/away")
+    (tmp_path / "photos" / "dog").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "far" / "deep" / "round").symlink_to(tmp_path / "far")
+    assert seen(tmp_path / "photos") == [
+        ("ant/1.png", 0), ("bee/1.png", 1), ("cat/3.png", 2), ("dog/er/2.png", 3), ("dog/round/away/1.png", 3)
+    ]  # fmt: skip
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

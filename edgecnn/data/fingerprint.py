@@ -12,7 +12,6 @@ Test: tests/test_fingerprint.py.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgecnn.data.built_in import built_in, recorded
+from edgecnn.data.folders import walk
 from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.yolo import YAML, root_of
 from runtimes.base import Array, BadInput
@@ -91,8 +91,7 @@ def _of_folder(root: Path) -> str:
 
 def _listed(root: Path) -> Iterable[Path]:
     """Pictures and what describes them; of pipes and devices, which may never end, nothing is read."""
-    for place, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for place, files in walk(root):
         for name in files:
             path = Path(place, name)
             if not name.startswith(".") and name.lower().endswith((*SUFFIXES, *DESCRIBING)) and path.is_file():

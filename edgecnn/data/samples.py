@@ -189,14 +189,16 @@ class Samples:
             return replace(self, class_names=tuple(names))
         if not self.class_names or not names or tuple(names) == self.class_names:
             return self
-        count = len(self.class_names)
-        numbered = self.class_names == tuple(map(str, range(count)))
-        if numbered and count <= len(names) and (self.labels is None or not set(names) & set(self.class_names)):
-            return replace(self, class_names=tuple(names))  # classes that were only numbered
+        numbers, known = tuple(map(str, range(len(names)))), tuple(names)
+        numbered = set(self.class_names) == set(numbers[: len(self.class_names)])
+        if numbered and (self.labels is None or not set(names) & set(self.class_names)):
+            if self.class_names == numbers[: len(self.class_names)]:
+                return replace(self, class_names=known)  # classes that were only numbered
+            known = numbers  # the same in folders, which are counted as text
         for name in self.class_names:
-            if name not in names:
+            if name not in known:
                 raise BadInput(f"{self.name}: {plugins.unknown(name, names, 'class')}")
-        place = np.array([list(names).index(name) for name in self.class_names])
+        place = np.array([known.index(name) for name in self.class_names])
         if self.truth is not None:
             return replace(self, truth=_in_order(self, names), class_names=tuple(names))
         labels = None if self.labels is None else place[self.labels]

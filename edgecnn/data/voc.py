@@ -9,8 +9,10 @@
 
 Parts are train and val, or trainval and test where the test pictures have their answers (VOC2007); without lists all
 pictures that have answers are one part. Classes are the names in labels.txt, else those of PASCAL where the folder is
-called VOC and a year, else all names that occur, in alphabetical order. XML with a DOCTYPE is refused: no entity is
-ever looked up. Source: Everingham et al. 2010; the devkit's `VOCreadrecxml.m`. Test: tests/test_voc.py.
+called VOC and a year, else all names that occur, in alphabetical order, or by number where all are numbers. XML with a
+DOCTYPE is refused: no entity is ever looked up.
+
+Source: Everingham et al. 2010; the devkit's `VOCreadrecxml.m`. Test: tests/test_voc.py.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from edgecnn.data.annotated import NAMES, Parts, Reader, boxed, inside, masked, names_in
-from edgecnn.data.folders import list_images, sort_names
+from edgecnn.data.folders import by_number, list_images
 from edgecnn.data.samples import Samples, Target
 from runtimes import plugins
 from runtimes.base import BadInput
@@ -153,7 +155,8 @@ def _names(root: Path) -> tuple[str, ...]:
     if known:
         return known
     files = sorted((root / BOXES).glob(f"*{SUFFIX[BOXES]}"))
-    return sort_names({_text(entry, "name", file) for file in files for entry in _tree(file).iterfind("object")})
+    found = {_text(entry, "name", file) for file in files for entry in _tree(file).iterfind("object")}
+    return by_number(found) or tuple(sorted(found))
 
 
 # ------------------------------------------------------------------------------------------------------------------ XML

@@ -9,6 +9,7 @@ One-sided, exact, on 30 images or more: fewer tell nothing of a network, only of
                 of the n images, of which m have the label                 q = (1 + 1/2 + ... + 1/n) / n
     numbers     R^2 <= 0                                                   always the mean would do as well
     pixels      a class of the data has IoU 0                              its pixels are few, the others' score is high
+    folders     top-1 is twice as high with folders counted by number      9 before 10 (data/folders.py)
 
 Source of E[AP]: Bestgen 2015, "Exact expected average precision of the random baseline for system evaluation".
 Test: tests/test_chance.py.
@@ -17,10 +18,12 @@ Test: tests/test_chance.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from edgecnn.data.copies import independent
+from edgecnn.data.folders import by_number
 from edgecnn.data.samples import Samples
 from edgecnn.evaluation.scores import Score, at_most
 from edgecnn.tasks import multi_label, regression
@@ -28,6 +31,8 @@ from runtimes.base import counted
 
 LEVEL = 0.05
 FEWEST = 30
+OTHER_ORDER = 2
+"""As many times more are right in another order of classes than in the one that was taken for a line to say so."""
 SHOWN = 3
 
 
@@ -55,6 +60,28 @@ def chance_warning(subject: str, metric: str, value: float | None, samples: Samp
     return (
         f"{subject} is right on {100 * value:.1f} % of {counted(images, 'image')}, {chance}: another order of classes "
         "or other preprocessing? see --labels, --preprocess"
+    )
+
+
+def order_warning(subject: str, value: float | None, samples: Samples, largest: Sequence[int]) -> str:
+    """The line that says that `subject` counts class folders by number; empty where they have no other order so, and
+    where `value`, its top-1 in theirs, is more than half of what it would be then.
+
+    `largest`: at which class each image's answer has its largest number.
+    """
+    names, numbered = samples.class_names, by_number(samples.class_names)
+    if value is None or samples.labels is None or len(largest) != len(samples) or numbered in (None, names):
+        return ""
+    place = {name: i for i, name in enumerate(numbered or ())}
+    images = len(samples)
+    other = float(np.mean(np.array([place[name] for name in names])[samples.labels] == largest))
+    by_luck = images < FEWEST or no_better_than_chance(round(other * images), images, 1 / len(names))
+    if other <= OTHER_ORDER * value or by_luck:
+        return ""
+    return (
+        f"{subject} is right on {100 * value:.1f} % of {counted(images, 'image')} with class folders in "
+        f"alphabetical order; counted by number it would be right on {100 * other:.1f} %: give the names in its order, "
+        f"{', '.join((numbered or ())[:3])} ...: --labels FILE"
     )
 
 

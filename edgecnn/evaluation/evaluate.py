@@ -31,7 +31,7 @@ from edgecnn.data.parted import part
 from edgecnn.data.samples import Samples
 from edgecnn.data.table import unread
 from edgecnn.evaluation.asked import as_task
-from edgecnn.evaluation.chance import chance_warning, missed_warning
+from edgecnn.evaluation.chance import chance_warning, missed_warning, order_warning
 from edgecnn.evaluation.class_numbers import held as numbered_alike
 from edgecnn.evaluation.class_numbers import of_numbers
 from edgecnn.evaluation.left_out import left_out
@@ -43,6 +43,7 @@ from edgecnn.evaluation.seen_before import SeenBefore
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject
 from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
+from edgecnn.tasks import classification
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
@@ -133,7 +134,8 @@ def evaluate(
     difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
-    chance = (by_chance(subject, one, samples) for subject, one in zip(subjects, scores, strict=True))
+    judged = zip(subjects, scores, seen, answers, strict=True)
+    chance = (by_chance(subject, one, replace(shown, groups=groups), runner) for subject, one, shown, runner in judged)
     told = doubts.told(*early, doubts.of_copies(samples), *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out)
@@ -144,10 +146,14 @@ def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:
     return subject.runner if own is not None else as_task(subject.runner, task, subject.sigmoid)
 
 
-def by_chance(subject: Subject, found: Score, samples: Samples) -> str:
+def by_chance(subject: Subject, found: Score, samples: Samples, answers: Answers) -> str:
     """The line that says that `subject` is no better than chance; empty where it is, and where no one trained it."""
     if subject.seeded:
         return ""
+    if not subject.labels and found.metric == classification.METRIC:
+        other = order_warning(subject.name, found.value, samples, answers.largest)
+        if other:
+            return other
     missed = missed_warning(subject.name, found, "other preprocessing or classes? see --preprocess, --labels")
     return missed or chance_warning(subject.name, found.metric, found.value, samples, classes_of(subject))
 
@@ -159,10 +165,14 @@ class Answers:
     runner: Runner
     nonfinite: int = 0
     marks: list[bytes] = field(default_factory=list)
+    largest: list[int] = field(default_factory=list)
+    """Where the largest number of an image's first answer is, of answers (N, classes)."""
 
     def __call__(self, feeds: Tensors) -> Tensors:
         found, images = self.runner(feeds), rows(feeds)
         self.marks += rows_of(feeds)
+        first = next(iter(found.values()))
+        self.largest += first.argmax(1).tolist() if first.ndim == 2 and first.shape[1] else []
         broken = np.zeros(images, bool)
         for value in found.values():
             wrong = ~np.isfinite(value) if value.dtype.kind == "f" else np.zeros(1, bool)
