@@ -27,6 +27,7 @@ from edgecnn.data.copies import distinct, independent
 from edgecnn.data.folders import by_number
 from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
+from edgecnn.data.readable import of_unreadable
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
 from runtimes.execution.feeds import TensorInfo
@@ -167,9 +168,12 @@ def of_copies(samples: Samples, drawn: int | None = None) -> str:
 
 
 def of_images(material: Material) -> tuple[str, ...]:
-    """What `material` tells less than the number of its images promises: copies, and what calibrated and judges too."""
+    """What `material` tells less than the number of its images promises: pictures that cannot be read, copies, and what
+    calibrated and judges too.
+    """
     judged, drawn = material.judged, len(material.calibration) + material.copies
-    many = of_copies(material.calibration, drawn), of_copies(judged)
+    broken = of_unreadable(material.calibration, judged)
+    many = (*broken, of_copies(material.calibration, drawn), of_copies(judged))
     if not material.repeated:
         return many
     among = f"{material.repeated:,} of the {counted(len(judged), 'image')} that judge are among those that calibrated"

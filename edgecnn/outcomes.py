@@ -91,6 +91,8 @@ class QuantizeReport:
     """What a user should hear beside the result (edgecnn/doubts.py)."""
     pixels: str = field(default="", kw_only=True)
     """What was done with the images, in words, where that is not all of `preprocess`."""
+    unreadable: tuple[str, ...] = field(default=(), kw_only=True)
+    """Pictures of the data that were left out."""
     keep_float: bool = field(default=False, kw_only=True)
     """Whether the float graph was to be kept beside an int8 one."""
 
@@ -195,6 +197,7 @@ class QuantizeReport:
             "keeps_float": self.keeps_float,
             "search": self.contest.to_dict(),
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 

@@ -176,6 +176,7 @@ def build(
     runtime: bool = True,
     force: bool = False,
     seed: int = 0,
+    skip_unreadable: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> BuildReport | DeviceBuildReport:
@@ -198,25 +199,24 @@ def build(
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop, sure), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
-    network, heard = named(network, seen, judge, own is not None, tell, preprocess, dynamic_size, input)
+    network, heard = named(network, seen, judge, own is not None, tell, preprocess, dynamic_size, input,
+                           skip_unreadable)  # fmt: skip
     identity = identity_of(network)
     check_input(input, network.preprocess, dynamic_size)
-    float_model, done, reference = stages.float_road(
-        network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed, track=track
-    )
+    float_model, done, reference = stages.float_road(network, dynamic=dynamic, dynamic_size=dynamic_size, seed=seed,
+                                                     track=track)  # fmt: skip
     proof.require_rows(reference(reference.feeds[0]), network.source, proof.CHOOSE)
     heard = doubts.told(*heard, ignored(network, float_model, tell))
     images = partial(material_for, float_model, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-                     input_shape=open_size.built_for(network, dynamic_size), own=own, track=track)  # fmt: skip
+                     input_shape=open_size.built_for(network, dynamic_size), own=own,
+                     skip_unreadable=skip_unreadable, track=track)  # fmt: skip
     material = images(identity)
     material, said = judging(network.source, network.task, float_model, material, tell)
     recipe = recipe_for(material, calibrator, target)
     trial = trial_on(material, identity, budget, allow_slower, all_int8, own, threads, search_budget, seed)
     if asked.name != "cpu":
-        return build_for(
-            asked, path, network, identity, float_model, done, reference, material, trial, started, runtime, force,
-            track, heard=doubts.told(*heard, *said),
-        )  # fmt: skip
+        return build_for(asked, path, network, identity, float_model, done, reference, material, trial, started,
+                         runtime, force, track, heard=doubts.told(*heard, *said))  # fmt: skip
     result, stage = contest_stage(float_model, recipe, material, trial, search_budget, portable, track)
     quantized, decision = result.quantized, result.decision
     judged = spread(material.judged, REAL_IMAGES).feeds(material.input_name, 1)[:]
@@ -230,11 +230,11 @@ def build(
     proof.write(check_output(path, force), chosen, session, manifest, real, given, sizes,
                 float_beside(keep_float, float_model, decision, identity, done), runtime)  # fmt: skip
     beside = saved_beside(beside, result, identity, done, force)
-    chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside)
+    chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside, done)
     doubted = of_verdict(network.source, result, material, trial, trained_classes(network), network.seeded)
     heard = doubts.told(*heard, *said, *doubted)
-    return BuildReport(*chosen_by, done, path.stat().st_size, network.seeded, time.perf_counter() - started,
-                       network.prefix, warnings=heard, keep_float=keep_float)  # fmt: skip
+    return BuildReport(*chosen_by, path.stat().st_size, network.seeded, time.perf_counter() - started, network.prefix,
+                       warnings=heard, keep_float=keep_float, unreadable=material.unreadable)  # fmt: skip
 
 
 def _fed(
@@ -263,7 +263,7 @@ def trained_classes(network: Network) -> int | None:
 
 def named(
     network: Network, calib: Spec, data: Spec | None, as_truth: bool = False, tell: doubts.Tell = doubts.unheard,
-    preprocess: str | None = None, pictures: bool = False, input: str = FLOAT32,
+    preprocess: str | None = None, pictures: bool = False, input: str = FLOAT32, skip_unreadable: bool = False,
 ) -> tuple[Network, tuple[str, ...]]:  # fmt: skip
     """(`network` with the class names of labelled `data`, if it has none; what was told of names and input).
 
@@ -274,7 +274,8 @@ def named(
     numbers, other = as_truth or (network.tasked and network.task in NUMBERS), may_be(network)
     kept, task = (True, network.task) if numbers else (None, other) if other else (False, network.task)
     shown = load_data(data, network.ready, task=task, as_truth=kept) if data is not None else None
-    calibration = load_data(calib, network.ready, task=task, as_truth=kept)
+    few, sift = (DEFAULT_LIMIT, silent) if skip_unreadable else (None, None)  # the network answers some of them
+    calibration = load_data(calib, network.ready, limit=few, task=task, as_truth=kept, sift=sift)
     seen = [calibration] if shown is None else [calibration, shown]
     odd = [line for one in seen for line in doubts.of_data(one, network.preprocess, network.assumed.pixels)]
     refuse_floats(input, seen)

@@ -20,6 +20,7 @@ from edgecnn.data.given import Spec
 from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess, says_layout
+from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import unprepared
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.given_model import is_file
@@ -182,5 +183,5 @@ def all_heard(sides: Sequence[Told], seen: object, data: Spec | None, preprocess
     samples = None if data is None else samples  # what nobody gave, nobody need mend
     given = [samples] if isinstance(samples, Samples) else []
     odd = [line for one in given for s in sides for line in doubts.of_data(one, s.preprocess, s.assumed.pixels)]
-    odd = [unprepared(preprocess, given), *odd]
+    odd = [unprepared(preprocess, given), *odd, *of_unreadable(*given)]
     return doubts.told(*(heard(side, seen, data) for side in sides), *(side.said for side in sides), *odd)

@@ -41,6 +41,8 @@ class CheckReport:
     """Where the candidate's nodes ran, with `require_all`."""
     warnings: tuple[str, ...] = ()
     """What was assumed of the sides' inputs."""
+    unreadable: tuple[str, ...] = ()
+    """Pictures of the data that were left out."""
     classes: bool = True
     """Whether columns of an output may be scores of classes: no model says that its task is another."""
 
@@ -93,6 +95,7 @@ class CheckReport:
             "failures": list(self.failures),
             "next": None if self.passed else self.next_command,
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 

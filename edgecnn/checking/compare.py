@@ -26,6 +26,7 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.data.adapting import adapter
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
 from edgecnn.data.given import Data, Spec, maybe_given, spelled
+from edgecnn.data.samples import Feeds
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject, open_subject, refuse_for_files
 from edgecnn.sides_told import all_heard, with_pixels
@@ -65,12 +66,13 @@ def check(
     answer: str | int | None = None,
     provider: str = "cpu",
     require_all: bool = False,
+    skip_unreadable: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> CheckReport:
     """Compare `candidate` with `reference` on `data`, or on seeded random inputs; the report says whether limits hold.
 
-    `data` names a set or a file, or is an array.
+    `data` names a set or a file, or is an array. `skip_unreadable` leaves out pictures of `data` that cannot be read.
     `atol` and `snr_db` hold numbers, or `OUTPUT:number`. `candidate` runs on `provider`, the reference on the CPU;
     `require_all`: all of its nodes must run there. `preprocess`: how pixels become the input of both.
     `decode`: the raw head that a PyTorch network answers with; `answer`: which of its outputs counts. Raises
@@ -86,7 +88,7 @@ def check(
     sides = zip(sources, shapes_for(sources, input_shape), ("cpu", asked.text), strict=True)
     subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for s, shape, where in sides]
     subjects = called_alike(with_pixels(subjects, preprocess))
-    feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch)
+    feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch, track if skip_unreadable else None)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
     heard = doubts.aloud(tell, all_heard(subjects, feeds, spec, preprocess))
     others = alike(other_sizes(subjects, feeds[0], seed), feeds) if data is None else []
@@ -117,6 +119,7 @@ def check(
         provider=asked.text,
         precision=precision,
         warnings=heard,
+        unreadable=feeds.samples.unreadable if isinstance(feeds, Feeds) else (),
         classes=classes_known(subjects),
         residence=_residence(subjects, Path(subjects[1].name), feeds[0], asked.text, threads) if require_all else None,
     )

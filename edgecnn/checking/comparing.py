@@ -21,7 +21,7 @@ from exporters.layerwise.hard_cuts import with_cuts
 from exporters.layerwise.partial import Parts
 from exporters.layerwise.points import Points, chain, graph_points
 from exporters.layerwise.unpadded import channel_counts, padded_names, unpadded
-from runtimes.base import BadInput, Tensors
+from runtimes.base import BadInput, Tensors, Track
 from runtimes.execution.shapes import ShapeText
 
 
@@ -125,9 +125,14 @@ def _alive(candidate: Parts, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 
 def make_samples(
-    sides: Sequence[Any], data: Spec | None, samples: int, seed: int, input_shape: ShapeText | None
+    sides: Sequence[Any],
+    data: Spec | None,
+    samples: int,
+    seed: int,
+    input_shape: ShapeText | None,
+    sift: Track | None = None,
 ) -> tuple[list[Tensors], str, Sequence[Tensors]]:
     """(feeds of one image for the first of `sides`, what they are in words, what they were drawn from)."""
-    feeds, words = make_feeds(sides, data, samples, seed, input_shape, 1)
+    feeds, words = make_feeds(sides, data, samples, seed, input_shape, 1, sift)
     made = [dict(feed) for feed, _ in zip(feeds, range(samples), strict=False)]
     return [{name: np.ascontiguousarray(value) for name, value in feed.items()} for feed in made], words, feeds

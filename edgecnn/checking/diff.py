@@ -62,12 +62,13 @@ def diff(
     preprocess: str | None = None,
     decode: str | None = None,
     answer: str | int | None = None,
+    skip_unreadable: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> DiffReport:
     """Find the first layer at which `candidate` parts from `reference`; the report's `first` is None when none does.
 
-    `data` names a set or a file, or is an array.
+    `data` names a set or a file, or is an array. `skip_unreadable` leaves out pictures of `data` that cannot be read.
     `layers` (and `plot`) look at every layer. `reproducer` is a folder to be made for that layer alone. Raises
     `BadInput` for models or data that cannot be used together.
     """
@@ -86,12 +87,12 @@ def diff(
     sides = with_pixels(
         [open_side(source, weights, shape, threads, decode, answer) for source, shape in shapes], preprocess
     )
-    feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape)
+    feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape, track if skip_unreadable else None)
     heard = doubts.aloud(tell, all_heard(sides, fed, spec, preprocess))
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
     made = not isinstance(fed, Feeds)
     report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track, made)
-    return replace(report, warnings=heard)
+    return replace(report, warnings=heard, unreadable=fed.samples.unreadable if isinstance(fed, Feeds) else ())
 
 
 @memory_goes_back()

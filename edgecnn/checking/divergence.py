@@ -78,6 +78,8 @@ class DiffReport:
     least_db: float = -math.inf
     doubt: str = ""
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Pictures of the data that were left out."""
 
     @property
     def failure(self) -> EdgeError | None:
@@ -137,6 +139,7 @@ class DiffReport:
             "notes": list(self.notes),
             "plot": self.plot,
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 

@@ -56,6 +56,8 @@ class DeviceBuildReport:
     seeded: bool
     seconds: float
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Pictures of the data that were left out."""
 
     @property
     def chosen(self) -> str:
@@ -97,6 +99,7 @@ class DeviceBuildReport:
             "seeded_weights": self.seeded,
             "seconds": round(self.seconds, 2),
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 
@@ -165,7 +168,7 @@ def build_for(
     pack(check_output(output, force), written, manifest, *proof.golden(real, session), runtime=runtime)
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
-        time.perf_counter() - started, heard,
+        time.perf_counter() - started, heard, material.unreadable,
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class Judging(TypedDict, total=False):
     input: str
     search_budget: float
     seed: int
+    skip_unreadable: bool
     allow_slower: bool
     all_int8: bool
     keep_float: bool

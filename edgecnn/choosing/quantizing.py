@@ -102,6 +102,7 @@ def quantize(
     search_budget: float = SEARCH_SECONDS,
     threads: int = 1,
     seed: int = 0,
+    skip_unreadable: bool = False,
     allow_slower: bool = False,
     all_int8: bool = False,
     keep_float: bool = False,
@@ -124,7 +125,8 @@ def quantize(
     graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
     names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was assumed
-    before the work; the report's `warnings` have it too. Raises `BadInput` for what cannot be used.
+    before the work; the report's `warnings` have it too. `skip_unreadable` leaves out pictures that cannot be read, and
+    draws others to calibrate in their place. Raises `BadInput` for what cannot be used.
     """
     path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
     beside = check_output(portable_path(path), force) if portable else None
@@ -135,7 +137,7 @@ def quantize(
     told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
     images = partial(
         material_for, original, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
-        input_shape=input_shape, own=own, name=name, track=track,
+        input_shape=input_shape, own=own, name=name, skip_unreadable=skip_unreadable, track=track,
     )  # fmt: skip
     material = images(identity, preprocess=preprocess)
     identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
@@ -169,7 +171,7 @@ def quantize(
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,
-        keep_float=keep_float,
+        unreadable=material.unreadable, keep_float=keep_float,
     )  # fmt: skip
 
 

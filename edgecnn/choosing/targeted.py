@@ -49,6 +49,8 @@ class TargetReport:
     judged_on: str
     preprocess: Preprocess | None
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Pictures of the data that were left out."""
 
     @property
     def accuracy(self) -> dict[str, float] | None:
@@ -80,6 +82,7 @@ class TargetReport:
             "float_nodes": [{"node": node, "reason": reason} for node, reason in self.quantized.float_nodes],
             "preprocess": self.preprocess.to_dict() if self.preprocess else None,
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 
@@ -119,7 +122,7 @@ def aimed(
     heard = chance_warning(f"{output}: float", trial.metric, judge.value, material.judged, classes_in(float_model))
     return TargetReport(
         output, target.name, chosen, verdict, quantized, judged, judge.value, material.judged_on, material.preprocess,
-        doubts.told(doubts.of_lone(quantized.calibration, material.calibration), heard),
+        doubts.told(doubts.of_lone(quantized.calibration, material.calibration), heard), material.unreadable,
     )  # fmt: skip
 
 

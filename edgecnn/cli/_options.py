@@ -90,6 +90,8 @@ calib_limit = option("--limit", type=click.IntRange(min=1), default=128, group="
 calib = option("--calib", required=True, metavar="DATA", group="Data",
                help="Images of typical activations: folder, picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
 data = option("--data", metavar="DATA", group="Data", help="Labelled images to measure accuracy on.")
+skip_unreadable = option("--skip-unreadable", is_flag=True, group="Data",
+                         help="Leave out pictures that cannot be read, and name them.")  # fmt: skip
 calibrator = option(
     "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."
 )

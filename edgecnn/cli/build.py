@@ -46,6 +46,7 @@ from edgecnn.cli._result import Result, Telling
 @options.dynamic
 @options.dynamic_size
 @options.runtime
+@options.skip_unreadable
 @options.seed
 def command(
     source: str,
@@ -78,6 +79,7 @@ def command(
     dynamic: bool,
     dynamic_size: bool,
     runtime: bool,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Export, fold, simplify, quantize, check, race, choose and pack: one bundle that is proven to work."""
@@ -97,7 +99,7 @@ def command(
                        search_budget=search_budget, target=target, portable=portable, input=input, limit=limit,
                        provider=provider, threads=threads, allow_slower=allow_slower, all_int8=all_int8,
                        keep_float=keep_float, dynamic=dynamic, dynamic_size=dynamic_size, runtime=runtime, force=force,
-                       seed=seed, track=options.track(), tell=tell)  # fmt: skip
+                       seed=seed, skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, DeviceBuildReport):
         return tell.result(report, lambda page: tables.built_for_device(page, report))
     return tell.result(report, lambda page: tables.built(page, report))

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @options.provider
 @options.threads
 @options.require_all
+@options.skip_unreadable
 @options.seed
 def command(
     reference: str,
@@ -65,6 +66,7 @@ def command(
     provider: str,
     threads: int | None,
     require_all: bool,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Compare the outputs of two models: PyTorch networks, .onnx files or bundles.
@@ -78,8 +80,8 @@ def command(
     tell = Telling()
     report = api.check(reference, candidate, data=data, limit=limit, atol=atol, snr_db=snr_db, top1=top1, seed=seed,
                        input_shape=input_shape, weights=weights, batch=batch, threads=threads, preprocess=preprocess,
-                       decode=decode, answer=answer, provider=provider, require_all=require_all, track=options.track(),
-                       tell=tell)  # fmt: skip
+                       decode=decode, answer=answer, provider=provider, require_all=require_all,
+                       skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report))
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         help="Folder to make: the layer alone as two models, its inputs, and a test.")  # fmt: skip
 @options.force
 @options.threads
+@options.skip_unreadable
 @options.seed
 def command(
     reference: str,
@@ -60,6 +61,7 @@ def command(
     reproducer: Path | None,
     force: bool,
     threads: int | None,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Find the first layer at which two models part: PyTorch networks, .onnx files or bundles.
@@ -74,8 +76,8 @@ def command(
     tell = Telling()
     report = api.diff(reference, candidate, snr_db=snr_db, data=data, samples=samples, weights=weights,
                       input_shape=input_shape, preprocess=preprocess, decode=decode, answer=answer, layers=layers,
-                      plot=plot, reproducer=reproducer, force=force, threads=threads, seed=seed, track=options.track(),
-                      tell=tell)  # fmt: skip
+                      plot=plot, reproducer=reproducer, force=force, threads=threads, seed=seed,
+                      skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report, layers))
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @options.answer
 @options.input_shapes
 @options.threads
+@options.skip_unreadable
 @options.seed
 def command(
     model: str,
@@ -64,6 +65,7 @@ def command(
     answer: str | None,
     input_shape: tuple[str, ...],
     threads: int | None,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Score models on labelled images: top-1, mIoU, mAP or R^2; of two also the paired difference.
@@ -78,7 +80,8 @@ def command(
     report = api.evaluate(model, other, data=data, task=task, metric=metric, weights=weights, limit=limit,
                           labels=labels, preprocess=preprocess, decode=decode, answer=answer,
                           max_drop=max_drop, min_metric=min_metric, sure=sure, batch=batch, input_shape=input_shape,
-                          threads=threads, seed=seed, track=options.track(), tell=tell)  # fmt: skip
+                          threads=threads, seed=seed, skip_unreadable=skip_unreadable, track=options.track(),
+                          tell=tell)  # fmt: skip
     return tell.result(report, lambda page: _draw(page, report))
 
 

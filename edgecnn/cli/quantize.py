@@ -43,6 +43,7 @@ from edgecnn.cli._result import Result, Telling
 @options.allow_slower
 @options.all_int8
 @options.race_threads
+@options.skip_unreadable
 @options.seed
 def command(
     model: Path,
@@ -69,6 +70,7 @@ def command(
     allow_slower: bool,
     all_int8: bool,
     threads: int,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Quantize any ONNX model to int8, and keep it only where it is faster within the accuracy budget."""
@@ -83,7 +85,7 @@ def command(
                           input=input, data=data, task=task, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
                           seed=seed, allow_slower=allow_slower, all_int8=all_int8, keep_float=keep_float, force=force,
-                          track=options.track(), tell=tell)  # fmt: skip
+                          skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, TargetReport):
         return tell.result(report, lambda page: tables.aimed(page, report))
     return tell.result(report, lambda page: tables.quantized(page, report))

@@ -47,6 +47,7 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @options.input_shape
 @options.num_classes
 @options.preprocess
+@options.skip_unreadable
 @options.seed
 def command(
     source: str,
@@ -70,6 +71,7 @@ def command(
     input_shape: str | None,
     num_classes: int | None,
     preprocess: str | None,
+    skip_unreadable: bool,
     seed: int,
 ) -> Result:
     """Train a network on classes, masks, boxes, labels or numbers, seeded, and write its weights."""
@@ -82,7 +84,7 @@ def command(
                        weight_decay=weight_decay, label_smoothing=label_smoothing, flip=flip, augment=augment,
                        patience=patience, input_shape=input_shape, num_classes=num_classes, preprocess=preprocess,
                        weights=weights, task=task, answer=answer, qat=qat, resume=resume, force=force,
-                       track=options.track(), tell=tell)  # fmt: skip
+                       skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     shown = {**report.to_dict(), "judged": report.judged and report.judged.words(report.metric)}
     return tell.result(
         report, lambda page: page.pairs((k.replace("_", " "), value) for k, value in shown.items() if _scalar(value))

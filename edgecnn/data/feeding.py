@@ -24,7 +24,7 @@ from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.data.several import several
 from edgecnn.runners import Fed
-from runtimes.base import Array, BadInput, Tensors
+from runtimes.base import Array, BadInput, Tensors, Track
 from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.model_file import is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shapes, with_batch
@@ -48,13 +48,14 @@ def make_feeds(
     seed: int,
     input_shape: ShapeText | None,
     batch: int,
+    sift: Track | None = None,
 ) -> tuple[Sequence[Tensors], str]:
-    """(batches for the first of `subjects`, what they are in words)."""
+    """(batches for the first of `subjects`, what they are in words). `sift`: see `load_data`."""
     inputs = subjects[0].inputs
     if data is not None:
         from edgecnn.data.load import load_data
 
-        samples = load_data(data, _ready(subjects, input_shape, batch), limit=limit, seed=seed)
+        samples = load_data(data, _ready(subjects, input_shape, batch), limit=limit, seed=seed, sift=sift)
         _require_pixels(subjects, samples)
         return samples.feeds(inputs[0].name, batch), samples.name
     require_common(subjects)

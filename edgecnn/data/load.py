@@ -40,10 +40,11 @@ from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.given import Data, InMemory, given
 from edgecnn.data.noise import RANDOM, noise
+from edgecnn.data.readable import drawn
 from edgecnn.data.samples import Ready, Samples, split_off
 from edgecnn.data.several import load_several
 from runtimes import plugins
-from runtimes.base import Array, BadInput
+from runtimes.base import Array, BadInput, Track
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES
@@ -68,6 +69,7 @@ def load_data(
     seed: int = 0,
     task: str = "classification",
     as_truth: bool | None = False,
+    sift: Track | None = None,
 ) -> Samples:
     """The samples that `spec` names, made ready by `preprocess`; raises `BadInput` in one line for what cannot be used.
 
@@ -75,6 +77,7 @@ def load_data(
     drawn with `seed` from all (a folder's first images would all be of its first class), in their order; `skip` leaves
     out the first that are drawn. `task` says what `shapes` draws: one figure, or several with masks and boxes.
     `as_truth`: `y` is what a metric of the user's own compares with, and no classes; None where it may be either.
+    `sift`, where given, shows how each sample is read, and those that cannot be are left out (readable.py).
     """
     if split not in SPLITS:
         raise BadInput(plugins.unknown(split, SPLITS, "split"))
@@ -88,9 +91,9 @@ def load_data(
     else:
         samples = _load(data, preprocess, split, seed, task, as_truth)
     if skip == 0 and (limit is None or limit >= len(samples)):
-        return samples
+        return samples if sift is None else drawn(samples, np.arange(len(samples)), None, sift)
     order = np.random.default_rng(seed).permutation(len(samples))[skip:]
-    return replace(samples.subset(np.sort(order[:limit])), of=len(samples))
+    return replace(drawn(samples, order, limit, sift), of=len(samples))
 
 
 def _cut(samples: Samples, split: str, task: str) -> Samples:

@@ -27,6 +27,7 @@ from edgecnn.data.load import load_data
 from edgecnn.data.one_set import both
 from edgecnn.data.parted import part
 from edgecnn.data.pixels import in_words, says_layout
+from edgecnn.data.readable import unreadable_in
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.wanted import one_at_a_time, said, shaped, usual
 from edgecnn.evaluation.own_metric import OwnMetric
@@ -133,6 +134,11 @@ class Material:
         return f" ({self.left_out:,} that calibrated left out)" if self.left_out else ""
 
     @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Pictures that are left out."""
+        return unreadable_in(self.calibration, self.judged)
+
+    @property
     def told(self) -> dict[str, str]:
         """What a bundle's manifest says of the images."""
         return {"judged_on": self.judged_on} | ({"labels_unused": self.unused} if self.unused else {})
@@ -149,9 +155,12 @@ def material_for(
     preprocess: str | None = None,
     own: OwnMetric | None = None,
     name: str = "model",
+    skip_unreadable: bool = False,
     track: Track = silent,
 ) -> Material:
     """Load `calib` and `data` as `model` wants to see them, or as `preprocess` says.
+
+    `skip_unreadable` leaves out pictures that cannot be read, and draws others to calibrate in their place.
 
     Where the user's `own` metric judges, `y` of the data is for that. `name` is the model's in messages.
     Raises `BadInput` when they do not fit together.
@@ -165,19 +174,18 @@ def material_for(
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
     sets, mark = identity.trained_on if identity else (), fingerprint(seen)
     learned = is_marked(mark, sets)
-    drawn = load_data(
-        seen, ready, limit=limit, split=part("train", seen, judge, learned), seed=seed, task=task, as_truth=kept
-    )
+    load = partial(load_data, seed=seed, task=task, as_truth=kept, sift=track if skip_unreadable else None)
+    drawn = load(seen, ready, limit=limit, split=part("train", seen, judge, learned))
     calibration, used = once(drawn.remembered(), track)
     left_out = repeated = 0
     if judge is None:
         enough = JUDGED if limit < JUDGED and task in BY_IMAGE and is_quick(session, ready) else limit
-        draw = partial(held_out, seen, ready, drawn, seed=seed, task=task, as_truth=kept, learned=learned)
+        draw = partial(held_out, load, seen, ready, drawn, learned=learned)
         judged = unseen(draw, used, enough, track) or calibration
         judged = judged.without_answers() if own is None else judged
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
-        judged = load_data(judge, ready, split=split, seed=seed, task=task, as_truth=kept)
+        judged = load(judge, ready, split=split)
         judged = judged if own is not None else with_model_labels(judged, labels, session)
         judged, left_out, repeated = apart(judged.remembered(), used, ENOUGH, track)
     made = Material(
@@ -232,19 +240,20 @@ def unseen(draw: Callable[[int], Samples | None], used: Collection[bytes], enoug
 
 
 def held_out(
-    spec: Spec, ready: Ready | Several, calibration: Samples, limit: int, seed: int, task: str,
-    as_truth: bool | None = False, learned: bool = False,
+    load: Callable[..., Samples], spec: Spec, ready: Ready | Several, calibration: Samples, limit: int,
+    learned: bool = False,
 ) -> Samples | None:  # fmt: skip
     """At most `limit` images of `spec` that did not calibrate: its test part, or what is left; None where nothing is.
 
-    Ranges and biases fit the images that set them, so that these flatter int8.
+    Ranges and biases fit the images that set them, so that these flatter int8. `load` is `load_data`, with what all
+    calls of it have in common.
     """
     if part("test", spec, None, learned) == "test":
-        return load_data(spec, ready, limit=limit, split="test", seed=seed, task=task, as_truth=as_truth)
-    if calibration.of is None:
+        return load(spec, ready, limit=limit, split="test")
+    used = len(calibration) + len(calibration.unreadable)
+    if calibration.of is None or used >= calibration.of:
         return None
-    used = len(calibration)
-    return load_data(spec, ready, limit=limit, skip=used, seed=seed, task=task, as_truth=as_truth)
+    return load(spec, ready, limit=limit, skip=used)
 
 
 def is_quick(session: Session, ready: Ready | Several) -> bool:

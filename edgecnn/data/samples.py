@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 import numpy as np
 
 from edgecnn.data.built_in import recorded
+from edgecnn.data.readable import read
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.depth import PLAIN, Look
@@ -122,6 +123,8 @@ class Samples:
     """int (N,): the same number for copies of one image (copies.py); None where there are none, or nobody looked."""
     numbered: bool = False
     """Its labels are whole numbers of which the data need not show the largest."""
+    unreadable: tuple[str, ...] = ()
+    """The pictures that were left out (readable.py)."""
 
     @property
     def recorded(self) -> str:
@@ -137,7 +140,7 @@ class Samples:
     def __getitem__(self, index: int) -> Array:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return finite(self.load(index), self.ids[index])
+        return finite(read(self.load, self.ids, index), self.ids[index])
 
     def subset(self, indices: Sequence[int] | Array) -> Samples:
         """The samples at `indices`, in that order."""
@@ -278,7 +281,7 @@ class Feeds(Sequence[Tensors]):
         first = range(len(self))[index] * self.batch
         rows = range(first, min(first + self.batch, len(self.samples)))
         others = {name: np.stack([load(i) for i in rows]) for name, load in self.samples.others.items()}
-        return {self.input_name: self.samples.subset(rows).stack(), **others}
+        return {self.input_name: np.stack([self.samples[i] for i in rows]), **others}
 
 
 def split_off(samples: Samples, split: str, classes: Array | None = None) -> Samples:

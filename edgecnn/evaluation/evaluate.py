@@ -77,6 +77,7 @@ def evaluate(
     input_shape: InputShape | None = None,
     threads: int | None = None,
     seed: int = 0,
+    skip_unreadable: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
 ) -> EvaluateReport:
@@ -89,8 +90,8 @@ def evaluate(
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
     `max_drop` and `min_metric` are limits, which decide the report's `failure`, and `sure` asks for the whole interval
-    of what is lost: see `Limits`. `tell` hears what was assumed before anything is scored; the report's `warnings` have
-    it too.
+    of what is lost: see `Limits`. `skip_unreadable` leaves out pictures that cannot be read. `tell` hears what
+    was assumed before anything is scored; the report's `warnings` have it too.
 
     Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
@@ -113,18 +114,13 @@ def evaluate(
     classes = [named_of(subject, task) for subject in subjects]
     subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
     before = SeenBefore(spec, subjects)
-    seen = [samples_for(subject, spec, task, limit, seed, own, before.learned) for subject in subjects]
+    sift = track if skip_unreadable else None
+    seen = [samples_for(subject, spec, task, limit, seed, own, before.learned, sift) for subject in subjects]
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    heard = (
-        *all_heard(subjects, samples, spec, preprocess),
-        counted_by,
-        doubts.of_masks(samples),
-        unscored,
-        *before.lines,
-    )
-    early = doubts.aloud(tell, doubts.told(*heard))
+    heard = (*all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored)
+    early = doubts.aloud(tell, doubts.told(*heard, *before.lines))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = numbered_alike(shown, scores[0]) if scores else shown
@@ -138,7 +134,8 @@ def evaluate(
     chance = (by_chance(subject, one, replace(shown, groups=groups), runner) for subject, one, shown, runner in judged)
     told = doubts.told(*early, doubts.of_copies(samples), *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
-    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out)
+    return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out,
+                          unreadable=samples.unreadable)  # fmt: skip
 
 
 def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:
@@ -217,7 +214,7 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
 def samples_for(
     subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None,
-    learned: bool = False,
+    learned: bool = False, sift: Track | None = None,
 ) -> Samples:  # fmt: skip
     """`data` with answers, made ready for `subject`, its classes counted as the model counts them.
 
@@ -225,7 +222,7 @@ def samples_for(
     """
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
     split, kept = part("test", data, None, learned), own is not None or task in edgecnn.tasks.NUMBERS
-    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept)
+    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept, sift=sift)
     if own is not None:
         return samples
     how = edgecnn.tasks.load(task)

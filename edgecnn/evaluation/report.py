@@ -34,6 +34,8 @@ class EvaluateReport:
     """What a user should hear beside the result (edgecnn/doubts.py)."""
     held_out: bool = False
     """Only what training held out of `data` was judged: a model has learned from the rest."""
+    unreadable: tuple[str, ...] = ()
+    """Pictures of `data` that were left out."""
 
     @property
     def on(self) -> str:
@@ -176,6 +178,7 @@ class EvaluateReport:
             "difference": self.difference.to_dict() if self.difference else None,
             "seeded_weights": bool(self.seeded),
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }
 
 

@@ -214,7 +214,7 @@ def groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 def keep(samples: Samples) -> Callable[[Array], Array]:
     """Indices (n,) -> images float32 (n, C, H, W), from memory when all of them fit there."""
     if len(samples) * samples[0].nbytes > KEEP_LIMIT_BYTES:
-        return lambda picked: samples.subset(picked).stack()
+        return lambda picked: np.stack([samples[int(i)] for i in picked])
     kept = samples.stack()
     return lambda picked: np.asarray(kept[picked])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from edgecnn.data.built_in import recorded
 from edgecnn.data.fingerprint import identified
 from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
+from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import for_arrays, unprepared
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
@@ -41,7 +43,7 @@ from edgecnn.tasks import NUMBERS, OTHER, REGRESSION, detection
 from edgecnn.tasks.regression import spread_of
 from edgecnn.training.learning import Recipe, is_one_map
 from edgecnn.training.scaling import scale_last
-from runtimes.base import BadInput, counted
+from runtimes.base import BadInput, Track, counted
 from runtimes.imaging.preprocess import FLOAT32, Preprocess
 
 
@@ -71,11 +73,12 @@ def prepare(
     task_told: str | None,
     answer_told: str | int | None,
     recipe: Recipe,
+    sift: Track | None,
     tell: doubts.Tell,
 ) -> Lesson:
     """Load `data` as the network `plan` wants to see it and build that, with `weights`, for the classes there are.
 
-    `tell` hears what was assumed, before anything runs at a size that nobody said.
+    `tell` hears what was assumed, before anything runs at a size that nobody said. `sift`: see `load_data`.
     """
     draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
     state, trained = (None, None) if weights is None else load_weights(weights)
@@ -92,7 +95,8 @@ def prepare(
     pixels = draft.preprocess
     require_floats(pixels, source)
     numbers = plan.task in NUMBERS
-    parts = [load_data(data, draft.ready, split=part, task=plan.task, as_truth=numbers) for part in ("train", "test")]
+    load = partial(load_data, data, draft.ready, task=plan.task, as_truth=numbers, sift=sift)
+    parts = [load(split=part) for part in ("train", "test")]
     draft = for_arrays(draft, plan.task, parts)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(draft, data), unprepared(preprocess, parts[:1])))
     names = class_names(parts, plan.task, draft.labels)
@@ -113,7 +117,7 @@ def prepare(
     about = described(plan, source, str(data), names, count, draft.input_shape, draft.preprocess, recipe.seed)
     seen_before = trained.trained_on if trained else ()
     about = replace(about, trained_on=tuple(dict.fromkeys((*seen_before, *identified(data)))))
-    odd = (*doubts.of_data(parts[0], pixels), doubts.of_masks(parts[0]))
+    odd = (*of_unreadable(*parts), *doubts.of_data(parts[0], pixels), doubts.of_masks(parts[0]))
     heard = (*heard, *doubts.aloud(tell, doubts.told(draft.said, *odd, left_out(plan.task, parts[1]))))
     train_on, held = (parts[0], None) if recipe.patience is None else hold_back(parts[0])
     return Lesson(module, about, train_on, held, parts[1], heard)

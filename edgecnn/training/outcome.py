@@ -41,6 +41,8 @@ class TrainReport:
     start_score: float | None = None
     judged: Change | None = None
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Pictures of the data that were left out."""
 
     @property
     def test_accuracy(self) -> float:
@@ -65,4 +67,5 @@ class TrainReport:
             "validation": list(self.validation),
             "judged": None if self.judged is None else {**asdict(self.judged), "kept_start": self.judged.worse},
             "warnings": list(self.warnings),
+            "unreadable": list(self.unreadable),
         }

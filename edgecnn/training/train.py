@@ -32,6 +32,7 @@ from torch import nn
 import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.given import Data, given
+from edgecnn.data.readable import unreadable_in
 from edgecnn.doubts import Tell, unheard
 from edgecnn.evaluation.chance import missed_warning
 from edgecnn.evaluation.scores import Score
@@ -77,6 +78,7 @@ def train(
     qat: bool = False,
     resume: bool = False,
     force: bool = False,
+    skip_unreadable: bool = False,
     track: Track = silent,
     tell: Tell = unheard,
 ) -> TrainReport:
@@ -88,7 +90,8 @@ def train(
     holds a tenth back and stops early. Training starts from `weights`, or from random ones; `qat` adds epochs in which
     the network sees its int8 rounding (only those when there are weights to start from: `epochs` and `rate` are theirs
     then). A trained network that becomes worse keeps the weights that it came with (edgecnn/training/guard.py).
-    `resume` goes on where the same call was interrupted. `tell` hears what was assumed before the work begins; the
+    `resume` goes on where the same call was interrupted. `skip_unreadable` leaves out pictures that cannot be read.
+    `tell` hears what was assumed before the work begins; the
     report has it too. Raises `BadInput` for data without answers, for a network that does not answer with these
     classes, and for divergence.
     """
@@ -102,7 +105,8 @@ def train(
     check_recipe(recipe, rate)
     start = time.perf_counter()
     with resuming.told(path, resume), reproducible(seed):
-        lesson = prepare(plan, source, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe, tell)
+        lesson = prepare(plan, source, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe,
+                         track if skip_unreadable else None, tell)  # fmt: skip
         learned = edgecnn.tasks.load(lesson.about.task)
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         mirrored = augment and lesson.train.mirrored if flip is None else flip
@@ -129,15 +133,14 @@ def train(
             losses, best = learner.losses, 0 if change.worse else learner.best_epoch
         scores = [scored(lesson.module, learned, part) for part in (lesson.train, lesson.test)]
     reached, test = (found.value for found in scores)
-    about = replace(lesson.about, test_score=test)
-    save_weights(lesson.module, path, about, force)
+    save_weights(lesson.module, path, replace(lesson.about, test_score=test), force)
     resuming.place_of(path).unlink(missing_ok=True)
-    held = 0 if lesson.held is None else len(lesson.held)
     heard = doubts.told(*lesson.heard, *fallen(change, source, before, scores[1], recipe.rate))
     return TrainReport(
-        str(path), source, about.task, str(spec), about.num_classes, learned.METRIC, len(losses), best,
-        time.perf_counter() - start, len(lesson.train), held, len(lesson.test), reached, test,
+        str(path), source, lesson.about.task, str(spec), lesson.about.num_classes, learned.METRIC, len(losses), best,
+        time.perf_counter() - start, len(lesson.train), len(lesson.held or ()), len(lesson.test), reached, test,
         tuple(losses), tuple(learner.scores), seed, qat, before, change, heard,
+        unreadable_in(lesson.train, lesson.test),
     )  # fmt: skip
 
 
