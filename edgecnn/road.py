@@ -111,6 +111,7 @@ def export(
         raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
+    stages.require_room(network)
     network, assumed = meant(network)
     heard = doubts.aloud(tell, doubts.told(doubts.of_input(network), network.said, assumed))
     skip = [name for name, wanted in (("fold_batchnorm", fold), ("simplify", simplify)) if not wanted]
@@ -271,6 +272,7 @@ def named(
     the data are arrays that are ready, it takes no pictures, unless the result is to (`pictures`, or its `input` are
     pixels). Raises `BadInput` for data that is not there or cannot prove such a result, before any long work.
     """
+    stages.require_room(network)
     numbers, other = as_truth or (network.tasked and network.task in NUMBERS), may_be(network)
     kept, task = (True, network.task) if numbers else (None, other) if other else (False, network.task)
     shown = load_data(data, network.ready, task=task, as_truth=kept) if data is not None else None

@@ -35,6 +35,7 @@ from edgecnn.networks.network import Network
 from edgecnn.proof import GOLDEN_IMAGES
 from exporters import artifact
 from exporters.artifact import Stage
+from exporters.load import SIZE_LIMIT_BYTES
 from exporters.suppression import edges_of
 from exporters.torch_export import DEFAULT_OPSET, export_module, module_runner
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
@@ -48,6 +49,20 @@ BOX_LIMIT_PX = 1e-3
 NOISE_DRAWS = 3
 OUTPUTS = {"classification": ("logits",), "segmentation": ("logits",), "detection": DETECTIONS}
 """Names of a network's outputs by its task; `output`, or `output_0` ..., for any other."""
+
+
+def require_room(network: Network) -> None:
+    """Raise `BadInput` for a network whose weights alone have more bytes than a graph may: before hours of exporting.
+
+    The checker, shape inference and ONNX Runtime each take a graph as one message of Protocol Buffers.
+    """
+    module = network.module
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+    if size > SIZE_LIMIT_BYTES:
+        raise BadInput(
+            f"{network.source or network.name}: has {size / 1e9:.1f} GB of weights, and an ONNX graph that can be "
+            f"checked has at most {SIZE_LIMIT_BYTES / 1e9:.1f} GB; export a smaller network, or its parts one by one"
+        )
 
 
 class Reference:

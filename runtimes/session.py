@@ -193,8 +193,10 @@ def _read(model: Model) -> tuple[bytes, str]:
         return _read_file(Path(model)), _folder(model)
     try:
         return model.SerializeToString(), _NOWHERE
-    except ValueError as error:  # protobuf's answer above 2 GiB
-        raise BadInput("model: larger than 2 GiB; save it with external data and open the file") from error
+    except Exception as error:  # protobuf's own above 2 GiB, which is not imported here
+        if isinstance(error, MemoryError):
+            raise
+        raise BadInput("model: larger than 2 GiB, which no ONNX graph may be; take a smaller network") from error
 
 
 def _folder(model: str | os.PathLike[str]) -> str:

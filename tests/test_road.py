@@ -33,6 +33,20 @@ LENET = FIXTURES / "lenet5_digits.safetensors"
 BATCHNORMS = {"lenet5": 0, "resnet18": 20, "mobilenet_v2": 52, "resnet50": 53}
 
 
+@pytest.mark.parametrize("call", ["export", "build"])
+def test_a_network_too_large_for_a_graph_is_refused_before_the_work(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "SIZE_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(stages, "float_road", None)
+    calls = {
+        "export": lambda: road.export("lenet5", tmp_path / "net.onnx"),
+        "build": lambda: road.build("lenet5", tmp_path / "net.edge", calib="digits"),
+    }
+    with pytest.raises(BadInput, match=r"^lenet5: has 0\.0 GB of weights, and an ONNX graph .* at most 0\.0 GB"):
+        calls[call]()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHNORMS)
 def test_every_float_stage_is_the_same_function(name: str, walk: Callable[[str], Walked]) -> None:

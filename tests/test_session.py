@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from runtimes import machine, session
 from runtimes.base import BadInput
+from runtimes.device.process import explain
 from runtimes.session import TensorInfo, open_session, random_feeds, refusal
 from small_nets import conv_net
 
@@ -35,6 +37,26 @@ def cnn() -> onnx.ModelProto:
 def feeds(batch: int = 2) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(2)
     return {"x": rng.standard_normal((batch, 2, 5, 6)).astype(np.float32), "s": np.ones(2, np.float32)}
+
+
+class Huge:
+    """A model that protobuf does not write."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def SerializeToString(self) -> bytes:
+        raise self.error
+
+
+def test_a_model_beyond_protobufs_limit_is_told_in_one_line() -> None:
+    beyond = EncodeError("Failed to serialize proto")  # no ValueError, as it was once
+    with pytest.raises(BadInput, match=r"^model: larger than 2 GiB"):
+        open_session(Huge(beyond))
+    with pytest.raises(MemoryError):
+        open_session(Huge(MemoryError()))
+    assert explain(beyond)[0] == 2
+    assert "larger than 2 GiB" in explain(beyond)[1]
 
 
 def external(folder: Path, location: str = "m.onnx.data") -> tuple[onnx.ModelProto, bytes]:

@@ -158,6 +158,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             return (error.code, "") if isinstance(error.code, int) else (5, str(error.code or ""))
         case MemoryError():
             return 2, "out of memory; use a smaller batch, fewer images or a smaller input"
+        case Exception() if type(error).__name__ == "EncodeError":  # of protobuf, which is not imported here
+            return 2, "the graph with its weights: larger than 2 GiB, which no ONNX tool takes; take a smaller network"
         case ImportError() if (package := (error.name or "").partition(".")[0]) not in OWN:
             return 4, f"{package or 'a package'}: cannot be loaded ({error}); install it again, or give it more memory"
         case OSError():
