@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def test_those_of_ready_arrays_stay(tmp_path: Path) -> None:
     samples = load_data(tmp_path / "a.npz", CROP)
     assert np.array_equal(samples.masks[1], masks[1])
     assert samples.class_names == ()
+
+
+def test_boxes_of_arrays_may_be_in_any_order(tmp_path: Path) -> None:
+    image, x = np.array([2, 0, 2, 0, 2]), np.zeros((3, 16, 16, 3), np.uint8)
+    boxes = np.array([[i, i, i + 4, i + 4] for i in range(5)], np.float32)
+    np.savez(tmp_path / "a.npz", x=x, boxes=boxes, box_labels=np.arange(5), box_image=image)
+    samples = load_data(tmp_path / "a.npz", READY)
+    assert [target.labels.tolist() for target in samples.targets] == [[1, 3], [], [0, 2, 4]]
+    assert samples.targets[0].boxes.tolist() == boxes[[1, 3]].tolist()
+
+
+def test_the_boxes_of_an_image_cost_the_same_among_many(tmp_path: Path) -> None:
+    """Of all others none is looked at again for each image: a million take as long as a thousand."""
+    taken = []
+    for count in (1_000, 1_000_000):
+        image = np.minimum(np.arange(count), 500)
+        boxes = np.tile(np.array([1, 1, 9, 9], np.float32), (count, 1))
+        arrays = {"boxes": boxes, "box_labels": np.zeros(count, int), "box_image": image}
+        np.savez(tmp_path / "a.npz", x=np.zeros((501, 16, 16), np.uint8), **arrays)
+        targets = load_data(tmp_path / "a.npz", READY).targets
+        began = time.perf_counter()
+        assert all(len(targets[i].labels) == 1 for i in range(200))
+        taken.append(time.perf_counter() - began)
+    assert taken[1] < 10 * taken[0]
 
 
 @pytest.mark.parametrize(

@@ -223,4 +223,11 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
             f"{path}: boxes (M, 4), box_labels (M,) and box_image (M,), whole numbers with the image's place in x, are "
             "needed; save them together"
         )
-    return OnDemand(count, lambda i: moved(geometry, Target.of(boxes[image == i], labels[image == i])))
+    order = np.argsort(image, kind="stable")
+    ends = np.searchsorted(image[order], np.arange(count + 1))
+
+    def target_of(i: int) -> Target:
+        own = order[ends[i] : ends[i + 1]]
+        return moved(geometry, Target.of(boxes[own], labels[own]))
+
+    return OnDemand(count, target_of)
