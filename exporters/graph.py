@@ -146,14 +146,22 @@ class Graph:
 
     def replace(self, old: Iterable[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
         """Put the nodes `new` where the last of `old` stood, and drop `old`."""
-        gone = {id(node) for node in old}
-        last = max(i for i, node in enumerate(self.proto.node) if id(node) in gone)
+        self.replace_all([(old, new)])
+
+    def replace_all(self, pairs: Iterable[tuple[Iterable[onnx.NodeProto], Iterable[onnx.NodeProto]]]) -> None:
+        """The same for every (`old`, `new`) of `pairs`, which share no node: indexing again costs as much as one."""
+        place = {id(node): i for i, node in enumerate(self.proto.node)}
+        gone: set[int] = set()
+        behind: dict[int, Iterable[onnx.NodeProto]] = {}
+        for old, new in pairs:
+            places = [place[id(node)] for node in old if id(node) in place]
+            gone.update(places)
+            behind[max(places)] = new
         nodes: list[onnx.NodeProto] = []
         for i, node in enumerate(self.proto.node):
-            if id(node) not in gone:
+            if i not in gone:
                 nodes.append(node)
-            if i == last:
-                nodes.extend(new)
+            nodes.extend(behind.get(i, ()))
         self.set_nodes(nodes)
 
     def swap(self, node: onnx.NodeProto, reader: onnx.NodeProto, hint: str) -> None:

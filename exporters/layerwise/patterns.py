@@ -7,7 +7,7 @@ Test: tests/test_placement.py.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import onnx
 
@@ -19,12 +19,35 @@ def names_in(model: onnx.ModelProto) -> list[str]:
     return [name for node in model.graph.node for name in (label(node), own_module(node)) if name]
 
 
-def matches(pattern: str, names: Iterable[str]) -> bool:
+def matches(pattern: str, names: Collection[str]) -> bool:
     """Whether the shell `pattern` means one of `names`."""
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return pattern in names if is_name(pattern) else any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def is_name(pattern: str) -> bool:
+    """Whether a pattern means nothing but itself."""
+    return not any(letter in pattern for letter in "*?[")
+
+
+class Excluding:
+    """Asked for a node, the first of the shell `patterns` that its label or its module path matches, else None.
+
+    Patterns that are names are looked up: a search asks with all layers but one in float, for each layer.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self.patterns = patterns
+        self._shells = [i for i, pattern in enumerate(patterns) if not is_name(pattern)]
+        self._places = {pattern: i for i, pattern in reversed([*enumerate(patterns)]) if is_name(pattern)}
+
+    def __call__(self, node: onnx.NodeProto) -> str | None:
+        names = [name for name in (label(node), own_module(node)) if name]
+        found = [self._places[name] for name in names if name in self._places]
+        shell = next((i for i in self._shells if matches(self.patterns[i], names)), None)
+        found += [] if shell is None else [shell]
+        return self.patterns[min(found)] if found else None
 
 
 def excluding(node: onnx.NodeProto, patterns: Sequence[str]) -> str | None:
-    """The first of the shell `patterns` that the label or the module path of `node` matches."""
-    names = [name for name in (label(node), own_module(node)) if name]
-    return next((pattern for pattern in patterns if matches(pattern, names)), None)
+    """`Excluding(patterns)` for one node."""
+    return Excluding(patterns)(node)

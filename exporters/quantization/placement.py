@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from exporters.graph import Graph, label
-from exporters.layerwise.patterns import excluding
+from exporters.layerwise.patterns import Excluding
 from exporters.quantization.kernels import (
     CARRIERS,
     COMPUTE,
@@ -86,22 +86,23 @@ class Plan:
         return sorted({*self.grids.values(), *self.maxima} - set(self.gates))
 
 
-def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = ()) -> Plan:
+def plan(model: onnx.ModelProto, exclude: Sequence[str] = (), forms: Sequence[str] = (), reasons: bool = True) -> Plan:
     """Decide which nodes of `model` become int8; `exclude` are shell patterns over node labels and module paths.
 
-    `forms` are names of `FORMS`; raises `BadInput` for another.
+    `forms` are names of `FORMS`; raises `BadInput` for another. Without `reasons` it is not found out why the others
+    stay float: for those who plan once for each layer.
     """
     for form in forms:
         if form not in FORMS:
             raise BadInput(plugins.unknown(form, FORMS, "int8 form"))
     graph = Graph(model, copied=False)
-    state = _State(graph, exclude, frozenset(forms))
+    state = _State(graph, Excluding(exclude), frozenset(forms))
     for node in graph.proto.node:
         if node.op_type in COMPUTE:
             state.try_compute(node)
     while sum(state.try_follow(node) for node in graph.proto.node):  # every node is asked in every sweep
         pass
-    for node in graph.proto.node:
+    for node in graph.proto.node if reasons else ():
         state.explain(node)
     made = {state.outlet(graph.producer[name]) for name in state.int8}
     made |= {o for name in state.int8 for o in graph.producer[name].output}
@@ -136,7 +137,7 @@ def meeting(groups: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
 @dataclass
 class _State:
     graph: Graph
-    exclude: Sequence[str]
+    excluded: Excluding
     forms: frozenset[str] = frozenset()
     int8: set[str] = field(default_factory=set)
     root: dict[str, str] = field(default_factory=dict)
@@ -170,9 +171,6 @@ class _State:
                 return ""
             name = self.root[name]
         return name
-
-    def excluded(self, node: onnx.NodeProto) -> str | None:
-        return excluding(node, self.exclude)
 
     def refuse(self, node: onnx.NodeProto, reason: str) -> bool:
         self.refused[node.output[0]] = reason

@@ -54,7 +54,7 @@ def rank(
     names = [label(node) for node in layers(Graph(work.model, copied=False), plan)]
     others = {name: [other for other in names if other != name] for name in names}
     recipes = [excluding(work.recipe, others[name]) for name in names]
-    plans = [placement.plan(work.model, recipe.exclude, recipe.forms) for recipe in recipes]
+    plans = [placement.plan(work.model, recipe.exclude, recipe.forms, reasons=False) for recipe in recipes]
     work = work.planned(plans, threads, track)
     found = []
     for name, recipe, alone in track([*zip(names, recipes, plans, strict=True)], "measuring layers"):

@@ -16,7 +16,7 @@ import onnx
 
 from exporters.base import Change, Kept, PassResult
 from exporters.graph import Graph, label
-from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped
+from exporters.searching.blocks import Chain, Conv, activation_behind, convolutions, reshaped, write_all
 from exporters.sizes import Sizes, fixed_sizes
 from runtimes.base import Array
 
@@ -51,6 +51,8 @@ def run(model: onnx.ModelProto) -> PassResult:
     sizes = fixed_sizes(model)
     changes: list[Change] = []
     kept: list[Kept] = []
+    chains: list[tuple[Chain, list[onnx.NodeProto]]] = []
+    names = {node.name for node in graph.proto.node}
     for node, conv in convolutions(graph):
         if isinstance(conv, str) or not conv.pointwise or conv.strides != (1, 1) or not wanted(conv.outputs):
             continue
@@ -59,8 +61,10 @@ def run(model: onnx.ModelProto) -> PassResult:
         if fold == 1:
             kept.append(Kept(label(node), "the number of its pixels is not fixed, odd or too small"))
         else:
-            _write(graph, node, conv, given, fold)
+            chains.append(_folded(Chain(graph, node, names), node, conv, given, fold))
             changes.append(Change(label(node), f"{fold} pixels at once", conv.bound))
+    if chains:
+        write_all(graph, chains)
     return PassResult(graph.model, tuple(changes), tuple(kept))
 
 
@@ -69,12 +73,14 @@ def _pixels(given: Sizes) -> int:
     return int(given[2] or 0) * int(given[3] or 0)
 
 
-def _write(graph: Graph, node: onnx.NodeProto, conv: Conv, given: Sizes, fold: int) -> None:
+def _folded(
+    chain: Chain, node: onnx.NodeProto, conv: Conv, given: Sizes, fold: int
+) -> tuple[Chain, list[onnx.NodeProto]]:
+    """(`chain`, with what stands for `node` and its activation; these)."""
     height, width = int(given[2] or 0), int(given[3] or 0)
-    act = activation_behind(graph, node.output[0])
-    chain = Chain(graph, node)
+    act = activation_behind(chain.graph, node.output[0])
     x = chain.reshape(chain.nhwc(node.input[0]), [-1, 1, height * width // fold, fold * conv.inputs])
     x = chain.conv(chain.nchw(x), reshaped(conv, block_diagonal(conv.weight, fold), conv.tiled(fold)))
     x = chain.reshape(chain.nhwc(chain.activation(x, act)), [-1, height, width, conv.outputs])
     chain.nchw(x, (act or node).output[0])
-    chain.write([node] if act is None else [node, act])
+    return chain, [node] if act is None else [node, act]

@@ -111,11 +111,12 @@ def activation_behind(graph: Graph, name: str) -> onnx.NodeProto | None:
 class Chain:
     """New nodes in the order of their making; called NAME/Op after the node that they stand for, with its metadata."""
 
-    def __init__(self, graph: Graph, like: onnx.NodeProto) -> None:
+    def __init__(self, graph: Graph, like: onnx.NodeProto, names: set[str] | None = None) -> None:
+        """`names`: those of all nodes, also of chains that are not written yet (`write_all`)."""
         self.graph = graph
         self.like = like
         self.nodes: list[onnx.NodeProto] = []
-        self._names = {node.name for node in graph.proto.node}
+        self._names = {node.name for node in graph.proto.node} if names is None else names
 
     def node(self, op: str, inputs: Sequence[str], output: str = "", **settings: Any) -> str:
         """Append a node; returns its output, which is `output` or a fresh name."""
@@ -169,10 +170,14 @@ class Chain:
 
     def write(self, old: Iterable[onnx.NodeProto]) -> None:
         """Put the chain where the last of `old` stood; constants that nobody reads any more go."""
-        old = list(old)
-        names = [name for node in old for name in node.input[1:]]
-        self.graph.replace(old, self.nodes)
-        self.graph.drop_unread(names)
+        write_all(self.graph, [(self, list(old))])
+
+
+def write_all(graph: Graph, chains: Sequence[tuple[Chain, Sequence[onnx.NodeProto]]]) -> None:
+    """Write every chain where the last of its old nodes stood; once for all, as each time costs a walk of the graph."""
+    names = [name for _, old in chains for node in old for name in node.input[1:]]
+    graph.replace_all([(old, chain.nodes) for chain, old in chains])
+    graph.drop_unread(names)
 
 
 def reshaped(conv: Conv, weight: Array, bias: Array | None, **changed: Any) -> Conv:

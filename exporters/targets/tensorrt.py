@@ -23,7 +23,7 @@ from onnx import helper
 
 from exporters.artifact import RECIPE_KEY
 from exporters.graph import Graph, copy_node, label, set_meta
-from exporters.layerwise.patterns import excluding
+from exporters.layerwise.patterns import Excluding
 from exporters.quantization.affine import EIGHT_BITS, Grid, weight_grid
 from exporters.quantization.calibration import observe
 from exporters.quantization.kernels import COMPUTE, channel_axis, is_float_node, why_not_compute
@@ -80,10 +80,10 @@ def quantize_tensorrt(
 
 def _chosen(graph: Graph, exclude: Sequence[str]) -> tuple[frozenset[str], tuple[tuple[str, str], ...]]:
     """(first outputs of the nodes whose weights and inputs become int8, (node, reason) of all other float nodes)."""
-    chosen, kept = set(), []
+    chosen, kept, excluding = set(), [], Excluding(exclude)
     for node in graph.proto.node:
         if node.op_type in COMPUTE:
-            pattern = excluding(node, exclude)
+            pattern = excluding(node)
             reason = f"excluded by {pattern}" if pattern else why_not_compute(graph, node)
             if reason is None:
                 chosen.add(node.output[0])
