@@ -122,7 +122,9 @@ class Graph:
             self.forget(old)
             return
         node.input[index] = self.add_constant(value, hint)
-        self.reindex()
+        self.consumers[node.input[index]].append(node)
+        kept = [r for r in self.consumers.pop(old, []) if r is not node] + [node] * [*node.input].count(old)
+        self.consumers |= {old: kept} if kept else {}
         self.drop_unread([old])
 
     def drop_unread(self, names: Iterable[str]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporters.graph import Graph
 from exporters.rewrites import fold_pixels
 from exporters.rewrites.fold_pixels import block_diagonal, fold_of
+from graphs import parse
 from rewrite_tools import against_reference, check, conv_model
 
 
@@ -60,3 +64,23 @@ def test_odd_and_open_sizes_are_refused() -> None:
 def test_weights_by_hand() -> None:
     weight = np.float32([[1, 2]]).reshape(1, 2, 1, 1)
     np.testing.assert_array_equal(block_diagonal(weight, 2)[:, :, 0, 0], [[1, 2, 0, 0], [0, 0, 1, 2]])
+
+
+def test_the_graph_is_indexed_as_often_for_many_convolutions_as_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    real = Graph.reindex
+
+    def counting(graph: Graph) -> None:
+        counts[-1] += 1
+        real(graph)
+
+    monkeypatch.setattr(Graph, "reindex", counting)
+    for length in (1, 6):
+        names = ["x", *(f"x{i}" for i in range(length))]
+        lines = "\n".join(f"{made} = Conv ({read}, w)" for read, made in pairwise(names))
+        model = parse(f"net (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] {names[-1]}) {{ {lines} }}", w=(2, 2, 1, 1))
+        counts.append(0)
+        result = fold_pixels.run(model)
+        assert len(result.changes) == length
+        against_reference(model, result.model, (2, 2, 4, 4))
+    assert counts[0] == counts[1]

@@ -174,6 +174,39 @@ def test_set_constant_edits_in_place_only_what_nobody_else_reads() -> None:
     onnx.checker.check_model(graph.model, full_check=True)
 
 
+def test_what_reads_what_is_known_after_set_constant_without_looking_at_all_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = Graph(build())
+    nodes = [*graph.proto.node]  # kept, so that they stay the same objects
+    with monkeypatch.context() as patch:
+        patch.setattr(Graph, "reindex", None)
+        graph.set_constant(graph.producer["a"], 1, np.ones(4, np.float32), "one")
+        graph.set_constant(graph.producer["y"], 1, np.ones(4, np.float32), "two")
+        graph.set_constant(graph.producer["b"], 1, np.ones(4, np.float32), "three")
+    found = {name: [*map(id, readers)] for name, readers in graph.consumers.items()}
+    graph.reindex()
+    assert found == {name: [*map(id, readers)] for name, readers in graph.consumers.items()}
+    assert len(nodes) == len(graph.proto.node)
+
+
+def test_many_replacements_are_those_one_by_one() -> None:
+    """New nodes stand where the last of the old ones stood."""
+    graphs = Graph(build()), Graph(build())
+    for k, graph in enumerate(graphs):
+        pairs = []
+        for names in (("a", "c"), ("y",)):
+            old = [graph.producer[name] for name in names]
+            pairs.append((old, [helper.make_node("Neg", ["x"], [name], f"new_{name}") for name in names]))
+        if k:
+            graph.replace_all(pairs)
+        else:
+            for names, (_, new) in zip((("a", "c"), ("y",)), pairs, strict=True):
+                graph.replace([graph.producer[name] for name in names], new)
+    assert graphs[0].model == graphs[1].model
+    assert [node.output[0] for node in graphs[1].proto.node][-4:] == ["a", "c", "y", "dead"]
+
+
 def test_set_constant_adds_an_optional_input() -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,4] x) => (float[N,4] y) { y = Clip (x) }'
     graph = Graph(build(text, w=np.float32(0)))

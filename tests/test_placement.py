@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import small_nets
 from exporters.graph import MODULE_KEY, set_meta
+from exporters.layerwise import patterns
+from exporters.layerwise.patterns import Excluding, excluding
 from exporters.quantization.placement import plan
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
@@ -306,6 +309,19 @@ def test_hardswish_that_is_not_plain_stays_float(node: str, reason: str) -> None
     text = f"g (float[N,3,8,8] x) => (float[N,4,6,6] h, float[N,4,6,6] z) {{ a = Conv(x, w) {node} }}"
     p = plan(parse(text, w=(4, 3, 3, 3)), forms=("hardswish",))
     assert "h" in dict(p.float_nodes), reason
+
+
+def test_the_first_pattern_counts_and_names_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"], "b1")
+    set_meta(node, {MODULE_KEY: "block.relu"})
+    for asked, first in (
+        (["a", "b1", "b*"], "b1"), (["b*", "b1"], "b*"), (["block.relu", "b1"], "block.relu"), (["b[12]"], "b[12]"),
+        (["b", "block", "c*"], None), (["b1", "b1"], "b1"),
+    ):  # fmt: skip
+        assert Excluding(asked)(node) == first
+        assert excluding(node, asked) == first
+    monkeypatch.setattr(patterns.fnmatch, "fnmatchcase", None)
+    assert Excluding(["a"] * 1000 + ["b1"])(node) == "b1"
 
 
 def test_hardswish_can_be_excluded() -> None:
