@@ -13,10 +13,23 @@ import numpy as np
 import pytest
 
 from edgecnn.data.samples import Target
-from edgecnn.evaluation.average_precision import Found, average_precision, class_precision, weighted_mean
+from edgecnn.evaluation import average_precision as measured
+from edgecnn.evaluation.average_precision import (
+    RECALLS,
+    Found,
+    Matches,
+    average_precision,
+    class_precisions,
+    of_each,
+    weighted_means,
+)
 from runtimes.base import Array, Unavailable
 
 CLASSES = 4
+
+
+def weighted_mean(matches: tuple[Matches, ...], weights: Array) -> float:
+    return float(weighted_means(matches, weights[None])[0])
 
 
 def boxes(order: np.random.Generator, count: int) -> Array:
@@ -103,6 +116,51 @@ def test_resampled_images_are_those_images(seed: int) -> None:
     assert value == pytest.approx(drawn.mean, abs=0.02)
 
 
+def box_by_box(matches: Matches, weights: Array) -> Array | None:
+    """Average precision (T,) of one class from the curve through every box, right or wrong."""
+    total = float(weights @ matches.wanted)
+    if total <= 0:
+        return None
+    each, found = weights[matches.image], []
+    for right, counts in zip(matches.right, matches.counts, strict=True):
+        hits, counted = np.cumsum(right * each), np.cumsum(counts * each)
+        precision = np.divide(hits, counted, out=np.zeros(len(hits)), where=counted > 0)
+        best_after = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        found.append(best_after[np.searchsorted(hits / total, RECALLS, side="left")].mean())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_all_draws_at_once_are_each_of_them_box_by_box(crowd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, wanted = made(30, seed=6, crowd=crowd)
+    matches = average_precision(found, wanted, CLASSES).matches
+    weights = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), 40)
+    weights[0] = np.eye(30)[3]  # an empty image alone
+    for most in (10**6, 500):  # in one block, and in several
+        monkeypatch.setattr(measured, "MOST_AT_ONCE", most)
+        ours = weighted_means(matches, weights)
+        known = [[v for m in matches if (v := box_by_box(m, row)) is not None] for row in weights]
+        assert np.isnan(ours[0])
+        assert not known[0]
+        assert ours[1:] == pytest.approx([np.mean(each) for each in known[1:]], abs=1e-12)
+    alone = of_each(matches, 30)
+    assert alone == pytest.approx(weighted_means(matches, np.eye(30)), abs=1e-12, nan_ok=True)
+    assert np.isnan(alone[3])
+
+
+def test_matching_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "BLOCK", 5)
+    found, wanted = made()
+    seen = []
+
+    def track(items: Any, label: str) -> Any:
+        seen.append((label, len(items)))
+        return items
+
+    average_precision(found, wanted, CLASSES, track)
+    assert seen == [("matching boxes", CLASSES * 3)]
+
+
 def test_a_perfect_answer_is_one_and_nothing_is_zero() -> None:
     _, wanted = made()
     right = [Found(t.boxes, np.full(len(t.labels), 0.9), t.labels) for t in wanted]
@@ -124,7 +182,7 @@ def test_by_hand() -> None:
     answer = Found(np.stack([true[0], true[1] + 40, true[1]]), np.array([0.9, 0.8, 0.7]), np.zeros(3, int))
     found = average_precision([answer], [target], 1)
     assert found.mean == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-9)
-    assert class_precision(found.matches[0], np.ones(1)) == pytest.approx(np.full(10, found.mean), abs=1e-9)
+    assert class_precisions(found.matches[0], np.ones((1, 1)))[:, 0] == pytest.approx(np.full(10, found.mean), abs=1e-9)
 
 
 def test_at_most_100_boxes_an_image() -> None:

@@ -97,8 +97,12 @@ def test_progress_goes_through_track(name: str) -> None:
 
     samples = labelled(7, name)
     task.score(blind(name), samples, "x", 2, track)
+    boxes = [("matching boxes", 3)] if name == "detection" else []
+    found = task.score(blind(name), samples, "x")
     task.agreement(blind(name), blind(name), samples.feeds("x", 3), track)
-    assert seen == [("evaluating", 4), *([] if name == "regression" else [("comparing", 3)])]
+    task.drop(found, found, track=track)
+    draws = [] if name == "classification" else [("drawing images for the interval", 20)]
+    assert seen == [("evaluating", 4), *boxes, *([] if name == "regression" else [("comparing", 3)]), *draws]
 
 
 def test_no_task_imports_torch() -> None:

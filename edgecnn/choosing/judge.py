@@ -113,7 +113,7 @@ class Judge:
         accuracy, lost = None, None
         if self.score is not None and not parity.nonfinite:
             score = self._score(session)
-            accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed)
+            accuracy, lost = score.value, self.trial.rule.drop(self.score, score, self.trial.seed, self.track)
         drop, high = drop_of(parity, lost, agreed and replace(agreed, images=independent(self.trial.samples)))
         if lost is None and self.trial.task not in BY_IMAGE:
             high = None  # pixels of one image are not independent answers, and some change nearly always

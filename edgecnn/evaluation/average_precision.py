@@ -15,19 +15,27 @@ Test: tests/test_average_precision.py.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from edgecnn.data.samples import Target
-from runtimes.base import Array, Unavailable
+from edgecnn.evaluation.scores import mean_of_known
+from runtimes.base import Array, Track, Unavailable, silent
 
 MOST_BOXES = 100
 RECALLS = np.linspace(0.0, 1.0, 101)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
+TINY = np.finfo(np.float64).tiny
+BLOCK = 200
+"""Images that are matched between two looks at the clock."""
+MOST_AT_ONCE = 2_000_000
+"""Weights of boxes in one block of draws: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,17 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where in the order of a class, for each threshold, the `right` boxes are and those that are `neither` right nor
+    wrong; none of what comes from `last` on is right at any.
+    """
+
+    right: tuple[Array, ...]
+    neither: tuple[Array, ...]
+    last: int
+
+
+@dataclass(frozen=True)
 class Matches:
     """One class over all images, the best score first: bool `right` and `counts` (T, D), the image of each box (D,);
     `wanted` int64 (N,) true boxes in each image.
@@ -49,6 +68,12 @@ class Matches:
     counts: Array
     image: Array
     wanted: Array
+
+    @cached_property
+    def places(self) -> Places:
+        right = tuple(map(np.flatnonzero, self.right))
+        last = max((int(each[-1]) + 1 for each in right if len(each)), default=0)
+        return Places(right, tuple(np.flatnonzero(~counts[:last]) for counts in self.counts), last)
 
 
 @dataclass(frozen=True)
@@ -67,9 +92,11 @@ class Precision:
         return float(np.nanmean(self.at[0]))
 
 
-def average_precision(found: Sequence[Found], wanted: Sequence[Target], classes: int) -> Precision:
+def average_precision(
+    found: Sequence[Found], wanted: Sequence[Target], classes: int, track: Track = silent
+) -> Precision:
     """mAP of what was `found` in images where `wanted` is true; raises `Unavailable` without pycocotools."""
-    evaluator = _evaluate(found, wanted, classes)
+    evaluator = _evaluate(found, wanted, classes, track)
     precision = evaluator.eval["precision"][:, :, :, 0, 0]  # (T, R, K) at the only area range and number of boxes
     at = np.where(precision[:, 0] < 0, np.nan, precision.mean(axis=1))
     images = len(found)
@@ -77,7 +104,7 @@ def average_precision(found: Sequence[Found], wanted: Sequence[Target], classes:
     return Precision(at, tuple(map(_matches, entries)))
 
 
-def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int) -> Any:
+def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int, track: Track) -> Any:
     try:
         from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
     except ImportError as error:
@@ -90,6 +117,19 @@ def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int) ->
             for entry in self._gts[image, label]:
                 entry["iscrowd"] = entry["ignore"] = entry["iscrowd"] or entry["difficult"]
             return overlaps
+
+        def evaluate(self) -> None:
+            """As in pycocotools, class by class, without the pairs of class and image that have no box."""
+            self._prepare()
+            area, most = self.params.areaRng[0], self.params.maxDets[-1]
+            known, self.evalImgs = self._gts.keys() | self._dts.keys(), []
+            blocks = [range(i, min(i + BLOCK, len(found))) for i in range(0, len(found), BLOCK)]
+            for label, block in track([(label, b) for label in range(classes) for b in blocks], "matching boxes"):
+                self.ious = {(i, label): self.computeIoU(i, label) for i in block if (i, label) in known}
+                self.evalImgs += [
+                    self.evaluateImg(i, label, area, most) if (i, label) in known else None for i in block
+                ]
+            self._paramsEval = copy.deepcopy(self.params)
 
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its own progress there
         evaluator = Evaluator(_truth(wanted, classes), _answers(found, classes), "bbox")
@@ -155,26 +195,51 @@ def _matches(entries: Sequence[Mapping[str, Any] | None]) -> Matches:
     return Matches((hit & ~ignored)[:, order], ~ignored[:, order], image.astype(np.int64), wanted)
 
 
-def weighted_mean(matches: Sequence[Matches], weights: Array) -> float:
-    """mAP@[.5:.95] where image i counts weights[i] times; NaN where no image that counts has a true box."""
-    values = [class_precision(m, weights) for m in matches]
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
+def weighted_means(matches: Sequence[Matches], weights: Array) -> Array:
+    """float64 (R,): mAP@[.5:.95] where image i counts weights[:, i] times, (R, N); NaN where no image that counts has a
+    true box.
+    """
+    images = np.ascontiguousarray(weights.T, np.float64)
+    found = np.concatenate([class_precisions(m, images) for m in matches])
+    return mean_of_known(found.T)
 
 
-def class_precision(matches: Matches, weights: Array) -> Array | None:
-    """Average precision (T,) of one class; None without a true box in the images that count."""
-    total = float(weights @ matches.wanted)
-    if total <= 0:
-        return None
-    each = weights[matches.image]
-    right, counted = np.cumsum(matches.right * each, axis=1), np.cumsum(matches.counts * each, axis=1)
-    precision = np.divide(right, counted, out=np.zeros_like(right, dtype=float), where=counted > 0)
-    best_after = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return np.array([_interpolated(r / total, p) for r, p in zip(right, best_after, strict=True)])
+def class_precisions(matches: Matches, weights: Array) -> Array:
+    """Average precision (T, R) of one class where image i counts weights[i] times, float64 (N, R); NaN without a true
+    box in the images that count.
+    """
+    most = max(1, MOST_AT_ONCE // max(matches.places.last, 1))
+    columns = range(0, weights.shape[1], most)
+    return np.concatenate([_class_precisions(matches, weights[:, i : i + most]) for i in columns], axis=1)
 
 
-def _interpolated(recall: Array, precision: Array) -> float:
-    """Mean of `precision` (D,) where `recall` (D,) first reaches each of 101 levels; 0 where it never does."""
-    place = np.searchsorted(recall, RECALLS, side="left")
-    return float(np.append(precision, 0.0)[np.minimum(place, len(recall))].mean())
+def _class_precisions(matches: Matches, weights: Array) -> Array:
+    """Only right boxes are looked at: precision is highest at one, and recall grows at no other."""
+    total, places = matches.wanted @ weights, matches.places
+    each = weights[matches.image[: places.last]]
+    seen = np.cumsum(each, axis=0)
+    found = np.zeros((len(places.right), weights.shape[1]))
+    for t, (hits, neither) in enumerate(zip(places.right, places.neither, strict=True)):
+        right, counted = np.cumsum(each[hits], axis=0), seen[hits]
+        if len(neither):
+            passed = np.cumsum(each[neither], axis=0)
+            counted -= np.concatenate([np.zeros_like(passed[:1]), passed])[np.searchsorted(neither, hits)]
+        best_after = np.maximum.accumulate((right / np.maximum(counted, TINY))[::-1], axis=0)[::-1]
+        reached = np.searchsorted(RECALLS, right / np.maximum(total, TINY), side="right")
+        found[t] = (np.diff(reached, axis=0, prepend=0) * best_after).sum(axis=0) / len(RECALLS)
+    found[:, total <= 0] = np.nan
+    return found
+
+
+def of_each(matches: Sequence[Matches], images: int) -> Array:
+    """float64 (N,): mAP@[.5:.95] of each image alone; NaN where it has no true box."""
+    total, known = np.zeros(images), np.zeros(images)
+    for m in matches:
+        order = np.argsort(m.image, kind="stable")
+        ends = np.searchsorted(m.image[order], np.arange(images + 1))
+        for i in np.flatnonzero(m.wanted):
+            mine = order[ends[i] : ends[i + 1]]
+            alone = Matches(m.right[:, mine], m.counts[:, mine], np.zeros(len(mine), np.int64), m.wanted[i : i + 1])
+            total[i] += class_precisions(alone, np.ones((1, 1))).mean()
+            known[i] += 1
+    return np.asarray(np.divide(total, known, out=np.full(images, np.nan), where=known > 0))

@@ -71,7 +71,7 @@ class OwnMetric:
         def resample(weights: Array) -> Array:
             return np.asarray(weights @ values / weights.sum(axis=1))
 
-        return Score(self.METRIC, float(values.mean()), len(values), {}, resample, unit=self.unit)
+        return Score(self.METRIC, float(values.mean()), len(values), {}, resample, unit=self.unit, each=values)
 
     def truth_in(self, samples: Samples, index: int) -> tuple[Any, ...]:
         """What the data holds as the answer to one image, where the function asks for that; `BadInput` for none."""
@@ -99,9 +99,9 @@ class OwnMetric:
             raise BadInput(f'{told} share from 0 to 1, or say what it is in: {named}.unit = "dB" below the function')
         return float(found)
 
-    def drop(self, reference: Score, candidate: Score, seed: int = 0) -> Difference:
+    def drop(self, reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
         """What `candidate` loses, with the bootstrap interval over images."""
-        return bootstrap(reference, candidate, seed)
+        return bootstrap(reference, candidate, seed, track=track)
 
 
 def share_of(max_drop: float | None, unit: str = "") -> float:

@@ -25,20 +25,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from edgecnn.data.copies import worth
-from runtimes.base import Array, BadInput, Runner, Tensors, counted
+from edgecnn.data.copies import different, worth
+from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, silent
 
 Z = 1.959963984540054
 """The normal distribution's 97.5 % point: two of them leave 95 % between."""
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 CHUNK = 50
+MOST_WEIGHTS = 2_000_000
+"""In one block of draws: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,18 @@ class Score:
     """Classes of which the data has pixels, none of them answered right."""
     groups: Array | None = None
     """int (N,): the same number for copies of one image; None where all differ."""
+    each: Array | Callable[[], Array] | None = None
+    """(N,), or what makes it: the metric of each image alone; bool where `value` is a share of right answers."""
+    drawn: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By (seed, R) the values (R,) of draws that were made before."""
 
     @cached_property
     def per_sample(self) -> Array:
         """float64 (N,): the metric of each image alone; NaN where it has none (no object to be found)."""
-        eye = np.eye(self.images)
-        return np.concatenate([self.resample(eye[i : i + CHUNK]) for i in range(0, self.images, CHUNK)])
+        if self.each is not None:
+            return np.asarray(self.each() if callable(self.each) else self.each, np.float64)
+        rows = block(self.images)
+        return np.concatenate([self.resample(one_hot(i, rows, self.images)) for i in range(0, self.images, rows)])
 
 
 @dataclass(frozen=True)
@@ -113,22 +121,46 @@ class Agreement:
         return max(1.0 - self.share, self.changed or 0.0)
 
 
-def bootstrap(reference: Score, candidate: Score, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+def block(images: int) -> int:
+    """How many draws of so many images are held at once."""
+    return max(1, min(CHUNK, MOST_WEIGHTS // images))
+
+
+def one_hot(start: int, rows: int, images: int) -> Array:
+    """Weights (rows, images), fewer rows at the end, that draw image start, start + 1, ... alone."""
+    return np.asarray(np.arange(start, min(start + rows, images))[:, None] == np.arange(images), np.float64)
+
+
+def bootstrap(
+    reference: Score, candidate: Score, seed: int = 0, resamples: int = RESAMPLES, track: Track = silent
+) -> Difference:
     """reference.value - candidate.value with the percentile interval; raises `BadInput` for different images."""
     same_images(reference, candidate)
-    order, found = np.random.default_rng(seed), []
-    groups = np.arange(reference.images) if reference.groups is None else reference.groups
-    _, groups = np.unique(groups, return_inverse=True)
-    count = int(groups.max()) + 1
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
-        weights = order.multinomial(count, np.full(count, 1 / count), rows)[:, groups]
-        found.append(reference.resample(weights) - candidate.resample(weights))
-    drawn = np.concatenate(found)
+    ours, theirs = draws((reference, candidate), seed, resamples, track)
+    drawn, count = ours - theirs, different(reference.groups, reference.images)
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
     method = f"bootstrap over images, {resamples} resamples, seed {seed}, 95 %"
     images = None if count > 1 and np.nan_to_num(drawn).any() else count
     return Difference(reference.value - candidate.value, float(low), float(high), method, images)
+
+
+def draws(scores: Sequence[Score], seed: int, resamples: int, track: Track) -> list[Array]:
+    """The values (R,) of each of `scores`, of the same images, for the same draws, which the scores keep."""
+    images, key, order = scores[0].images, (seed, resamples), np.random.default_rng(seed)
+    new = [score for score in scores if key not in score.drawn]
+    if new:
+        groups, rows = scores[0].groups, block(images)
+        found: list[list[Array]] = [[] for _ in new]
+        labels = None if groups is None else np.unique(groups, return_inverse=True)[1]
+        count = different(groups, images)
+        for start in track(range(0, resamples, rows), "drawing images for the interval"):
+            weights = order.multinomial(count, np.full(count, 1 / count), min(rows, resamples - start))
+            weights = weights if labels is None else weights[:, labels]
+            for score, values in zip(new, found, strict=True):
+                values.append(score.resample(weights))
+        for score, values in zip(new, found, strict=True):
+            score.drawn[key] = np.concatenate(values)
+    return [score.drawn[key] for score in scores]
 
 
 def same_images(reference: Score, candidate: Score) -> None:

@@ -8,7 +8,7 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
     WANTED: str                      what data without answers for it is told to bring
     has_answers(samples)             whether labelled for this task
     score(runner, samples, input_name, batch=32, track=silent) -> Score         raises BadInput without answers
-    drop(reference, candidate, seed=0) -> Difference                            reference's value - candidate's
+    drop(reference, candidate, seed=0, track=silent) -> Difference              reference's value - candidate's
     agreement(reference, candidate, feeds, track=silent) -> Agreement | None    share of equal answers, or how far
                                                                                 they agree, no labels needed (None:
                                                                                 numbers, which SNR compares)

@@ -41,7 +41,11 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     ranks, classes = ranks_of(runner, samples, track(samples.feeds(input_name, batch), "evaluating"))
     right = ranks == 1
     details = {"top5": float((ranks <= 5).mean())} if classes > 5 else {}
-    return Score(METRIC, float(right.mean()), len(right), details, lambda weights: weights @ right / weights.sum(1))
+
+    def resample(weights: Array) -> Array:
+        return np.asarray(weights.astype(np.float64) @ right / weights.sum(axis=1))
+
+    return Score(METRIC, float(right.mean()), len(right), details, resample, each=right)
 
 
 def ranks_of(runner: Runner, samples: Samples, feeds: Any) -> tuple[Array, int]:
@@ -69,7 +73,7 @@ def ranks(logits: Array, labels: Array) -> Array:
     return np.asarray(np.where(np.isfinite(logits).all(axis=1), others, logits.shape[1] + 5))
 
 
-def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+def drop(reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
     """Top-1 lost by `candidate`, with the paired score interval (no random numbers: `seed` is not used)."""
     return scores.paired(reference, candidate)
 

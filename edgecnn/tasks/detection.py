@@ -17,7 +17,7 @@ import numpy as np
 from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
 from edgecnn.data.samples import Samples, Target
 from edgecnn.evaluation import scores
-from edgecnn.evaluation.average_precision import Found, Precision, average_precision, weighted_mean
+from edgecnn.evaluation.average_precision import Found, Precision, average_precision, of_each, weighted_means
 from edgecnn.evaluation.class_numbers import numbers_of
 from edgecnn.evaluation.scores import Agreement, Difference, Score
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
@@ -52,7 +52,7 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
         found += detect(runner, feed)
 
     def measured(answers: Sequence[Found]) -> Precision:
-        return average_precision(answers, wanted, classes_of(samples, wanted, answers))
+        return average_precision(answers, wanted, classes_of(samples, wanted, answers), track)
 
     numbers = numbers_of(found, samples, lambda answers: measured(answers).mean)
     precision = measured(numbers.taken.of(found))
@@ -66,10 +66,10 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
         "ap": {n: None if np.isnan(v) else float(v) for n, v in zip(names, by_class, strict=True)},
     }
 
-    def resample(weights: Array) -> Array:
-        return np.array([weighted_mean(precision.matches, row) for row in weights])
-
-    return Score(METRIC, precision.mean, len(wanted), details, resample, numbers.to_dict())
+    return Score(
+        METRIC, precision.mean, len(wanted), details, lambda weights: weighted_means(precision.matches, weights),
+        numbers.to_dict(), each=lambda: of_each(precision.matches, len(wanted)),
+    )  # fmt: skip
 
 
 def classes_of(samples: Samples, wanted: Sequence[Target], found: Sequence[Found]) -> int:
@@ -95,9 +95,9 @@ def detect(runner: Runner, feed: Tensors) -> list[Found]:
     ]
 
 
-def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+def drop(reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
     """mAP lost by `candidate`, with the bootstrap interval over images."""
-    return scores.bootstrap(reference, candidate, seed)
+    return scores.bootstrap(reference, candidate, seed, track=track)
 
 
 # ------------------------------------------------------------------------------------------------------------ agreement

@@ -78,12 +78,14 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     ranked = [Ranked(s, h) for s, h in zip(np.concatenate(found).T, has.T, strict=True) if h.any()]
 
     def precisions(weights: Array) -> Array:
-        return np.stack([label.precision(weights) for label in ranked], axis=-1)
+        images = by_image(weights)
+        return np.stack([label.precise(images) for label in ranked], axis=-1)
 
     by_label = iter(precisions(np.ones((1, len(has))))[0])
     ap = {name_of(samples, j): float(next(by_label)) if h.any() else None for j, h in enumerate(has.T)}
     value = float(np.mean([v for v in ap.values() if v is not None]))
-    return Score(METRIC, value, len(has), {"ap": ap}, lambda weights: mean_of_known(precisions(weights)))
+    alone = np.where(has.any(axis=1), 1.0, np.nan)  # the first of one is always right
+    return Score(METRIC, value, len(has), {"ap": ap}, lambda w: mean_of_known(precisions(w)), each=alone)
 
 
 def require(samples: Samples) -> None:
@@ -107,22 +109,34 @@ class Ranked:
         ends = np.flatnonzero(steps)
         self.end = ends[np.searchsorted(ends, np.flatnonzero(self.has))]
         """For each image that has the label the last one of its step."""
+        self.owned = np.cumsum(self.has)[self.end] - 1
+        """The last one of its step that has the label, counted among those that have it."""
 
     def precision(self, weights: Array) -> Array:
         """Average precision (R,) where image i counts weights[:, i] times, (R, N); NaN where none has the label."""
-        each = weights[:, self.order].astype(np.float64)
-        right = np.cumsum(each * self.has, axis=1)[:, self.end]
-        precise = right / np.maximum(np.cumsum(each, axis=1)[:, self.end], np.finfo(np.float64).tiny)
-        own = each[:, self.has]
-        total = own.sum(axis=1)
+        return self.precise(by_image(weights))
+
+    def precise(self, weights: Array) -> Array:
+        """The same of float64 weights (N, R), in which images are rows that lie together in memory."""
+        each = weights[self.order]
+        own = each[self.has]
+        total = own.sum(axis=0)
+        right = np.cumsum(own, axis=0)[self.owned]
+        seen = np.cumsum(each, axis=0)[self.end]
+        precise = right / np.maximum(seen, np.finfo(np.float64).tiny)
         return np.asarray(
-            np.divide((own * precise).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+            np.divide((own * precise).sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0)
         )
 
 
-def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+def by_image(weights: Array) -> Array:
+    """float64 (N, R) of weights (R, N)."""
+    return np.ascontiguousarray(weights.T, np.float64)
+
+
+def drop(reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
     """mAP lost by `candidate`, with the bootstrap interval over images."""
-    return scores.bootstrap(reference, candidate, seed)
+    return scores.bootstrap(reference, candidate, seed, track=track)
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:

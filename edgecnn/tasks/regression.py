@@ -86,11 +86,13 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     y = y - y.mean(axis=0)  # small numbers keep their digits when they are squared
     vary = varies(samples.truth)
     spread, lost = y[:, vary], error[:, vary] ** 2
+    squares = spread**2
 
     def resample(weights: Array) -> Array:
-        total = weights.sum(axis=1, keepdims=True)
-        around = weights @ spread**2 - (weights @ spread) ** 2 / total
-        known = around > TINY * (weights @ spread**2)
+        weights = weights.astype(np.float64)  # of whole numbers the products would be ten times as slow
+        total, square = weights.sum(axis=1, keepdims=True), weights @ squares
+        around = square - (weights @ spread) ** 2 / total
+        known = around > TINY * square
         each = 1 - np.divide(weights @ lost, around, out=np.full(around.shape, np.nan), where=known)
         return mean_of_known(each)
 
@@ -98,7 +100,7 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
     each[vary] = 1 - lost.sum(axis=0) / (spread**2).sum(axis=0)
     details: dict[str, Any] = {"mean_absolute_error": float(error.mean())}
     details |= by_number(samples, r2=each, mean_absolute_errors=error.mean(axis=0))
-    return Score(METRIC, float(np.nanmean(each)), count, details, resample)
+    return Score(METRIC, float(np.nanmean(each)), count, details, resample, each=np.full(count, np.nan))
 
 
 TINY = 1e-12
@@ -132,9 +134,9 @@ def require(samples: Samples) -> None:
         raise BadInput(f"{samples.name}: {odd}")
 
 
-def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+def drop(reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
     """R^2 lost by `candidate`, with the bootstrap interval over images."""
-    return scores.bootstrap(reference, candidate, seed)
+    return scores.bootstrap(reference, candidate, seed, track=track)
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> None:

@@ -46,8 +46,11 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
         raise BadInput(f"{samples.name}: has no masks; {WANTED}")
     both, truth, answer = counts_of(runner, samples, track(samples.feeds(input_name, batch), "evaluating"))
 
+    pixels = [counts.astype(np.float64) for counts in (both, truth, answer)]
+
     def resample(weights: Array) -> Array:
-        return mean_of_known(iou(*(weights @ counts for counts in (both, truth, answer))))
+        weights = weights.astype(np.float64)  # of whole numbers the products would be ten times as slow
+        return mean_of_known(iou(*(weights @ counts for counts in pixels)))
 
     by_class = iou(both.sum(0), truth.sum(0), answer.sum(0))
     if np.isnan(by_class).all():
@@ -58,7 +61,8 @@ def score(runner: Runner, samples: Samples, input_name: str, batch: int = 32, tr
         "iou": {n: None if np.isnan(v) else float(v) for n, v in zip(names, by_class, strict=False)},
     }
     missed = tuple(n for n, b, t in zip(names, both.sum(0), truth.sum(0), strict=False) if t and not b)
-    return Score(METRIC, float(np.nanmean(by_class)), len(both), details, resample, missed=missed)
+    alone = mean_of_known(iou(both, truth, answer))
+    return Score(METRIC, float(np.nanmean(by_class)), len(both), details, resample, missed=missed, each=alone)
 
 
 def counts_of(runner: Runner, samples: Samples, feeds: Any) -> tuple[Array, Array, Array]:
@@ -108,9 +112,9 @@ def iou(both: Array, truth: Array, answer: Array) -> Array:
     return np.asarray(np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0))
 
 
-def drop(reference: Score, candidate: Score, seed: int = 0) -> Difference:
+def drop(reference: Score, candidate: Score, seed: int = 0, track: Track = silent) -> Difference:
     """mIoU lost by `candidate`, with the bootstrap interval over images."""
-    return scores.bootstrap(reference, candidate, seed)
+    return scores.bootstrap(reference, candidate, seed, track=track)
 
 
 def agreement(reference: Runner, candidate: Runner, feeds: Sequence[Tensors], track: Track = silent) -> Agreement:
