@@ -22,6 +22,7 @@ from PIL import Image
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.evaluation.evaluate import Answers, evaluate
+from edgecnn.evaluation.interval import wilson
 from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.report import EvaluateReport
 from edgecnn.evaluation.scores import Score, bootstrap, paired_shares
@@ -73,7 +74,10 @@ def test_one_model_by_hand(photos: Path, tmp_path: Path) -> None:
     report = evaluate(model, data=str(photos))
     assert (report.task, report.metric, report.images, report.difference) == ("classification", "top-1", 20, None)
     assert report.models[0][1].value == 16 / 20
-    assert report.verdict == f"{model}: top-1 80.00% on 20 images of {photos}."
+    low, high = wilson(0.8, 20)
+    assert report.verdict == f"{model}: top-1 80.00% (95 %: {low:.2%} to {high:.2%}) on 20 images of {photos}."
+    assert report.intervals[0] is not None
+    assert (report.intervals[0].low, report.intervals[0].high) == (low, high)
 
 
 def test_classes_are_matched_by_name(photos: Path, tmp_path: Path) -> None:
@@ -91,8 +95,11 @@ def test_two_models_and_their_paired_difference(
     document = json.loads(capsys.readouterr().out)
     assert document["metric"] == "top-1"
     assert document["images"] == 20
-    rows = [{"model": str(good), "value": 0.8}, {"model": str(tie), "value": 0.0}]
-    assert document["models"] == [{**row, "nonfinite": 0} for row in rows]
+    rows = [(good, 0.8, *wilson(0.8, 20)), (tie, 0.0, *wilson(0.0, 20))]
+    assert document["models"] == [
+        {"model": str(name), "value": value, "low": low, "high": high, "nonfinite": 0}
+        for name, value, low, high in rows
+    ]
     found = document["difference"]
     assert found["value"] == -0.8
     assert -1 <= found["low"] < -0.8 < found["high"] < 0
@@ -100,6 +107,7 @@ def test_two_models_and_their_paired_difference(
     assert main(["evaluate", str(good), str(tie), "--data", str(photos)]) == 0
     out = capsys.readouterr().out
     assert f"{tie} has -80.00 points of top-1 against {good} (95 %: " in " ".join(out.split())
+    assert f"{good} 80.00% 58.40% to 91.93%" in " ".join(out.split())
     assert "it is worse." in out
 
 
@@ -232,13 +240,14 @@ def test_for_sure_without_an_interval_nothing_is_decided(metric: str) -> None:
 def test_of_a_limit_that_fails_and_one_that_cannot_be_told_the_failure_counts(photos: Path, tmp_path: Path) -> None:
     names = ("moon", "sun")
     good, tie = by_brightness(tmp_path / "a.onnx", labels=names), by_brightness(tmp_path / "b.onnx", -1.0, names)
-    report = evaluate(good, tie, data=str(photos), max_drop=0.8, min_metric=0.1, sure=True)
+    report = evaluate(good, tie, data=str(photos), max_drop=0.8, min_metric=0.2, sure=True)
     assert (report.passed, type(report.failure)) == (False, CheckFailed)
     assert report.verdict.endswith(
-        "NOT within --min-metric 0.1. Too few images to tell whether within --max-drop 0.8 --sure."
+        "NOT within --min-metric 0.2 --sure. Too few images to tell whether within --max-drop 0.8 --sure."
     )
-    with pytest.raises(BadInput, match="--sure: holds --max-drop to the far end of its interval; give --max-drop too"):
-        evaluate(good, tie, data=str(photos), min_metric=0.1, sure=True)
+    with pytest.raises(BadInput, match="--sure: holds a limit to the far end of its interval; give --max-drop or"):
+        evaluate(good, tie, data=str(photos), sure=True)
+    assert evaluate(good, data=str(photos), min_metric=0.7, sure=True).passed is None
 
 
 def test_limits_that_say_nothing(photos: Path, tmp_path: Path) -> None:

@@ -227,11 +227,15 @@ def test_evaluate_says_r2_and_the_error_in_its_unit(trained: Path, capsys: pytes
     shown = capsys.readouterr().out
     rows = [" ".join(line.split()) for line in shown.splitlines()]
     value, each = told["models"][0]["value"], told["models"][0]["r2"]
-    assert f"{trained}/n.onnx {value:.4f}" in rows, "a plain number, and no error over numbers of two units"
+    low, high = (told["models"][0][end] for end in ("low", "high"))
+    assert low < value < high
+    assert f"{trained}/n.onnx {value:.4f} {low:.4f} to {high:.4f}" in rows, (
+        "a plain number, and no error over numbers of two units"
+    )
     for name in NUMBERS:
         assert f"{name} {each[name]:.4f} {errors[name]:#.3g}" in rows
-    assert f"n.onnx: R^2 {value:.4f} on 100 images of" in shown
-    assert "%" not in shown
+    assert f"n.onnx: R^2 {value:.4f} (95 %: {low:.4f} to {high:.4f}) on 100 images of" in shown
+    assert "%" not in shown.replace("95 %", "")
 
 
 @pytest.mark.parametrize(("count", "named"), [(1, False), (2, True), (64, True), (65, False)])

@@ -215,19 +215,21 @@ def scored(page: Page, report: EvaluateReport) -> None:
     first = report.models[0][1].details
     by_class = [key for key, value in first.items() if not isinstance(value, float)]
     numbers = [key for key in first if key not in by_class and f"{key}s" not in by_class]
-    columns = ("model", f">{report.metric}", *(f">{_heading(key)}" for key in numbers))
-    values = [worth(s.value, s.unit, s.metric) for _, s in report.models]
-    page.table(
-        columns,
-        [(n, v, *(_told(k, s.details[k]) for k in numbers)) for (n, s), v in zip(report.models, values, strict=True)],
-    )
+    sure = any(report.intervals)
+    columns = ("model", f">{report.metric}", *([">95 %"] if sure else []), *(f">{_heading(key)}" for key in numbers))
+    rows = list[tuple[object, ...]]()
+    for i, (name, s) in enumerate(report.models):
+        value = (worth(s.value, s.unit, s.metric), *([report.range(i)] if sure else []))
+        rows.append((name, *value, *(_told(key, s.details[key]) for key in numbers)))
+    page.table(columns, rows)
     shown = [(key, name, s.details[key]) for key in by_class for name, s in report.models]
     if shown:
         rows = [(c, *(_told(key, found.get(c)) for key, _, found in shown)) for c in first[by_class[0]]]
         heads = (f">{_heading(key)} of {name}" for key, name, _ in shown)
         page.table((KINDS.get(report.task, "class"), *heads), rows[:MOST_ROWS])
-    if report.difference is not None:
-        page.note(f"interval: {report.difference.method}")
+    difference = [] if report.difference is None else [report.difference.method]
+    for method in dict.fromkeys([*(found.method for found in report.intervals if found), *difference]):
+        page.note(f"interval: {method}")
 
 
 def _heading(key: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @option("--max-drop", type=click.FloatRange(0), group="Limits",
         help="Metric that MODEL2 may lose against MODEL, a share (0.01: one point), or in its unit.")  # fmt: skip
 @option("--sure", is_flag=True, group="Limits",
-        help="--max-drop holds the whole 95 % interval; exit 3 where only a part is within.")  # fmt: skip
+        help="Limits hold the whole 95 % interval; exit 3 where only a part is within.")  # fmt: skip
 @option("--min-metric", type=float, group="Limits",
         help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
 @option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
@@ -71,8 +71,8 @@ def command(
     """Score models on labelled images: top-1, mIoU, mAP or R^2; of two also the paired difference.
 
     Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
-    its interval: with few images the interval is wide. With --sure the far end of that of --max-drop does: 3 where the
-    interval has the limit in it or there is none, 1 where all of it is beyond. Without a limit, always 0.
+    its interval: with few images the interval is wide. With --sure the far end does: 3 where the interval has the limit
+    in it or there is none, 1 where all of it is beyond. Without a limit, always 0.
     """
     from edgecnn import api
 

@@ -1,6 +1,7 @@
 """How good is a model on labelled images, and is another one worse: `edgecnn evaluate MODEL [MODEL2]`.
 
     each model, on images made ready as it wants them     top-1, mIoU, mAP or R^2 (edgecnn/tasks)
+    each of them                                          its 95 % interval (evaluation/interval.py)
     both, image by image                                  the paired difference, 95 % interval (evaluation/scores.py)
     limits, where any are given                           metric lost <= max_drop, metric >= min_metric
 
@@ -34,6 +35,7 @@ from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning, missed_warning, order_warning
 from edgecnn.evaluation.class_numbers import held as numbered_alike
 from edgecnn.evaluation.class_numbers import of_numbers
+from edgecnn.evaluation.interval import interval
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.evaluation.limits import Limits
 from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
@@ -127,15 +129,16 @@ def evaluate(
         scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
     groups = together(answers)
     scores, samples = [replace(one, groups=groups) for one in scores], replace(samples, groups=groups)
-    difference = -how.drop(scores[0], scores[1], seed=seed) if len(scores) == 2 else None
+    difference = -how.drop(scores[0], scores[1], seed=seed, track=track) if len(scores) == 2 else None
     seeded = tuple(subject.name for subject in subjects if subject.seeded)
     nonfinite = tuple(runner.nonfinite for runner in answers)
     judged = zip(subjects, scores, seen, answers, strict=True)
     chance = (by_chance(subject, one, replace(shown, groups=groups), runner) for subject, one, shown, runner in judged)
     told = doubts.told(*early, doubts.of_copies(samples), *map(of_numbers, names, scores), *chance)
     pairs = tuple(zip(names, scores, strict=True))
+    ranges = tuple(interval(one, seed, track) for one in scores)
     return EvaluateReport(task, samples.name, pairs, difference, seeded, nonfinite, limits, told, before.held_out,
-                          unreadable=samples.unreadable)  # fmt: skip
+                          samples.unreadable, ranges)  # fmt: skip
 
 
 def asked(subject: Subject, task: str, own: OwnMetric | None) -> Runner:

@@ -11,8 +11,8 @@ from runtimes.base import BadInput
 @dataclass(frozen=True)
 class Limits:
     """What a model must hold: `max_drop`, the metric lost from the first model to the second, as in `quantize`;
-    `min_metric`, of the model (of two: the second). Shares: 0.01 is a point. `sure`: the whole 95 % interval of what is
-    lost must be within `max_drop`, and not the measured value alone.
+    `min_metric`, of the model (of two: the second). Shares: 0.01 is a point. `sure`: the whole 95 % interval, of what
+    is lost and of the metric, must be within the limit, and not the measured value alone.
 
     >>> print(Limits(0.01, 0.95)), print(Limits(0.01, sure=True))
     --max-drop 0.01 and --min-metric 0.95
@@ -25,13 +25,13 @@ class Limits:
     sure: bool = False
 
     def __str__(self) -> str:
-        named = (("--max-drop", self.max_drop, " --sure" if self.sure else ""), ("--min-metric", self.min_metric, ""))
-        return " and ".join(f"{name} {value:g}{how}" for name, value, how in named if value is not None)
+        named, how = (("--max-drop", self.max_drop), ("--min-metric", self.min_metric)), " --sure" if self.sure else ""
+        return " and ".join(f"{name} {value:g}{how}" for name, value in named if value is not None)
 
     @property
     def each(self) -> list[Limits]:
         """Those that were given, one by one."""
-        alone = [Limits(max_drop=self.max_drop, sure=self.sure), Limits(min_metric=self.min_metric)]
+        alone = [Limits(max_drop=self.max_drop, sure=self.sure), Limits(min_metric=self.min_metric, sure=self.sure)]
         return [one for one in alone if one.max_drop is not None or one.min_metric is not None]
 
     def check(self, models: int, unit: str = "") -> None:
@@ -40,8 +40,8 @@ class Limits:
             low = -math.inf if unit and name == "--min-metric" else 0
             if value is not None and not low <= value <= (math.inf if unit else 1):
                 raise BadInput(f"{name} {value}: is no share; give a number from 0 to 1 (0.01 is a point)")
-        if self.sure and self.max_drop is None:
-            raise BadInput("--sure: holds --max-drop to the far end of its interval; give --max-drop too")
+        if self.sure and self.max_drop is None and self.min_metric is None:
+            raise BadInput("--sure: holds a limit to the far end of its interval; give --max-drop or --min-metric too")
         if self.max_drop is not None and models < 2:
             raise BadInput(f"--max-drop {self.max_drop:g}: one model loses nothing; give two, or --min-metric")
 

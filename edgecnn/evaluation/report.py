@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecnn.data.copies import different
+from edgecnn.evaluation.interval import Interval
 from edgecnn.evaluation.limits import NO_LIMITS, Limits
 from edgecnn.evaluation.scores import Difference, Score
 from edgecnn.words import PLAIN, percent, worth
@@ -36,6 +37,8 @@ class EvaluateReport:
     """Only what training held out of `data` was judged: a model has learned from the rest."""
     unreadable: tuple[str, ...] = ()
     """Pictures of `data` that were left out."""
+    intervals: tuple[Interval | None, ...] = (None, None)
+    """Of each model's metric, 95 %; None where all draws of these images have the same value."""
 
     @property
     def on(self) -> str:
@@ -53,20 +56,31 @@ class EvaluateReport:
     def failures(self) -> tuple[str, ...]:
         """One sentence for each limit that does not hold: by the measured value, for `sure` by all of the interval."""
         (first, _), (last, score) = self.models[0], self.models[-1]
-        least, lines = self.limits.min_metric, list[str]()
+        lines = list[str]()
         on, lost = f"on {self.on}", self._lost
         if lost is not None and self._holds is False:
             amount = f"at least {self._amount(lost.low)}" if self.limits.sure else self._amount(lost.value)
             lines.append(f"{last}: loses {amount} of {self.metric} against {first} {on}, {self._allowed}")
-        if least is not None and not score.value >= least:
-            lines.append(
-                f"{last}: {self.metric} {self._worth(score)} {on}, --min-metric wants {self._worth(score, least)}"
-            )
+        if self._reaches is False:
+            value = self._measured(len(self.models) - 1) if self.limits.sure else self._worth(score)
+            lines.append(f"{last}: {self.metric} {value} {on}, {self._wanted}")
         return tuple(lines)
 
     @property
     def unsure(self) -> str:
-        """The sentence that says that --max-drop may hold or not; empty where that is decided."""
+        """What says that a limit may hold or not; empty where that is decided."""
+        return "; ".join(filter(None, (self._unsure_of_drop, self._unsure_of_metric)))
+
+    @property
+    def _unsure_of_metric(self) -> str:
+        if self._reaches is not None:
+            return ""
+        last, said = self.models[-1][0], self._measured(len(self.models) - 1)
+        known = "" if self.intervals[len(self.models) - 1] else ", of which no interval is known"
+        return f"{last}: {self.metric} {said}{known} on {self.on}, {self._wanted}: more images would tell"
+
+    @property
+    def _unsure_of_drop(self) -> str:
         (first, _), (last, _) = self.models[0], self.models[-1]
         if self._lost is None or self._holds is not None:
             return ""
@@ -98,6 +112,23 @@ class EvaluateReport:
         if lost.others is not None:
             return None
         return True if lost.high <= most else False if lost.low > most else None
+
+    @property
+    def _reaches(self) -> bool | None:
+        """Whether --min-metric holds; None where its interval has the limit in it, or there is none."""
+        least, place = self.limits.min_metric, len(self.models) - 1
+        if least is None:
+            return True
+        if not self.limits.sure:
+            return self.models[place][1].value >= least
+        found = self.intervals[place]
+        if found is None:
+            return None
+        return True if found.low >= least else False if found.high < least else None
+
+    @property
+    def _wanted(self) -> str:
+        return f"--min-metric wants {self._worth(self.models[-1][1], self.limits.min_metric)}"
 
     @property
     def _allowed(self) -> str:
@@ -133,6 +164,17 @@ class EvaluateReport:
             said += f" {words} {' and '.join(limits)}." if limits else ""
         return said
 
+    def _measured(self, place: int) -> str:
+        """`98.89% (95 %: 97.42% to 99.53%)`, without what is in brackets where it is not known."""
+        score, found = self.models[place][1], self.intervals[place]
+        value = self._worth(score)
+        return f"{value} (95 %: {self.range(place)})" if found else value
+
+    def range(self, place: int) -> str:
+        """`97.42% to 99.53%`, the interval of that model; `-` where none is known."""
+        score, found = self.models[place][1], self.intervals[place]
+        return f"{self._worth(score, found.low)} to {self._worth(score, found.high)}" if found else "-"
+
     def _worth(self, score: Score, value: float | None = None) -> str:
         return worth(score.value if value is None else value, score.unit, self.metric)
 
@@ -148,7 +190,7 @@ class EvaluateReport:
         (first, score), *others = self.models
         on = self.on
         if not others or self.difference is None:
-            return f"{first}: {self.metric} {self._worth(score)} on {on}."
+            return f"{first}: {self.metric} {self._measured(0)} on {on}."
         found, second = self.difference, others[0][0]
         low, value, high = (signed(v, score.unit, self.metric) for v in (found.low, found.value, found.high))
         interval = f"95 %: {low} to {high}"
@@ -172,8 +214,9 @@ class EvaluateReport:
             "distinct_images": self.distinct,
             "held_out": self.held_out,
             "models": [
-                {"model": name, "value": score.value, "nonfinite": count, **score.details, **_reading(score)}
-                for (name, score), count in zip(self.models, self.nonfinite, strict=False)
+                {"model": name, "value": score.value, **_ends(found), "nonfinite": count, **score.details}
+                | _reading(score)
+                for (name, score), count, found in zip(self.models, self.nonfinite, self.intervals, strict=False)
             ],
             "difference": self.difference.to_dict() if self.difference else None,
             "seeded_weights": bool(self.seeded),
@@ -191,6 +234,10 @@ def signed(value: float, unit: str, metric: str = "") -> str:
 
 def _otherwise(share: float) -> str:
     return f"95 %: at most {percent(share)} of images count otherwise"
+
+
+def _ends(found: Interval | None) -> dict[str, float | None]:
+    return {"low": None, "high": None} if found is None else {"low": found.low, "high": found.high}
 
 
 def _reading(score: Score) -> dict[str, Any]:
