@@ -27,6 +27,7 @@ from edgecnn.tasks import NUMBERS
 from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle, open_bundle
+from runtimes.imaging.arrays import Rows
 from runtimes.imaging.images import SUFFIXES, UNREAD
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
@@ -115,7 +116,7 @@ def foreign_code(bundle: StrPath) -> str:
     return f"{bundle}: the code packed in it is NOT this edgecnn's: of another version, or changed; it is kept"
 
 
-def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Shown]:
+def shown(source: Source, bundle: Bundle, array_name: str = "array") -> Sequence[Shown]:
     """Every image that `source` names: a picture, an array (or its file), or any DATA."""
     ready = ready_of(bundle)
     if isinstance(source, np.ndarray | Mapping):
@@ -128,8 +129,9 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
         return _below(path, ready)
     samples = load_data(spec, ready, task=bundle.task, as_truth=numbers)
     originals = isinstance(ready, Preprocess) and (path.is_dir() or path.suffix in LISTS)
-    return [
-        Shown(
+
+    def make(i: int) -> Shown:
+        return Shown(
             samples.ids[i],
             partial(samples.__getitem__, i),
             partial(original_of, samples.ids[i], white_of(ready)) if originals else None,
@@ -137,15 +139,15 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> list[Sho
             {name: partial(load, i) for name, load in samples.others.items()},
             partial(samples.look, i),
         )
-        for i in range(len(samples))
-    ]
+
+    return Rows(len(samples), make)
 
 
 def _is_file(source: Source) -> TypeGuard[str | os.PathLike[str]]:
     return not isinstance(source, np.ndarray | Mapping)
 
 
-def _in_memory(name: str, source: Array | Mapping[str, Array], ready: Ready | Several) -> list[Shown]:
+def _in_memory(name: str, source: Array | Mapping[str, Array], ready: Ready | Several) -> Sequence[Shown]:
     """The samples in an array, or in a dict that has one for each input."""
     if isinstance(ready, Several):
         arrays = given(source, name)
@@ -157,9 +159,9 @@ def _in_memory(name: str, source: Array | Mapping[str, Array], ready: Ready | Se
     return of_array(name, source, ready)
 
 
-def _below(folder: Path, ready: Preprocess) -> list[Shown]:
+def _below(folder: Path, ready: Preprocess) -> Sequence[Shown]:
     """Every picture below `folder`: what its subfolders stand for is not asked. Those that cannot be read are told."""
     files = list_images(folder, (*SUFFIXES, *UNREAD))
     if not files:
         raise BadInput(f"{folder}: holds no images; put {', '.join(SUFFIXES[:5])} ... files there")
-    return [of_picture(file, ready) for file in files]
+    return Rows(len(files), lambda i: of_picture(files[i], ready))

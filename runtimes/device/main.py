@@ -104,12 +104,12 @@ def _about(bundle: str, program: str, only_version: bool) -> None:
 def _predict(bundle: str, given: Namespace) -> Result:
     from runtimes.device.tables import predicted
     from runtimes.imaging.shown import of_file
-    from runtimes.proof.prediction import How, gathered, opened_to_run, ready_of, run
+    from runtimes.proof.prediction import How, gathered, opened_to_run, ready_of, run, slim
 
     opened = opened_to_run(Path(bundle), given.input_shape)
     images = gathered(given.inputs, lambda file: of_file(Path(file), ready_of(opened), bundle), str)
     how = How(
-        given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force
+        given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force, slim
     )  # fmt: skip
     report = run(opened, images, how, bundle)
     return Result(

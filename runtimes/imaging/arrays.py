@@ -1,7 +1,8 @@
 """`.npy` and `.npz` files, read with distrust: the header is held against the file before any memory is asked for.
 
 A `.npy` is mapped, not read: its size on disk is its memory. An `.npz` is a zip, where 2 MB can claim 2 GiB, so its
-arrays have a limit. Objects (pickles) are never loaded. Test: tests/test_arrays.py.
+arrays have a limit. Objects (pickles) are never loaded. Of rows that are asked for one by one none is made before.
+Test: tests/test_arrays.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import math
 import tokenize
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from runtimes.base import Array, BadInput
 from runtimes.files import check_input_file
 from runtimes.proof.archive import npy_header
 
+T = TypeVar("T")
 FILE_LIMIT_BYTES = 64 << 30
 NPZ_LIMIT_BYTES = 1 << 30
 FAULTS = (
@@ -24,6 +28,19 @@ FAULTS = (
     tokenize.TokenError,
 )  # fmt: skip
 """What numpy lets out for a damaged header; the last one since it parses old headers with Python's tokenizer."""
+
+
+class Rows(Sequence[T]):
+    """`count` items, of which `make` makes each, every time that it is asked for: a million take no room."""
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self.places, self.make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: int) -> T:  # type: ignore[override]
+        return self.make(self.places[place])
 
 
 def read_npy(path: Path | str) -> Array:

@@ -29,6 +29,13 @@ def stems(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+
+
 def check_folder(folder: Path, files: Sequence[Sequence[Path]], force: bool) -> None:
     """Raise `BadInput` when `folder` can neither be used nor made, or one of `files` exists (without `force`)."""
     if folder.is_dir():

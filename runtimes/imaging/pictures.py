@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.base import Array, BadInput, Unavailable
+from runtimes.base import Array, Unavailable
 from runtimes.files import replace_whole
 from runtimes.imaging.images import has_pillow
-from runtimes.imaging.named import stems
+from runtimes.imaging.named import make_folder, stems
 from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction
 
 if TYPE_CHECKING:
@@ -61,22 +61,12 @@ def require_pillow() -> None:
         raise Unavailable("--save: drawing pictures takes Pillow; `pip install pillow`, or leave it out")
 
 
-def save_all(
-    found: Sequence[AnyPrediction], pixels: Iterable[Array], files: Sequence[Sequence[Path]], labels: Sequence[str]
-) -> list[AnyPrediction]:
-    """Write the pictures of every prediction, once all are known; `pixels` are the original images.
+def saved(found: AnyPrediction, pixels: Array, files: Sequence[Path], labels: Sequence[str]) -> AnyPrediction:
+    """Write the pictures of a prediction; `pixels` are the original image.
 
     `labels` are all that the network knows: a box's colour goes by its place among them.
     """
-    folder = files[0][0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-    return [_saved(*each, labels) for each in zip(found, pixels, files, strict=True)]
-
-
-def _saved(found: AnyPrediction, pixels: Array, files: Sequence[Path], labels: Sequence[str]) -> AnyPrediction:
+    make_folder(files[0].parent)
     if isinstance(found, MaskPrediction):
         return save_mask(found, pixels, files)
     assert isinstance(found, BoxesPrediction)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.imaging import piped
-from runtimes.imaging.arrays import read_npy, read_npz
+from runtimes.imaging.arrays import Rows, read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.images import SUFFIXES, UNREAD, look_at, read_image
@@ -94,7 +94,7 @@ def takes(path: Path) -> bool:
     return path.suffix.lower() in (*ARRAYS, *SUFFIXES, *UNREAD) or str(path) in piped.NAMES
 
 
-def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
+def of_file(path: Path, ready: Ready | Several, network: str) -> Sequence[Shown]:
     """Every image in a picture, `.npy` or `.npz` file, for `network`; raises `BadInput` for what is none."""
     if isinstance(ready, Several):
         return of_arrays(str(path), _arrays_in(path, ready), ready)
@@ -104,7 +104,7 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
     if suffix in (*SUFFIXES, *UNREAD):
         if not isinstance(ready, Preprocess):
             raise BadInput(f"{path}: is a picture; {no_pictures(ready, network)}; give float arrays as .npy")
-        return [of_picture(path, ready)]
+        return Rows(1, lambda _: of_picture(path, ready))
     if suffix == ".npz":
         return of_array(str(path), images_in(read_npz(path), path), ready)
     if suffix == ".npy":
@@ -117,10 +117,10 @@ def of_file(path: Path, ready: Ready | Several, network: str) -> list[Shown]:
 
 def of_picture(path: Path, ready: Preprocess) -> Shown:
     white = ready.white
+    read = cache(partial(read_image, path, white))
     return Shown(
-        str(path), lambda: ready(read_image(path, white)), partial(original_of, path, white), ready,
-        look=partial(look_at, path, white),
-    )  # fmt: skip
+        str(path), lambda: ready(read()), lambda: eight_bits(read(), white), ready, look=partial(look_at, path, white)
+    )
 
 
 def original_of(path: Path | str, white: int | None) -> Array:
@@ -132,28 +132,24 @@ def white_of(ready: Ready | Several) -> int | None:
     return ready.white if isinstance(ready, Preprocess) else None
 
 
-def of_array(name: str, array: Array, ready: Ready) -> list[Shown]:
+def of_array(name: str, array: Array, ready: Ready) -> Sequence[Shown]:
     """Every image in `array`, called `name[i]`, or `name` where it is one; raises `BadInput` when it does not fit."""
     single = is_single(array, ready)
     images = array[None] if single else array
     read = reader(name, images, ready, array.shape)
     white = white_of(ready)
     original = (lambda i: eight_bits(np.asarray(images[i]), white)) if is_pixels(images) else None
-    looks = partial(partial, look_into, images)
-    names = [name] if single else [f"{name}[{i}]" for i in range(len(images))]
     preprocess = ready if isinstance(ready, Preprocess) else None
     doubt = "" if single else channels_first(name, array, ready)
-    return [
-        Shown(
-            one, partial(_finite, read, i, one), original and partial(original, i), preprocess, look=looks(i),
-            doubt=doubt,
-        )
-        for i, one in enumerate(names)
-    ]  # fmt: skip
 
+    def make(i: int) -> Shown:
+        one = name if single else f"{name}[{i}]"
+        return Shown(
+            one, lambda: finite(read(i), one), original and partial(original, i), preprocess,
+            look=partial(look_into, images, i), doubt=doubt,
+        )  # fmt: skip
 
-def _finite(read: Callable[[int], Array], i: int, name: str) -> Array:
-    return finite(read(i), name)
+    return Rows(len(images), make)
 
 
 def is_pixels(images: Array) -> bool:
@@ -166,22 +162,23 @@ def look_into(images: Array, i: int) -> Look:
     return Look(peak=int(images[i].max())) if is_deep(images.dtype) else PLAIN
 
 
-def of_arrays(name: str, arrays: Mapping[str, Array], wanted: Several) -> list[Shown]:
+def of_arrays(name: str, arrays: Mapping[str, Array], wanted: Several) -> Sequence[Shown]:
     """Every sample in `arrays`, one for each input, called as `of_array` does; raises `BadInput` where one is missing
     or does not fit.
     """
     single = wanted.is_one(arrays)
     rows = wanted.rows(name, arrays, one=True)
     first, *more = wanted.names
-    names = [name] if single else [f"{name}[{i}]" for i in range(len(rows[first]))]
 
-    def reading(key: str, i: int, one: str) -> Callable[[], Array]:
-        return lambda: finite(rows[key][i], f"{one}: {key}")
+    def make(i: int) -> Shown:
+        one = name if single else f"{name}[{i}]"
 
-    return [
-        Shown(one, reading(first, i, one), None, None, {key: reading(key, i, one) for key in more})
-        for i, one in enumerate(names)
-    ]
+        def reading(key: str) -> Callable[[], Array]:
+            return lambda: finite(rows[key][i], f"{one}: {key}")
+
+        return Shown(one, reading(first), None, None, {key: reading(key) for key in more})
+
+    return Rows(len(rows[first]), make)
 
 
 def _arrays_in(path: Path, wanted: Several) -> Mapping[str, Array]:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runtimes.base import BadInput
 from runtimes.files import replace_whole
-from runtimes.imaging.named import check_folder, stems
+from runtimes.imaging.named import check_folder, make_folder, stems
 from runtimes.proof.answers import NumbersPrediction
 
 KEPT_BYTES = 256 * 2**20
@@ -48,10 +47,7 @@ def files_of_numbers(folder: Path, names: Sequence[str], force: bool) -> list[tu
 
 
 def _save(found: NumbersPrediction, file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{file.parent}: cannot be made ({error.strerror}); choose another folder") from error
+    make_folder(file.parent)
     with replace_whole(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, value in found.arrays.items():  # numpy.savez has parameters that an output may be called like
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:

@@ -10,16 +10,21 @@ run` are this, and differ in what they take for images. Test: tests/test_predict
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, Track, counted, silent
 from runtimes.bundle import Bundle
 from runtimes.execution.model_file import is_bundle, whereabouts
 from runtimes.execution.shapes import fitting
+from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import is_whole
 from runtimes.imaging.named import check_folder
@@ -42,7 +47,7 @@ from runtimes.session import Session
 
 __all__ = [
     "Given", "How", "RunReport", "Unread", "answer", "answers", "at_size", "gathered", "open_bundle", "opened_to_run",
-    "ready_of", "run",
+    "ready_of", "run", "slim",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -122,7 +127,8 @@ class RunReport:
 @dataclass(frozen=True)
 class How:
     """`top`: how many classes. `min_score`: of boxes. `save`: a folder for pictures, written over with `force`.
-    `require_all`: every node must run on `provider`.
+    `require_all`: every node must run on `provider`. `each` is given every answer, and every input without one, as it
+    comes; of answers the report holds what it returns, nothing of None.
     """
 
     provider: str = "cpu"
@@ -132,21 +138,35 @@ class How:
     min_score: float = 0.3
     save: str | os.PathLike[str] | None = None
     force: bool = False
+    each: Callable[[AnyPrediction | Unread], AnyPrediction | Unread | None] = lambda one: one
 
 
-Given = tuple[list[Shown], list[Unread]]
+Given = tuple[Sequence[Shown], list[Unread]]
 """The images of all inputs, and the inputs that are none."""
 
 
-def gathered(sources: Iterable[T], shown: Callable[[T], list[Shown]], called: Callable[[T], str]) -> Given:
+def gathered(sources: Iterable[T], shown: Callable[[T], Sequence[Shown]], called: Callable[[T], str]) -> Given:
     """What `shown` finds in each of the `sources`, which the user knows as `called` says."""
-    images, lost = list[Shown](), list[Unread]()
+    parts, lost = list[Sequence[Shown]](), list[Unread]()
     for source in sources:
         try:
-            images += shown(source)
+            parts.append(shown(source))
         except BadInput as error:
             lost.append(Unread(called(source), str(error)))
-    return images, lost
+    ends = [0, *accumulate(map(len, parts))]
+
+    def make(place: int) -> Shown:
+        part = bisect(ends, place) - 1
+        return parts[part][place - ends[part]]
+
+    return Rows(ends[-1], make), lost
+
+
+def slim(found: AnyPrediction | Unread) -> AnyPrediction | Unread:
+    """`found` without what no table and no JSON holds: pixels of a mask, outputs as arrays."""
+    if isinstance(found, MaskPrediction):
+        return replace(found, mask=np.broadcast_to(np.uint8(0), found.mask.shape))
+    return replace(found, arrays={}) if isinstance(found, NumbersPrediction) else found
 
 
 def run(
@@ -158,30 +178,33 @@ def run(
     Raises `BadInput` where none of them can be read, `Unavailable`, `CheckFailed`.
     """
     given, lost = inputs[0], list(inputs[1])
+    for one in lost:
+        how.each(one)
     _require_some(given, lost)
     files = _files(bundle, given, how.save, how.force)
     session = session or bundle.session(how.provider, how.threads)
     names = [info.name for info in session.inputs]
-    found, answered, odd, kept = list[AnyPrediction](), list[int](), "", Keeping()
+    found, answered, odd, doubt, kept = list[Any](), list[int](), "", "", Keeping()
     for i, image in enumerate(track(given, "answering")):
         try:
             feeds = image.feeds(names)
         except BadInput as error:
             lost.append(Unread(image.name, str(error)))
+            how.each(lost[-1])
             continue
-        if how.require_all and not found:
+        if how.require_all and not answered:
             whereabouts(bundle, feeds, how.provider, how.threads).require_all(name)
-        odd = odd or strange(image, feeds[names[0]])
-        one = answer(bundle, image, session(feeds), how.top, how.min_score)
-        found.append(kept.hold(one, files[i] if files else ()) if isinstance(one, NumbersPrediction) else one)
-        answered.append(i)
-    _require_some(found, lost)
-    if files and not isinstance(found[0], NumbersPrediction):
-        from runtimes.imaging.pictures import save_all
+        odd, doubt = odd or strange(image, feeds[names[0]]), doubt or image.doubt
+        answered += [i] if len(answered) < MOST_LOOKED_AT else []
+        told = answer(bundle, image, session(feeds), how.top, how.min_score)
+        if isinstance(told, NumbersPrediction):
+            told = kept.hold(told, files[i] if files else ())
+        elif files:
+            from runtimes.imaging.pictures import saved
 
-        pixels = (given[i].pixels() for i in answered)
-        found = save_all(found, pixels, [files[i] for i in answered], bundle.labels)
-    doubt = next((given[i].doubt for i in answered if given[i].doubt), "")
+            told = saved(told, image.pixels(), files[i], bundle.labels)
+        found += filter(None, [how.each(told)])
+    _require_some(answered, lost)
     heard = (*filter(None, (odd, doubt)), *odd_pictures([given[i] for i in answered]))
     return RunReport(name, session.provider, tuple(found), heard, tuple(lost))
 
@@ -202,7 +225,7 @@ def strange(image: Shown, ready: Array) -> str:
 
 def odd_pictures(images: Sequence[Shown]) -> tuple[str, ...]:
     """What should be heard of pictures of 16 bits or of several pages, of as many as are quickly looked at."""
-    seen = [image for image in images if image.preprocess is not None][:MOST_LOOKED_AT]
+    seen = [image for image in images if image.preprocess is not None]
     looks = [image.look() for image in seen]
     odd = [image.name for image, look in zip(seen, looks, strict=True) if look != PLAIN]
     if not odd:
