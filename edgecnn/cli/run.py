@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgecnn.cli import _options as options
+from edgecnn.cli._click import JSON_KEY, option
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
 from edgecnn.cli._result import Result
-from runtimes.device import tables
+from runtimes.device import process, tables
 
 
 @register("run", opens="bundle", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
@@ -26,6 +28,8 @@ from runtimes.device import tables
 @option("--save", type=options.FILE, metavar="DIR", group="Output",
         help="Folder for pictures: masks, and images with masks or boxes drawn over them.")  # fmt: skip
 @options.force
+@option("--jsonl", is_flag=True, group="Output", callback=lambda *given: process.line_by_line() if given[-1] else None,
+        help="Print a line of JSON for each image as it is answered.")  # fmt: skip
 def command(
     bundle: Path,
     inputs: tuple[str, ...],
@@ -37,17 +41,19 @@ def command(
     input_shape: str | None,
     save: Path | None,
     force: bool,
+    jsonl: Callable[[Any], None] | None,
 ) -> Result:
     """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks or boxes.
 
     `-` is one picture or array from standard input. A network of several inputs takes an .npz with an array for each.
     """
-    from edgecnn import api
+    from edgecnn.prediction.predict import answered
+    from runtimes.proof.prediction import How, opened_to_run, slim
 
-    report = api.run(bundle, inputs, provider=provider, threads=threads, require_all=require_all, top=top,
-                     min_score=min_score, input_shape=input_shape, save=save, force=force,
-                     track=options.track())  # fmt: skip
+    process.one_or_the_other(click.get_current_context().meta[JSON_KEY], jsonl)
+    how = How(provider, threads, require_all, top, min_score, save, force, jsonl or slim)
+    report = answered(opened_to_run(bundle, input_shape), str(bundle), inputs, how, options.track())
     return Result(
-        report.to_dict(), lambda page: tables.predicted(page, report), report.verdict, None, report.warnings,
-        report.failures,
+        report.to_dict(), lambda page: tables.predicted(page, report), "" if jsonl else report.verdict, None,
+        report.warnings, report.failures,
     )  # fmt: skip

@@ -55,6 +55,7 @@ def _run(add: Callable[..., Any]) -> None:
     add("--top", type=whole(1), default=5, metavar="N", help="how many answers for each image (default: 5)")
     add("--min-score", type=share, default=0.3, metavar="SHARE", help="of boxes that are shown (default: 0.3)")
     add("--input-shape", metavar="SHAPE", help="height and width, as in 3,480,640; for a bundle of open size")
+    add("--jsonl", action="store_true", help="print a line of JSON for each image as it is answered")
     add("--save", metavar="DIR", help="folder for pictures of masks and boxes; takes Pillow")
     add("--force", action="store_true", help="replace existing pictures")
     add("--require-all", action="store_true", help="fail when a node runs anywhere but on --provider")

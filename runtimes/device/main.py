@@ -57,6 +57,7 @@ def _run(bundle: str, args: list[str], own: bool) -> int:
 def _answer(bundle: str, command: str, given: Namespace, again: str) -> int:
     """Carry out `command` of `bundle` and print what comes out; `again` is how it was called."""
     _import(*NEEDED)
+    given.each = process.line_by_line() if getattr(given, "jsonl", False) else None
     work = {"run": _predict, "verify": _verify, "bench": _bench, "settle": _settle}[command]
     done = process.carried_out(lambda: undamaged(bundle, command, lambda: work(bundle, given)), given.json)
     process.show(done, given.json, PlainPage, again)
@@ -106,14 +107,17 @@ def _predict(bundle: str, given: Namespace) -> Result:
     from runtimes.imaging.shown import of_file
     from runtimes.proof.prediction import How, gathered, opened_to_run, ready_of, run, slim
 
+    process.one_or_the_other(given.json, given.jsonl)
     opened = opened_to_run(Path(bundle), given.input_shape)
     images = gathered(given.inputs, lambda file: of_file(Path(file), ready_of(opened), bundle), str)
     how = How(
-        given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force, slim
+        given.provider, given.threads, given.require_all, given.top, given.min_score, given.save, given.force,
+        given.each or slim,
     )  # fmt: skip
     report = run(opened, images, how, bundle)
+    verdict = "" if given.jsonl else report.verdict
     return Result(
-        report.to_dict(), lambda page: predicted(page, report), report.verdict, None, report.warnings, report.failures
+        report.to_dict(), lambda page: predicted(page, report), verdict, None, report.warnings, report.failures
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO
 
-from runtimes.base import CheckFailed, EdgeError, one_line
+from runtimes.base import BadInput, CheckFailed, EdgeError, one_line
 from runtimes.device.page import Page
 
 DEBUG_VARIABLE = "EDGECNN_DEBUG"
@@ -47,7 +47,8 @@ class Terminated(BaseException):
 class Result:
     """`document` is the JSON form, `draw` the form for people, `verdict` its last line; `failure` is raised after.
 
-    `warnings` go to stderr, a line each; so do `failures`, of which the last is raised.
+    Without a verdict nothing is drawn. `warnings` go to stderr, a line each; so do `failures`, of which the last is
+    raised.
     """
 
     document: Mapping[str, Any]
@@ -99,7 +100,7 @@ def show(result: Result, as_json: bool, page: Callable[[TextIO], Page], again: s
     warn(result.warnings)
     if as_json:
         print_json(result.document)
-    else:
+    elif result.verdict:
         drawn = page(sys.stdout)
         result.draw(drawn)
         drawn.verdict(result.verdict)
@@ -120,7 +121,26 @@ def warn(lines: Sequence[str], kind: str = "warning") -> None:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of a command, on stdout."""
-    print(json.dumps(plain(document), indent=2, allow_nan=False), flush=True)
+    json.dump(plain(document), sys.stdout, indent=2, allow_nan=False)
+    print(flush=True)
+
+
+def line_by_line() -> Callable[[Any], None]:
+    """What prints `to_dict()` of anything as one line of JSON on stdout as it is now, wherever that points later."""
+    stream = sys.stdout
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stdout is no file, e.g. in a test
+        stream = open(os.dup(stream.fileno()), "w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
+
+    def tell(one: Any) -> None:
+        print(json.dumps(plain(one.to_dict()), allow_nan=False), file=stream, flush=True)
+
+    return tell
+
+
+def one_or_the_other(as_json: bool, jsonl: object) -> None:
+    """Raise `BadInput` where both kinds of JSON are asked for."""
+    if as_json and jsonl:
+        raise BadInput("--jsonl: is a document a line, and --json one of all; give one of them")
 
 
 def plain(value: Any) -> Any:

@@ -31,13 +31,13 @@ SPOKEN, WRITTEN = 16, 4096
 """Numbers of an output that are shown one by one, and that JSON holds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     label: str
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answers for one image, the best first; `input` is the file, with `[i]` where it holds several images."""
 
@@ -60,7 +60,7 @@ class Prediction:
         return {"input": self.input, "label": self.label, "score": self.score, "top": [asdict(a) for a in self.top]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Region:
     """How much of an image a class takes; `share` is of the pixels that the network saw."""
 
@@ -90,7 +90,7 @@ class MaskPrediction:
         return {"input": self.input, "mask": mask, "files": list(self.files)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """`box`: x1, y1, x2, y2 in pixels of the original image."""
 
@@ -115,7 +115,7 @@ class BoxesPrediction:
         return {"input": self.input, "boxes": [asdict(b) for b in self.boxes], "files": list(self.files)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelsPrediction:
     """The score of every label of one image, the highest first; none excludes another."""
 

@@ -65,6 +65,9 @@ class Unread:
     input: str
     error: str
 
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -121,7 +124,7 @@ class RunReport:
     def to_dict(self) -> dict[str, Any]:
         predictions = [prediction.to_dict() for prediction in self.predictions]
         return {"bundle": self.bundle, "provider": self.provider, "predictions": predictions,
-                "failed": [asdict(one) for one in self.unread], "warnings": list(self.warnings)}  # fmt: skip
+                "failed": [one.to_dict() for one in self.unread], "warnings": list(self.warnings)}  # fmt: skip
 
 
 @dataclass(frozen=True)
