@@ -264,3 +264,38 @@ def test_what_python_code_is_called_with_is_not_watched() -> None:
     )
     assert done.stdout == "2\n"
     assert re.fullmatch(r"error: none.edge: no such file; check the name\n", done.stderr)
+
+
+SLOW = """
+from runtimes.device.process import explain, outcome, run
+class Slow:
+    def __del__(self): time.sleep(3)
+def work():
+    held = Slow()
+    print("ready", flush=True)
+    while True: time.sleep(0.01)
+def again(error):
+    os.kill(os.getpid(), signal.SIGTERM) if AGAIN else None
+    return explain(error)
+sys.exit(run(lambda: watched("x", lambda: outcome(work, again)), explain, own=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("send", "again", "code"), [(signal.SIGINT, False, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)]
+)
+def test_one_of_the_two_speaks(send: int, again: bool, code: int) -> None:
+    """Where what the work holds takes longer to be given back than the watcher waits, and where the same signal comes
+    twice, to the group and from the watcher.
+    """
+    script = f"AGAIN = {again}\n{WATCHED}{SLOW}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    args = [sys.executable, "-c", script]
+    with subprocess.Popen(args, **pipes, text=True, env=WATCHED_ENV, preexec_fn=heard) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.send_signal(send)
+        _, err = parent.communicate(timeout=30)
+    word = "interrupted" if send == signal.SIGINT else "terminated"
+    assert (parent.returncode, err) == (code, f"error: {word}; nothing half-written was left behind\n")

@@ -28,6 +28,10 @@ from runtimes.device.page import Page
 DEBUG_VARIABLE = "EDGECNN_DEBUG"
 OWN = ("edgecnn", "exporters", "runtimes")
 """Packages of which a failing import is a bug."""
+SIGNALLED = 128
+INTERRUPTED: list[BaseException] = []
+"""What ended a command, with all that it holds: to give back millions of objects one by one takes longer than whoever
+waits for the end of the process has patience, and the line is said."""
 Explain = Callable[[BaseException], tuple[int, str]]
 
 
@@ -81,6 +85,8 @@ def outcome(work: Callable[[], int], explain: Explain) -> int:
         code = _say(Terminated(heard[0]) if heard and isinstance(error, ImportError) else error, explain)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
+        if code > SIGNALLED:
+            INTERRUPTED[:] = [error]
         return code
 
 

@@ -81,8 +81,10 @@ def _work(work: Callable[[], int], parent: int, mask: set[int | signal.Signals])
     code = 5
     try:
         die_with(parent)
-        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupted)
+        for number in _ends():
+            kept = signal.getsignal(number)
+            if callable(kept):
+                signal.signal(number, _interrupted if kept == signal.default_int_handler else _unheard)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work()
         for stream in (sys.stdout, sys.stderr):
@@ -96,6 +98,10 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
     """Ctrl-C comes twice, from the terminal and from the watcher: the second must not hit what cleans up."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _unheard(number: int, frame: FrameType | None) -> None:
+    """Under the handler of `work`, which one signal ends: a second comes from the watcher, who hears the first too."""
 
 
 def _end(child: int, number: int) -> int | None:
