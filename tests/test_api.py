@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = group.list_commands(click.Context(group))
 WITHOUT_COMMAND = ["load"]
 """Calls that return what stays open, which a command cannot."""
-ONLY_SHOWN = {"inspect": {"layers"}}
+ONLY_SHOWN = {"inspect": {"layers"}, "run": {"jsonl"}}
 """Options that choose what is printed, not what is computed."""
 NOT_OPTIONS = {"track", "tell"}
 SPELLED_OUT = {("build", "threads")}
