@@ -148,17 +148,19 @@ def test_all_draws_at_once_are_each_of_them_box_by_box(crowd: bool, monkeypatch:
     assert np.isnan(alone[3])
 
 
-def test_matching_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matching_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(measured, "BLOCK", 5)
     found, wanted = made()
     seen = []
 
     def track(items: Any, label: str) -> Any:
         seen.append((label, len(items)))
+        print(label)  # a caller's own progress: what pycocotools prints is kept from the user, and not this
         return items
 
     average_precision(found, wanted, CLASSES, track)
-    assert seen == [("matching boxes", CLASSES * 3)]
+    assert seen == [("listing boxes", 12), ("matching boxes", CLASSES * 3)]
+    assert capsys.readouterr().out == "listing boxes\nmatching boxes\n"
 
 
 def test_a_perfect_answer_is_one_and_nothing_is_zero() -> None:

@@ -131,45 +131,53 @@ def _evaluate(found: Sequence[Found], wanted: Sequence[Target], classes: int, tr
                 ]
             self._paramsEval = copy.deepcopy(self.params)
 
+    boxes = _answers(found, track)
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its own progress there
-        evaluator = Evaluator(_truth(wanted, classes), _answers(found, classes), "bbox")
+        truth, answers = (_coco(each, len(found), classes) for each in (_truth(wanted), boxes))
+        evaluator = Evaluator(truth, answers, "bbox")
         evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluator.params.maxDets = [MOST_BOXES]
         evaluator.params.recThrs, evaluator.params.iouThrs = RECALLS, THRESHOLDS
-        evaluator.evaluate()
+    evaluator.evaluate()
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluator.accumulate()
     return evaluator
 
 
-def _truth(wanted: Sequence[Target], classes: int) -> Any:
-    rows = [
-        (i, box, label, {"iscrowd": int(crowd), "difficult": int(difficult)})
-        for i, target in enumerate(wanted)
-        for box, label, crowd, difficult in zip(*target, strict=True)
-    ]
-    return _coco(rows, len(wanted), classes)
+def _truth(wanted: Sequence[Target]) -> list[dict[str, Any]]:
+    made = list[dict[str, Any]]()
+    for i, target in enumerate(wanted):
+        for box, label, crowd, difficult in zip(*target, strict=True):
+            made.append(_entry(len(made), i, box, label, iscrowd=int(crowd), difficult=int(difficult)))
+    return made
 
 
-def _answers(found: Sequence[Found], classes: int) -> Any:
-    rows = [
-        (i, box, label, {"iscrowd": 0, "score": float(score)})
-        for i, answer in enumerate(found)
-        for box, score, label in zip(answer.boxes, answer.scores, answer.labels, strict=True)
-    ]
-    return _coco(rows, len(found), classes)
+def _answers(found: Sequence[Found], track: Track) -> list[dict[str, Any]]:
+    made = list[dict[str, Any]]()
+    for i, answer in enumerate(track(found, "listing boxes")):
+        for box, score, label in zip(answer.boxes, answer.scores, answer.labels, strict=True):
+            made.append(_entry(len(made), i, box, label, iscrowd=0, score=float(score)))
+    return made
 
 
-def _coco(rows: Sequence[tuple[int, Array, int, Mapping[str, Any]]], images: int, classes: int) -> Any:
-    """pycocotools' own record of boxes. Numbers of boxes start at 1: it takes a match with number 0 for none."""
+def _entry(place: int, image: int, box: Array, label: int, **more: float) -> dict[str, Any]:
+    """A box as pycocotools records it. Numbers of boxes start at 1: it takes a match with number 0 for none."""
+    x1, y1, x2, y2 = box
+    width, height = float(x2 - x1), float(y2 - y1)
+    corner = [float(x1), float(y1), width, height]
+    return {
+        "id": place + 1,
+        "image_id": image,
+        "category_id": int(label),
+        "bbox": corner,
+        "area": width * height,
+    } | more
+
+
+def _coco(annotations: Sequence[Mapping[str, Any]], images: int, classes: int) -> Any:
+    """pycocotools' own record of boxes."""
     from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
-    annotations = []
-    for number, (image, (x1, y1, x2, y2), label, more) in enumerate(rows, start=1):
-        width, height = float(x2 - x1), float(y2 - y1)
-        annotations.append(
-            {"id": number, "image_id": image, "category_id": int(label), "bbox": [float(x1), float(y1), width, height],
-             "area": width * height, **more}
-        )  # fmt: skip
     record = COCO()
     record.dataset = {
         "images": [{"id": i} for i in range(images)],
