@@ -16,6 +16,7 @@ from edgecnn.cli import main
 from edgecnn.prediction.predict import run
 from runtimes.imaging import shown
 from runtimes.imaging.arrays import Rows
+from runtimes.imaging.named import stems
 from runtimes.proof.answers import NumbersPrediction
 from runtimes.proof.prediction import gathered, slim
 from test_device_bundle import cls_bundle, on_device
@@ -126,3 +127,10 @@ def test_rows_of_an_array_are_made_when_they_are_asked_for() -> None:
         found[10**7 + 2]
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
+
+
+def test_many_inputs_of_one_name_are_numbered() -> None:
+    """As class folders have them; to count from 1 for each would take two hundred million steps here."""
+    found = stems([f"{i}/a.jpg" for i in range(20_000)])
+    assert (found[0], found[1], found[-1], len(set(found))) == ("a", "a_2", "a_20000", 20_000)
+    assert stems(["a_2.png", "a.png", "x/a.png", "y/a_2.png", "y/a.png"]) == ["a_2", "a", "a_3", "a_2_2", "a_4"]

@@ -21,11 +21,15 @@ def stems(names: Iterable[str]) -> list[str]:
     >>> stems(["a/photo.jpg", "b/photo.jpg", "x.npy[3]"])
     ['photo', 'photo_2', 'x.npy_3']
     """
-    found = dict[str, None]()
+    found, last_of = dict[str, None](), dict[str, int]()
     for name in names:
         last = Path(name).name if "[" in name else Path(name).stem
         plain = re.sub(r"[^\w.-]+", "_", last).strip("_.") or "input"
-        found[next(s for n in itertools.count(1) if (s := plain if n == 1 else f"{plain}_{n}") not in found)] = None
+        for n in itertools.count(last_of.get(plain, 0) + 1):
+            stem = plain if n == 1 else f"{plain}_{n}"
+            if stem not in found:
+                break
+        found[stem], last_of[plain] = None, n
     return list(found)
 
 
