@@ -49,7 +49,7 @@ def measure(model: str, faulty: str, largest: int) -> dict[str, float | str]:
 
     from onnx import parser
 
-    from edgecnn.checking.comparing import compare_sides
+    from edgecnn.checking.common_points import compare_sides
     from edgecnn.checking.diff import find
     from edgecnn.checking.sides import graph_side
     from edgecnn.opened import lenient_model

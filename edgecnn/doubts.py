@@ -1,6 +1,6 @@
 """What a user should hear beside a result, a line each: names and pixels that nobody said, answers that are chance.
 
-    input not told      what was assumed of size and pixels                          (networks/assumed.py)
+    input not told      what was assumed of size and pixels                          (networks/assumptions.py)
     names of folders    classes are in alphabetical order, which training may not have used; 10 comes before 9
     task not told       maps are classes where the data has masks, else numbers, and a file's may be classes
     16-bit pictures     nearly black by the white level that is assumed; pages that nobody reads  (imaging/depth.py)
@@ -12,7 +12,7 @@
     inputs ignored      forward takes them and makes nothing of them
     top-1 is chance     another order of classes, or other pixels                    (evaluation/chance.py)
 
-Test: tests/test_assumed.py, tests/test_road.py.
+Test: tests/test_assumptions.py, tests/test_road.py.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecnn.data.copies import distinct, independent
+from edgecnn.data.data_argument import Spec
 from edgecnn.data.folders import by_number
-from edgecnn.data.given import Spec
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.readable import of_unreadable
 from edgecnn.data.samples import Samples

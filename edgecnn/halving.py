@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.compared_models import all_heard, with_pixels
+from edgecnn.data.data_argument import Data, maybe_given
 from edgecnn.data.feeding import make_feeds
-from edgecnn.data.given import Data, maybe_given
 from edgecnn.opened import check_model_output, refuse_bundle
 from edgecnn.runners import open_subject
-from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, CheckFailed, Runner, Tensors, Track, one_line, silent
 from runtimes.comparing.precision import LIMITS, coarse_limit_db
 from runtimes.execution import provider_options
@@ -121,7 +121,7 @@ def half(
     says how pixels become its input, and travels with it. Raises `CheckFailed` when the result is not faster on
     `provider` (without `allow_slower`) or not near enough, `Unavailable` where `provider` cannot run.
     """
-    from edgecnn.choosing.said import preparing
+    from edgecnn.choosing.model_identity import preparing
     from exporters.artifact import read_identity, read_stages, write_identity, write_stages
     from exporters.load import load_model, save_model
     from exporters.quantization.quantize import check_patterns

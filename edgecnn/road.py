@@ -24,6 +24,7 @@ from edgecnn import doubts, halving, open_size, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
 from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
 from edgecnn.choosing.evidence import of_verdict
+from edgecnn.choosing.model_identity import judging
 from edgecnn.choosing.options import BuildOptions
 from edgecnn.choosing.quantizing import (
     DEFAULT_LIMIT,
@@ -34,10 +35,9 @@ from edgecnn.choosing.quantizing import (
     recipe_for,
     taking,
 )
-from edgecnn.choosing.said import judging
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
-from edgecnn.data.given import Data, Spec
+from edgecnn.data.data_argument import Data, Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
@@ -46,9 +46,9 @@ from edgecnn.data.samples import Samples
 from edgecnn.data.spread import spread
 from edgecnn.evaluation.own_metric import Metric, budgeted
 from edgecnn.networks.forward import InputShape
-from edgecnn.networks.meant import may_be, meant
+from edgecnn.networks.overrides import told
 from edgecnn.networks.sources import Network, resolve
-from edgecnn.networks.told import told
+from edgecnn.networks.unstated_task import may_be, meant
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
 from edgecnn.tasks import NUMBERS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgecnn.asked_size import asked_shapes, at_size, bundle_at, pixels_at
 from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.given_model import called, is_file
-from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.layout import UNKNOWN, Entry, laid_out
 from edgecnn.networks.spec import preprocess_of
 from runtimes.base import Array, BadInput, Runner

@@ -12,9 +12,9 @@ from PIL import Image
 from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.data.built_in import built_in, require_one
-from edgecnn.data.given import given
+from edgecnn.data.data_argument import given
 from edgecnn.data.load import load_data
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 from small_nets import conv_net, save

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from edgecnn import api
 from edgecnn.checking import calibrated
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.sides import graph_side
 from edgecnn.cli import main
 from exporters.artifact import Identity, write_identity

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from edgecnn.checking import kernels
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.kernels import Kernels
 from edgecnn.checking.sides import graph_side
 from edgecnn.cli import main

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecnn.choosing import choose
-from edgecnn.choosing.answers import Remembering
 from edgecnn.choosing.choose import Candidate, Entry, decide, without_int8
+from edgecnn.choosing.float_answers import Remembering
 from edgecnn.choosing.judge import Judge, drop_of, free_batch
 from edgecnn.choosing.trial import QUICK_RACE_SECONDS, Trial, trial_on
 from edgecnn.data.material import Material

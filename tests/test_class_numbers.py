@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from edgecnn import api
-from edgecnn.choosing.said import numbered
+from edgecnn.choosing.model_identity import numbered
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples, Target

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgecnn import api
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
 from edgecnn.checking.sides import GraphSide, graph_side
@@ -174,7 +174,7 @@ def test_pytorch_against_its_export_both_ways(tmp_path: Path) -> None:
 
 
 def test_two_pytorch_networks() -> None:
-    from edgecnn.checking.comparing import common_points
+    from edgecnn.checking.common_points import common_points
     from edgecnn.checking.torch_side import module_side
     from edgecnn.networks.sources import resolve
 

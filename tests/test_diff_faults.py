@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 import planted as p
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
 from edgecnn.checking.sides import graph_side

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecnn.data.data_argument import given
 from edgecnn.data.fingerprint import DataSet, fingerprint, identified, is_among, known_sets
-from edgecnn.data.given import given
 
 IMAGES, LABELS = np.zeros((3, 1, 4, 4), np.float32), np.array([0, 1, 0])
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
 from edgecnn.checking.gains import Evidence, learned, powers_of_two, taken_back

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch import nn
 
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
 from edgecnn.checking.sides import Side, graph_side

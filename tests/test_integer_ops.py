@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnxruntime.quantization import QuantType
 
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.sides import graph_side
 from exporters.layerwise.integer_ops import GRID_INPUTS, with_floats

@@ -11,7 +11,7 @@ import pytest
 from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.cli._result import Telling
-from edgecnn.latency.assumed import of_pictures, of_sizes
+from edgecnn.latency.assumptions import of_pictures, of_sizes
 from edgecnn.latency.job import Job
 from exporters.pack import pack
 from runtimes.base import CheckFailed

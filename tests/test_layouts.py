@@ -15,7 +15,7 @@ from data_folders import HEIGHT, TEST, TRAIN, WIDTH, coco_folder, objects, pictu
 from edgecnn.cli import main
 from edgecnn.data import layouts
 from edgecnn.data.load import load_data
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from edgecnn.networks.spec import unit_range
 from runtimes.base import BadInput
 from small_nets import conv_net, save

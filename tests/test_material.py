@@ -10,11 +10,11 @@ import onnx
 import pytest
 from PIL import Image
 
-from edgecnn.choosing.said import judged_as
+from edgecnn.choosing.model_identity import judged_as
 from edgecnn.data import material
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for, with_model_labels
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from edgecnn.data.samples import Samples
 from edgecnn.runners import graph_outputs
 from exporters.artifact import Identity

@@ -13,8 +13,8 @@ from torch import nn
 from edgecnn import api, tasks
 from edgecnn.cli import main
 from edgecnn.meaning import is_unit, of_answers, why_no_logits
-from edgecnn.networks.meant import meant
 from edgecnn.networks.sources import resolve
+from edgecnn.networks.unstated_task import meant
 from edgecnn.road import named
 from runtimes.base import Array, BadInput
 from runtimes.session import open_session

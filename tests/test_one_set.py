@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecnn.data.given import given
+from edgecnn.data.data_argument import given
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both, is_one
 from edgecnn.data.samples import Samples

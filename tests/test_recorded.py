@@ -12,8 +12,8 @@ import pytest
 from digit_tables import NUMBERS, PICTURES, numbered, write_table
 from edgecnn import api
 from edgecnn.data.built_in import recorded
+from edgecnn.data.calibration_images import known_samples
 from edgecnn.data.fingerprint import known_sets
-from edgecnn.data.known import known_samples
 from edgecnn.data.load import load_data
 from edgecnn.networks.spec import unit_range
 from edgecnn.networks.weights import load_weights

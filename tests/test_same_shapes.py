@@ -78,7 +78,7 @@ def test_a_shape_that_does_not_fit_is_refused_before_a_network_is_loaded(
         asked.append(job.kind)
         return (TensorInfo("x", "float32", ("N", 3, "H", "W")),)
 
-    monkeypatch.setattr("edgecnn.latency.assumed.inputs_of", inputs)
+    monkeypatch.setattr("edgecnn.latency.assumptions.inputs_of", inputs)
     with pytest.raises(
         BadInput, match=r"m\.onnx: input x wants float32 \[N, 3, H, W\], the shape given is \[97, 131\]"
     ):

@@ -48,7 +48,7 @@ def test_a_healthy_int8_model_is_not_blamed_on_seeded_inputs(tmp_path: Path, car
 
 def test_noise_would_have_been_clipped() -> None:
     """What this file is for: the same graphs part on standard normal numbers."""
-    from edgecnn.checking.comparing import compare_sides
+    from edgecnn.checking.common_points import compare_sides
     from edgecnn.checking.diff import find
     from edgecnn.checking.sides import graph_side
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgecnn import api
 from edgecnn.cli import main
-from edgecnn.data.given import given
+from edgecnn.data.data_argument import given
 from edgecnn.data.load import load_data
 from edgecnn.data.several import load_several, lost_in, several
 from runtimes.base import Array, BadInput, Tensors

@@ -22,9 +22,9 @@ from edgecnn.choosing.judge import Judge
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
-from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning, random_precision
 from edgecnn.evaluation.left_out import left_out
+from edgecnn.evaluation.task_answers import as_task
 from edgecnn.tasks import multi_label as task
 from runtimes.base import Array, BadInput, Runner
 from runtimes.session import open_session

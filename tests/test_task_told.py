@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from edgecnn import doubts
+from edgecnn.choosing.model_identity import task_of
 from edgecnn.choosing.quantizing import quantize
-from edgecnn.choosing.said import task_of
 from edgecnn.networks.sources import resolve
 from edgecnn.prediction.predict import run
 from edgecnn.road import named

@@ -16,7 +16,7 @@ from torch import nn
 
 from edgecnn import api
 from edgecnn.networks import ultralytics
-from edgecnn.networks.carried import carried
+from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.sources import blueprint, resolve
 from exporters.load import load_model
 from runtimes.base import BadInput

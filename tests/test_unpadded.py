@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgecnn.checking.comparing import compare_sides
+from edgecnn.checking.common_points import compare_sides
 from edgecnn.checking.diff import find
 from edgecnn.checking.divergence import DiffReport
 from edgecnn.checking.sides import graph_side

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn import doubts
-from edgecnn.checking.answers import called_alike, classes_known
 from edgecnn.checking.check_report import CheckReport
+from edgecnn.checking.output_names import called_alike, classes_known
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
+from edgecnn.compared_models import all_heard, with_pixels
 from edgecnn.data.adapting import adapter
+from edgecnn.data.data_argument import Data, Spec, maybe_given, spelled
 from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
-from edgecnn.data.given import Data, Spec, maybe_given, spelled
 from edgecnn.data.samples import Feeds
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject, open_subject, refuse_for_files
-from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options

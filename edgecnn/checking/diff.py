@@ -22,21 +22,21 @@ from typing import TYPE_CHECKING
 from edgecnn import doubts
 from edgecnn.checking.bisection import Found
 from edgecnn.checking.calibrated import aligned, beyond, in_range
-from edgecnn.checking.comparing import compare_sides, make_samples
+from edgecnn.checking.common_points import compare_sides, make_samples
 from edgecnn.checking.comparison import Comparison, Row
 from edgecnn.checking.divergence import DiffReport, Divergence, db
+from edgecnn.checking.fault_search import INT8_LAYER_DB, look
 from edgecnn.checking.kernels import kernels
-from edgecnn.checking.looking import INT8_LAYER_DB, look
 from edgecnn.checking.reproducer import check_folder, write_reproducer
 from edgecnn.checking.sides import open_side
 from edgecnn.checking.tolerance import INT8_SNR_DB
+from edgecnn.compared_models import all_heard, with_pixels
+from edgecnn.data.data_argument import Data, maybe_given
 from edgecnn.data.feeding import shapes_for
-from edgecnn.data.given import Data, maybe_given
 from edgecnn.data.samples import Feeds
 from edgecnn.given_model import is_file, shape_text, source_of
 from edgecnn.memory import memory_goes_back
 from edgecnn.runners import refuse_for_files
-from edgecnn.sides_told import all_heard, with_pixels
 from runtimes.base import BadInput, Track, silent
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecnn.checking.layer import Layer
 from edgecnn.data.adapting import Adapter
-from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.assumptions import NOTHING, Assumed
 from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node

@@ -22,7 +22,7 @@ from torch import nn
 
 from edgecnn.checking.layer import Layer
 from edgecnn.data.adapting import Adapter
-from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.sources import Network, resolve
 from exporters.layerwise.calls import Call
 from exporters.torch_export import Examples, Shapes, applied, evaluating, zeros

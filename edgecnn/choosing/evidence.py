@@ -1,6 +1,6 @@
 """How little the images may have shown of what was chosen: the lines behind a verdict.
 
-Test: tests/test_said.py.
+Test: tests/test_model_identity.py.
 """
 
 from __future__ import annotations

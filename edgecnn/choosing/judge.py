@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 import onnx
 
 from edgecnn import tasks
-from edgecnn.choosing.answers import Remembering, alike
+from edgecnn.choosing.float_answers import Remembering, alike
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.copies import independent
 from edgecnn.data.material import BY_IMAGE
-from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.scores import Agreement, Difference, Score, upper_bound
+from edgecnn.evaluation.task_answers import as_task
 from edgecnn.words import PLAIN
 from runtimes.base import Track, silent
 from runtimes.comparing.two_classes import is_one_score

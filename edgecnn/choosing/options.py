@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from edgecnn import doubts
-    from edgecnn.data.given import Data
+    from edgecnn.data.data_argument import Data
     from edgecnn.evaluation.own_metric import Metric
     from edgecnn.networks.forward import InputShape
     from runtimes.base import Track

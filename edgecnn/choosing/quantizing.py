@@ -20,9 +20,7 @@ import onnx
 from edgecnn import doubts
 from edgecnn.choosing.contest import SEARCH_SECONDS, Contest, compete
 from edgecnn.choosing.evidence import of_verdict
-from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
-from edgecnn.choosing.packing import pack_given, require_rows
-from edgecnn.choosing.said import (
+from edgecnn.choosing.model_identity import (
     assumed_of,
     classes_in,
     half_layers,
@@ -32,10 +30,12 @@ from edgecnn.choosing.said import (
     preparing,
     settled,
 )
+from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
+from edgecnn.choosing.packing import pack_given, require_rows
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.choosing.trial import Trial, trial_on
-from edgecnn.data.given import Data
+from edgecnn.data.data_argument import Data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
 from edgecnn.data.ready_arrays import refuse_floats

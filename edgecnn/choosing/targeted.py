@@ -18,7 +18,7 @@ import onnx
 from edgecnn import doubts
 from edgecnn.choosing.choose import FLOAT, INT8, without_int8
 from edgecnn.choosing.judge import Judge, Judgement
-from edgecnn.choosing.said import classes_in
+from edgecnn.choosing.model_identity import classes_in
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.material import Material
 from edgecnn.data.pixels import in_words

@@ -5,7 +5,7 @@
     3 x H x W, N open      8 of --input-shape, a batch of 3, one of another height and width
 
 Which inputs: edgecnn/data/seeded.py; where one is int8 the images that it was made with, if these are known
-(edgecnn/data/known.py), in every size. Test: tests/test_feeding.py.
+(edgecnn/data/calibration_images.py), in every size. Test: tests/test_feeding.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from edgecnn.data.adapting import adapter, like_first
-from edgecnn.data.given import Spec
-from edgecnn.data.known import known_samples
+from edgecnn.data.calibration_images import known_samples
+from edgecnn.data.data_argument import Spec
 from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgecnn.data.built_in import built_in, recorded
+from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.folders import walk
-from edgecnn.data.given import InMemory, Spec
 from edgecnn.data.yolo import YAML, root_of
 from runtimes.base import Array, BadInput
 from runtimes.imaging.images import SUFFIXES

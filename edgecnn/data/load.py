@@ -14,7 +14,7 @@
     shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
     random, random:N            normal noise; only when spelled, and the name says so none
     builtin:digits ...          these, where a file or folder has their name (built_in.py)
-    an array, (images, labels)  in memory (given.py), as in .npy and .npz             the second of the two
+    an array, (images, labels)  in memory (data_argument.py), as in .npy and .npz             the second of the two
     x.npz, a dict of arrays     for a network of several inputs (several.py)          array `y` or `labels`
 
 Everything becomes float32 (C, H, W) by one `Preprocess`, the one that is shipped. NaN and infinity are refused where
@@ -36,9 +36,9 @@ from edgecnn.data import layouts
 from edgecnn.data.annotated import pictures, with_arrays
 from edgecnn.data.built_in import BUILT_IN, PREFIX, built_in, spelled_path
 from edgecnn.data.classes import answered, labels_in
+from edgecnn.data.data_argument import Data, InMemory, given
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
-from edgecnn.data.given import Data, InMemory, given
 from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.readable import drawn
 from edgecnn.data.samples import Ready, Samples, split_off

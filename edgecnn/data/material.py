@@ -21,17 +21,17 @@ import onnx
 
 from edgecnn.data.classes import counted_alike, refuse_from_one, whose_classes
 from edgecnn.data.copies import apart, distinct, once
+from edgecnn.data.data_argument import Data, InMemory, Spec
 from edgecnn.data.fingerprint import fingerprint, is_among, is_marked
-from edgecnn.data.given import Data, InMemory, Spec
 from edgecnn.data.load import load_data
+from edgecnn.data.model_input import one_at_a_time, said, shaped, usual
 from edgecnn.data.one_set import both
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from edgecnn.data.pixels import in_words, says_layout
 from edgecnn.data.readable import unreadable_in
 from edgecnn.data.samples import Ready, Samples
-from edgecnn.data.wanted import one_at_a_time, said, shaped, usual
 from edgecnn.evaluation.own_metric import OwnMetric
-from edgecnn.networks.assumed import NOTHING, Assumed
+from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.entry import entry_of
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity

@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.data.built_in import built_in
+from edgecnn.data.data_argument import Data, InMemory, Spec, given, maybe_given
 from edgecnn.data.fingerprint import fingerprint
-from edgecnn.data.given import Data, InMemory, Spec, given, maybe_given
 from runtimes.base import Array
 
 

@@ -1,12 +1,12 @@
-"""The one size that all pictures of some DATA have, told from their headers. Test: tests/test_assumed.py."""
+"""The one size that all pictures of some DATA have, told from their headers. Test: tests/test_assumptions.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.folders import list_images
-from edgecnn.data.given import InMemory, Spec
 from runtimes.base import Array, EdgeError
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.images import has_pillow, picture_size

@@ -3,7 +3,7 @@
     (N, C, h, w)  --antialiased bilinear filter, rows then columns-->  (N, C, H, W)         a mean of what was there
 
 A network of open size is proven at a second one. Made-up pictures may leave the range of its data, where an exponential
-answers with numbers that prove nothing. Test: tests/test_resized.py, tests/test_known.py (oracle: torch).
+answers with numbers that prove nothing. Test: tests/test_resized.py, tests/test_calibration_images.py (oracle: torch).
 """
 
 from __future__ import annotations

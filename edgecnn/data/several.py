@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecnn.data.built_in import built_in
 from edgecnn.data.classes import answered, labels_in
-from edgecnn.data.given import InMemory, Spec
+from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput, counted

@@ -23,15 +23,15 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.compared_models import all_heard, opened, with_labels, with_pixels
 from edgecnn.data.classes import classes_told_apart, counted_alike, refuse_from_one, whose_classes
 from edgecnn.data.copies import groups_of, rows_of
+from edgecnn.data.data_argument import Data, Spec, given
 from edgecnn.data.feeding import ready_shape
-from edgecnn.data.given import Data, Spec, given
 from edgecnn.data.load import load_data
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from edgecnn.data.samples import Samples
 from edgecnn.data.table import unread
-from edgecnn.evaluation.asked import as_task
 from edgecnn.evaluation.chance import chance_warning, missed_warning, order_warning
 from edgecnn.evaluation.class_numbers import held as numbered_alike
 from edgecnn.evaluation.class_numbers import of_numbers
@@ -42,9 +42,9 @@ from edgecnn.evaluation.own_metric import Metric, OwnMetric, own_metric
 from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
 from edgecnn.evaluation.seen_before import SeenBefore
+from edgecnn.evaluation.task_answers import as_task
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject
-from edgecnn.sides_told import all_heard, opened, with_labels, with_pixels
 from edgecnn.tasks import classification
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.two_classes import is_one_score

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgecnn.data.built_in import recorded
+from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.fingerprint import fingerprint, is_marked
-from edgecnn.data.given import InMemory, Spec
-from edgecnn.data.parted import part
+from edgecnn.data.parts import part
 from edgecnn.runners import Subject
 
 

@@ -23,7 +23,7 @@ from edgecnn import doubts
 from edgecnn.given_model import refuse_module
 from edgecnn.latency import baseline as baselines
 from edgecnn.latency import gates
-from edgecnn.latency.assumed import Jobs, of_pictures, of_sizes, sized
+from edgecnn.latency.assumptions import Jobs, of_pictures, of_sizes, sized
 from edgecnn.latency.fresh_process import probe
 from edgecnn.latency.job import TORCH_KINDS, Job
 from edgecnn.latency.racers import check, kind_of, opened, quiet_openmp, torch_threads

@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from edgecnn.networks.axes import AXES, axes_of, first_channels
-from edgecnn.networks.carried import carried
 from edgecnn.networks.forward import InputShape, picture_of, taken
 from edgecnn.networks.network import Network
+from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.probing import tried
 from edgecnn.networks.spec import Blueprint
 from edgecnn.tasks import OTHER

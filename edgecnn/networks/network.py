@@ -16,7 +16,7 @@ from torch import nn
 from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
-from edgecnn.networks.assumed import NOTHING, Assumed, Size, sentence
+from edgecnn.networks.assumptions import NOTHING, Assumed, Size, sentence
 from edgecnn.networks.spec import Shape, preprocess_for
 from exporters.torch_export import Shapes, applied
 from runtimes.base import Array, Tensors

@@ -8,7 +8,7 @@
 
 Weights decide what the user did not say: a file written by `edgecnn train` knows its classes, shape and preprocessing;
 from any other state dict the number of classes is read off the layer whose first dimension differs. The code of a
-network may say its `input_shape`, `preprocess`, `labels`, `task`, `answer` and `decode` (edgecnn/networks/carried.py).
+network may say its `input_shape`, `preprocess`, `labels`, `task`, `answer` and `decode` (own_attributes.py).
 
 Without weights the network is random, drawn from seed 0, and says so (`seeded`), but where its code loads its own.
 Networks of the zoo and of libraries then also get live BatchNorm statistics: with the initial ones MobileNetV2's signal
@@ -33,15 +33,15 @@ from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
 from edgecnn.networks import callables, libraries, ultralytics, zoo
 from edgecnn.networks.answer import maps_of, task_of
-from edgecnn.networks.assumed import Assumed, Size
+from edgecnn.networks.assumptions import Assumed, Size
 from edgecnn.networks.axes import AXES, axes_of, first_channels
-from edgecnn.networks.carried import carried
+from edgecnn.networks.chosen_output import answering, unused
 from edgecnn.networks.ending import ending_of
 from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
 from edgecnn.networks.key_prefix import prefix_of, unprefixed
 from edgecnn.networks.lazy import sized
 from edgecnn.networks.network import Network as Network
-from edgecnn.networks.picking import answering, unused
+from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.probing import SEED as SEED
 from edgecnn.networks.probing import probe as probe
 from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for
@@ -64,7 +64,7 @@ def resolve(
     """The network that `source` names (or is), with `weights` loaded, tried twice on an input of its shape.
 
     `decode` names the raw head that it answers with, which is then decoded to boxes; `task` is what it is for,
-    and `answer` which of several outputs counts (picking.py).
+    and `answer` which of several outputs counts (chosen_output.py).
     `input_shape` is of its one input, or of several by their names (forward.py).
 
     Raises `BadInput` for names, weights and shapes that do not fit, `Unavailable` for a library that is not installed.

@@ -36,7 +36,7 @@ def is_theirs(module: nn.Module) -> bool:
 
 def told(module: nn.Module) -> nn.Module:
     """A copy of a `module` of theirs, ready to be exported, with `task`, `labels`, `input_shape` and so on as
-    carried.py reads them; any other module as it is.
+    own_attributes.py reads them; any other module as it is.
     """
     if not is_theirs(module):
         return module

@@ -19,8 +19,8 @@ from typing import TypeGuard, overload
 import numpy as np
 
 from edgecnn.data import layouts
+from edgecnn.data.data_argument import InMemory, given
 from edgecnn.data.folders import list_images
-from edgecnn.data.given import InMemory, given
 from edgecnn.data.load import load_data
 from edgecnn.prediction.proofs import ProofsReport, proofs_of
 from edgecnn.tasks import NUMBERS

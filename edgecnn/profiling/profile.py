@@ -22,7 +22,7 @@ import onnx
 
 from edgecnn import doubts
 from edgecnn.given_model import refuse_module
-from edgecnn.latency.assumed import of_pictures, of_sizes, sized
+from edgecnn.latency.assumptions import of_pictures, of_sizes, sized
 from edgecnn.latency.fresh_process import probe
 from edgecnn.latency.job import Job
 from edgecnn.latency.racers import refuse_source

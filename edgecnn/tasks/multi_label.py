@@ -6,7 +6,7 @@
 
 An answer is (N, labels), logits or behind a Sigmoid, which ranks images alike; `truth` is 0 or 1, (N, labels). NaN or
 infinity is wrong: it ranks an image that has the label last, and one that has it not first. A network says a label of
-an image where its score is over zero (behind a Sigmoid: over one half, which `as_task` in edgecnn/evaluation/asked.py
+an image where its score is over zero (behind a Sigmoid: over one half, which `as_task` in evaluation/task_answers.py
 moves to zero); without labels what one network says is the truth for the other. No score of one image alone: there a
 label that it has is always first.
 Source: Manning et al. 2008, "Introduction to Information Retrieval", section 8.4; oracle: scikit-learn's

@@ -1,7 +1,7 @@
 """What is learned from what: data as the network wants to see it, and the network built for the classes that there are.
 
     input     what the user says, else the weights it starts from, else the network itself, else an assumption, which is
-              told before the long work begins                                          (edgecnn/networks/assumed.py)
+              told before the long work begins                                         (edgecnn/networks/assumptions.py)
     classes   of the data; a network that answers with another number is refused
 
 Test: tests/test_train.py, tests/test_train_tasks.py, tests/test_fine_tune.py.
@@ -24,20 +24,20 @@ from torch import nn
 import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.built_in import recorded
+from edgecnn.data.data_argument import Spec
 from edgecnn.data.fingerprint import identified
-from edgecnn.data.given import Spec
 from edgecnn.data.load import load_data
 from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import for_arrays, unprepared
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
 from edgecnn.evaluation.left_out import left_out
-from edgecnn.networks.carried import carried
+from edgecnn.networks.chosen_output import answering, parts_of
 from edgecnn.networks.forward import listed, parameters, taken
-from edgecnn.networks.picking import answering, parts_of
+from edgecnn.networks.overrides import told
+from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.sources import as_told, build, describe
 from edgecnn.networks.spec import Blueprint, Shape
-from edgecnn.networks.told import told
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, REGRESSION, detection
 from edgecnn.tasks.regression import spread_of

@@ -5,7 +5,8 @@
     (images, labels)                     ->  what an .npz file holds under `x` and `y`
     {"image": ..., "meta": ..., "y": ..} ->  what an .npz file holds, for a network of several inputs
 
-In reports arrays are called after the argument that they were given as: `calib array`. Test: tests/test_given.py.
+In reports arrays are called after the argument that they were given as: `calib array`.
+Test: tests/test_data_argument.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     anything else                    nothing: made pictures (edgecnn/data/seeded.py), which may leave a layer's range
 
 Where another size is asked for, they are resized to it.
-Test: tests/test_known.py.
+Test: tests/test_calibration_images.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A network with what the user says of it: `--labels` and `--preprocess`. Test: tests/test_assumed.py."""
+"""A network with what the user says of it: `--labels` and `--preprocess`. Test: tests/test_assumptions.py."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
              else ImageNet's statistics, for grey and for channels last x / 127.5 - 1
     layout   "input" in a preprocess file; else as the graph of a file tells; else by the sizes of its input
 
-A wrong guess costs accuracy without an error, so it is told. Test: tests/test_assumed.py.
+A wrong guess costs accuracy without an error, so it is told. Test: tests/test_assumptions.py.
 """
 
 from __future__ import annotations

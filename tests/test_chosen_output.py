@@ -17,10 +17,10 @@ from torch import nn
 from edgecnn import road
 from edgecnn.checking.compare import check
 from edgecnn.checking.diff import diff
-from edgecnn.choosing.said import of_unused
+from edgecnn.choosing.model_identity import of_unused
 from edgecnn.cli import main
 from edgecnn.evaluation.evaluate import evaluate
-from edgecnn.networks.picking import chosen, parts_of, picking
+from edgecnn.networks.chosen_output import chosen, parts_of, picking
 from edgecnn.networks.sources import resolve
 from edgecnn.networks.weights import load_weights
 from edgecnn.numbers.inspect import inspect

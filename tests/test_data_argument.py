@@ -14,8 +14,8 @@ from torch import nn
 
 from edgecnn import api
 from edgecnn.cli import main
+from edgecnn.data.data_argument import InMemory, given
 from edgecnn.data.feeding import ready_shape
-from edgecnn.data.given import InMemory, given
 from edgecnn.data.load import load_data
 from edgecnn.data.material import material_for
 from edgecnn.data.one_set import both

@@ -3,7 +3,7 @@
     --preprocess, --labels   every side
     a bundle, or metadata    the side itself, and a side that says nothing: one network, one way to prepare its pixels
 
-Test: tests/test_sides_told.py.
+Test: tests/test_compared_models.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from edgecnn import doubts
 from edgecnn.asked_size import at_size
-from edgecnn.data.given import Spec
+from edgecnn.data.data_argument import Spec
 from edgecnn.data.labels import for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess, says_layout
@@ -24,7 +24,7 @@ from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import unprepared
 from edgecnn.data.samples import Feeds, Samples
 from edgecnn.given_model import is_file
-from edgecnn.networks.assumed import NOTHING, Assumed, sentence
+from edgecnn.networks.assumptions import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject, open_subject, refuse_for_files
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_model_file

@@ -2,7 +2,7 @@
 
     PyTorch (logits, boxes)  output_0, output_1      the file: cls, box      both are cls, box
 
-Test: tests/test_answers.py.
+Test: tests/test_output_names.py.
 """
 
 from __future__ import annotations

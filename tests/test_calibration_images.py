@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from edgecnn import api
+from edgecnn.data.calibration_images import known_samples
 from edgecnn.data.feeding import alike, make_feeds, other_sizes
-from edgecnn.data.known import known_samples
 from edgecnn.data.load import load_data
 from edgecnn.data.resized import in_shape
 from edgecnn.runners import open_subject

@@ -5,7 +5,7 @@
     either, a task stated                    ->  `out` or `logits`, else the first that fits it, and a line that says so
 
 A hook on a shallow copy picks it, so that the names of modules and weights stay, and so does the given module.
-Test: tests/test_picking.py.
+Test: tests/test_chosen_output.py.
 """
 
 from __future__ import annotations

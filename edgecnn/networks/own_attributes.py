@@ -3,12 +3,12 @@
     input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
     input_shapes  the same of several inputs, by the names of forward's parameters
     labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
-    answer        which of several outputs counts: a key of the dict, or the place in the tuple (picking.py)
+    answer        which of several outputs counts: a key of the dict, or the place in the tuple (chosen_output.py)
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
 The nearest that says something counts: a function before the module that it returns, that before the file that it
 stands in. A class is its modules' already. A value that is no such thing (a method, a tensor) says nothing.
-Test: tests/test_carried.py.
+Test: tests/test_own_attributes.py.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import edgecnn.tasks
 from edgecnn.data.pixels import refuse_pixel_units
 from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
+from edgecnn.networks.chosen_output import with_answer
 from edgecnn.networks.forward import refuse_for
-from edgecnn.networks.picking import with_answer
 from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess

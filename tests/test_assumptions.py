@@ -13,9 +13,9 @@ from PIL import Image
 from edgecnn import doubts
 from edgecnn.cli import main
 from edgecnn.data.picture_size import common_size
-from edgecnn.networks.assumed import Assumed, sentence
+from edgecnn.networks.assumptions import Assumed, sentence
+from edgecnn.networks.overrides import told
 from edgecnn.networks.sources import resolve
-from edgecnn.networks.told import told
 from runtimes.base import BadInput
 from runtimes.imaging.preprocess import Preprocess
 from small_nets import conv_net, save

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgecnn import api
-from edgecnn.checking.answers import called_alike
+from edgecnn.checking.output_names import called_alike
 from edgecnn.cli import main
 from edgecnn.numbers.torch_numbers import torch_runner
 from edgecnn.runners import open_subject

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecnn.data.built_in import built_in
-from edgecnn.data.given import InMemory, Spec
+from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.layouts import has_parts
 
 

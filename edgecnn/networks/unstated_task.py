@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn import doubts, meaning
-from edgecnn.choosing.said import is_binary
+from edgecnn.choosing.model_identity import is_binary
 from edgecnn.data.samples import Samples
 from edgecnn.networks.sources import SEED, Network
 from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION

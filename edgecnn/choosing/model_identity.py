@@ -3,7 +3,7 @@
     metadata  ->  --labels, --preprocess  ->  identity, which travels with the result
     neither   ->  a guess, and a line that says so
 
-Test: tests/test_said.py.
+Test: tests/test_model_identity.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgecnn.data.ready_arrays import of_no_pictures, unprepared
 from edgecnn.data.samples import IGNORE, Samples
 from edgecnn.evaluation.class_numbers import held, of_numbers
 from edgecnn.evaluation.left_out import left_out
-from edgecnn.networks.assumed import sentence
+from edgecnn.networks.assumptions import sentence
 from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity

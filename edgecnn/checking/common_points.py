@@ -13,8 +13,8 @@ import numpy as np
 from edgecnn.checking.comparison import Comparison
 from edgecnn.checking.sides import GraphSide, Side
 from edgecnn.data.adapting import adapter, other_layout
+from edgecnn.data.data_argument import Spec
 from edgecnn.data.feeding import make_feeds, own_names
-from edgecnn.data.given import Spec
 from exporters.layerwise.calls import correspond_calls
 from exporters.layerwise.correspond import Pair, correspond, fits, known_shapes, steps_of
 from exporters.layerwise.hard_cuts import with_cuts
