@@ -115,7 +115,7 @@ dynamic = option("--dynamic/--static", default=True, group="Graph", help="Any ba
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width (length of signals) too, proven at two sizes.")  # fmt: skip
 runtime = option("--runtime/--no-runtime", default=True, group="Output",
-                 help="Pack the program that `python NAME.edge` runs on a device (110 kB).")  # fmt: skip
+                 help="Pack the program that `python NAME.edge` runs on a device (114 kB).")  # fmt: skip
 keep_float = option("--keep-float", is_flag=True, group="Output",
                     help="Keep the float graph in the bundle too: `settle` chooses on the device.")  # fmt: skip
 allow_slower = option("--allow-slower", is_flag=True, group="Quantization", help="Take int8 even where it is slower.")
