@@ -88,13 +88,15 @@ def built_for(network: Network, dynamic_size: bool) -> str | None:
 
 
 def another_size(ready: Ready) -> Ready:
-    """`ready` for larger images of no round size and another shape: what a graph has baked in does not fit them.
+    """`ready` for larger images of no round size and another shape, all of whose sides are odd: what a graph has baked
+    in does not fit them, nor does a map that was halved and doubled again.
 
-    >>> another_size((3, 64, 64)), another_size((1, 16000))
-    ((3, 81, 74), (1, 20001))
+    >>> another_size((3, 64, 64)), another_size((1, 16000)), another_size((1, 8, 16, 16))
+    ((3, 81, 75), (1, 20001), (1, 11, 21, 23))
     """
     first, *others = sample_shape(ready)[1:]
-    return _sized(ready, (first + first // 4 + 1, *(side + side // 8 + 2 for side in others)))
+    larger = [first + first // 4 + 1, *(side + side // 8 + 2 + 2 * i for i, side in enumerate(others))]
+    return _sized(ready, tuple(side | 1 for side in larger))
 
 
 def next_size(ready: Ready, step: int) -> Ready:

@@ -31,6 +31,23 @@ def test_what_is_left(name: str) -> None:
         np.testing.assert_allclose(got[tensor], value, rtol=0, atol=2e-5 * np.abs(value).max())
 
 
+def test_every_new_transpose_has_a_name_of_its_own() -> None:
+    """The difference of two pictures, channels last: both get one, in front of one node."""
+    model = build(
+        f""" g (float[N,8,8,3] before, float[N,8,8,3] now) => (float[N,4,8,8] y) {{ d = Sub (before, now) a = Abs (d)
+            f = {FIRST} (d) g = {FIRST} (a) u = Conv (f, w) v = Conv (g, w) y = Add (u, v) }}""",
+        {"w": draw(4, 3, 1, 1)},
+    )
+    result = move_transposes.run(model)
+    names = [node.name for node in result.model.graph.node]
+    assert op_counts(result.model)["Transpose"] == 2
+    assert len(set(names)) == len(names)
+    feeds = random_feeds(open_session(model).inputs, batch=2, seed=2)
+    np.testing.assert_allclose(
+        open_session(result.model)(feeds)["y"], reference(model, feeds)["y"], rtol=0, atol=1e-5
+    )  # sums of 3 products
+
+
 UNKNOWN = {
     "an operator along the last axis": between("r = Softmax (a) z = Relu (r)"),
     "a product of matrices": between("z = MatMul (a, k)", k=draw(4, 4)),

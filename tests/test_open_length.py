@@ -15,8 +15,9 @@ from edgecnn.data.load import load_data
 from edgecnn.data.resized import in_shape, resized
 from edgecnn.evaluation.evaluate import evaluate
 from edgecnn.latency.benchmark import bench
+from edgecnn.networks.sources import resolve
 from edgecnn.numbers.inspect import inspect
-from edgecnn.open_size import another_size, next_size
+from edgecnn.open_size import another_size, found, next_size
 from edgecnn.prediction import predict
 from exported import normal, run_torch, seeded
 from exporters.load import load_model
@@ -108,10 +109,26 @@ def test_a_length_in_steps_is_said(tmp_path: Path) -> None:
     assert report.stages[0].note == "lengths in steps of 2 from 32, proven at 32 and 42"
 
 
+@pytest.mark.parametrize(
+    ("halved", "shape"), [((1, 2), (1, 32, 64)), ((2, 1), (1, 32, 64)), ((1, 1, 2), (2, 8, 16, 32))]
+)
+def test_any_size_is_said_only_where_every_side_was_odd(halved: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Halved along one side, doubled, and put beside what it was: that side has to be even."""
+
+    class Joined(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pool = nn.functional.max_pool2d if len(halved) == 2 else nn.functional.max_pool3d
+            up = nn.functional.interpolate(pool(x, halved), scale_factor=tuple(map(float, halved)))
+            return torch.cat([x, up], 1)
+
+    _, said = found(resolve(Joined(), input_shape=shape))
+    assert "in steps of 2" in said
+
+
 def test_volumes_have_three_open_sides(tmp_path: Path) -> None:
     network = seeded(lambda: nn.Sequential(nn.Conv3d(1, 8, 3), nn.ReLU(), nn.Conv3d(8, 2, 1)))
     report = road.export(network, tmp_path / "net.onnx", input_shape=(1, 6, 8, 8), dynamic_size=True)
-    assert report.stages[0].note == "any depth, height and width, proven at 6x8x8 and 8x11x11"
+    assert report.stages[0].note == "any depth, height and width, proven at 6x8x8 and 9x11x13"
     session, x = open_session(load_model(tmp_path / "net.onnx")), normal(2, 1, 9, 5, 7)
     np.testing.assert_allclose(*session({"input": x}).values(), run_torch(network, x), rtol=0, atol=1e-5)
 
@@ -127,7 +144,7 @@ def test_a_pool_to_several_places_ties_a_signal_to_its_length(tmp_path: Path) ->
 
 def test_other_sizes_of_signals_and_volumes() -> None:
     assert (another_size((1, 16000)), next_size((1, 64), 32)) == ((1, 20001), (1, 160))
-    assert (another_size((1, 6, 8, 8)), next_size((1, 8, 8, 8), 2)) == ((1, 8, 11, 11), (1, 14, 10, 10))
+    assert (another_size((1, 6, 8, 8)), next_size((1, 8, 8, 8), 2)) == ((1, 9, 11, 13), (1, 14, 10, 10))
     signals = normal(2, 3, 40)
     assert in_shape(signals, (3, 20)).shape == (2, 3, 20)
     np.testing.assert_allclose(in_shape(signals[:, :1] * 0 + 5, (1, 55)), 5, rtol=1e-6)

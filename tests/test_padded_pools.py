@@ -64,10 +64,22 @@ def test_what_is_right_is_left_alone(name: str) -> None:
     np.testing.assert_array_equal(open_session(model)({"x": X})["y"], expected)
 
 
-def test_of_old_operator_sets_pads_of_its_own_stay() -> None:
-    model = graph(CHANGED["pads of its own"], 17)
-    assert keep_apart(model) == 0
-    assert keep_apart(graph(CHANGED["no pads"], 13)) == 1
+OLD = "q = Pad <pads = [0, 0, 1, 0, 0, 0, 1, 1]> (x) y = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (q)"
+
+
+@pytest.mark.parametrize(("opset", "body"), [(10, OLD), (11, ""), (17, ""), (20, "")])
+def test_pads_of_its_own_go_into_a_second_pad(opset: int, body: str) -> None:
+    """Oracle: the graph unoptimized."""
+    model = graph(body or CHANGED["pads of its own"], opset)
+    expected = open_session(model, optimize=False)({"x": X})["y"]
+    assert keep_apart(model) == 1
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_array_equal(open_session(model)({"x": X})["y"], expected)
+
+
+def test_what_hangs_over_the_end_stays() -> None:
+    rounded = CHANGED["pads of its own"].replace("pads = [", "ceil_mode = 1, pads = [")
+    assert keep_apart(graph(rounded)) == 0
 
 
 class Tiny(nn.Module):

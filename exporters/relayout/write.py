@@ -24,9 +24,10 @@ def write(region: Region, shapes: dict[str, Shape]) -> None:
     moved: dict[str, str] = {}
     gone: set[int] = set()
     new: list[onnx.NodeProto] = []
+    names = {node.name for node in graph.proto.node}
     for border in borders:
         moved[border.name] = _moved_name(graph, border, gone)
-        new += _crossing(region, border, moved[border.name], gone)
+        new += _crossing(region, border, moved[border.name], gone, names)
         if border.name in shapes:
             shapes[moved[border.name]] = move.shape(shapes[border.name])
     replaced = {node.output[0]: moved[b.name] for b in borders for node in b.forth if id(node) in gone}
@@ -59,8 +60,8 @@ def _moved_name(graph: Graph, border: Border, gone: set[int]) -> str:
     return str(border.forth[0].output[0]) if border.forth else graph.fresh(f"{border.name}.moved")
 
 
-def _crossing(region: Region, border: Border, moved: str, gone: set[int]) -> list[onnx.NodeProto]:
-    """The node that moves the tensor at the border forth or back, where there has to be a new one."""
+def _crossing(region: Region, border: Border, moved: str, gone: set[int], names: set[str]) -> list[onnx.NodeProto]:
+    """The node that moves the tensor at the border forth or back, if there has to be a new one; `names` are taken."""
     graph, move = region.view.graph, region.view.move
     if border.back is not None:
         if not border.needed:
@@ -71,7 +72,7 @@ def _crossing(region: Region, border: Border, moved: str, gone: set[int]) -> lis
     if border.inside and not border.needed:
         return []
     like = graph.producer.get(border.name) or graph.consumers[border.name][0]
-    chain = Chain(graph, like)
+    chain = Chain(graph, like, names)
     (add_back if border.inside else add_forth)(
         chain, move, *((moved, border.name) if border.inside else (border.name, moved))
     )
