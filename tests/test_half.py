@@ -143,6 +143,26 @@ def test_headroom_for_images_that_were_not_seen() -> None:
     assert "reaches 3e+04" in reasons(converted(model, {"x": np.full((1, 3, 8, 8), 1e4, np.float32)}))["y"]
 
 
+def test_headroom_for_what_is_read_in_float32() -> None:
+    """Inputs of 40,000 fit, those of another image may not; what becomes of them here is small."""
+    model = parse("g (float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv(x, w) }", w=(4, 3, 1, 1))
+    set_weight(model, "w", np.full((4, 3, 1, 1), 1e-3))
+    assert converted(model, {"x": np.full((1, 3, 8, 8), 1e4, np.float32)}).kept == ()
+    assert "reaches 4e+04" in reasons(converted(model, {"x": np.full((1, 3, 8, 8), 4e4, np.float32)}))["y"]
+
+
+def test_every_output_is_measured() -> None:
+    """The second part of a Split alone is beyond float16."""
+    model = parse(
+        """g (float[N,4,2,2] x) => (float[N,2,2,2] y, float[N,2,2,2] z) {
+            m = Mul (x, k) a, b = Split <axis = 1, num_outputs = 2> (m) y = Relu (a) z = Sigmoid (b) }""",
+        k=(1, 4, 1, 1),
+    )
+    set_weight(model, "k", np.array([1, 1, 1e5, 1e5]).reshape(1, 4, 1, 1))
+    kept = reasons(converted(model, {"x": np.ones((1, 4, 2, 2), np.float32)}))
+    assert "reaches 1e+05" in kept["a"]
+
+
 def raising_by(number: float) -> onnx.ModelProto:
     """A convolution whose output is raised and lowered by `number`, and another one."""
     text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {

@@ -28,7 +28,7 @@ HEADROOM = 4.0
 """Another image may be so many times larger than those that were seen."""
 OWN_LIMIT = 5e-3
 """Rounding inputs, weights and output leaves 3e-4 to 6e-4 of a node's output; ten times that is a node that cancels."""
-_SCORES = ("largest", "noise", "signal")
+_SCORES, _READ = ("largest", "noise", "signal"), "size"
 
 
 def convert(
@@ -54,12 +54,15 @@ def sensitive(
     session = open_session(probe.model(), threads=threads)
     for feed in track(feeds, "measuring float16"):
         seen = session(feed)
-        for name in chosen.half:
-            largest, noise, signal = (float(seen[f"{name}/{score}"]) for score in _SCORES)
-            error = float(np.sqrt(noise / signal)) if signal > 0 else (0.0 if noise == 0 else np.inf)
-            error = np.inf if np.isnan(error) else error
-            before = worst.get(name, (0.0, 0.0))
-            worst[name] = max(before[0], largest), max(before[1], error)
+        for name, outputs in probe.outputs.items():
+            for output in outputs:
+                largest, noise, signal = (float(seen[f"{output}/{score}"]) for score in _SCORES)
+                error = float(np.sqrt(noise / signal)) if signal > 0 else (0.0 if noise == 0 else np.inf)
+                error = np.inf if np.isnan(error) else error
+                before = worst.get(name, (0.0, 0.0))
+                worst[name] = max(before[0], largest), max(before[1], error)
+            reads = [float(seen[f"{read}/{_READ}"]) for read in probe.read[name]]
+            worst[name] = max(worst[name][0], *reads, 0.0), worst[name][1]
     return {name: reason for name, (largest, error) in worst.items() if (reason := _reason(largest, error))}
 
 
@@ -72,11 +75,27 @@ def _reason(largest: float, error: float) -> str:
 
 
 class _Probe:
-    """The float32 graph, and beside every node of the plan a twin that rounds, with three numbers that compare them."""
+    """The float32 graph, and beside every node of the plan a twin that rounds, with three numbers that compare each of
+    its outputs, and how large what it reads in float32 is.
+    """
 
     def __init__(self, model: onnx.ModelProto, chosen: Plan) -> None:
         self.graph, self.chosen = Graph(model), chosen
         self.twins: dict[str, str] = {}
+        made = {node.output[place] for node in self._planned() for place in chosen.half[node.output[0]][1]}
+        self.outputs = {n.output[0]: [n.output[i] for i in chosen.half[n.output[0]][1]] for n in self._planned()}
+        self.read = {
+            node.output[0]: [name for i in chosen.half[node.output[0]][0] if self._is_cast(name := node.input[i], made)]
+            for node in self._planned()
+        }
+        self.measured: set[str] = set()
+
+    def _planned(self) -> list[onnx.NodeProto]:
+        return [node for node in self.graph.proto.node if node.output and node.output[0] in self.chosen.half]
+
+    def _is_cast(self, name: str, made: set[str]) -> bool:
+        """Whether tensor `name` comes to float16 from float32, and is no constant."""
+        return bool(name) and name not in made and self.graph.constant(name) is None
 
     def model(self) -> onnx.ModelProto:
         nodes: list[onnx.NodeProto] = []
@@ -85,9 +104,9 @@ class _Probe:
             if node.output and node.output[0] in self.chosen.half:
                 nodes += self.twin(node)
         del self.graph.proto.output[:]
-        for name in self.chosen.half:
-            scores = (f"{name}/{score}" for score in _SCORES)
-            self.graph.proto.output.extend(helper.make_tensor_value_info(s, TensorProto.FLOAT, ()) for s in scores)
+        scores = [f"{output}/{score}" for outputs in self.outputs.values() for output in outputs for score in _SCORES]
+        scores += [f"{name}/{_READ}" for name in sorted(self.measured)]
+        self.graph.proto.output.extend(helper.make_tensor_value_info(s, TensorProto.FLOAT, ()) for s in scores)
         self.graph.set_nodes(nodes)
         return self.graph.model
 
@@ -99,13 +118,19 @@ class _Probe:
         copy.output[:] = [f"{output}/twin" if output else "" for output in node.output]
         copy.name = f"{name}/twin"  # nodes need no name of their own, and tensors have one
         nodes.append(copy)
-        nodes += _round_trip(copy.output[0], f"{name}/rounded")
-        nodes.append(helper.make_node("Sub", [f"{name}/rounded", name], [f"{name}/apart"]))
-        nodes.append(helper.make_node("Abs", [name], [f"{name}/abs"]))
-        for op, source, score in zip(
-            ("ReduceMax", "ReduceSumSquare", "ReduceSumSquare"), ("abs", "apart", "abs"), _SCORES, strict=True
-        ):
-            nodes.append(helper.make_node(op, [f"{name}/{source}"], [f"{name}/{score}"], keepdims=0))
+        for output in self.outputs[name]:
+            nodes += _round_trip(f"{output}/twin", f"{output}/rounded")
+            nodes.append(helper.make_node("Sub", [f"{output}/rounded", output], [f"{output}/apart"]))
+            nodes.append(helper.make_node("Abs", [output], [f"{output}/abs"]))
+            for op, source, score in zip(
+                ("ReduceMax", "ReduceSumSquare", "ReduceSumSquare"), ("abs", "apart", "abs"), _SCORES, strict=True
+            ):
+                nodes.append(helper.make_node(op, [f"{output}/{source}"], [f"{output}/{score}"], keepdims=0))
+        for read in self.read[name]:
+            if read not in self.measured:
+                self.measured.add(read)
+                nodes.append(helper.make_node("Abs", [read], [f"{read}/read"]))
+                nodes.append(helper.make_node("ReduceMax", [f"{read}/read"], [f"{read}/{_READ}"], keepdims=0))
         return nodes
 
     def rounded(self, name: str, nodes: list[onnx.NodeProto]) -> str:
