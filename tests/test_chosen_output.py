@@ -252,6 +252,9 @@ def test_a_task_that_cannot_be_used_is_told() -> None:
     assert (
         "its task detection is not used: it answers with (N, 2), and detections are boxes" in resolve(of(Boxless)).said
     )
+    rows = resolve(of(Boxless), task="segmentation")
+    assert rows.task == "other"
+    assert "its task segmentation is not used: it answers with (N, 2), and maps of classes are" in rows.said
 
 
 def test_masks_that_cannot_judge_volumes_have_no_hint_that_leads_in_a_circle() -> None:

@@ -31,7 +31,7 @@ def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None
     if plan.task in NUMBERS and not (plan.task == MULTI_LABEL and rank not in (1, 2)):
         return plan.task, int(answer.shape[1]) if rank == 2 else None
     whole = rank is not None and not answer.is_floating_point()
-    if (rank in (1, 2) and plan.task != "detection") or (
+    if (rank in (1, 2) and plan.task not in ("detection", "segmentation")) or (
         plan.task == "segmentation" and rank == 4 and not whole and is_single(answer.shape)
     ):
         return plan.task, class_count(answer.shape)
