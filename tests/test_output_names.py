@@ -98,5 +98,9 @@ def test_classes_are_counted_only_where_there_may_be_some(
         assert "cosine" in out
     assert main(["check", *map(str, paths), "--top1", "0.5"]) == 0
     assert "same top-1" in capsys.readouterr().out, "asked for"
+    write_identity(net, Identity("net", task="regression"))
+    numbers = str(save(net, tmp_path / "c.onnx"))
+    assert main(["check", str(paths[1]), numbers, "--top1", "0.5"]) == 2
+    assert f"--top1 0.5: the task of {numbers} is regression, whose answers are no classes" in capsys.readouterr().err
     assert main(["check", *map(str, paths), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["outputs"][0]["top1"] == 1.0

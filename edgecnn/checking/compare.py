@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from edgecnn import doubts
 from edgecnn.checking.check_report import CheckReport
-from edgecnn.checking.output_names import called_alike, classes_known
+from edgecnn.checking.output_names import called_alike, classes_known, require_classes
 from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.compared_models import all_heard, with_pixels
 from edgecnn.data.adapting import adapter
@@ -88,6 +88,7 @@ def check(
     sides = zip(sources, shapes_for(sources, input_shape), ("cpu", asked.text), strict=True)
     subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for s, shape, where in sides]
     subjects = called_alike(with_pixels(subjects, preprocess))
+    require_classes(subjects, top1)
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch, track if skip_unreadable else None)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
     heard = doubts.aloud(tell, all_heard(subjects, feeds, spec, preprocess))

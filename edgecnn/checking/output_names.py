@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgecnn.runners import Subject
-from runtimes.base import Runner, Tensors
+from edgecnn.tasks import NUMBERS
+from runtimes.base import BadInput, Runner, Tensors
 from runtimes.execution.model_file import is_model_file
 
 CLASSIFICATION = "classification"
@@ -47,6 +48,14 @@ def _under(runner: Runner, names: Sequence[str]) -> Runner:
         return dict(zip(names, made.values(), strict=True))
 
     return run
+
+
+def require_classes(subjects: Sequence[Subject], top1: float | None) -> None:
+    """Raise `BadInput` where `top1` is asked of a subject that says that its answers are no classes."""
+    for subject in subjects:
+        if top1 is not None and subject.task in NUMBERS:
+            task = f"the task of {subject.name} is {subject.task}, whose answers are no classes"
+            raise BadInput(f"--top1 {top1:g}: {task}; leave it out, and give --snr-db or --atol")
 
 
 def classes_known(subjects: Sequence[Subject]) -> bool:
