@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecnn.data.images import read_mask
 from runtimes.base import Array, BadInput, Unavailable
 from runtimes.imaging import images
-from runtimes.imaging.images import read_image
+from runtimes.imaging.images import picture_size, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+DEEP = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1200
 
 
 def png(width: int, height: int) -> bytes:
@@ -84,14 +86,13 @@ def test_what_cannot_be_read_without_pillow(
 def modes() -> dict[str, tuple[Image.Image, Array]]:
     image = Image.fromarray(RGB)
     grey = image.convert("L")
-    deep = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1200
     return {
         "grey": (grey, np.asarray(grey)),
         "black and white": (grey.convert("1"), np.asarray(grey.convert("1").convert("L"))),
         "grey with alpha": (grey.convert("LA"), np.asarray(grey)),
         "alpha": (image.convert("RGBA"), RGB),
         "palette": (image.quantize(16), np.asarray(image.quantize(16).convert("RGB"))),
-        "16-bit grey": (Image.fromarray(deep), deep),
+        "16-bit grey": (Image.fromarray(DEEP), DEEP),
     }
 
 
@@ -107,11 +108,51 @@ def test_the_suffix_may_lie(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.jpg"), RGB)
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+def oriented(pixels: Array, orientation: int) -> Array:
+    """What a viewer shows of stored `pixels`, by the table of the EXIF standard: where row 0 and column 0 stand."""
+    turned = np.swapaxes(pixels, 0, 1) if orientation in (5, 6, 7, 8) else pixels
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return turned[::rows, ::columns]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("L", "png"), ("RGB", "png"), ("I;16", "png"), ("L", "tif"), ("RGB", "tif"), ("I;16", "tif"), ("P", "tif")],
+)
+def test_exif_orientation_is_applied(mode: str, suffix: str, orientation: int, tmp_path: Path) -> None:
+    image = {"I;16": Image.fromarray(DEEP), "P": Image.fromarray(RGB).quantize(16)}.get(mode)
+    image = image or Image.fromarray(RGB).convert(mode)
+    save_turned(image, tmp_path / f"a.{suffix}", orientation)
+    expected = oriented(np.asarray(image.convert("RGB") if mode == "P" else image), orientation)
+    assert np.array_equal(read_image(tmp_path / f"a.{suffix}"), expected)
+    assert picture_size(tmp_path / f"a.{suffix}") == expected.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_exif_orientation_of_jpeg(mode: str, orientation: int, tmp_path: Path) -> None:
+    Image.fromarray(RGB).convert(mode).save(tmp_path / "plain.jpg")
+    with Image.open(tmp_path / "plain.jpg") as stored:
+        expected = oriented(np.asarray(stored), orientation)
+    save_turned(Image.fromarray(RGB).convert(mode), tmp_path / "a.jpg", orientation)
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), expected)
+    assert picture_size(tmp_path / "a.jpg") == expected.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_masks_stand_as_their_pictures_do(suffix: str, orientation: int, tmp_path: Path) -> None:
+    classes = RGB[:, :, 0] % 5
+    save_turned(Image.fromarray(classes), tmp_path / f"a.{suffix}", orientation)
+    assert np.array_equal(read_mask(tmp_path / f"a.{suffix}"), oriented(classes, orientation))
+
+
+def save_turned(image: Image.Image, path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: the viewer rotates by 90 degrees clockwise
-    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(RGB, -1))
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 UNREAD = (".avif", ".heic", ".heif", ".jp2", ".jxl")
 """Of pictures too, in formats whose decoders are not at hand everywhere."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
-ORIENTATION = 0x0112
-"""EXIF tag: 5 to 8 swap height and width."""
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag for how the camera was held, and those of its values that swap height and width."""
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+"""Tags of the pixels as stored; what Pillow calls a TIFF's size may be that of the upright picture already."""
 
 
 def read_image(path: Path | str, white: int | None = None) -> Array:
@@ -51,7 +53,7 @@ def read_image(path: Path | str, white: int | None = None) -> Array:
         return read_netpbm(path, head, white)
     if not has_pillow():
         raise Unavailable(f"{path}: reading it takes Pillow; `pip install pillow`, or give .npy, binary .ppm or .pgm")
-    return decoded(path, lambda image: _upright(path, image, white))
+    return decoded(path, lambda image: _levels(path, image, white))
 
 
 def look_at(path: Path | str, white: int | None = None) -> Look:
@@ -81,7 +83,8 @@ def decoded(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit stands below; broken EXIF is no reason to talk
-            with Image.open(path, formats=FORMATS) as image:
+            # a file, not its path: newer Pillows map the grey TIFF at a path with the sides of the upright picture
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 _check_size(path, width, height)
                 return use(image)
@@ -97,15 +100,22 @@ def decoded(path: Path, use: Callable[[Image.Image], T]) -> T:
         raise BadInput(f"{path}: is not an image or is damaged ({cause}); replace or remove it") from error
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as it stands upright, from its header; takes Pillow."""
-    return decoded(path, _upright_size)
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """(H, W) as `read_image` would give it, from the file's head alone; takes Pillow, raises `BadInput`."""
+    return decoded(Path(path), _upright_size)
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(TIFF_WIDTH, image.width), tags.get(TIFF_HEIGHT, image.height)
+    return (width, height) if image.getexif().get(ORIENTATION) in LYING else (height, width)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """`image` as the camera was held; a TIFF is turned by being loaded, all others after it."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -113,16 +123,14 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise BadInput(f"{path}: has {width} x {height} pixels, the limit is {PIXEL_LIMIT:,}; shrink it")
 
 
-def _upright(path: Path, image: Image.Image, white: int | None) -> Array:
-    from PIL import ImageOps
-
+def _levels(path: Path, image: Image.Image, white: int | None) -> Array:
     if white not in (None, FULL) and _loses_bits(image):
         raise BadInput(
             f"{path}: has 16 bits and colour or transparency, so that 8 bits are read, and white {white} needs all; "
             "save 16-bit grey, or a uint16 .npy"
         )
     deep = _is_deep(image)
-    return _pixels(ImageOps.exif_transpose(image), deep)
+    return _pixels(upright(image), deep)
 
 
 def _pixels(image: Image.Image, deep: bool) -> Array:
