@@ -15,7 +15,8 @@ from PIL import Image
 from edgecnn.data.images import read_mask
 from runtimes.base import Array, BadInput, Unavailable
 from runtimes.imaging import images
-from runtimes.imaging.images import picture_size, read_image
+from runtimes.imaging.depth import PLAIN
+from runtimes.imaging.images import look_at, picture_size, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 DEEP = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1200
@@ -179,6 +180,29 @@ def test_floating_point_pictures_have_no_white_level(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 3), np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(BadInput, match="no known white level"):
         read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.dtype("<i2"), np.dtype(">i2"), np.int32])
+def test_signed_pixels_are_refused(kind: np.dtype, tmp_path: Path) -> None:
+    """Hounsfield units: air is -1000, which 16 bits without a sign read as 64536."""
+    pixels = np.array([[-100, -1, 0], [1, 40, 100]], kind)
+    (tmp_path / "a.tif").write_bytes(signed_tiff(pixels))
+    for read in (read_image, read_mask, picture_size):
+        with pytest.raises(BadInput, match=rf"a.tif: has signed {8 * pixels.itemsize}-bit pixels, .*; save it as uint"):
+            read(tmp_path / "a.tif")
+    assert look_at(tmp_path / "a.tif") == PLAIN
+
+
+def signed_tiff(pixels: Array) -> bytes:
+    """A TIFF of one strip, grey, with SampleFormat 2: whole numbers with a sign; in the byte order of `pixels`."""
+    order = ">" if pixels.dtype.str[0] == ">" else "<"
+    height, width = pixels.shape
+    data = pixels.tobytes()
+    short = {256: width, 257: height, 258: 8 * pixels.itemsize, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 339: 2}
+    entries = {**short, 279: len(data)}
+    body = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, entries[tag], 0) for tag in sorted(entries))
+    head = struct.pack(f"{order}2sHI", b"MM" if order == ">" else b"II", 42, 8 + len(data))
+    return head + data + struct.pack(f"{order}H", len(entries)) + body + struct.pack(f"{order}I", 0)
 
 
 def test_a_named_pipe_is_not_opened(tmp_path: Path) -> None:

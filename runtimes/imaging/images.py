@@ -36,8 +36,9 @@ UNREAD = (".avif", ".heic", ".heif", ".jp2", ".jxl")
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
 """EXIF's tag for how the camera was held, and those of its values that swap height and width."""
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257
-"""Tags of the pixels as stored; what Pillow calls a TIFF's size may be that of the upright picture already."""
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_BITS, TIFF_KIND, SIGNED = 256, 257, 258, 339, 2
+"""Tags of the pixels as stored; what Pillow calls a TIFF's size may be that of the upright picture already. Of signed
+whole numbers it reads the bits as unsigned ones."""
 
 
 def read_image(path: Path | str, white: int | None = None) -> Array:
@@ -87,6 +88,7 @@ def decoded(path: Path, use: Callable[[Image.Image], T]) -> T:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 _check_size(path, width, height)
+                _check_signs(path, image)
                 return use(image)
     except BadInput:
         raise
@@ -121,6 +123,16 @@ def upright(image: Image.Image) -> Image.Image:
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > PIXEL_LIMIT:
         raise BadInput(f"{path}: has {width} x {height} pixels, the limit is {PIXEL_LIMIT:,}; shrink it")
+
+
+def _check_signs(path: Path, image: Image.Image) -> None:
+    tags = getattr(image, "tag_v2", {})
+    if SIGNED in tags.get(TIFF_KIND, ()):
+        bits = tags.get(TIFF_BITS, (1,))[0]
+        raise BadInput(
+            f"{path}: has signed {bits}-bit pixels, and a picture's start at 0; "
+            "save it as uint16 with an offset, or give float arrays"
+        )
 
 
 def _levels(path: Path, image: Image.Image, white: int | None) -> Array:
