@@ -138,6 +138,13 @@ def test_an_unknown_padding_is_refused() -> None:
         Conv2d(1, 1, 3, padding="sane")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", [Conv1d, Conv2d, Conv3d, TrueConv2d])
+def test_padding_with_anything_but_zeros_is_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(BadInput, match="padding_mode reflect: these layers pad with zeros; take torch's own"):
+        kind(1, 1, 3, padding_mode="reflect")
+    kind(1, 1, 3, padding_mode="zeros")
+
+
 # ------------------------------------------------------------------------------------------------- true convolution
 @pytest.mark.parametrize(
     ("kind", "size", "kernels"),
@@ -286,6 +293,14 @@ def test_adaptive_pools_of_other_ranks(outputs: int | Place, theirs: tuple, shap
     x = normal(2, *shape)
     made = agree([AdaptiveAvgPool(outputs), AdaptiveMaxPool(outputs)], x, atol=1e-6)  # means of at most 12 numbers
     hold(made, [run_torch(kind(outputs), x) for kind in theirs], atol=1e-6)
+
+
+@pytest.mark.parametrize("open_size", [False, True], ids=["static", "open size"])
+@pytest.mark.parametrize("outputs", [(None, 3), (2, None)])
+def test_none_keeps_a_size(outputs: tuple[int | None, int | None], open_size: bool) -> None:
+    x = normal(2, 3, 7, 6)
+    answers = agree([AdaptiveAvgPool(outputs), AdaptiveMaxPool(outputs)], x, atol=1e-6, sizes=open_size)
+    hold(answers, [run_torch(kind(outputs), x) for kind in (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)], atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [AdaptiveAvgPool((3, 4)), AdaptiveMaxPool((3, 4))], ids=["mean", "maximum"])

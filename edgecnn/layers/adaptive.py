@@ -19,8 +19,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from edgecnn.layers.local import axes
-
 
 def region_ends(size: int, outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First pixels and ends (m,) of the regions of an axis with `size` pixels.
@@ -47,29 +45,35 @@ def region_pixels(size: int, outputs: int) -> torch.Tensor:
     return torch.minimum(first[:, None] + torch.arange(longest), end[:, None] - 1)
 
 
-class AdaptiveAvgPool(nn.Module):
-    """(N, C, sizes...) -> (N, C, output_size...); one number means the same along every axis."""
+def _pooled(output_size: int | Sequence[int | None], rank: int) -> list[tuple[int, int]]:
+    """(axis, outputs) for every axis of (N, C, sizes...) whose size is to change: None keeps the input's."""
+    wanted = (output_size,) * rank if isinstance(output_size, int) else output_size
+    return [(axis, outputs) for axis, outputs in enumerate(wanted, 2) if outputs is not None]
 
-    def __init__(self, output_size: int | Sequence[int]) -> None:
+
+class AdaptiveAvgPool(nn.Module):
+    """(N, C, sizes...) -> (N, C, output_size...); one number means the same along every axis, None the input's size."""
+
+    def __init__(self, output_size: int | Sequence[int | None]) -> None:
         super().__init__()
         self.output_size = output_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for axis, outputs in enumerate(axes(self.output_size, x.ndim - 2), 2):
+        for axis, outputs in _pooled(self.output_size, x.ndim - 2):
             pooled = torch.matmul(x.movedim(axis, -1), mean_matrix(x.shape[axis], outputs).to(x))
             x = pooled.movedim(-1, axis)
         return x
 
 
 class AdaptiveMaxPool(nn.Module):
-    """(N, C, sizes...) -> (N, C, output_size...); one number means the same along every axis."""
+    """(N, C, sizes...) -> (N, C, output_size...); one number means the same along every axis, None the input's size."""
 
-    def __init__(self, output_size: int | Sequence[int]) -> None:
+    def __init__(self, output_size: int | Sequence[int | None]) -> None:
         super().__init__()
         self.output_size = output_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for axis, outputs in enumerate(axes(self.output_size, x.ndim - 2), 2):
+        for axis, outputs in _pooled(self.output_size, x.ndim - 2):
             places = region_pixels(x.shape[axis], outputs).to(x.device)
             found = x.index_select(axis, places.flatten())
             x = found.reshape(*x.shape[:axis], outputs, -1, *x.shape[axis + 1 :]).amax(axis + 1)

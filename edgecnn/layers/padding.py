@@ -74,7 +74,9 @@ def slide(layer: nn.modules.conv._ConvNd, x: torch.Tensor, weight: torch.Tensor,
 
 
 class _Slides(nn.modules.conv._ConvNd):
-    """What they share: in front of one of torch's own in the order of bases."""
+    """What they share: in front of one of torch's own in the order of bases. Raises `BadInput` for a `padding` that is
+    unknown and for a `padding_mode` that is not zeros.
+    """
 
     def __init__(
         self,
@@ -85,6 +87,9 @@ class _Slides(nn.modules.conv._ConvNd):
         padding: Mode = "same",
         **rest: Any,
     ) -> None:
+        filled = rest.get("padding_mode", "zeros")
+        if filled != "zeros":
+            raise BadInput(f"padding_mode {filled}: these layers pad with zeros; take torch's own, or pad in front")
         super().__init__(in_channels, out_channels, kernel_size, stride, **rest)
         self.mode = checked(padding)
 
