@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -172,6 +173,27 @@ def test_a_step_in_the_unit_of_the_data_is_a_step_on_standardized_numbers() -> N
             optimizer.step()
     assert torch.allclose(scaled.weight / torch.from_numpy(s)[:, None], plain.weight, atol=1e-3)
     assert torch.allclose((scaled.bias - torch.from_numpy(mean)) / torch.from_numpy(s), plain.bias, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "picture", "axis"),
+    [
+        (torch.nn.Conv1d(3, 2, 1), (3, 5), 1),
+        (torch.nn.Conv2d(3, 2, 1), (3, 5, 4), 1),
+        (torch.nn.Linear(3, 2), (5, 3), -1),
+    ],
+    ids=["map per channel", "map of two axes", "row per place"],
+)
+def test_rows_of_different_units_have_scales_of_their_own(layer: Any, picture: tuple[int, ...], axis: int) -> None:
+    """Degrees and pascals: with one scale for both, the steps of the degrees are 10,000 times too long."""
+    before = layer.bias.detach().clone()
+    shape = layer(torch.zeros(1, *picture)).shape[1:]
+    units = torch.tensor([2.0, 20000.0])
+    scale = units.reshape([2 if n == axis % (len(shape) + 1) - 1 else 1 for n in range(len(shape))]).expand(shape)
+    assert scale_last(layer, torch.zeros(1, *picture), (3 * scale).numpy(), scale.numpy(), fresh=True)
+    assert torch.allclose(layer.bias, before * units + 3 * units)
+    layer(torch.ones(1, *picture)).sum().backward()
+    assert torch.allclose(layer.bias.grad / units**2, torch.full((2,), float(scale.numel() // 2)))
 
 
 def test_the_spread_is_numpys_and_1_for_what_is_always_the_same() -> None:

@@ -4,7 +4,8 @@
     W  <- W - rate dL/dW                    is                    W' <- W' - rate s^2 dL/dW'      as dL/dW = s dL/dW'
 
 So ages and metres are learned alike, at the usual rates, and nothing is left to be undone: gradients of the last layer
-are multiplied by s^2 while they are made. That layer is found by running the network once: the convolution or fully
+are multiplied by s^2 while they are made. Where one row of W answers many numbers, as a convolution answers a map, its
+mean and s are the means of theirs. That layer is found by running the network once: the convolution or fully
 connected layer whose numbers are the answer. Where there is none, the network learns at its own scale.
 Source of standardized targets: LeCun et al. 1998, "Efficient BackProp", section 4.3.
 Test: tests/test_task_regression.py.
@@ -33,8 +34,9 @@ def scale_last(module: nn.Module, picture: torch.Tensor, mean: Array, deviation:
         return False
     rows = len(layer.bias)
     middle, scale = (torch.from_numpy(values.reshape(-1)) for values in (mean, deviation))
-    if len(scale) != rows:  # a layer that is used at many places answers all numbers with the same weights
-        middle, scale = middle.mean().expand(rows), scale.mean().expand(rows)
+    if len(scale) != rows:  # a layer that is used at many places answers the numbers of a row with the same weights
+        made = _outputs(module, layer, picture)[-1]
+        middle, scale = (_of_rows(values, made, 1 - layer.weight.dim(), rows) for values in (middle, scale))
     wide = scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
     if fresh:
         with torch.no_grad():
@@ -64,8 +66,21 @@ def last_layer(module: nn.Module, picture: torch.Tensor) -> Any:
     return found if found is not None and _untouched(module, found, picture, answer) else None
 
 
+def _of_rows(values: torch.Tensor, made: torch.Tensor, axis: int, rows: int) -> torch.Tensor:
+    """Means (rows,) of `values`, one for each number of `made`, whose rows lie along `axis`; of all if they differ."""
+    if len(values) != made.numel():
+        return values.mean().expand(rows)
+    return values.reshape(made.shape).movedim(axis, 0).reshape(rows, -1).mean(1)
+
+
 def _untouched(module: nn.Module, layer: nn.Module, picture: torch.Tensor, answer: torch.Tensor) -> bool:
     """Whether the numbers of `layer` go into the answer as they are: memory is used again, by a ReLU in place too."""
+    kept = _outputs(module, layer, picture)
+    return bool(kept) and kept[-1].numel() == answer.numel() and torch.equal(kept[-1].flatten(), answer.flatten())
+
+
+def _outputs(module: nn.Module, layer: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+    """What `layer` makes, call by call, while `module` looks at `picture`."""
     kept: list[torch.Tensor] = []
     handle = layer.register_forward_hook(lambda _, args, out: kept.append(out.clone()))
     try:
@@ -73,7 +88,7 @@ def _untouched(module: nn.Module, layer: nn.Module, picture: torch.Tensor, answe
             module(picture)
     finally:
         handle.remove()
-    return bool(kept) and kept[-1].numel() == answer.numel() and torch.equal(kept[-1].flatten(), answer.flatten())
+    return kept
 
 
 def _times(factor: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
