@@ -10,7 +10,8 @@ graph, where they are folded. They need not be folded here: a folded weight is t
 channel, its grid is the raw grid times the same factor, and so the integers are the same. What remains is an ordinary
 module with other weights, which `edgecnn quantize` rounds as it was trained to be. Not simulated: the grids of Add,
 Concat and pools, and of transposed convolutions; a BatchNorm in front of a convolution that is folded forward moves
-that grid. Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+that grid; a layer that is called several times in a pass has one input grid here, and one per call in the graph.
+Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", section 3; Bengio et al. 2013, "Estimating or Propagating Gradients Through
 Stochastic Neurons".
 Test: tests/test_qat.py (oracles: onnx grids, torch autograd, the integer graph in ONNX Runtime).
