@@ -187,13 +187,12 @@ struct Linear : Once {  // OpenCV's INTER_LINEAR
     static std::uint8_t pixel(Total sum) { return std::uint8_t((sum + 2) >> 2); }
 };
 
-template <bool smooth>
 struct Floats {  // levels of 16 bits: nothing is rounded to whole numbers
     using Row = float;
     using Total = float;
     static constexpr int bits = precision_bits;
     static Row share(std::int32_t weight) { return Row(weight / double(1 << bits)); }
-    static Row row(Row sum) { return smooth ? pixel(sum) : sum; }
+    static Row row(Row sum) { return sum; }
     static Total part(Total product) { return product; }
     static float pixel(Total sum) { return std::clamp(sum, 0.0f, 255.0f); }
 };
@@ -245,7 +244,7 @@ std::vector<LevelOf<T>> resized(const Settings& how, const View<T>& picture, con
                              axis_of(picture.height, at.tall, std::max(at.top, 0), rows, how, Rule::bits),
                              axis_of(picture.width, at.wide, std::max(at.left, 0), columns, how, Rule::bits));
     };
-    if constexpr (std::is_same_v<T, std::uint16_t>) return how.antialias ? by(Floats<true>()) : by(Floats<false>());
+    if constexpr (std::is_same_v<T, std::uint16_t>) return by(Floats());
     else if (how.antialias) return by(Pillow());
     else return how.interpolation == "bilinear" ? by(Linear()) : by(Once());
 }

@@ -6,7 +6,7 @@ after the vertical pass. f is the triangle max(0, 1 - |d|), or Keys' cubic with 
 axis; newer Pillows swap the two passes where one side grows and the other shrinks, and as each rounds, the results are
 within 1 grey level there, cubics within 2, but for what overshoots black or white between the passes and is cut off:
 there they were up to 13 apart in photographs, up to 29 in noise. Floats, the levels of 16-bit pictures, are weighted
-alike and not rounded, which is Pillow's mode "F".
+alike, not rounded, and cut off at the end alone, which is Pillow's mode "F".
 
 **Without** OpenCV's, which looks at the nearest pixels alone: s counts as 1 in f, the cubic has a = -3/4, the edge goes
 on beyond the edge, and nothing is rounded between the passes. PyTorch's `interpolate` is the same in floats.
@@ -184,7 +184,7 @@ def _sampled(image: Array, size: tuple[int, int], interpolation: str, antialias:
     needed = np.unique(down)
     pixels, shares = _pixels(image[needed]), np.repeat(widths, image.shape[2], 1)
     total = sum(pixels.take(places, 1).view(image.dtype) * share for places, share in zip(across, shares, strict=True))
-    wide = total >> 4 if fixed else np.clip(total, 0, 255) if antialias else total
+    wide = total >> 4 if fixed else total
     lines = np.searchsorted(needed, down)
     parts = (wide[places] * share[:, None] for places, share in zip(lines, heights, strict=True))
     made = sum(part >> 16 for part in parts) + 2 >> 2 if fixed else np.clip(sum(parts), 0, 255)
