@@ -22,6 +22,7 @@ from edgecnn.data.one_set import both
 from edgecnn.data.picture_size import common_size
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import TensorInfo
 from small_nets import conv_net, model, save
@@ -194,9 +195,11 @@ def test_check_diff_and_evaluate_take_sequences(audio: Path, bundle: Path, tmp_p
 def test_a_size_that_is_open_takes_that_of_the_data_asked_for(tmp_path: Path) -> None:
     head = '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 2, L] x) => (float[N, 2, L] y) { y = Relu (x) }'
     path = save(model(head), tmp_path / "open.onnx")
-    assert api.check(path, path, data=CLIPS, input_shape="2,40").sizes == ((1, 2, 40),)
+    for asked in (None, "2,40"):
+        assert api.check(path, path, data=CLIPS, input_shape=asked).sizes == ((1, 2, 40),)
+    assert ready_shape("net", [TensorInfo("x", "float32", ("N", 2, "L"))]) == (2, OPEN)
     for inputs, way in (
-        ([TensorInfo("x", "float32", ("N", 2, "L"))], "give --input-shape"),
+        ([TensorInfo("x", "float32", ("N", 3, "H", "W"))], "give --input-shape"),
         ([TensorInfo("x", "int64", ("N", 2))], "give another model"),
         ([], "give another model"),
     ):

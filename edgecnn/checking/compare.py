@@ -87,8 +87,7 @@ def check(
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sides = zip(sources, shapes_for(sources, input_shape), ("cpu", asked.text), strict=True)
     subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for s, shape, where in sides]
-    subjects = called_alike(with_pixels(subjects, preprocess))
-    require_classes(subjects, top1)
+    subjects = called_alike(require_classes(with_pixels(subjects, preprocess), top1))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch, track if skip_unreadable else None)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
     heard = doubts.aloud(tell, all_heard(subjects, feeds, spec, preprocess))
