@@ -195,8 +195,7 @@ def test_check_diff_and_evaluate_take_sequences(audio: Path, bundle: Path, tmp_p
 def test_a_size_that_is_open_takes_that_of_the_data_asked_for(tmp_path: Path) -> None:
     head = '<ir_version: 9, opset_import: ["" : 20]> g (float[N, 2, L] x) => (float[N, 2, L] y) { y = Relu (x) }'
     path = save(model(head), tmp_path / "open.onnx")
-    for asked in (None, "2,40"):
-        assert api.check(path, path, data=CLIPS, input_shape=asked).sizes == ((1, 2, 40),)
+    assert api.check(path, path, data=CLIPS, input_shape="2,40").sizes == ((1, 2, 40),)
     assert ready_shape("net", [TensorInfo("x", "float32", ("N", 2, "L"))]) == (2, OPEN)
     for inputs, way in (
         ([TensorInfo("x", "float32", ("N", 3, "H", "W"))], "give --input-shape"),
