@@ -93,11 +93,12 @@ def pack(
     other_size: Golden | None = None,
     runtime: bool = True,
     beside: Beside | None = None,
-) -> None:
+) -> str:
     """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs`, `measured` and
     `kinds`, as in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
     `beside`: the float graph, for a device to choose between the two.
 
+    Returns a line about what the golden samples do not prove, empty where there is nothing to say.
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
     measure = golden.measure_of([value.name for value in model.graph.output])
@@ -122,6 +123,7 @@ def pack(
             raise CheckFailed(
                 f"{path}: golden outputs {differ(failed[0])}, the limit is {failed[0].limit:.3g}; nothing written"
             )
+    return f"{path}: {golden.NO_BOX}; give pictures with objects" if golden.without_boxes(checks) else ""
 
 
 def _limits(measure: str, first: Golden, other_size: Golden | None) -> dict[str, Any]:

@@ -160,14 +160,17 @@ def quantize(
     if input != FLOAT32:
         identity = known = taking(known, input)
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
+    unproven = ""
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken,
-                   float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
+        second = float_beside(keep_float, float_model, result.decision, about, done)
+        unproven = pack_given(
+            check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken, second
+        )
     else:
         save_model(narrowed(chosen, given), path, force=force)
-    heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)))
+    heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)), unproven)
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

@@ -30,6 +30,7 @@ from runtimes.session import Session
 
 MAX_ABS, DISAGREEMENT, RELATIVE_L2 = "max_abs", "disagreement", "relative_l2"
 KINDS = "kinds"
+NO_BOX = "no box in its golden pictures: proves only that none is found there"
 KIND_LIMITS = (f"limit_{MAX_ABS}", f"limit_{RELATIVE_L2}")
 SLACK = 2.0
 """Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
@@ -47,7 +48,7 @@ class GoldenCheck:
     """One golden sample, or several (`images`), whose first input has the `shape` (C, H, W): what was measured, and its
     limit.
 
-    `of`: the numbers that are meant, where outputs hold several kinds.
+    `of`: the numbers that are meant, where outputs hold several kinds. `empty`: the original finds no box.
     """
 
     value: float
@@ -56,6 +57,7 @@ class GoldenCheck:
     images: int = 1
     shape: tuple[int, ...] = ()
     of: str = ""
+    empty: bool = False
 
     @property
     def passed(self) -> bool:
@@ -63,13 +65,18 @@ class GoldenCheck:
 
     def to_dict(self) -> dict[str, Any]:
         measured = {self.measure: json_number(self.value), "limit": self.limit}
-        kind = {"of": self.of} if self.of else {}
+        kind = ({"of": self.of} if self.of else {}) | ({"empty": True} if self.empty else {})
         return {**measured, "images": self.images, "shape": list(self.shape), **kind}
 
 
 def worst_of(checks: Sequence[GoldenCheck]) -> GoldenCheck:
     """The check that is nearest to its limit, or furthest beyond it."""
     return max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+
+
+def without_boxes(checks: Sequence[GoldenCheck]) -> bool:
+    """Whether `checks` are about detections, of which there are none."""
+    return all(check.empty for check in checks)
 
 
 def samples_in(checks: Sequence[GoldenCheck]) -> int:
@@ -144,7 +151,7 @@ def checks(
     if f"limit_{DISAGREEMENT}" in entry:
         value = _boxes_apart(session, inputs, outputs)
         limit = float(entry[f"limit_{DISAGREEMENT}"])
-        return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape),)
+        return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape, empty=_no_box(session, outputs)),)
     if entry.get(KINDS):
         return tuple(_kinds(session, inputs, outputs, entry[KINDS]))
     return tuple(_whole(session, inputs, outputs, entry))
@@ -215,6 +222,11 @@ def _boxes_apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Ar
     return matching.disagreement(
         [matching.unpad(tables, i) for i in samples], [_answer(session, inputs, i) for i in samples]
     )
+
+
+def _no_box(session: Session, outputs: Sequence[Array]) -> bool:
+    tables = dict(zip([info.name for info in session.outputs], outputs, strict=False))
+    return bool((tables.get("scores", np.zeros(1)) == matching.PADDING).all())
 
 
 def _answer(session: Session, inputs: Sequence[Array], index: int) -> Tensors:
