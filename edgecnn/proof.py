@@ -31,6 +31,9 @@ from runtimes.session import Session, open_session
 
 GOLDEN_BYTES = 1_500_000
 GOLDEN_IMAGES = 4
+LOOKED_AT = 16
+"""Images among which those are looked for where a detector finds something."""
+DETECTION = "detection"
 CUT = "write .onnx, or cut that output off (onnx.utils.extract_model)"
 CHOOSE = "`edgecnn export` writes .onnx, or choose another output: --answer"
 
@@ -60,16 +63,19 @@ def golden(
 ) -> tuple[list[Array], list[Array], float, tuple[Apart, ...]]:
     """(inputs, the original's outputs, how far `session` is from them, the same by kind of numbers) for a few images.
 
-    At most 4 of the real images, or of `feeds`, and 1.5 MB of them, at least one, and one where the answers are not all
-    of one shape; each array is (n, ...) in the order of the model's. `given`: what the session gets for the feeds of
-    the module, where that is not the same. The distance is the largest |difference|, for detections disagreement.
+    At most 4 of the real images, or of `feeds`, those first where the original finds boxes, and 1.5 MB of them, at
+    least one, and one where the answers are not all of one shape; each array is (n, ...) in the order of the model's.
+    `given`: what the session gets for the feeds of the module, where that is not the same. The distance is the largest
+    |difference|, for detections disagreement.
     """
     feeds = real.feeds if feeds is None else feeds
     given = feeds if given is None else given
     size = sum(value.nbytes for value in given[0].values())
-    answers = [real(feed) for feed in feeds[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]]
+    places = _telling(real, feeds)[: max(1, min(GOLDEN_IMAGES, GOLDEN_BYTES // size))]
+    answers = [real(feeds[i]) for i in places]
     require_rows(answers[0], session.subject)
-    given = given[: len(answers) if matching.is_detections(answers[0]) or _alike(answers) else 1]
+    places = places if matching.is_detections(answers[0]) or _alike(answers) else places[:1]
+    given = [given[i] for i in places]
     answers = answers[: len(given)]
     inputs = [np.concatenate([feed[info.name] for feed in given]) for info in session.inputs]
     if matching.is_detections(answers[0]):
@@ -83,6 +89,22 @@ def golden(
     far = compare(lambda feed: known[id(feed)], lambda feed: again[id(feed)], given).max_abs
     have = [np.concatenate([answer[info.name] for answer in found]) for info in session.outputs]
     return inputs, outputs, far, apart(parts_of(outputs), outputs, have)
+
+
+def looked_at(task: str) -> int:
+    """From how many images the golden ones are taken."""
+    return LOOKED_AT if task == DETECTION else GOLDEN_IMAGES
+
+
+def _telling(real: Original, feeds: Sequence[Tensors]) -> list[int]:
+    """The places of `feeds` in their order; of detections those first where `real` is sure of a box, then where it
+    finds one.
+    """
+    places = list(range(len(feeds)))
+    if not matching.is_detections(real(feeds[0])):
+        return places
+    highest = [float(real(feed)["scores"].max(initial=-np.inf)) for feed in feeds]
+    return sorted(places, key=lambda i: (highest[i] < matching.SURE, np.isneginf(highest[i])))
 
 
 def require_rows(answers: Tensors, name: str, way: str = CUT) -> None:
@@ -107,14 +129,15 @@ def write(
     path: Path, chosen: onnx.ModelProto, session: Session, manifest: Mapping[str, Any], real: Original,
     given: Sequence[Tensors] | None = None, sizes: Original | None = None, second: onnx.ModelProto | None = None,
     runtime: bool = True,
-) -> None:  # fmt: skip
-    """Write the bundle `path` of `chosen`, open as `session`, with golden samples of `real` as in `golden`.
+) -> str:  # fmt: skip
+    """Write the bundle `path` of `chosen`, open as `session`, with golden samples of `real` as in `golden`; what
+    these do not prove, as `pack` says it.
 
     `sizes` is the original at two sizes, for a bundle of open size, and `second` the float graph to keep beside.
     """
     other = other_size(sizes, session) if sizes else None
     kept = None if second is None else beside(second, real, given, sizes)
-    pack(path, chosen, manifest, *golden(real, session, given), other, runtime, kept)
+    return pack(path, chosen, manifest, *golden(real, session, given), other, runtime, kept)
 
 
 def beside(

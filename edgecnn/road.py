@@ -228,12 +228,12 @@ def build(
     session = open_session(chosen)
     manifest = proof.about(identity, result, done, session, network.values) | material.told
     sizes = stages.at_two_sizes(network, reference, judged) if dynamic_size else None
-    proof.write(check_output(path, force), chosen, session, manifest, real, given, sizes,
-                float_beside(keep_float, float_model, decision, identity, done), runtime)  # fmt: skip
+    unproven = proof.write(check_output(path, force), chosen, session, manifest, real, given, sizes,
+                           float_beside(keep_float, float_model, decision, identity, done), runtime)  # fmt: skip
     beside = saved_beside(beside, result, identity, done, force)
     chosen_by = (path, decision, quantized, identity.preprocess, material.judged_on, result, beside, done)
     doubted = of_verdict(network.source, result, material, trial, trained_classes(network), network.seeded)
-    heard = doubts.told(*heard, *said, *doubted)
+    heard = doubts.told(*heard, *said, *doubted, unproven)
     return BuildReport(*chosen_by, path.stat().st_size, network.seeded, time.perf_counter() - started, network.prefix,
                        warnings=heard, keep_float=keep_float, unreadable=material.unreadable)  # fmt: skip
 

@@ -32,7 +32,7 @@ from edgecnn.data.textures import textures
 from edgecnn.float_passes import FLOAT_LIMIT_DB, FLOAT_PASSES, NOISE_MARGIN_DB, run_pass
 from edgecnn.networks.network import INPUT_NAME as INPUT_NAME
 from edgecnn.networks.network import Network
-from edgecnn.proof import GOLDEN_IMAGES
+from edgecnn.proof import looked_at
 from exporters import artifact
 from exporters.artifact import Stage
 from exporters.load import SIZE_LIMIT_BYTES
@@ -113,7 +113,7 @@ def in_pixels(
     network: Network, judged: Samples, preprocess: Preprocess, names: Sequence[str]
 ) -> tuple[Reference, list[Tensors]]:
     """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
-    given = list(spread(judged, GOLDEN_IMAGES).feeds(INPUT_NAME, 1))
+    given = list(spread(judged, looked_at(network.task)).feeds(INPUT_NAME, 1))
     floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
     return Reference(network, floats, names), given
 

@@ -47,8 +47,8 @@ from runtimes.proof.writing import write_bundle
 @dataclass(frozen=True)
 class Golden:
     """Inputs (n, ...), the original network's `outputs` for them, and how far the model was `measured` here to be from
-    those: `runtimes.proof.golden` says in which measure. `kinds`: the same in each kind of numbers, where there are
-    several.
+    those: `runtimes.proof.golden` says in which measure. `kinds`: the same in each kind of numbers, of which there may
+    be one; none for detections.
     """
 
     inputs: Sequence[Array]
@@ -59,8 +59,13 @@ class Golden:
     def entry(self, measure: str) -> dict[str, Any]:
         """Of the manifest."""
         images = len(self.inputs[0])
-        if not self.kinds or measure == golden.DISAGREEMENT:
-            return {f"limit_{measure}": golden.limit_of(self.measured, measure, self.outputs), "images": images}
+        if len(self.kinds) < 2 or measure == golden.DISAGREEMENT:
+            whole = golden.relative_limit(self.kinds[0]) if self.kinds else {}
+            return {
+                f"limit_{measure}": golden.limit_of(self.measured, measure, self.outputs),
+                "images": images,
+                **whole,
+            }
         limits = [golden.limits_of(kind) for kind in self.kinds]
         largest = max(limit[golden.KIND_LIMITS[0]] for limit in limits)
         return {f"limit_{measure}": largest, "images": images, golden.KINDS: limits}
@@ -88,11 +93,12 @@ def pack(
     other_size: Golden | None = None,
     runtime: bool = True,
     beside: Beside | None = None,
-) -> None:
+) -> str:
     """Write the bundle `path`: `model`, the manifest entries `about`, and golden `inputs`, `outputs`, `measured` and
     `kinds`, as in `Golden`; a model of open size brings a second set. With `runtime` it runs by itself on a device.
     `beside`: the float graph, for a device to choose between the two.
 
+    Returns a line about what the golden samples do not prove, empty where there is nothing to say.
     Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
     measure = golden.measure_of([value.name for value in model.graph.output])
@@ -117,6 +123,7 @@ def pack(
             raise CheckFailed(
                 f"{path}: golden outputs {differ(failed[0])}, the limit is {failed[0].limit:.3g}; nothing written"
             )
+    return f"{path}: {golden.NO_BOX}; give pictures with objects" if golden.without_boxes(checks) else ""
 
 
 def _limits(measure: str, first: Golden, other_size: Golden | None) -> dict[str, Any]:

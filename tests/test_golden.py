@@ -50,6 +50,8 @@ def test_the_limit_of_tensors_follows_their_size() -> None:
         {"images": True, "limit_disagreement": 0.1},
         {"images": 0, "limit_disagreement": 0.1},
         {"images": 3, "limit_disagreement": float("nan")},
+        {"images": 3, "limit_max_abs": 1.0, "limit_relative_l2": -0.1},
+        {"images": 3, "limit_max_abs": 1.0, "limit_relative_l2": "0.1"},
         [3, 0.1],
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from edgecnn import api
 from exporters import load
 from exporters.device_code import device_code
 from exporters.pack import pack
 from graphs import CONV_RELU_CONV, WEIGHTS, parse
 from runtimes.base import CheckFailed
 from runtimes.bundle import open_bundle, verify
+from runtimes.proof.writing import write_bundle
 from runtimes.session import open_session
 
 ABOUT: dict[str, Any] = {
@@ -98,3 +102,37 @@ def test_many_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.M
     assert bundle.manifest["files"]["model.onnx.data"]["bytes"] >= 4 * 256 * 3 * 5 * 5
     assert bundle.manifest["files"]["model.onnx"]["bytes"] < 2000
     assert verify(bundle).passed
+
+
+def test_no_number_ends_a_build(tmp_path: Path) -> None:
+    """JSON has no infinity."""
+    path = tmp_path / "m.edge"
+    write_bundle(path, {"a": [np.inf, -np.inf, {"b": (np.nan, 1.5, 3, True, None)}]}, {})
+    with zipfile.ZipFile(path) as archive:
+        found = json.loads(archive.read("manifest.json"))["a"]
+    most = sys.float_info.max
+    assert found == [most, -most, {"b": [-most, 1.5, 3, True, None]}]
+
+
+class Picked(torch.nn.Module):
+    """Maps of three classes and the class of each pixel, of which nearly all are the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.maps = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 3, 1)
+        with torch.no_grad():
+            self.maps.bias.copy_(torch.tensor([0.0, 50.0, 0.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.maps(torch.relu(self.seen(x))).argmax(1)
+
+
+def test_int8_that_answers_exactly_as_float_does_is_built(tmp_path: Path) -> None:
+    """Without noise SNR is infinite in dB."""
+    images = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
+    path = tmp_path / "m.edge"
+    api.build(Picked(), path, calib=images, input_shape=(3, 16, 16), task="segmentation", search_budget=1)
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read("manifest.json").decode()
+    assert "e+308" not in text, "dB that are told stay below 999"
+    assert api.verify(path).passed

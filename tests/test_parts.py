@@ -20,7 +20,7 @@ from runtimes.base import Array, CheckFailed
 from runtimes.bundle import MANIFEST, open_bundle, verify
 from runtimes.comparing.kinds import MOST_SLICES
 from runtimes.parity import compare
-from runtimes.proof.golden import GoldenCheck, is_entry, limits_of, samples_in
+from runtimes.proof.golden import GoldenCheck, is_entry, limits_of, relative_limit, samples_in
 from runtimes.proof.parts import Part, apart, parts_of
 from runtimes.proof.verification import VerifyReport
 from runtimes.session import open_session
@@ -82,7 +82,8 @@ def with_model(path: Path, model: onnx.ModelProto, kinds: bool = True) -> Path:
     members["model.onnx"] = data = model.SerializeToString()
     manifest["files"]["model.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     if not kinds:
-        del manifest["golden"]["kinds"]
+        for later in ("kinds", "limit_relative_l2"):
+            manifest["golden"].pop(later, None)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(MANIFEST, json.dumps(manifest))
         for name, content in members.items():
@@ -93,7 +94,7 @@ def with_model(path: Path, model: onnx.ModelProto, kinds: bool = True) -> Path:
 def test_the_kinds_are_found_in_the_original() -> None:
     want = list(open_session(head())({"x": images()}).values())
     assert parts_of(want) == (Part(0, 1, (0, 1, 2, 3)), Part(0, 1, (4, 5, 6)))
-    assert parts_of([want[0][:, :4]]) == ()
+    assert parts_of([want[0][:, :4]]) == (Part(0),)
     assert parts_of([want[0][:, :4], want[0][:, 4:]]) == (Part(0), Part(1))
 
 
@@ -164,6 +165,81 @@ def test_zeros_never_pass_a_limit_that_was_measured(seed: int, wrong: float) -> 
     limits = limits_of(found)
     assert found.relative_l2 <= limits.get("limit_relative_l2", 0.0)
     assert not zeros.scale or zeros.relative_l2 > limits["limit_relative_l2"]
+
+
+TIGHT = """
+<ir_version: 9, opset_import: ["" : 17]>
+g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) <float steep = {50.0}, float off = {%f}, float none = {0.0}> {
+    wide = Mul (x, steep)
+    moved = Add (wide, off)
+    mask = Sigmoid (moved)
+    %s
+}
+"""
+MASK = "y = Identity (mask)"
+
+
+def mask(off: float = 0.0, answer: str = MASK) -> onnx.ModelProto:
+    """A map in 0..1 whose borders are steep, so that `off` turns a few pixels over."""
+    return onnx.parser.parse_model(TIGHT % (off, answer))
+
+
+def constant(value: float) -> onnx.ModelProto:
+    model = mask(answer="zero = Mul (mask, none)  y = Add (zero, value)")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), "value"))
+    return model
+
+
+def packed_mask(path: Path, model: onnx.ModelProto) -> Path:
+    rng = np.random.default_rng(1)
+    feeds = [{"x": rng.normal(-0.5, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(3)]
+    about = ABOUT | {"input": {"name": "x", "dtype": "float32", "shape": ["N", 3, 8, 8]}, "output": {"name": "y"}}
+    pack(path, model, about, *proof.golden(proof.GivenModel(open_session(mask()), feeds), open_session(model)))
+    return path
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 1.0])
+def test_a_constant_within_a_wide_limit_is_not_proven(tmp_path: Path, value: float) -> None:
+    """One pixel that is turned over makes the largest difference that of all answers."""
+    path = packed_mask(tmp_path / "m.edge", mask(4.0))
+    limits = open_bundle(path).limits()
+    assert limits["limit_max_abs"] > 1 > limits["limit_relative_l2"]
+    (right,) = {(check.measure, check.of) for check in api.verify(path).golden}
+    assert right == ("max_abs", ""), "what holds is not told beside it"
+    report = api.verify(with_model(path, constant(value)))
+    assert not report.passed
+    assert "differ by a share of" in str(report.failure)
+    assert [check.passed for check in report.golden] == [True, True, True, False]
+    assert samples_in(report.golden) == 3
+
+
+def test_a_model_that_differs_twice_as_much_elsewhere_is_proven(tmp_path: Path) -> None:
+    path = packed_mask(tmp_path / "m.edge", mask(1.0))
+    assert verify(open_bundle(with_model(path, mask(-1.0))), threads=1).passed
+    path = packed_mask(tmp_path / "float.edge", mask())
+    assert verify(open_bundle(with_model(path, mask(1e-5))), threads=1).passed
+
+
+def test_a_bundle_of_before_has_no_relative_limit_and_is_held_to_the_other(tmp_path: Path) -> None:
+    path = packed_mask(tmp_path / "m.edge", mask(4.0))
+    with_model(path, constant(0.5), kinds=False)
+    assert verify(open_bundle(path), threads=1).passed
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.1, 0.5])
+def test_numbers_that_are_nearly_constant_leave_another_cpu_room(wrong: float) -> None:
+    """20.0, 20.2: the constant is nearer to them than a model may be."""
+    want = np.float32([[20.0], [20.2]])
+    (found,) = apart([Part(0)], [want], [want + np.float32(wrong)])
+    assert relative_limit(found)["limit_relative_l2"] >= 1.25 * found.relative_l2 + 1e-4
+
+
+def test_one_number_among_many_leaves_what_float_leaves_beside_it() -> None:
+    want = np.zeros((1, 100_000), np.float32)
+    want[0, 7] = 1.0
+    (found,) = apart([Part(0)], [want], [want])
+    noise = np.linalg.norm(np.full(want.shape, 1e-5))
+    assert noise <= relative_limit(found)["limit_relative_l2"] * 1.0001
 
 
 def test_samples_are_counted_once() -> None:

@@ -165,7 +165,8 @@ def build_for(
     written = artifact.write_stages(chosen, road)
     artifact.write_identity(written, identity)
     manifest = about(identity, picked, road, session, network) | material.told
-    pack(check_output(output, force), written, manifest, *proof.golden(real, session), runtime=runtime)
+    unproven = pack(check_output(output, force), written, manifest, *proof.golden(real, session), runtime=runtime)
+    heard = (*heard, *([unproven] if unproven else []))
     return DeviceBuildReport(
         output, road, picked, half, material.judged_on, network.preprocess, output.stat().st_size, network.seeded,
         time.perf_counter() - started, heard, material.unreadable,

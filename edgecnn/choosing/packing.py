@@ -37,19 +37,21 @@ def pack_given(
     done: Sequence[Stage],
     material: Material,
     beside: onnx.ModelProto | None = None,
-) -> None:
+) -> str:
     """Write the bundle `path` of `chosen`, held to the answers of the float model `given`, (model, name of its file).
     `beside`: the float graph with the same input, where a device is to choose.
 
     `material` has images as `chosen` takes them: pixels where `identity` says so; `given` gets what its preprocessing
-    makes of these. Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
+    makes of these. Returns what the golden samples do not prove, as `pack` does.
+
+    Raises `CheckFailed`, and writes nothing, when the packed bundle does not pass its own verification.
     """
     session, theirs = open_session(chosen), open_session(given[0], optimize=False, subject=given[1])
-    shown = list(spread(material.judged, proof.GOLDEN_IMAGES).feeds(session.inputs[0].name, 1))
+    shown = list(spread(material.judged, proof.looked_at(identity.task)).feeds(session.inputs[0].name, 1))
     original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
-    proof.write(path, chosen, session, manifest, original, shown, second=beside)
+    return proof.write(path, chosen, session, manifest, original, shown, second=beside)
 
 
 def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> Tensors:

@@ -128,7 +128,7 @@ def quantize(
     before the work; the report's `warnings` have it too. `skip_unreadable` leaves out pictures that cannot be read, and
     draws others to calibrate in their place. Raises `BadInput` for what cannot be used.
     """
-    path, name = check_quantized_output(Path(output), force, Path(model)), os.fspath(model)
+    path, name, doubt = check_quantized_output(Path(output), force, Path(model)), os.fspath(model), ""
     beside = check_output(portable_path(path), force) if portable else None
     seen, judge = both(calib, data)
     check_options(calibrator, keep_float, path)
@@ -163,11 +163,11 @@ def quantize(
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken,
-                   float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
+        doubt = pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done,
+                           as_taken, float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
     else:
         save_model(narrowed(chosen, given), path, force=force)
-    heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)))
+    heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)), doubt)
     return QuantizeReport(
         path, result.decision, result.quantized, prepared(identity, material, carried), material.judged_on, result,
         saved_beside(beside, result, identity, done, force, given), warnings=heard, pixels=material.pixels,

@@ -27,7 +27,7 @@ from exporters.quantization.quantize import Quantized, QuantRecipe, check_patter
 from exporters.quantization.work import Outcome, Work, start
 from runtimes import plugins
 from runtimes.base import Runner, Tensors, Track, counted, silent
-from runtimes.parity import compare
+from runtimes.parity import JSON_SNR_LIMIT, compare, json_number
 from runtimes.session import open_session
 
 ORDER = ("equalize", "rounding", "bias_correction", "float_last")
@@ -52,8 +52,8 @@ class Effect:
     changes: tuple[Change, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        numbers = {name: round(getattr(self, name), 3) for name in ("before_db", "after_db", "seconds")}
-        return {"name": self.name, **numbers, "kept": self.kept, "note": self.note}
+        db = {name: round(json_number(getattr(self, name), JSON_SNR_LIMIT), 3) for name in ("before_db", "after_db")}
+        return {"name": self.name, **db, "seconds": round(self.seconds, 3), "kept": self.kept, "note": self.note}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The proof in a bundle: inputs with the original network's own answers, and how far the model may be from those.
 
     tensors       largest |difference| of the answers to one input                            limit_max_abs
+                  relative L2 over all inputs; bundles made before have none                  limit_relative_l2
     detections    mean over the boxes that either side is sure of, of all inputs at once      limit_disagreement
                   0: the same box and score, 1: no counterpart                                (matching.disagreement)
     several kinds largest |difference| and relative L2 in each kind of numbers, all inputs    kinds: limits of each
@@ -29,6 +30,7 @@ from runtimes.session import Session
 
 MAX_ABS, DISAGREEMENT, RELATIVE_L2 = "max_abs", "disagreement", "relative_l2"
 KINDS = "kinds"
+NO_BOX = "no box in its golden pictures: proves only that none is found there"
 KIND_LIMITS = (f"limit_{MAX_ABS}", f"limit_{RELATIVE_L2}")
 SLACK = 2.0
 """Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
@@ -37,6 +39,8 @@ FLOAT_SHARE, LEAST_SCALE = 1e-5, 1e-3
 FLOAT_DISAGREEMENT = 1e-4
 FLOAT_RELATIVE = 1e-4
 """80 dB: what float32 sums leave in a deep network, in another order."""
+LEAST_ROOM = 1.5
+"""A constant that is nearer than so many times what was measured is not told from the model: another CPU needs room."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class GoldenCheck:
     """One golden sample, or several (`images`), whose first input has the `shape` (C, H, W): what was measured, and its
     limit.
 
-    `of`: the numbers that are meant, where outputs hold several kinds.
+    `of`: the numbers that are meant, where outputs hold several kinds. `empty`: the original finds no box.
     """
 
     value: float
@@ -53,6 +57,7 @@ class GoldenCheck:
     images: int = 1
     shape: tuple[int, ...] = ()
     of: str = ""
+    empty: bool = False
 
     @property
     def passed(self) -> bool:
@@ -60,13 +65,18 @@ class GoldenCheck:
 
     def to_dict(self) -> dict[str, Any]:
         measured = {self.measure: json_number(self.value), "limit": self.limit}
-        kind = {"of": self.of} if self.of else {}
+        kind = ({"of": self.of} if self.of else {}) | ({"empty": True} if self.empty else {})
         return {**measured, "images": self.images, "shape": list(self.shape), **kind}
 
 
 def worst_of(checks: Sequence[GoldenCheck]) -> GoldenCheck:
     """The check that is nearest to its limit, or furthest beyond it."""
     return max(checks, key=lambda check: check.value / check.limit if check.limit else check.value)
+
+
+def without_boxes(checks: Sequence[GoldenCheck]) -> bool:
+    """Whether `checks` are about detections, of which there are none."""
+    return all(check.empty for check in checks)
 
 
 def samples_in(checks: Sequence[GoldenCheck]) -> int:
@@ -88,28 +98,36 @@ def limit_of(measured: float, measure: str, outputs: Sequence[Array]) -> float:
     Twice as far; of a disagreement at most half of the way to 1, which is no agreement at all.
     """
     if measure == DISAGREEMENT:
-        return _below_one(measured) + FLOAT_DISAGREEMENT
+        return _below(measured) + FLOAT_DISAGREEMENT
     return _absolute(measured, max(float(abs(array).max(initial=0.0)) for array in outputs))
 
 
 def limits_of(found: Apart) -> dict[str, Any]:
-    """The manifest's entry for a part in which the model was `found` here to be so far from the original.
+    """The manifest's entry for a part in which the model was `found` here to be so far from the original."""
+    return {**found.part.to_dict(), KIND_LIMITS[0]: _absolute(found.max_abs, found.scale), **relative_limit(found)}
 
-    There is no relative limit for a part that is all zero. Twice as far, and at most half of the way to 1, as far as
-    zeros are.
+
+def relative_limit(found: Apart) -> dict[str, float]:
+    """Twice as far, and at most half of the way to 1, as far as zeros are, or to the nearest constant; none for a part
+    that is all zero.
     """
-    limits = {KIND_LIMITS[0]: _absolute(found.max_abs, found.scale)}
-    if found.scale:
-        limits[KIND_LIMITS[1]] = _below_one(found.relative_l2) + FLOAT_RELATIVE
-    return {**found.part.to_dict(), **limits}
+    return {KIND_LIMITS[1]: _relative(found)} if found.scale else {}
 
 
 def _absolute(measured: float, scale: float) -> float:
     return SLACK * measured + FLOAT_SHARE * max(scale, LEAST_SCALE)
 
 
-def _below_one(measured: float) -> float:
-    return measured + min((SLACK - 1) * measured, abs(1 - measured) / 2)
+def _relative(found: Apart) -> float:
+    """What float32 leaves beside the largest number is much of a part where that stands alone."""
+    floor = max(FLOAT_RELATIVE, FLOAT_SHARE * found.scale / found.rms if found.rms else 0.0)
+    constant = found.std / found.rms if found.rms else 1.0
+    apart = constant > LEAST_ROOM * found.relative_l2 + SLACK * floor
+    return _below(found.relative_l2, constant if apart else 1.0) + floor
+
+
+def _below(measured: float, end: float = 1.0) -> float:
+    return measured + min((SLACK - 1) * measured, abs(end - measured) / 2)
 
 
 def is_entry(entry: object) -> bool:
@@ -117,7 +135,8 @@ def is_entry(entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
     limits = [entry[key] for key in (f"limit_{MAX_ABS}", f"limit_{DISAGREEMENT}") if key in entry]
-    numbers = all(type(limit) in (int, float) and 0 <= limit < math.inf for limit in limits)
+    given = [*limits, entry.get(KIND_LIMITS[1], 0)]
+    numbers = all(type(limit) in (int, float) and 0 <= limit < math.inf for limit in given)
     kinds = entry.get(KINDS, [])
     if not isinstance(kinds, list) or not all(is_part(kind, KIND_LIMITS) for kind in kinds):
         return False
@@ -132,12 +151,10 @@ def checks(
     if f"limit_{DISAGREEMENT}" in entry:
         value = _boxes_apart(session, inputs, outputs)
         limit = float(entry[f"limit_{DISAGREEMENT}"])
-        return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape),)
+        return (GoldenCheck(value, limit, DISAGREEMENT, len(inputs[0]), shape, empty=_no_box(session, outputs)),)
     if entry.get(KINDS):
         return tuple(_kinds(session, inputs, outputs, entry[KINDS]))
-    limit = float(entry[f"limit_{MAX_ABS}"])
-    values = [_apart(session, inputs, outputs, i) for i in range(len(inputs[0]))]
-    return tuple(GoldenCheck(value, limit, shape=shape) for value in values)
+    return tuple(_whole(session, inputs, outputs, entry))
 
 
 def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
@@ -148,19 +165,37 @@ def golden_bytes(inputs: Sequence[Array], outputs: Sequence[Array]) -> bytes:
     return stream.getvalue()
 
 
+def _whole(
+    session: Session, inputs: Sequence[Array], outputs: Sequence[Array], entry: Mapping[str, Any]
+) -> Iterator[GoldenCheck]:
+    """Each sample against the largest difference, and all of them against the relative one where that does not hold."""
+    limit, shape, count = float(entry[KIND_LIMITS[0]]), inputs[0].shape[1:], len(inputs[0])
+    answers = _answers(session, inputs)
+    for i in range(count):
+        yield GoldenCheck(_largest(outputs, answers, i), limit, shape=shape)
+    if KIND_LIMITS[1] in entry:
+        (found,) = apart([Part(0)], outputs, _joined(answers))
+        whole = GoldenCheck(found.relative_l2, float(entry[KIND_LIMITS[1]]), RELATIVE_L2, count, shape)
+        yield from () if whole.passed else (whole,)
+
+
 def _kinds(
     session: Session, inputs: Sequence[Array], outputs: Sequence[Array], kinds: Sequence[Mapping[str, Any]]
 ) -> Iterator[GoldenCheck]:
     """Each kind of numbers, over all samples, against its limits."""
     names, count, shape = [info.name for info in session.outputs], len(inputs[0]), inputs[0].shape[1:]
-    fed = range(count) if len(session.inputs) == len(inputs) else ()
-    answers = _joined([list(_answer(session, inputs, i).values()) for i in fed])
-    distances = apart([Part.from_dict(kind) for kind in kinds], outputs, answers)
+    distances = apart([Part.from_dict(kind) for kind in kinds], outputs, _joined(_answers(session, inputs)))
     for kind, found in zip(kinds, distances, strict=True):
         for measure in (MAX_ABS, RELATIVE_L2):
             limit = kind.get(f"limit_{measure}")
             if limit is not None:
                 yield GoldenCheck(getattr(found, measure), float(limit), measure, count, shape, found.part.words(names))
+
+
+def _answers(session: Session, inputs: Sequence[Array]) -> list[list[Array]]:
+    """The outputs for each sample; none of them where the model takes another number of inputs."""
+    fed = range(len(inputs[0])) if len(session.inputs) == len(inputs) else ()
+    return [list(_answer(session, inputs, i).values()) for i in fed]
 
 
 def _joined(answers: Sequence[Sequence[Array]]) -> list[Array]:
@@ -170,12 +205,11 @@ def _joined(answers: Sequence[Sequence[Array]]) -> list[Array]:
     return [np.concatenate(column) for column in columns] if same else []
 
 
-def _apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Array], index: int) -> float:
+def _largest(outputs: Sequence[Array], answers: Sequence[Sequence[Array]], index: int) -> float:
     """Largest |difference| of sample `index` over all outputs; inf for NaN, Inf, or another shape or count."""
-    if len(session.inputs) != len(inputs) or len(session.outputs) != len(outputs):
+    if index >= len(answers) or len(answers[index]) != len(outputs):
         return math.inf
-    got = _answer(session, inputs, index)
-    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, got.values(), strict=True))
+    return max(_error(want[index : index + 1], have) for want, have in zip(outputs, answers[index], strict=True))
 
 
 def _boxes_apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Array]) -> float:
@@ -188,6 +222,11 @@ def _boxes_apart(session: Session, inputs: Sequence[Array], outputs: Sequence[Ar
     return matching.disagreement(
         [matching.unpad(tables, i) for i in samples], [_answer(session, inputs, i) for i in samples]
     )
+
+
+def _no_box(session: Session, outputs: Sequence[Array]) -> bool:
+    tables = dict(zip([info.name for info in session.outputs], outputs, strict=False))
+    return bool((tables.get("scores", np.zeros(1)) == matching.PADDING).all())
 
 
 def _answer(session: Session, inputs: Sequence[Array], index: int) -> Tensors:

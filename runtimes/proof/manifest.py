@@ -3,8 +3,9 @@
     {"format": 1, "name", "task", "created_by", "chosen", "input": {"name", "shape", "dtype"}, "output": {...},
      "format": 2 with "inputs": [{"name", "shape", "dtype"}, ...] in place of "input": a network of several,
      "preprocess": {...} | null, "labels": [...], "files": {member: {"sha256", "bytes"}},
-     "golden": {"limit_max_abs" | "limit_disagreement", "images", "kinds": [{"output", "axis", "places",
-                "limit_max_abs", "limit_relative_l2"}] | absent, "other_size": the same | absent},
+     "golden": {"limit_max_abs" | "limit_disagreement", "images", "limit_relative_l2" | absent,
+                "kinds": [{"output", "axis", "places", "limit_max_abs", "limit_relative_l2"}] | absent,
+                "other_size": the same | absent},
      "float": {"golden": the same for the graph in float.onnx, which `settle` races} | absent,
      "original": "float model" where the golden outputs are a given file's; absent where they are a PyTorch module's,
      ... whatever else the builder tells}

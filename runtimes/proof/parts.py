@@ -4,8 +4,9 @@
     relative_l2  =  || original - model || / || original ||                     1: no better than zeros
 
 One largest difference over everything is that of the pixels: scores that are all zero would pass. And a single score
-that jumps, as int8 makes them, leaves a largest difference that zeros do not reach: so the whole of the kind is asked,
-too, and its limit stays below 1. A part is an output, or slices of one where it holds several kinds
+that jumps, as int8 makes them, leaves a largest difference that zeros do not reach, nor any constant where numbers lie
+in 0..1: so the whole of the kind is asked, too, and its limit stays below what zeros and the nearest constant have.
+Numbers of one kind are one part. A part is an output, or slices of one where it holds several kinds
 (runtimes/comparing/kinds.py). Test: tests/test_parts.py.
 """
 
@@ -60,18 +61,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Apart:
-    """How far a model is from the original in one part. `scale` is the largest number of the original's."""
+    """How far a model is from the original in one part, and the size of the original's numbers: the largest, their root
+    mean square, and their standard deviation, which is how far the nearest constant is from them.
+    """
 
     part: Part
     max_abs: float
     relative_l2: float
     scale: float
+    rms: float = 0.0
+    std: float = 0.0
 
 
 def parts_of(outputs: Sequence[Array]) -> tuple[Part, ...]:
-    """The parts of the original's `outputs`; none where all its numbers are of one kind."""
-    found = [part for place, array in enumerate(outputs) for part in _within(place, array)]
-    return tuple(found) if len(found) > 1 else ()
+    """The parts of the original's `outputs`: one where all its numbers are of one kind."""
+    return tuple(part for place, array in enumerate(outputs) for part in _within(place, array))
 
 
 def _within(place: int, array: Array) -> list[Part]:
@@ -91,13 +95,15 @@ def apart(parts: Sequence[Part], outputs: Sequence[Array], found: Sequence[Array
 
 
 def _distance(part: Part, want: Array, have: Array) -> Apart:
-    scale = float(np.abs(want.astype(np.float64)).max(initial=0.0))
+    numbers = want.astype(np.float64)
+    scale = float(np.abs(numbers).max(initial=0.0))
     if not (np.isfinite(want).all() and np.isfinite(have).all()):
         return Apart(part, math.inf, math.inf, scale)
     gap = difference(want, have)
-    noise, signal = (float(np.linalg.norm(value.astype(np.float64))) for value in (gap, want))
+    noise, signal = (float(np.linalg.norm(value)) for value in (gap, numbers))
     relative = noise / signal if signal else (math.inf if noise else 0.0)
-    return Apart(part, float(gap.max(initial=0.0)), relative, scale)
+    rms, std = (signal / math.sqrt(want.size), float(numbers.std())) if want.size else (0.0, 0.0)
+    return Apart(part, float(gap.max(initial=0.0)), relative, scale, rms, std)
 
 
 def is_part(entry: object, limits: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from runtimes import bundle as bundles
 from runtimes.base import CheckFailed, counted
 from runtimes.bundle import Changed
-from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, GoldenCheck, samples_in, worst_of
+from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, NO_BOX, GoldenCheck, samples_in, without_boxes, worst_of
 from runtimes.proof.prediction import open_bundle
 
 Whose = Literal["own", "other", "itself"]
@@ -71,11 +71,12 @@ class VerifyReport:
     def verdict(self) -> str:
         word = "proven" if self.passed else "NOT proven"
         images = samples_in(self.golden)
+        nothing = f"; {NO_BOX}" if self.golden and without_boxes(self.golden) else ""
         sizes = {check.shape for check in self.golden}
         return (
             f"{self.bundle}: {word} on {self.result.provider}; every hash is right, {counted(images, 'golden output')}"
             f"{f' of {len(sizes)} sizes' if len(sizes) > 1 else ''} "
-            f"{', '.join(self._apart(images == 1))}{WORDS.get(self.code, '')}."
+            f"{', '.join(self._apart(images == 1))}{nothing}{WORDS.get(self.code, '')}."
         )
 
     def _apart(self, one: bool) -> Iterator[str]:
