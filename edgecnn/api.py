@@ -88,15 +88,18 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache  # one object a call, as pickle wants
 def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """`call`, which tells in one line of a `track` that cannot be walked through, and of another framework's model."""
+    """`call`, which tells in one line of another framework's model, a `track` that cannot be walked through, and of
+    arguments that are out of range."""
 
     @functools.wraps(call)
     def looked_at(*args: Any, **given: Any) -> Any:
+        from edgecnn.arguments import settled
         from edgecnn.foreign import refuse_given
         from edgecnn.tracked import walked
 
         refuse_given(call, args, given)
-        return call(*args, **given | ({"track": walked(given["track"])} if "track" in given else {}))
+        bound = settled(call, name, args, given | ({"track": walked(given["track"])} if "track" in given else {}))
+        return call(*bound.args, **bound.kwargs)
 
     looked_at.__module__, looked_at.__qualname__ = __name__, name  # where pickle finds it
     return looked_at

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from runtimes.base import BadInput
@@ -57,9 +58,11 @@ def shape_text(shape: InputShape | None) -> ShapeText | None:
     if shape is None or isinstance(shape, str):
         return shape
     if isinstance(shape, Mapping):
-        return [f"{name}:{','.join(map(str, sizes))}" for name, sizes in shape.items()]
+        return [
+            f"{name}:{sizes if isinstance(sizes, str) else ','.join(map(str, sizes))}" for name, sizes in shape.items()
+        ]
     texts = list(map(str, shape))
-    return ",".join(texts) if texts and all(isinstance(size, int) for size in shape) else texts
+    return ",".join(texts) if texts and all(isinstance(size, Integral) for size in shape) else texts
 
 
 def refuse_module(model: object, command: str, why: str) -> None:

@@ -17,6 +17,7 @@ import click
 
 import edgecnn
 from edgecnn import cli
+from edgecnn.arguments import Range, range_of
 from edgecnn.cli._errors import explain
 from edgecnn.cli._result import Result, show
 from runtimes.device.process import carried_out, outcome
@@ -135,6 +136,13 @@ def option(*names: str, group: str = "Options", **attributes: Any) -> Callable[[
     """Decorator for an option under the heading `group`; defaults are shown."""
     attributes.setdefault("show_default", True)
     return click.option(*names, cls=Option, group=group, **attributes)
+
+
+def within(name: str, call: str = "") -> Any:
+    """The type of an option whose numbers are those of the argument `name` of the Python call `call`."""
+    allowed = range_of(name, call) or Range()
+    kind: Any = click.IntRange if allowed.whole else click.FloatRange
+    return kind(allowed.low, allowed.high, min_open=allowed.above, max_open=allowed.below)
 
 
 @click.group(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli._click import F, option
+from edgecnn.cli._click import F, option, within
 
 if TYPE_CHECKING:
     from runtimes.base import Track
 
 FILE = click.Path(path_type=Path)
-THREADS = click.IntRange(1, 1024)
+THREADS = within("threads")
 
 
 class Counts(click.ParamType):  # type: ignore[type-arg]  # generic to type checkers alone, in old clicks
@@ -43,13 +43,13 @@ def output(what: str) -> Callable[[F], F]:
 force = option("--force", is_flag=True, group="Output", help="Replace an existing output.")
 seed = option(
     "--seed",
-    type=click.IntRange(0, 2**63 - 1),
+    type=within("seed"),
     default=0,
     group="Repeat",
     help="Of what is drawn at random: the same seed draws the same.",
 )
 weights = option("--weights", type=FILE, group="Network", help="State dict: .safetensors, or .pt (tensors only).")
-num_classes = option("--num-classes", type=click.IntRange(min=1), group="Network",
+num_classes = option("--num-classes", type=within("num_classes"), group="Network",
                      help="Outputs of the network; read from the weights where it can be.")  # fmt: skip
 input_shape = option("--input-shape", metavar="SHAPE", group="Network",
                      help="e.g. 3,224,224 or x:1,3,224,224.")  # fmt: skip
@@ -80,12 +80,12 @@ thread_counts = option("--threads", type=Counts(THREADS), group="Machine",
                        help="One number, or a list as 1,2. Default: the processors this process may use.")  # fmt: skip
 race_threads = option("--threads", type=THREADS, default=1, group="Machine",
                       help="Threads in the race; on one, CPU time can be trusted most.")  # fmt: skip
-batch = option("--batch", type=click.IntRange(min=1), default=1, group="Input", help="Images at once.")
-batches = option("--batch", type=Counts(click.IntRange(min=1)), default=1, group="Input",
+batch = option("--batch", type=within("batch"), default=1, group="Input", help="Images at once.")
+batches = option("--batch", type=Counts(within("batch")), default=1, group="Input",
                  help="Images at once: one number, or a list as 1,4,16.")  # fmt: skip
-limit = option("--limit", type=click.IntRange(min=1), group="Data",
+limit = option("--limit", type=within("limit"), group="Data",
                help="Use at most this many images, drawn from all by --seed; default: all.")  # fmt: skip
-calib_limit = option("--limit", type=click.IntRange(min=1), default=128, group="Data",
+calib_limit = option("--limit", type=within("limit"), default=128, group="Data",
                      help="Calibrate on at most this many images, drawn by --seed.")  # fmt: skip
 calib = option("--calib", required=True, metavar="DATA", group="Data",
                help="Images of typical activations: folder, picture, .npz, .npy, `digits`, or `random`.")  # fmt: skip
@@ -95,7 +95,7 @@ skip_unreadable = option("--skip-unreadable", is_flag=True, group="Data",
 calibrator = option(
     "--calibrator", default="minmax", group="Quantization", help="Rule that turns activations into ranges."
 )
-search_budget = option("--search-budget", type=click.FloatRange(0, 3600), default=30.0, group="Quantization",
+search_budget = option("--search-budget", type=within("search_budget"), default=30.0, group="Quantization",
                        show_default=True, metavar="SECONDS", help="For the search of the fastest graph.")  # fmt: skip
 target = option("--target", metavar="NAME", group="Quantization",
                 help="avx2, avx512, vnni, arm or tensorrt; default: this CPU. Another one is not raced.")  # fmt: skip
@@ -103,7 +103,7 @@ portable = option("--portable", is_flag=True, group="Output",
                   help="Also keep a plain QDQ graph for other runtimes (NAME.portable.onnx).")  # fmt: skip
 pixels = option("--input", default="float32", group="Output", metavar="TYPE",
                 help="float32, or uint8 or uint8-nhwc: pixels, normalized inside the model.")  # fmt: skip
-max_drop = option("--max-drop", type=click.FloatRange(0), group="Quantization",
+max_drop = option("--max-drop", type=within("max_drop"), group="Quantization",
                   help="Accuracy that int8 may lose, a share (default: 0.01), or in the unit of --metric.")  # fmt: skip
 sure = option("--sure", is_flag=True, group="Quantization",
               help="Hold --max-drop at the far end of its 95 % interval, not as measured.")  # fmt: skip

@@ -8,7 +8,7 @@ import click
 
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
 from runtimes.device import tables
 
@@ -21,15 +21,15 @@ from runtimes.device import tables
 @options.thread_counts
 @options.batches
 @options.input_shapes
-@option("--iterations", type=click.IntRange(min=2), group="Timing",
+@option("--iterations", type=within("iterations", "bench"), group="Timing",
         help="Timed runs of each model; default: up to 1,000 in up to ten seconds.")  # fmt: skip
-@option("--warmup", type=click.IntRange(min=0), default=10, group="Timing", help="Runs before the clock starts.")
+@option("--warmup", type=within("warmup"), default=10, group="Timing", help="Runs before the clock starts.")
 @option("--gate", multiple=True, metavar="LIMIT", group="Limits",
         help="'A >= 2.5x B' (speed) or 'p90 of A <= 3 ms' (p50, p90, p99, mean); repeatable. "
              "A and B are paths, stems, or #1, #2 ... by place.")  # fmt: skip
 @option("--baseline", type=options.FILE, group="Limits",
         help="What an earlier bench printed with --json: no model may be slower than then.")  # fmt: skip
-@option("--tolerance", type=click.FloatRange(0, 1, max_open=True), default=0.05, group="Limits",
+@option("--tolerance", type=within("tolerance"), default=0.05, group="Limits",
         help="How much slower than the baseline is still the same.")  # fmt: skip
 @option("--csv", type=options.FILE, group="Output", help="Write every sample, one a line.")
 @option("--plot", type=options.FILE, group="Output", help="Draw the distributions: .png, .svg or .pdf.")

@@ -10,7 +10,7 @@ import click
 
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 @option("--atol", multiple=True, metavar="[OUT:]X", group="Limits", help="Largest absolute difference; repeatable.")
 @option("--snr-db", multiple=True, metavar="[OUT:]X", group="Limits",
         help="Smallest signal-to-noise ratio in decibels; repeatable.")  # fmt: skip
-@option(
-    "--top1", type=click.FloatRange(0, 1), group="Limits", help="Smallest share of images with the same first answer."
-)
+@option("--top1", type=within("top1"), group="Limits", help="Smallest share of images with the same first answer.")
 @option(
     "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or made inputs."
 )

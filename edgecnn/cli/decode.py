@@ -8,7 +8,7 @@ import click
 
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result
 
 
@@ -21,12 +21,10 @@ from edgecnn.cli._result import Result
 @option("--head", default="yolov8", group="Detection",
         help="yolov8 (N, 4+C, places), for v9 and v11 too; yolov5 (N, places, 5+C), for v7 and YOLOX too; "
              "yolov10 (N, boxes, 6), for 26 too.")  # fmt: skip
-@option(
-    "--score", type=click.FloatRange(0, 1), default=0.25, group="Detection", help="Boxes scored above it are answers."
-)
-@option("--iou", type=click.FloatRange(0, 1), default=0.45, group="Detection",
+@option("--score", type=within("score"), default=0.25, group="Detection", help="Boxes scored above it are answers.")
+@option("--iou", type=within("iou"), default=0.45, group="Detection",
         help="A box goes that a better one of its class overlaps by more.")  # fmt: skip
-@option("--most", type=click.IntRange(1, 30_000), default=300, group="Detection", help="Boxes of an image, at most.")
+@option("--most", type=within("most"), default=300, group="Detection", help="Boxes of an image, at most.")
 @option("--best-class", is_flag=True, group="Detection", help="Of each box only the class that it scores best in.")
 @options.labels
 @options.preprocess

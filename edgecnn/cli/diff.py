@@ -9,7 +9,7 @@ import click
 
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
 from edgecnn.words import decibel
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @option(
     "--data", metavar="DATA", group="Data", help="Images to compare on; else what int8 was made with, or made inputs."
 )
-@option("--samples", type=click.IntRange(1, 1000), default=3, group="Data",
+@option("--samples", type=within("samples"), default=3, group="Data",
         help="How many images, drawn from all by --seed, or seeded inputs.")  # fmt: skip
 @options.weights
 @options.preprocess

@@ -10,7 +10,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 @options.task
 @options.metric
 @options.limit
-@option("--max-drop", type=click.FloatRange(0), group="Limits",
+@option("--max-drop", type=within("max_drop"), group="Limits",
         help="Metric that MODEL2 may lose against MODEL, a share (0.01: one point), or in its unit.")  # fmt: skip
 @option("--sure", is_flag=True, group="Limits",
         help="Limits hold the whole 95 % interval; exit 3 where only a part is within.")  # fmt: skip
 @option("--min-metric", type=float, group="Limits",
         help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
-@option("--batch", type=click.IntRange(min=1), default=32, group="Input", help="Images at once.")
+@option("--batch", type=within("batch"), default=32, group="Input", help="Images at once.")
 @options.weights
 @options.labels
 @options.preprocess

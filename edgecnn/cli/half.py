@@ -10,7 +10,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli import _tables as tables
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result
 from runtimes.base import counted
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @options.force
 @option("--calib", metavar="DATA", group="Data",
         help="Images that show typical activations; without it, seeded inputs.")  # fmt: skip
-@option("--limit", type=click.IntRange(min=1), group="Data",
+@option("--limit", type=within("limit"), group="Data",
         help="Use at most this many images, drawn from all by --seed; default: 8.")  # fmt: skip
 @option("--exclude", multiple=True, metavar="GLOB", group="Precision", help="Nodes that stay float32; repeatable.")
 @option("--allow-slower", is_flag=True, group="Precision", help="Write it even where it is not faster here.")

@@ -10,7 +10,7 @@ import click
 from edgecnn.cli import _options as options
 from edgecnn.cli import _profiled as tables
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
         help="Another model of the same network, layer by layer, the worst loss first.")  # fmt: skip
 @option("--by", type=click.Choice(("node", "module", "op")), default="node", group="Rows",
         help="A row for each node of the file, PyTorch module, or operator that ran.")  # fmt: skip
-@option("--depth", type=click.IntRange(min=1), group="Rows", help="Cut paths of modules to so many names.")
+@option("--depth", type=within("depth"), group="Rows", help="Cut paths of modules to so many names.")
 @options.race_threads
 @options.batch
 @options.input_shapes
-@option("--iterations", type=click.IntRange(min=1), group="Timing",
+@option("--iterations", type=within("iterations"), group="Timing",
         help="Profiled runs; default: up to 50 in up to six seconds.")  # fmt: skip
 @options.seed
 @option("--plot", type=options.FILE, group="Output", help="Write the roofline: .png, .svg or .pdf.")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgecnn.cli import _options as options
-from edgecnn.cli._click import JSON_KEY, option
+from edgecnn.cli._click import JSON_KEY, option, within
 from edgecnn.cli._click import command as register
 from edgecnn.cli._result import Result
 from runtimes.device import process, tables
@@ -18,11 +18,11 @@ from runtimes.device import process, tables
 @register("run", opens="bundle", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
 @click.argument("bundle", type=options.FILE)
 @click.argument("inputs", metavar="IMAGE...", nargs=-1, required=True)
-@option("--top", type=click.IntRange(min=1), default=5, group="Output", help="How many answers for each image.")
+@option("--top", type=within("top"), default=5, group="Output", help="How many answers for each image.")
 @options.provider
 @options.threads
 @options.require_all
-@option("--min-score", type=click.FloatRange(0, 1), default=0.3, group="Output", help="Of boxes that are shown.")
+@option("--min-score", type=within("min_score"), default=0.3, group="Output", help="Of boxes that are shown.")
 @option("--input-shape", metavar="SHAPE", group="Input",
         help="Height and width to work at, as in 3,480,640; for a bundle of open size.")  # fmt: skip
 @option("--save", type=options.FILE, metavar="DIR", group="Output",

@@ -8,7 +8,7 @@ import click
 
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result
 from runtimes.base import counted
 
@@ -17,7 +17,7 @@ from runtimes.base import counted
 @click.argument("model", type=options.FILE)
 @options.output("the simplified model")
 @options.force
-@option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=120, group="Limits", help="Seconds allowed.")
+@option("--timeout", "timeout_s", type=within("timeout_s"), default=120, group="Limits", help="Seconds allowed.")
 @option(
     "--input-shape",
     multiple=True,

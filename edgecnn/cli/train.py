@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from edgecnn.cli import _options as options
 from edgecnn.cli._click import command as register
-from edgecnn.cli._click import option
+from edgecnn.cli._click import option, within
 from edgecnn.cli._result import Result, Telling
-
-SHARE = click.FloatRange(0, 1, max_open=True)
 
 
 @register(
@@ -23,21 +19,31 @@ SHARE = click.FloatRange(0, 1, max_open=True)
 @options.output("the weights (.safetensors)")
 @options.force
 @option("--resume", is_flag=True, group="Output", help="Go on where this very command was interrupted.")
-@option("--epochs", type=click.IntRange(min=1), group="Training", help="Default: what the network is known to need.")
-@option("--rate", type=click.FloatRange(min=0, min_open=True), group="Training",
+@option("--epochs", type=within("epochs"), group="Training", help="Default: what the network is known to need.")
+@option("--rate", type=within("rate"), group="Training",
         help="Peak learning rate; default: what the network is known to survive.")  # fmt: skip
-@option("--batch", type=click.IntRange(min=1), default=16, group="Training", help="Images in one step.")
-@option("--momentum", type=SHARE, default=0.9, group="Training", help="Of stochastic gradient descent.")
-@option("--weight-decay", type=SHARE, default=5e-4, group="Training", help="Of weights, not of biases and norms.")
+@option("--batch", type=within("batch"), default=16, group="Training", help="Images in one step.")
+@option("--momentum", type=within("momentum"), default=0.9, group="Training", help="Of stochastic gradient descent.")
 @option(
-    "--label-smoothing", type=SHARE, default=0.1, group="Training", help="Share of each label given to all classes."
+    "--weight-decay",
+    type=within("weight_decay"),
+    default=5e-4,
+    group="Training",
+    help="Of weights, not of biases and norms.",
+)
+@option(
+    "--label-smoothing",
+    type=within("label_smoothing"),
+    default=0.1,
+    group="Training",
+    help="Share of each label given to all classes.",
 )
 @option("--flip/--no-flip", default=None, group="Training", show_default=False,
         help="Mirror half of the images; default: where the data is known to allow it (shapes).")  # fmt: skip
 @option("--augment/--no-augment", default=True, group="Training",
         help="Move images a little in training; --no-augment for pictures whose rows or columns mean something, as "
              "frequencies do.")  # fmt: skip
-@option("--patience", type=click.IntRange(min=1), group="Training",
+@option("--patience", type=within("patience"), group="Training",
         help="Stop after so many epochs without a better score on a held-back tenth; default: never.")  # fmt: skip
 @option("--weights", type=options.FILE, group="Training", help="Start from these weights instead of random ones.")
 @option("--qat", is_flag=True, group="Training",
