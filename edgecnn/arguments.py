@@ -8,7 +8,9 @@ Test: tests/test_arguments.py.
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -96,6 +98,12 @@ def _settled(call: str, name: str, value: Any, kinds: str) -> Any:
         texts = value if "Sequence" in kinds and isinstance(value, list | tuple) else [value]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise BadInput(f"provider {_shown(value)}: must be a text, as cpu or cuda")
+    if name in ("preprocess", "metric") and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if name == "preprocess" and not isinstance(value, str):
+        return _as_json(value)
+    if name == "labels" and not isinstance(value, str | os.PathLike | list | tuple):
+        raise BadInput(f"labels {_shown(value)}: must be a file of names or a list of them")
     if name == "input_shape":
         return _as_text(value, one="Shape" not in kinds)
     return value
@@ -115,6 +123,15 @@ def _as_text(shape: Any, one: bool) -> Any:
     if len(text) > 1:
         raise BadInput(f"input_shape {_shown(shape)}: {len(text)} shapes; give one")
     return text[0] if text else None
+
+
+def _as_json(preprocess: object) -> str:
+    try:
+        if isinstance(preprocess, Mapping):
+            return json.dumps(dict(preprocess))
+    except (TypeError, ValueError):
+        pass
+    raise BadInput(f'preprocess {_shown(preprocess)}: must be a name, a .json file or its values, as {{"mean": [0.5]}}')
 
 
 def _shown(value: object) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from edgecnn import doubts
 from edgecnn.asked_size import at_size
 from edgecnn.data.data_argument import Spec
-from edgecnn.data.labels import for_each, read_labels
+from edgecnn.data.labels import Labels, for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess, says_layout
 from edgecnn.data.readable import of_unreadable
@@ -153,7 +153,7 @@ def _sized(subjects: Sequence[Subject], input_shape: ShapeText) -> list[Subject]
     return [replace(s, inputs=at_size(s.name, s.inputs, input_shape)) if is_model_file(s.name) else s for s in subjects]
 
 
-def with_labels(sides: Sequence[Subject], labels: Path | None, classes: Sequence[int | None]) -> list[Subject]:
+def with_labels(sides: Sequence[Subject], labels: Labels | None, classes: Sequence[int | None]) -> list[Subject]:
     """`sides` with the class names in the file `labels`; None: with their own, or those of another with as many
     `classes`. Raises `BadInput` for a file that does not fit.
     """

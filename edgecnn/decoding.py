@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecnn.data.labels import Labels
 from edgecnn.detection.raw import CHANNELS_AXIS, CHOSEN, Head
 from edgecnn.detection.raw_file import RawFile, opened, sides_of
 from edgecnn.opened import check_model_output
@@ -91,7 +92,7 @@ def decode(
     iou: float = 0.45,
     most: int = 300,
     best_class: bool = False,
-    labels: str | os.PathLike[str] | None = None,
+    labels: Labels | None = None,
     preprocess: str | None = None,
     input_shape: ShapeText | None = None,
     force: bool = False,

@@ -38,6 +38,7 @@ from edgecnn.choosing.quantizing import (
 from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
 from edgecnn.data.data_argument import Data, Spec
+from edgecnn.data.labels import Labels
 from edgecnn.data.load import load_data
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
@@ -77,7 +78,7 @@ def export(
     weights: StrPath | None = None,
     input_shape: InputShape | None = None,
     num_classes: int | None = None,
-    labels: StrPath | None = None,
+    labels: Labels | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
     task: str | None = None,
@@ -153,7 +154,7 @@ def build(
     data: Data | None = None,
     input_shape: InputShape | None = None,
     num_classes: int | None = None,
-    labels: StrPath | None = None,
+    labels: Labels | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
     task: str | None = None,

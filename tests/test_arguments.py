@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ import pytest
 from edgecnn import api
 from edgecnn.arguments import range_of, settled
 from edgecnn.cli._click import group
+from edgecnn.data.labels import read_labels
+from edgecnn.data.pixels import read_preprocess, says_layout
 
 NAN = float("nan")
 NUMBERS = [
@@ -100,6 +103,33 @@ def test_a_shape_may_be_numbers(call: str) -> None:
     for odd in (3, {"x": 3}, 2.5):
         with pytest.raises(api.BadInput, match=r"^input_shape .*: is no shape; give sizes as \(3, 224, 224\)"):
             getattr(api, call)(**{**needed(call), "input_shape": odd})
+
+
+def test_pixels_may_be_a_path_or_values() -> None:
+    assert taken("check", preprocess=Path("pp.json"))["preprocess"] == "pp.json"
+    values = taken("check", preprocess={"mean": [0.25], "std": (0.5,)})["preprocess"]
+    made = read_preprocess(values, (1, 8, 8))
+    assert (made.mean, made.std, says_layout(values)) == ((0.25,), (0.5,), False)
+    for odd in (3, ["unit"], {"mean": np.zeros(1)}):
+        with pytest.raises(api.BadInput, match=r"^preprocess .*: must be a name, a \.json file or its values"):
+            api.export("lenet5", "none.onnx", preprocess=odd)
+    assert taken("evaluate", metric=Path("m.py:good"))["metric"] == "m.py:good"
+
+
+def test_labels_may_be_names() -> None:
+    assert read_labels(["a ", "b"], 2) == read_labels(("a", "b")) == ("a", "b")
+    with pytest.raises(api.BadInput, match=r"^labels: holds 2 names, the network has 3 classes"):
+        read_labels(["a", "b"], 3)
+    for odd, line in (([1], "^labels: name 0 is 'int'"), (3, "^labels 3: must be a file of names or a list of them")):
+        with pytest.raises(api.BadInput, match=line):
+            api.export("lenet5", "none.onnx", labels=odd)  # type: ignore[arg-type]
+
+
+def test_a_path_may_be_text() -> None:
+    with pytest.raises(api.BadInput, match=r"p\.txt: is no picture's name"):
+        api.diff("none.onnx", "none.onnx", plot="p.txt")
+    with pytest.raises(api.BadInput, match=": is a file; give the name of a folder"):
+        api.diff("none.onnx", "none.onnx", reproducer=__file__)
 
 
 def test_several_shapes_go_where_they_can() -> None:

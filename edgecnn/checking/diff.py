@@ -14,6 +14,7 @@ Test: tests/test_diff.py, tests/test_diff_faults.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,8 @@ def diff(
     samples: int = 3,
     snr_db: float | None = None,
     layers: bool = False,
-    plot: Path | None = None,
-    reproducer: Path | None = None,
+    plot: str | os.PathLike[str] | None = None,
+    reproducer: str | os.PathLike[str] | None = None,
     force: bool = False,
     seed: int = 0,
     input_shape: InputShape | None = None,
@@ -79,9 +80,9 @@ def diff(
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 
-        check_plot(plot, force)
+        plot = check_plot(Path(plot), force)
     if reproducer is not None:
-        check_folder(reproducer, force)
+        reproducer = check_folder(Path(reproducer), force)
     spec = maybe_given(data)
     shapes = zip(sources, shapes_for(sources, input_shape), strict=True)
     sides = with_pixels(

@@ -8,11 +8,9 @@ Test: tests/test_model_identity.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,7 +18,7 @@ import onnx
 from edgecnn import doubts, meaning, tasks
 from edgecnn.choosing.choose import in_half
 from edgecnn.data.classes import classes_told_apart
-from edgecnn.data.labels import read_labels
+from edgecnn.data.labels import Labels, read_labels
 from edgecnn.data.material import Material, tells_classes
 from edgecnn.data.ready_arrays import of_no_pictures, unprepared
 from edgecnn.data.samples import IGNORE, Samples
@@ -50,7 +48,7 @@ def identified(
     model: onnx.ModelProto,
     identity: Identity | None,
     name: str,
-    labels: str | os.PathLike[str] | None,
+    labels: Labels | None,
     task: str | None = None,
 ) -> Identity | None:
     """`identity` with the class names in the file `labels` and the `task`, where these are given."""
@@ -59,7 +57,7 @@ def identified(
         return identity
     known = identity or Identity(name, task_of(None, model))
     known = known if task is None else replace(known, task=task)
-    return known if labels is None else replace(known, labels=read_labels(Path(labels), classes_in(model, known.task)))
+    return known if labels is None else replace(known, labels=read_labels(labels, classes_in(model, known.task)))
 
 
 def settled(

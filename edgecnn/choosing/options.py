@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 if TYPE_CHECKING:
     from edgecnn import doubts
     from edgecnn.data.data_argument import Data
+    from edgecnn.data.labels import Labels
     from edgecnn.evaluation.own_metric import Metric
     from edgecnn.networks.forward import InputShape
     from runtimes.base import Track
@@ -31,7 +32,7 @@ class Judging(TypedDict, total=False):
     task: str | None
     metric: str | Metric | None
     limit: int | None
-    labels: str | os.PathLike[str] | None
+    labels: Labels | None
     preprocess: str | None
     portable: bool
     input: str

@@ -36,6 +36,7 @@ from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside,
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.choosing.trial import Trial, trial_on
 from edgecnn.data.data_argument import Data
+from edgecnn.data.labels import Labels
 from edgecnn.data.material import Material, material_for
 from edgecnn.data.one_set import both
 from edgecnn.data.ready_arrays import refuse_floats
@@ -94,7 +95,7 @@ def quantize(
     metric: str | Metric | None = None,
     limit: int | None = DEFAULT_LIMIT,
     input_shape: str | None = None,
-    labels: StrPath | None = None,
+    labels: Labels | None = None,
     preprocess: str | None = None,
     target: str | None = None,
     portable: bool = False,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,23 @@ LIMIT_BYTES = 4 << 20
 OPEN = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d{1,6})")
 """Names of what is open already."""
 NAME_LIMIT = 200
+Labels = str | os.PathLike[str] | Sequence[str]
+"""A file of names, or the names."""
 
 
-def read_labels(path: Path | str, classes: int | None = None) -> tuple[str, ...]:
-    """The names in `path` in the order of the answers; raises `BadInput` unless there are `classes` of them."""
-    return for_each(_names_in(Path(path)), classes, path)
+def read_labels(labels: Labels, classes: int | None = None) -> tuple[str, ...]:
+    """The names in the file `labels`, or the names themselves, in the order of the answers; raises `BadInput` unless
+    there are `classes` of them.
+    """
+    names = _names_in(Path(labels)) if isinstance(labels, str | os.PathLike) else _names(labels, "labels")
+    return for_each(names, classes, labels)
 
 
-def for_each(names: tuple[str, ...], classes: int | None, path: Path | str) -> tuple[str, ...]:
-    """`names`, read from `path`; raises `BadInput` unless there are `classes` of them."""
+def for_each(names: tuple[str, ...], classes: int | None, labels: Labels) -> tuple[str, ...]:
+    """`names`, read from `labels`; raises `BadInput` unless there are `classes` of them."""
     if not names or (classes is not None and len(names) != classes):
         wanted = "at least 1" if classes is None else classes
+        path = labels if isinstance(labels, str | os.PathLike) else "labels"
         raise BadInput(
             f"{path}: holds {counted(len(names), 'name')}, the network has {wanted} classes; give one for each"
         )
@@ -51,11 +57,18 @@ def _names_in(path: Path) -> tuple[str, ...]:
     except (OSError, ValueError, RecursionError) as error:
         cause = (str(error) or type(error).__name__).partition("\n")[0][:80]
         raise BadInput(f"{path}: is no list of names ({cause}); write a JSON list or one name a line") from error
+    return _names(names, str(path))
+
+
+def _names(names: Sequence[object], path: str) -> tuple[str, ...]:
+    """`names` as they are shown; raises `BadInput`, which speaks of `path`, for what is no name."""
+    found: list[str] = []
     for i, name in enumerate(names):
         if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_LIMIT or not name.isprintable():
             shown = str(name)[:40] if isinstance(name, str) else type(name).__name__
             raise BadInput(f"{path}: name {i} is {shown!r}; 1 to {NAME_LIMIT} printable characters are needed")
-    return tuple(name.strip() for name in names)
+        found.append(name.strip())
+    return tuple(found)
 
 
 def _read(path: Path) -> bytes:

@@ -3,7 +3,7 @@
     imagenet     (x / 255 - mean) / std with ImageNet's statistics        unit     x / 255
     signed       x / 127.5 - 1                                            yolo     x / 255, letterboxed on grey 114
     caffe        BGR, x - ImageNet's means in 0..255                      raw      x, 0 to 255
-    F.json       {"mean": [..], "std": [..]}
+    F.json       {"mean": [..], "std": [..]}, which may be given itself, too
 
 Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
 used is always shown, and can always be said: docs/preprocess.md. Test: tests/test_pixels.py.
@@ -59,15 +59,19 @@ def read_preprocess(text: str, shape: Shape, layout: str = FLOAT32) -> Preproces
         return replace(levels_range(height, width, channels, CAFFE), input=layout, bgr=True)
     if text == "imagenet":
         return replace(preprocess_for(shape, IMAGENET) or plain, input=layout)
-    if not text.endswith(".json"):
+    if not _holds_values(text):
         known = plugins.unknown(text, NAMES, "preprocessing").rstrip("?")
         raise BadInput(f"--preprocess {known}, or give a .json file")
-    return _from_file(Path(text), plain)
+    return _from_file(text, plain)
 
 
 def says_layout(text: str) -> bool:
     """Whether the file that `text` may be says where the network has its channels."""
-    return text.endswith(".json") and "input" in _values(Path(text))
+    return _holds_values(text) and "input" in _values(text)
+
+
+def _holds_values(text: str) -> bool:
+    return text.endswith(".json") or text.startswith("{")
 
 
 def as_yolo(preprocess: Preprocess) -> Preprocess:
@@ -75,9 +79,10 @@ def as_yolo(preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, resize=None, mean=(0.0,), std=(1.0,), **YOLO)
 
 
-def _values(path: Path) -> dict[str, Any]:
+def _values(path: str) -> dict[str, Any]:
     try:
-        values = json.loads(check_input_file(path, LIMIT_BYTES).read_text("utf-8"))
+        said = path if path.startswith("{") else check_input_file(Path(path), LIMIT_BYTES).read_text("utf-8")
+        values = json.loads(said)
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
     if not isinstance(values, dict):
@@ -85,21 +90,21 @@ def _values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _from_file(path: Path, plain: Preprocess) -> Preprocess:
+def _from_file(path: str, plain: Preprocess) -> Preprocess:
     values = _values(path)
     plain = _laid_out(plain, values.get("input", plain.input), path)
     try:
         found = Preprocess.from_dict({**plain.to_dict(), **values})
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    refuse_pixel_units(found, str(path))
+    refuse_pixel_units(found, path)
     if (found.size, found.channels) != (plain.size, plain.channels):
         have, want = (f"{p.channels}x{p.size[0]}x{p.size[1]}" for p in (found, plain))
         raise BadInput(f"{path}: makes {have}, the network takes {want}; give --input-shape, or leave size out")
     return replace(found, size=plain.size)
 
 
-def _laid_out(plain: Preprocess, layout: object, path: Path) -> Preprocess:
+def _laid_out(plain: Preprocess, layout: object, path: str) -> Preprocess:
     """`plain` for a network whose floats are laid out otherwise than its shape was read; `BadInput` where it cannot."""
     if layout not in (FLOAT32, FLOAT32_NHWC) or not plain.floating:
         return plain

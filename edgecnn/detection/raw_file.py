@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecnn.data.feeding import another
-from edgecnn.data.labels import read_labels
+from edgecnn.data.labels import Labels, read_labels
 from edgecnn.data.pixels import as_yolo, read_preprocess
 from edgecnn.data.textures import textures
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
@@ -89,7 +89,7 @@ def sides_of(feed: Tensors) -> tuple[int, int]:
 
 
 def opened(
-    path: Path, head: Head, labels: StrPath | None, preprocess: str | None, input_shape: ShapeText | None, seed: int
+    path: Path, head: Head, labels: Labels | None, preprocess: str | None, input_shape: ShapeText | None, seed: int
 ) -> RawFile:
     """The model in `path`, seen to run and to answer as the `head` says; raises `BadInput`."""
     refuse_bundle(path)
@@ -192,10 +192,10 @@ def _raw(session: Session, feed: Tensors, name: str) -> Array:
 
 def _identified(
     model: onnx.ModelProto, identity: Identity | None, session: Session, name: str,
-    labels: str | os.PathLike[str] | None, preprocess: str | None,
+    labels: Labels | None, preprocess: str | None,
 ) -> Identity | None:  # fmt: skip
     """What is known of the model: from its metadata, and from the user; None where nothing is."""
-    names = read_labels(Path(labels), None) if labels is not None else identity.labels if identity else _names_in(model)
+    names = read_labels(labels, None) if labels is not None else identity.labels if identity else _names_in(model)
     pixels = identity.preprocess if identity is not None else image_preprocess(session.inputs, entry_of(model))
     theirs = identity is None and is_yolos(model)
     if theirs and pixels is not None:

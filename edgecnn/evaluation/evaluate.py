@@ -12,7 +12,6 @@ a bundle is judged without importing torch. Test: tests/test_evaluate.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from edgecnn.data.classes import classes_told_apart, counted_alike, refuse_from_
 from edgecnn.data.copies import groups_of, rows_of
 from edgecnn.data.data_argument import Data, Spec, given
 from edgecnn.data.feeding import ready_shape
+from edgecnn.data.labels import Labels
 from edgecnn.data.load import load_data
 from edgecnn.data.parts import part
 from edgecnn.data.samples import Samples
@@ -68,7 +68,7 @@ def evaluate(
     answer: str | int | None = None,
     metric: str | Metric | None = None,
     weights: Path | None = None,
-    labels: str | os.PathLike[str] | None = None,
+    labels: Labels | None = None,
     preprocess: str | None = None,
     decode: str | None = None,
     limit: int | None = None,
@@ -114,7 +114,7 @@ def evaluate(
         raise BadInput(f"{names[0]}: its task is {task}, which has no metric here; {OWN}")
     how = own or edgecnn.tasks.load(task)
     classes = [named_of(subject, task) for subject in subjects]
-    subjects = with_labels(with_pixels(subjects, preprocess), Path(labels) if labels is not None else None, classes)
+    subjects = with_labels(with_pixels(subjects, preprocess), labels, classes)
     before = SeenBefore(spec, subjects)
     sift = track if skip_unreadable else None
     seen = [samples_for(subject, spec, task, limit, seed, own, before.learned, sift) for subject in subjects]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
-from edgecnn.data.labels import read_labels
+from edgecnn.data.labels import Labels, read_labels
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.network import Network
 
 
-def told(network: Network, labels: str | os.PathLike[str] | None, preprocess: str | None) -> Network:
+def told(network: Network, labels: Labels | None, preprocess: str | None) -> Network:
     """`network` with what the user says: class names from a file, one for each answer, and how pixels are prepared."""
     if labels is not None:
-        network = replace(network, labels=read_labels(Path(labels), network.classes))
+        network = replace(network, labels=read_labels(labels, network.classes))
     if preprocess is not None and network.several is not None:
         refuse_for(network.several.names, f"--preprocess {preprocess}")
     if preprocess is not None:
