@@ -7,6 +7,7 @@ Test: tests/test_arguments.py.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import math
@@ -16,8 +17,14 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from edgecnn.foreign import GIVEN
 from runtimes.base import BadInput
 
+FILES = (
+    *GIVEN, "baseline", "calib", "csv", "data", "directory", "inputs", "output", "plot", "reproducer", "save",
+    "weights",
+)  # fmt: skip
+"""Arguments that may name files."""
 SHOWN = 60
 """Characters of an odd value that an error shows."""
 
@@ -98,6 +105,9 @@ def _settled(call: str, name: str, value: Any, kinds: str) -> Any:
         texts = value if "Sequence" in kinds and isinstance(value, list | tuple) else [value]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise BadInput(f"provider {_shown(value)}: must be a text, as cpu or cuda")
+    if name in FILES:
+        for path in value if isinstance(value, list | tuple) else [value]:
+            _refuse_no_name(name, path)
     if name in ("preprocess", "metric") and isinstance(value, os.PathLike):
         return os.fspath(value)
     if name == "preprocess" and not isinstance(value, str):
@@ -107,6 +117,18 @@ def _settled(call: str, name: str, value: Any, kinds: str) -> Any:
     if name == "input_shape":
         return _as_text(value, one="Shape" not in kinds)
     return value
+
+
+def _refuse_no_name(name: str, path: object) -> None:
+    """Raise `BadInput` where no file can have the name `path`."""
+    if not isinstance(path, str | os.PathLike):
+        return
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in it
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            cause = getattr(error, "strerror", None) or error
+            raise BadInput(f"{name} {_shown(os.fspath(path))}: is no file's name ({cause}); give another") from error
 
 
 def _as_text(shape: Any, one: bool) -> Any:

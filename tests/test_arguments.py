@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgecnn import api
-from edgecnn.arguments import range_of, settled
+from edgecnn.arguments import FILES, range_of, settled
 from edgecnn.cli._click import group
 from edgecnn.data.labels import read_labels
 from edgecnn.data.pixels import read_preprocess, says_layout
@@ -130,6 +130,18 @@ def test_a_path_may_be_text() -> None:
         api.diff("none.onnx", "none.onnx", plot="p.txt")
     with pytest.raises(api.BadInput, match=": is a file; give the name of a folder"):
         api.diff("none.onnx", "none.onnx", reproducer=__file__)
+
+
+PATHS = [
+    (call, name) for call in api.HOMES for name in inspect.signature(getattr(api, call)).parameters if name in FILES
+]
+
+
+@pytest.mark.parametrize(("call", "name"), PATHS)
+@pytest.mark.parametrize(("path", "cause"), [("x" * 300, "too long"), (Path("a\0b"), "null (byte|character)")])
+def test_what_no_file_can_be_called_is_told(call: str, name: str, path: Any, cause: str) -> None:
+    with pytest.raises(api.BadInput, match=rf"^{name} '.*: is no file's name \(.*{cause}\); give another$"):
+        getattr(api, call)(**{**needed(call), name: path})
 
 
 def test_several_shapes_go_where_they_can() -> None:
