@@ -10,6 +10,7 @@ from edgecnn.data.labels import read_labels
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.network import Network
+from runtimes.imaging.preprocess import FLOAT32, FLOAT32_NHWC
 
 
 def told(network: Network, labels: str | os.PathLike[str] | None, preprocess: str | None) -> Network:
@@ -19,6 +20,7 @@ def told(network: Network, labels: str | os.PathLike[str] | None, preprocess: st
     if preprocess is not None and network.several is not None:
         refuse_for(network.several.names, f"--preprocess {preprocess}")
     if preprocess is not None:
-        assumed = replace(network.assumed, pixels=False)
-        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape), assumed=assumed)
+        layout = FLOAT32_NHWC if network.channels_last else FLOAT32
+        found = read_preprocess(preprocess, network.planes, layout)
+        network = replace(network, preprocess=found, assumed=replace(network.assumed, pixels=False))
     return network
