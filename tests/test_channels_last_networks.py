@@ -49,6 +49,9 @@ class Sized(Ready):
     input_shape = None
     preprocess = {"input": "float32-nhwc", "size": [16, 20]}
 
+class Cut(Ready):
+    preprocess = {"input": "float32-nhwc", "resize": 24}
+
 class Wrong(Ready):
     input_shape = (3, 16, 20)
     preprocess = {"input": "float32-nhwc"}
@@ -80,6 +83,7 @@ def test_its_code_says_that_channels_are_last(nets: str) -> None:
     larger = resolve(f"{nets}:Last", input_shape="24,32,3")
     assert (larger.preprocess, larger.input_shape) == (SAID.at((24, 32)), (24, 32, 3))
     assert resolve(f"{nets}:Ready").preprocess is None
+    assert resolve(f"{nets}:Cut").preprocess == Preprocess((16, 20), resize=24, input=FLOAT32_NHWC)
     with pytest.raises(BadInput, match=r"^Wrong.preprocess: .*'; the network takes \[3, 16, 20\]: mend one"):
         resolve(f"{nets}:Wrong")
 
