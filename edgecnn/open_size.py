@@ -47,6 +47,8 @@ def found(network: Network) -> tuple[Ready, str]:
     """
     if network.several is not None:
         refuse_for(network.several.names, "--dynamic-size")
+    if network.preprocess is not None and network.channels_last:
+        raise BadInput(f"{network.name}: takes channels last; --dynamic-size is for channels first, leave it out")
     sides = SIDES.get(len(network.input_shape) - 1)
     if sides is None:
         takes = list(network.input_shape)

@@ -114,7 +114,9 @@ def in_pixels(
 ) -> tuple[Reference, list[Tensors]]:
     """(the module on a few of the images `judged`, which are pixels as `preprocess` says; these as feeds)."""
     given = list(spread(judged, looked_at(network.task)).feeds(INPUT_NAME, 1))
-    floats: list[Tensors] = [{INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0])[None]} for feed in given]
+    floats: list[Tensors] = [
+        {INPUT_NAME: preprocess.floats(feed[INPUT_NAME][0], network.channels_last)[None]} for feed in given
+    ]
     return Reference(network, floats, names), given
 
 

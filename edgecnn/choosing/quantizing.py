@@ -141,7 +141,7 @@ def quantize(
         input_shape=input_shape, own=own, name=name, skip_unreadable=skip_unreadable, track=track,
     )  # fmt: skip
     material = images(identity, preprocess=preprocess)
-    identity = identity if preprocess is None else preparing(identity, path.stem, original, material.preprocess)
+    identity = said_of(identity, path.stem, original, material, preprocess, input)
     check_made(input, path, original, name, material)
     carried = input != FLOAT32 or path.suffix == SUFFIX
     early = doubts.aloud(tell, assumed_of(name, material, carried, identity, preprocess))
@@ -230,6 +230,16 @@ def check_made(input: str, output: Path, original: onnx.ModelProto, name: str, m
     if output.suffix == SUFFIX:
         require_rows(original, name, material)
         refuse_floats(input, (material.calibration, material.judged))
+
+
+def said_of(
+    identity: Identity | None, name: str, model: onnx.ModelProto, material: Material, preprocess: str | None, input: str
+) -> Identity | None:  # fmt: skip
+    """`identity` with the pixels of `material`, where the user says them by `preprocess`, or where it says none itself
+    and the result's `input` is made of them.
+    """
+    unsaid = input != FLOAT32 and identity is not None and identity.preprocess is None
+    return preparing(identity, name, model, material.preprocess) if preprocess is not None or unsaid else identity
 
 
 def taking(identity: Identity, name: str) -> Identity:

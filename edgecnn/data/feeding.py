@@ -23,6 +23,7 @@ from edgecnn.data.resized import in_shape
 from edgecnn.data.samples import Feeds, Ready, Samples
 from edgecnn.data.seeded import seeded_feeds, words_for
 from edgecnn.data.several import several
+from edgecnn.networks.spec import Beside
 from edgecnn.runners import Fed
 from runtimes.base import Array, BadInput, Tensors, Track
 from runtimes.execution.feeds import TensorInfo
@@ -149,7 +150,7 @@ def _shapes(subjects: Sequence[Fed], input_shape: ShapeText | None, batch: int) 
     return {name: with_batch(sizes, declared[name], batch) for name, sizes in given.items()}
 
 
-def fixed_shape(path: Path) -> str | None:
+def fixed_shape(path: Path) -> Beside | None:
     """The size (C, H, W) to which the one input of the model in `path` is fixed, as text; None where it is open."""
     from edgecnn.opened import lenient_model
     from edgecnn.runners import graph_inputs
@@ -159,12 +160,12 @@ def fixed_shape(path: Path) -> str | None:
     if not sizes or not all(type(size) is int for size in sizes):
         return None
     sizes = (sizes[2], sizes[0], sizes[1]) if layout_of(sizes) == "NHWC" else sizes
-    return ",".join(map(str, sizes))
+    return Beside(",".join(map(str, sizes)))
 
 
 def shapes_for(sources: Sequence[Source], input_shape: ShapeText | None) -> list[ShapeText | None]:
     """For each of `sources` the `input_shape`, or without one what a PyTorch network must be built for: the fixed size
-    of the file beside it.
+    of the file beside it, which a network of channels last takes turned (`Beside`).
     """
     files = [source for source in sources if isinstance(source, str) and is_model_file(source)]
     if input_shape or len(files) != 1:

@@ -80,7 +80,7 @@ def answering(
         _require(parts, name, f"--answer {name}" if told is not None else f"{plan.source or plan.name}.answer {name}")
         return _keeping(network, name, "")
     usable = by_task and plan.tasked and not _detects(made)
-    name = chosen(plan.task, parts, network.input_shape[1:]) if usable else None
+    name = chosen(plan.task, parts, network.planes[1:]) if usable else None
     if name is None:
         return network, made
     others = [other for other in parts if other != name]

@@ -18,7 +18,7 @@ from edgecnn.networks.forward import InputShape, picture_of, taken
 from edgecnn.networks.network import Network
 from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.probing import tried
-from edgecnn.networks.spec import Blueprint
+from edgecnn.networks.spec import Blueprint, shape_of
 from edgecnn.tasks import OTHER
 from runtimes.base import BadInput
 
@@ -40,7 +40,8 @@ def sized(plan: Blueprint, module: nn.Module, given: InputShape | None) -> nn.Mo
     shape, several = taken(plan, module, given)
     shape = shape or plan.input_shape
     if shape is None and plan.preprocess is not None:
-        shape = (first_channels(module) or plan.preprocess.channels, *plan.preprocess.size)
+        channels = first_channels(module) or plan.preprocess.channels
+        shape = shape_of((channels, *plan.preprocess.size), plan.preprocess.channels_last)
     if several is not None:
         shape = picture_of(several)
     if shape is None:

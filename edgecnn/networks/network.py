@@ -17,11 +17,11 @@ from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.samples import Ready
 from edgecnn.data.textures import textures
 from edgecnn.networks.assumptions import NOTHING, Assumed, Size, sentence
-from edgecnn.networks.spec import Shape, preprocess_for
+from edgecnn.networks.spec import Shape, planes_of, preprocess_for
 from exporters.torch_export import Shapes, applied
 from runtimes.base import Array, Tensors
 from runtimes.execution.feeds import TensorInfo
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.preprocess import Preprocess, layout_of
 from runtimes.imaging.several import Several
 
 INPUT_NAME = "input"
@@ -69,6 +69,17 @@ class Network:
         return self.several or self.preprocess or self.input_shape
 
     @property
+    def channels_last(self) -> bool:
+        """Whether it takes (H, W, C), as its preprocessing says, else as its sizes do."""
+        said = self.preprocess
+        return layout_of(self.input_shape) == "NHWC" if said is None else said.channels_last
+
+    @property
+    def planes(self) -> Shape:
+        """(C, H, W) of its picture, wherever it has its channels; of anything else the shape as it is."""
+        return planes_of(self.input_shape, self.channels_last)
+
+    @property
     def values(self) -> str:
         """Where its weights are from, as a bundle says it: a file, a seed, or the code that made it."""
         if self.weights is not None:
@@ -100,4 +111,4 @@ class Network:
 
     def assumption(self, seen: Size | None = None) -> str:
         """The line about what was assumed; `seen` is the size of all its pictures. Empty where all was said."""
-        return sentence(self.source or self.name, self.input_shape, self.preprocess, self.assumed, seen)
+        return sentence(self.source or self.name, self.planes, self.preprocess, self.assumed, seen)

@@ -8,6 +8,7 @@ from edgecnn.data.labels import Labels, read_labels
 from edgecnn.data.pixels import read_preprocess
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.network import Network
+from runtimes.imaging.preprocess import FLOAT32, FLOAT32_NHWC
 
 
 def told(network: Network, labels: Labels | None, preprocess: str | None) -> Network:
@@ -17,6 +18,7 @@ def told(network: Network, labels: Labels | None, preprocess: str | None) -> Net
     if preprocess is not None and network.several is not None:
         refuse_for(network.several.names, f"--preprocess {preprocess}")
     if preprocess is not None:
-        assumed = replace(network.assumed, pixels=False)
-        network = replace(network, preprocess=read_preprocess(preprocess, network.input_shape), assumed=assumed)
+        layout = FLOAT32_NHWC if network.channels_last else FLOAT32
+        found = read_preprocess(preprocess, network.planes, layout)
+        network = replace(network, preprocess=found, assumed=replace(network.assumed, pixels=False))
     return network

@@ -26,9 +26,9 @@ from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
 from edgecnn.networks.chosen_output import with_answer
 from edgecnn.networks.forward import refuse_for
-from edgecnn.networks.spec import Blueprint, Shape, sizes_in, without_batch
+from edgecnn.networks.spec import Blueprint, Shape, planes_of, sizes_in, without_batch
 from runtimes.base import BadInput
-from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8_NHWC, Preprocess
 
 KINDS: dict[str, tuple[type, ...]] = {
     "input_shape": (str, list, tuple),
@@ -90,9 +90,12 @@ def head_of(said: str | Mapping[str, Any], where: str) -> Head:
 
 
 def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, where: str) -> Preprocess | None:
-    """The preprocessing that `said` is; its size is that of the input (C, H, W) where it does not say one itself."""
+    """The preprocessing that `said` is; its size is that of the input where it does not say one itself: (C, H, W), or
+    (H, W, C) where its `input` says so.
+    """
     if isinstance(said, Mapping):
-        size = {} if shape is None else {"size": shape[1:]}
+        last = said.get("input") in (FLOAT32_NHWC, UINT8_NHWC)
+        size = {} if shape is None else {"size": planes_of(shape, last)[1:]}
         try:
             said = Preprocess.from_dict({**size, **said})
         except BadInput as error:

@@ -44,11 +44,21 @@ from edgecnn.networks.network import Network as Network
 from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.probing import SEED as SEED
 from edgecnn.networks.probing import probe as probe
-from edgecnn.networks.spec import PICTURE, Blueprint, Shape, image_shape, preprocess_for
+from edgecnn.networks.spec import (
+    PICTURE,
+    Beside,
+    Blueprint,
+    Shape,
+    image_shape,
+    planes_of,
+    preprocess_for,
+    preprocess_of,
+    shape_of,
+)
 from edgecnn.networks.weights import State, Trained, apply_weights, classes_in, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
-from runtimes.imaging.preprocess import CHANNELS, Preprocess
+from runtimes.imaging.preprocess import CHANNELS, Preprocess, layout_of
 from runtimes.imaging.several import Several
 
 
@@ -82,6 +92,7 @@ def resolve(
     module = ultralytics.told(module)
     plan = as_told(carried(plan, module, task), task, trained)
     asked, several = taken(plan, module, input_shape)
+    asked = turned(asked, trained or plan) if isinstance(input_shape, Beside) else asked
     network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
     called = source if isinstance(source, str) else network.name
     head = plan.decode if decode is None else Head.of(decode)
@@ -100,7 +111,7 @@ def resolve(
         settle(module, network.preprocess or network.input_shape)
     file = None if weights is None else str(weights)
     tasked = plan.tasked or plan.ours or trained is not None
-    maps = maps_of(made, network.input_shape) if means == OTHER and not tasked else None
+    maps = maps_of(made, network.planes) if means == OTHER and not tasked else None
     ending = "" if plan.ours else ending_of(network.answer, network.made(1, np.random.default_rng(SEED)))
     sets = trained.trained_on if trained else ()
     network = replace(network, said=line, ending=ending, tasked=tasked, maps=maps, trained_on=sets, prefix=prefix)
@@ -189,12 +200,21 @@ def is_drawn(plan: Blueprint, module: nn.Module, num_classes: int | None, shape:
     return any(name not in other or not torch.equal(value, other[name]) for name, value in mine.items())
 
 
+def turned(fixed: Shape | None, known: Blueprint | Trained) -> Shape | None:
+    """The (C, H, W) that a file fixes, as the network takes it of which so much is `known`: (H, W, C) where that says
+    channels last.
+    """
+    own, said = known.input_shape, known.preprocess
+    last = said.channels_last if said is not None else own is not None and layout_of(own) == "NHWC"
+    return None if fixed is None else shape_of(fixed, last)
+
+
 def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape: Shape | None) -> Network:
     """Fill in what is left open: what the user says, else the weights, else the source, else the first convolution."""
     known = trained or plan
     told = shape or known.input_shape
     if told is None and known.preprocess is not None:
-        told = (first_channels(module), *known.preprocess.size)
+        told = shape_of((first_channels(module), *known.preprocess.size), known.preprocess.channels_last)
     if told is None and axes_of(module) != PICTURE:
         wanted = AXES[axes_of(module)]
         raise BadInput(
@@ -202,14 +222,27 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
         )
     shape = told or (first_channels(module), 224, 224)
     said = known.preprocess
-    if known is plan and said is not None and said.channels != shape[0]:
-        said = of_channels(plan, said, shape[0])
+    channels = planes_of(shape, said is not None and said.channels_last)[0]
+    if known is plan and said is not None and said.channels != channels:
+        said = of_channels(plan, said, channels)
     preprocess = said
-    if preprocess is None or (preprocess.channels, *preprocess.size) != shape:
-        preprocess = preprocess_for(shape, preprocess)
+    if preprocess is None or preprocess.shape != shape:
+        preprocess = made_for(plan.name, shape, preprocess)
     unsaid = preprocess is not None and (said is None or said.channels != preprocess.channels)
     assumed = Assumed(told is None, unsaid)
     return Network(plan.name, module, shape, preprocess, plan.task, known.labels, assumed=assumed)
+
+
+def made_for(name: str, shape: Shape, said: Preprocess | None) -> Preprocess | None:
+    """`said` for an input of `shape`, (C, H, W) or, as it may say, (H, W, C); None where that is no picture.
+
+    Raises `BadInput` for channels last that are not those of a picture.
+    """
+    if said is None or not said.channels_last:
+        return preprocess_for(shape, said)
+    if len(shape) != PICTURE or shape[-1] not in CHANNELS:
+        raise BadInput(f"{name}.preprocess: input {said.input!r}; the network takes {list(shape)}: mend one")
+    return preprocess_of((shape[0], shape[1], shape[2]), said)
 
 
 def fed_as_is(plan: Blueprint, module: nn.Module, several: Several) -> Network:
@@ -233,7 +266,7 @@ def of_channels(plan: Blueprint, said: Preprocess, channels: int) -> Preprocess:
 
 def picture_size(network: Network) -> Size:
     """(height, width) of its input; raises `BadInput` where that is no picture."""
-    _, height, width = image_shape(network.input_shape)
+    _, height, width = image_shape(network.planes)
     return height, width
 
 

@@ -25,6 +25,13 @@ Shape = tuple[int, ...]
 PICTURE = 3
 """Axes of a picture (C, H, W)."""
 
+
+class Beside(str):
+    """C,H,W that a file fixes, for the network beside it: one that says channels last takes H,W,C of it."""
+
+    __slots__ = ()
+
+
 IMAGENET = Preprocess(size=(224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Shorter side to 256 pixels, centre crop of 224, channel statistics of ImageNet: what torchvision's weights expect."""
 
@@ -146,6 +153,24 @@ def preprocess_for(shape: Shape, like: Preprocess | None = None) -> Preprocess |
     if like is None or like.channels != channels:
         like = IMAGENET if channels == 3 else unit_range(height, width, channels=1)
     return like.at((height, width))
+
+
+def planes_of(shape: Shape, last: bool) -> Shape:
+    """(C, H, W) of the `shape` of a picture, which may have its channels `last`.
+
+    >>> planes_of((16, 24, 3), last=True), planes_of((3, 16, 24), last=False), planes_of((1, 64), last=False)
+    ((3, 16, 24), (3, 16, 24), (1, 64))
+    """
+    return (shape[2], *shape[:2]) if last and len(shape) == PICTURE else shape
+
+
+def shape_of(planes: Shape, last: bool) -> Shape:
+    """The inverse of `planes_of`.
+
+    >>> shape_of((3, 16, 24), last=True)
+    (16, 24, 3)
+    """
+    return (*planes[1:], planes[0]) if last and len(planes) == PICTURE else planes
 
 
 def preprocess_of(

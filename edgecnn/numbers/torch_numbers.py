@@ -23,17 +23,21 @@ from edgecnn.numbers.count import walked
 from edgecnn.numbers.inspection import Inspection, Layer
 from edgecnn.numbers.layer_table import Part, layer_table
 from exporters.torch_export import Shapes, applied, evaluating, module_runner, names_of, zeros
-from runtimes.base import Array, Runner
+from runtimes.base import Array, BadInput, Runner, one_line
 from runtimes.execution.shapes import ShapeText
 from runtimes.session import TensorInfo
 
 
 def torch_runner(module: nn.Module, input_shape: Shapes, double: bool = False, own_names: Sequence[str] = ()) -> Runner:
     """`module` as a runner whose outputs have `own_names` where these are as many, else those that an export gives
-    them: the keys of a dict, `output`, or `output_0` ... . With `double`, a copy of it computes in float64.
+    them: the keys of a dict, `output`, or `output_0` ... . With `double`, a copy of it computes in float64. Raises
+    `BadInput` for a module that does not run on zeros.
     """
     with evaluating(module):
-        names = names_of(applied(module, zeros(input_shape)))
+        try:
+            names = names_of(applied(module, zeros(input_shape)))
+        except Exception as error:  # the code of a module can raise anything
+            raise BadInput(f"{type(module).__name__}: does not run on zeros; {one_line(str(error), 150)}") from error
     names = list(own_names) if len(own_names) == len(names) else names
     if not double:
         return module_runner(module, names)
