@@ -250,3 +250,5 @@ def test_command_line_device_and_call_say_the_same(tmp_path: Path, capsys: pytes
     table = capsys.readouterr().out
     assert "graph  median ms  speed-up" in table
     assert "chose int8" in table
+    assert device(["settle", "-o", str(tmp_path / "d.edge")], str(source)) == 0
+    assert capsys.readouterr().out.rstrip().endswith("d.edge --force")  # the line to run again
