@@ -14,6 +14,7 @@ Test: tests/test_benchmark.py.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -150,7 +151,7 @@ def _probe(job: Job, track: Track) -> Probe:
 
 
 def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
+    return () if given is None else tuple(map(operator.index, given if isinstance(given, Iterable) else [given]))
 
 
 def _files(jobs: Iterable[Jobs]) -> list[str]:
