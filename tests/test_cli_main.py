@@ -239,6 +239,15 @@ def test_an_option_that_is_a_number_is_a_finite_one(words: str, text: str, capsy
     assert re.fullmatch(rf"error: {option}: {text} is not .*; see `edgecnn {command} --help`\n", error)
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"), [(["inspect", ""], "network"), (["build", "lenet5", "-o", "b.edge", "--calib", "random",
+                                                        "--provider", ""], "provider"), ([""], "command")],
+)  # fmt: skip
+def test_an_empty_name_is_called_so(words: list[str], kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"error: '' (an empty name): unknown {kind}; known: ")
+
+
 def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.rstrip("\n").split("\n")

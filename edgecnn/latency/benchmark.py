@@ -91,7 +91,7 @@ def bench(
     heard = list(doubts.aloud(tell, doubts.told(*lines)))
     probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
     heats = tuple(_heat(group, seen, timing, track, tell, heard) for group, seen in zip(jobs, probes, strict=True))
-    report = BenchReport(describe(), heats, seed, warnings=tuple(heard))
+    report = BenchReport(describe(), heats, operator.index(seed), warnings=tuple(heard))
     report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats))
     if before is not None:
         compared = before.judge(heats, report.machine)
