@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runtimes import bundle
 from runtimes.base import BadInput
 from runtimes.execution.model_file import is_bundle
-from runtimes.files import check_input_file, check_output
+from runtimes.files import check_input_file, check_output, require_apart
 
 if TYPE_CHECKING:
     import onnx
@@ -22,19 +22,14 @@ def check_model_output(output: Path, force: bool = False, model: Path | None = N
     """`check_output` for an .onnx file; `BadInput` for another suffix, and where it is the input `model` itself."""
     if output.suffix.lower() != ".onnx" and not output.is_dir():
         raise BadInput(f"{output}: is no ONNX file's name; end it with .onnx")
-    _refuse_itself(output, model)
+    require_apart([output], [model])
     return check_output(output, force)
-
-
-def _refuse_itself(output: Path, model: Path | None) -> None:
-    if model is not None and output.exists() and model.exists() and output.samefile(model):
-        raise BadInput(f"{output}: is the input itself; give another name")
 
 
 def check_quantized_output(output: Path, force: bool = False, model: Path | None = None) -> Path:
     """The same for a bundle or an .onnx file."""
     if output.suffix.lower() == bundle.SUFFIX and not output.is_dir():
-        _refuse_itself(output, model)
+        require_apart([output], [model])
         return check_output(output, force)
     return check_model_output(output, force, model)
 

@@ -35,7 +35,7 @@ from edgecnn.choosing.quantizing import (
     recipe_for,
     taking,
 )
-from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
+from edgecnn.choosing.shipping import float_beside, portable_beside, saved_beside, shipped
 from edgecnn.choosing.trial import trial_on
 from edgecnn.data.data_argument import Data, Spec
 from edgecnn.data.labels import Labels
@@ -197,7 +197,7 @@ def build(
     asked = provider_options.require(provider)
     refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size, all_int8, keep_float)
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
-    beside = check_output(portable_path(path), force) if portable else None
+    beside = portable_beside(path, force) if portable else None
     check_calibrator(calibrator)
     (own, budget), target = budgeted(metric, max_drop, sure), checked_target(target)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)

@@ -25,6 +25,7 @@ from exporters.graph import opset
 from exporters.load import load_model, save_model
 from exporters.tensors import require_tensors
 from runtimes.base import BadInput, CheckFailed, Inconclusive, Runner, Tensors, counted, one_line
+from runtimes.device.process import plain as json_ready
 from runtimes.execution.shapes import ShapeText, shapes_of
 from runtimes.parity import ParityReport, compare
 from runtimes.session import open_session
@@ -63,8 +64,7 @@ class FoldReport:
         return max((change.bound for change in self.changes), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        listed = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("kept", "changes")}
-        return {**asdict(self), **listed, "bound": self.bound}
+        return {**json_ready(asdict(self)), "bound": self.bound}
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SimplifyReport:
         return f"; for {self.target}: {changed or f'nothing to lower, opset {self.opset}, IR {self.ir_version}'}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "kept": [asdict(entry) for entry in self.kept]}
+        return dict(json_ready(asdict(self)))
 
 
 def fold(

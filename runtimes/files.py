@@ -13,7 +13,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtimes.base import BadInput
@@ -61,6 +61,23 @@ def check_output(path: Path, force: bool = False) -> Path:
     if not os.access(parent, os.W_OK | os.X_OK):
         raise BadInput(f"{parent}: no permission to write in this folder; choose another")
     return path
+
+
+def require_apart(outputs: Sequence[Path | None], inputs: Sequence[str | os.PathLike[str] | None] = ()) -> None:
+    """Raise `BadInput` where two of `outputs` are one file, or one is a file of `inputs`, also by a link."""
+    taken = [(Path(each), "is the input itself") for each in inputs if each is not None]
+    for path in (each for each in outputs if each is not None):
+        for other, what in taken:
+            if _same(path, other):
+                raise BadInput(f"{path}: {what}; give another name")
+        taken.append((path, "is given for two outputs"))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one is not there yet
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def real_file(path: Path) -> Path:

@@ -15,6 +15,8 @@ from types import ModuleType
 
 from runtimes.base import BadInput
 
+EMPTY = "'' (an empty name)"
+
 
 def names(package: ModuleType) -> list[str]:
     """Sorted names of the plug-ins in `package`; imports none of them. A leading underscore hides a file."""
@@ -37,4 +39,4 @@ def unknown(name: str, known: Iterable[str], kind: str) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known[:12])}"
-    return f"{name}: unknown {kind}; {hint}"
+    return f"{name or EMPTY}: unknown {kind}; {hint}"

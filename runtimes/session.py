@@ -10,6 +10,7 @@ as garbage; none of the three happens here. `Session` is a `Runner`. Source: ONN
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -154,7 +155,7 @@ def open_session(
     """
     asked = provider_options.parse(provider)
     plugin = asked.plugin
-    threads = machine.default_threads() if threads is None else threads
+    threads = machine.default_threads() if threads is None else operator.index(threads)
     if threads < 1:
         raise BadInput(f"threads {threads}: at least 1 is needed")
     data, folder = _read(model)

@@ -224,6 +224,30 @@ def test_json_has_no_nan_and_no_infinity() -> None:
     assert json.dumps(plain(value), allow_nan=False)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "words",
+    ["diff a.onnx b.onnx --snr-db", "check a.onnx b.onnx --top1", "run b.edge a.png --min-score",
+     "quantize a.onnx --calib random -o b.onnx --search-budget", "quantize a.onnx --calib random -o b.onnx --max-drop",
+     "simplify a.onnx -o b.onnx --timeout", "bench a.onnx --tolerance", "evaluate a.onnx --data digits --min-metric",
+     "decode a.onnx -o b.onnx --iou", "train lenet5 -o b.safetensors --rate"],
+)  # fmt: skip
+def test_an_option_that_is_a_number_is_a_finite_one(words: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, option = words.split()[0], words.split()[-1]
+    assert main([*words.split(), text]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {option}: {text} is not .*; see `edgecnn {command} --help`\n", error)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [(["inspect", ""], "network"), (["build", "lenet5", "-o", "b.edge", "--calib", "random",
+                                                        "--provider", ""], "provider"), ([""], "command")],
+)  # fmt: skip
+def test_an_empty_name_is_called_so(words: list[str], kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"error: '' (an empty name): unknown {kind}; known: ")
+
+
 def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
@@ -239,6 +263,9 @@ def test_the_page_ends_with_the_verdict_and_the_command(capsys: pytest.CaptureFi
         (["demo"], ["--force"]),
         (["profile", "a.onnx", "--plot", "a.png"], ["--force"]),
         (["profile", "a.onnx", "--csv=a.csv"], ["--force"]),
+        (["run", "b.edge", "a.png", "--save", "out"], ["--force"]),
+        (["run", "b.edge", "a.png", "--save=out"], ["--force"]),
+        (["diff", "a.onnx", "b.onnx", "--reproducer", "out"], ["--force"]),
         (["profile", "a.onnx", "--threads", "1"], []),
         (["build", "lenet5", "-o", "b.edge", "--force"], []),
         (["verify", "b.edge"], []),

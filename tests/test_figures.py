@@ -130,7 +130,9 @@ def test_parts_do_not_meet_and_hold_all_classes_alike() -> None:
 
 @pytest.mark.parametrize("spec", ["shapes:0", "shapes:x", "shapes:", "shapes:-1", "shapes:1000000"])
 def test_shapes_that_are_misspelled(spec: str) -> None:
-    with pytest.raises(BadInput, match="write shapes or shapes:N with N from 1 to 100,000"):
+    with pytest.raises(
+        BadInput, match=f"^{spec}: is no number of drawn images; write shapes or shapes:N with N from 1 to 100,000"
+    ):
         load_data(spec, READY)
 
 

@@ -229,7 +229,7 @@ def test_an_open_size_is_closed_by_the_user() -> None:
 
 @pytest.mark.parametrize("shape", ["1,1,20,24", "20,24", "z:1,3,20,24", "1,3,20,24,2"])
 def test_a_shape_that_is_not_the_models_is_bad_input(shape: str) -> None:
-    with pytest.raises(BadInput, match=r"the model's input x is \[N, 3, H, W\]"):
+    with pytest.raises(BadInput, match=r"the model's input x is \[N, 3, H, W\]; give sizes that fit"):
         material_for(open_sized(), None, "digits", None, 4, 0, shape)
 
 

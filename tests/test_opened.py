@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,43 @@ def test_no_command_writes_over_its_input_or_another_kind_of_file(
     assert capsys.readouterr().err == f"error: {tmp_path}/out.txt: is no ONNX file's name; end it with .onnx\n"
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.onnx", "net.onnx", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "what"),
+    [
+        ("bench net.onnx --csv net.onnx", "net.onnx", "is the input itself"),
+        ("bench net.onnx --csv link.csv", "link.csv", "is the input itself"),
+        ("bench net.onnx --csv hard.csv", "hard.csv", "is the input itself"),
+        ("bench net.onnx torch:nets.py:Net --csv nets.py", "nets.py", "is the input itself"),
+        ("bench net.onnx --threads 1 --baseline base.json --csv base.json", "base.json", "is the input itself"),
+        ("bench net.onnx --csv new.svg --plot x/../new.svg", "x/../new.svg", "is given for two outputs"),
+        ("profile net.onnx --csv net.onnx", "net.onnx", "is the input itself"),
+        ("profile net.onnx --against a.portable.onnx --plot link.svg", "link.svg", "is the input itself"),
+        ("profile net.onnx --csv new.svg --plot new.svg", "new.svg", "is given for two outputs"),
+        ("quantize a.portable.onnx --calib random:2 -o a.onnx --portable", "a.portable.onnx", "is the input itself"),
+        ("diff net.onnx a.portable.onnx --plot new.svg -o new.svg", "new.svg", "is given for two outputs"),
+        ("diff net.onnx a.portable.onnx --plot link.svg", "link.svg", "is the input itself"),
+    ],
+)
+def test_no_output_is_an_input_or_given_twice(
+    words: str, refused: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("x").mkdir()
+    for name in ("net.onnx", "a.portable.onnx"):
+        save(conv_net(), tmp_path / name)
+    Path("nets.py").write_text("from torch.nn import ReLU as Net\n")
+    row = {"model": "net.onnx", "provider": "cpu", "batch": 1, "threads": 1, "p50_ms": 1.0}
+    Path("base.json").write_text(json.dumps({"models": [row], "ratios": []}))
+    Path("link.csv").symlink_to("net.onnx")
+    Path("link.svg").symlink_to("a.portable.onnx")
+    Path("hard.csv").hardlink_to("net.onnx")
+    before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    assert main([*words.split(), "--force"]) == 2
+    assert capsys.readouterr().err == f"error: {refused}: {what}; give another name\n"
+    assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
 
 
 def test_export_writes_onnx_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -203,10 +203,10 @@ def test_what_cannot_be_settled(tmp_path: Path, capsys: pytest.CaptureFixture[st
         settle(source, tmp_path / "here.onnx")
     before = source.read_bytes()
     with pytest.raises(BadInput, match="exists already"):
-        settle(source, source)
+        settle(source, tmp_path / "one.edge")
+    with pytest.raises(BadInput, match=r"net\.edge: is the input itself; give another name"):
+        settle(source, source, force=True)  # the float graph would be lost
     assert source.read_bytes() == before
-    assert settle(source, source, force=True).chosen == "int8"  # in place
-    assert not open_bundle(source).keeps_float
     source.write_bytes(before[:-400])
     assert main(["settle", str(source), "-o", str(tmp_path / "x.edge")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -250,3 +250,5 @@ def test_command_line_device_and_call_say_the_same(tmp_path: Path, capsys: pytes
     table = capsys.readouterr().out
     assert "graph  median ms  speed-up" in table
     assert "chose int8" in table
+    assert device(["settle", "-o", str(tmp_path / "d.edge")], str(source)) == 0
+    assert capsys.readouterr().out.rstrip().endswith("d.edge --force")  # the line to run again

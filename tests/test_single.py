@@ -37,6 +37,17 @@ def test_fold_writes_a_graph_without_batchnorm(tmp_path: Path) -> None:
     assert report.to_dict().keys() >= {"output", "folded", "kept", "max_abs"}
 
 
+def test_a_report_is_ready_for_json(tmp_path: Path) -> None:
+    source = save(conv_net(), tmp_path / "in.onnx")
+    folded = json.loads(json.dumps(fold(source, tmp_path / "out.onnx", seed=np.int64(1)).to_dict()))  # type: ignore[arg-type]
+    assert folded["output"] == str(tmp_path / "out.onnx")
+    assert folded["changes"][0].keys() == {"node", "what", "bound"}
+    assert folded["bound"] > 0
+    simple = json.loads(json.dumps(simplify(source, tmp_path / "simple.onnx", target="ort==1.17").to_dict()))
+    assert simple["output"] == str(tmp_path / "simple.onnx")
+    assert simple["kept"] == []
+
+
 def test_simplify_folds_constants_and_keeps_batchnorm(tmp_path: Path) -> None:
     net = model(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4] x) => (float[1, 4] y) '

@@ -229,10 +229,10 @@ def fed_as(candidate: Subject, reference: Subject) -> Runner:
 def _check_limits(atol: Sequence[float], snr_db: Sequence[float]) -> None:
     for value in atol:
         if not value >= 0 or math.isinf(value):
-            raise BadInput(f"--atol {value}: must be a number of 0 or more")
+            raise BadInput(f"--atol {value}: must be a number of 0 or more; write 1e-3")
     for value in snr_db:
         if not math.isfinite(value):
-            raise BadInput(f"--snr-db {value}: must be a finite number of decibels")
+            raise BadInput(f"--snr-db {value}: must be a finite number of decibels; write 40")
 
 
 def _by_output(given: Sequence[tuple[str | None, float]], parity: ParityReport) -> dict[str, float]:

@@ -39,6 +39,7 @@ from edgecnn.given_model import is_file, shape_text, source_of
 from edgecnn.memory import memory_goes_back
 from edgecnn.runners import refuse_for_files
 from runtimes.base import BadInput, Track, silent
+from runtimes.files import require_apart
 
 if TYPE_CHECKING:
     from edgecnn.given_model import Given
@@ -77,6 +78,10 @@ def diff(
     if weights is not None and all(map(is_file, sources)):
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     refuse_for_files(sources, decode, answer)
+    require_apart(
+        [plot, reproducer],
+        [each for each in (reference, candidate, data, weights) if isinstance(each, str | os.PathLike)],
+    )
     if plot is not None:
         from edgecnn.plots._canvas import check_plot
 

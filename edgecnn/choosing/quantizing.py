@@ -32,7 +32,7 @@ from edgecnn.choosing.model_identity import (
 )
 from edgecnn.choosing.options import CPU, OTHER_RUNTIME, QuantizeOptions
 from edgecnn.choosing.packing import pack_given, require_rows
-from edgecnn.choosing.shipping import float_beside, portable_path, saved_beside, shipped
+from edgecnn.choosing.shipping import float_beside, portable_beside, saved_beside, shipped
 from edgecnn.choosing.targeted import TargetReport, aimed
 from edgecnn.choosing.trial import Trial, trial_on
 from edgecnn.data.data_argument import Data
@@ -130,7 +130,7 @@ def quantize(
     draws others to calibrate in their place. Raises `BadInput` for what cannot be used.
     """
     path, name, doubt = check_quantized_output(Path(output), force, Path(model)), os.fspath(model), ""
-    beside = check_output(portable_path(path), force) if portable else None
+    beside = portable_beside(path, force, Path(model)) if portable else None
     seen, judge = both(calib, data)
     check_options(calibrator, keep_float, path)
     (own, budget), (aim, target) = budgeted(metric, max_drop, sure), aim_of(target, portable, input != FLOAT32, path)

@@ -12,6 +12,7 @@ import onnx
 from edgecnn.choosing import choose
 from edgecnn.choosing.choose import Decision
 from edgecnn.choosing.contest import Contest
+from edgecnn.opened import check_model_output
 from edgecnn.runners import graph_inputs
 from exporters import artifact
 from exporters.artifact import Identity, Stage
@@ -53,13 +54,13 @@ def saved_beside(
     return beside
 
 
-def portable_path(output: Path) -> Path:
-    """Where the graph for other runtimes goes.
+def portable_beside(output: Path, force: bool, model: Path | None = None) -> Path:
+    """Where the graph for other runtimes goes; raises `BadInput` where it cannot, or is the input `model` itself.
 
-    >>> portable_path(Path("net.onnx")).name
+    >>> portable_beside(Path("net.onnx"), force=False).name
     'net.portable.onnx'
     """
-    return output.with_name(f"{output.stem}.portable.onnx")
+    return check_model_output(output.with_name(f"{output.stem}.portable.onnx"), force, model)
 
 
 def labelled(model: onnx.ModelProto, identity: Identity | None, done: tuple[Stage, ...]) -> onnx.ModelProto:

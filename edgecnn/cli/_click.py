@@ -8,6 +8,7 @@ Test: tests/test_cli_main.py.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class Option(click.Option):
     def __init__(self, *args: Any, group: str = "Options", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.group = group
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """As click's; NaN, which passes every limit, and inf are refused too."""
+        found = super().type_cast_value(ctx, value)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise click.BadParameter(f"{found} is not a finite number", ctx, self)
+        return found
 
 
 def _note_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:

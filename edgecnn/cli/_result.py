@@ -13,7 +13,7 @@ from runtimes.device import process
 from runtimes.device.page import Page
 from runtimes.device.process import Result as Result
 
-WRITES = ("-o", "--output", "--plot", "--csv")
+WRITES = ("-o", "--output", "--plot", "--csv", "--save", "--reproducer")
 STARTS = ("-o", *(f"{name}=" for name in WRITES if name.startswith("--")))
 """How an option that names an output is spelled."""
 

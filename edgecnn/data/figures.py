@@ -79,7 +79,7 @@ def load_shapes(spec: str, preprocess: Preprocess, task: str) -> Samples:
     found = re.fullmatch(r"shapes(?::(\d{1,9}))?", spec, re.ASCII)
     count = int(found[1] or COUNT) if found else 0
     if not 1 <= count <= MAX_COUNT:
-        raise BadInput(f"{spec}: write shapes or shapes:N with N from 1 to {MAX_COUNT:,}")
+        raise BadInput(f"{spec}: is no number of drawn images; write shapes or shapes:N with N from 1 to {MAX_COUNT:,}")
     if min(preprocess.size) < MIN_SIDE:
         raise BadInput(f"{spec}: is drawn from {MIN_SIDE}x{MIN_SIDE} on; this network eats {list(preprocess.size)}")
     ready = replace(preprocess, resize=None)  # drawn at the network's own size, so nothing is scaled or cut

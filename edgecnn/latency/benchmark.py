@@ -14,8 +14,9 @@ Test: tests/test_benchmark.py.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from runtimes.base import BadInput, Track, silent
 from runtimes.execution.fresh import PROBES, Probe, middle
 from runtimes.execution.provider_options import require, several
 from runtimes.execution.shapes import ShapeText, texts_of
-from runtimes.files import check_output, write_atomic
+from runtimes.files import check_output, require_apart, write_atomic
 from runtimes.machine import default_threads, describe
 from runtimes.timing.bench_report import BenchReport, Combination, Heat
 from runtimes.timing.racer import OnnxRacer, Racer, Timing, distinct, heat
@@ -84,13 +85,13 @@ def bench(
     before = None if baseline is None else baselines.read(Path(baseline), tolerance)
     if before is not None:
         before.require(names, [_combination(group) for group in jobs])
-    outputs = _outputs(csv, plot, force)
+    outputs = _outputs(csv, plot, force, [*_files(jobs), baseline, weights])
     asked, jobs = jobs, sized(jobs)
     lines = (line for one, other in zip(asked, jobs, strict=True) for line in of_sizes(one, other))
     heard = list(doubts.aloud(tell, doubts.told(*lines)))
     probes = [{name: _probe(job, track) for name, job in group.items()} for group in jobs]  # what crashes, dies there
     heats = tuple(_heat(group, seen, timing, track, tell, heard) for group, seen in zip(jobs, probes, strict=True))
-    report = BenchReport(describe(), heats, seed, warnings=tuple(heard))
+    report = BenchReport(describe(), heats, operator.index(seed), warnings=tuple(heard))
     report = replace(report, gates=tuple(gate.judge(heat) for gate in wanted for heat in heats))
     if before is not None:
         compared = before.judge(heats, report.machine)
@@ -150,17 +151,28 @@ def _probe(job: Job, track: Track) -> Probe:
 
 
 def _numbers(given: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if given is None else (given,) if isinstance(given, int) else tuple(given)
+    return () if given is None else tuple(map(operator.index, given if isinstance(given, Iterable) else [given]))
 
 
-def _outputs(csv: Name | None, plot: Name | None, force: bool) -> tuple[Path | None, Path | None]:
-    """The files to write, if they can be written: found out before the measurement."""
-    table = None if csv is None else check_output(Path(csv), force)
-    if plot is None:
-        return table, None
-    from edgecnn.plots.latency import check_plot
+def _files(jobs: Iterable[Jobs]) -> list[str]:
+    """The files that `jobs` may read: of a network in `FILE.py:NAME`, the file."""
+    models = {job.model for group in jobs for job in group.values()}
+    return sorted(models | {model.rpartition(":")[0] for model in models if ":" in model})
 
-    return table, check_plot(Path(plot), force)
+
+def _outputs(
+    csv: Name | None, plot: Name | None, force: bool, inputs: Sequence[Name | None]
+) -> tuple[Path | None, Path | None]:
+    """The files to write, if they can be written and are none of `inputs`: found out before the measurement."""
+    table, drawing = (None if name is None else Path(name) for name in (csv, plot))
+    require_apart([table, drawing], inputs)
+    if table is not None:
+        check_output(table, force)
+    if drawing is not None:
+        from edgecnn.plots.latency import check_plot
+
+        check_plot(drawing, force)
+    return table, drawing
 
 
 def _write(report: BenchReport, csv: Path | None, plot: Path | None) -> None:

@@ -42,7 +42,7 @@ from runtimes.base import BadInput, Tensors, Track, silent
 from runtimes.census import Tracer, tracing
 from runtimes.execution.model_file import external_of, is_bundle
 from runtimes.execution.shapes import ShapeText, shapes_of, texts_of
-from runtimes.files import check_output, write_atomic
+from runtimes.files import check_output, require_apart, write_atomic
 from runtimes.latency import Call, Race, race
 from runtimes.machine import describe
 from runtimes.session import Session, open_session
@@ -84,7 +84,7 @@ def profile(
         raise BadInput(f"profile: batch {batch}, {iterations} iterations; at least 1 is needed")
     if depth is not None and by != "module":
         raise BadInput(f"profile: depth {depth} cuts paths of modules, the rows are of each {by}; add --by module")
-    plot_path, csv_path = _check_outputs(plot, csv, force)
+    plot_path, csv_path = _check_outputs(plot, csv, force, (model, against))
     texts = tuple(texts_of(input_shape))
     names = [os.fspath(name) for name in (model, against) if name is not None]
     shapes, lines = _looked_at(names, Job("", "cpu", threads, batch, seed, texts))
@@ -122,12 +122,18 @@ def _looked_at(names: Sequence[str], like: Job) -> tuple[list[tuple[str, ...]], 
 
 
 def _check_outputs(
-    plot: str | os.PathLike[str] | None, csv: str | os.PathLike[str] | None, force: bool
+    plot: str | os.PathLike[str] | None,
+    csv: str | os.PathLike[str] | None,
+    force: bool,
+    inputs: Sequence[str | os.PathLike[str] | None],
 ) -> tuple[Path | None, Path | None]:
     from edgecnn.plots._canvas import check_plot
 
-    plot_path = None if plot is None else check_plot(Path(plot), force)
-    return plot_path, None if csv is None else check_output(Path(csv), force)
+    drawing, table = (None if name is None else Path(name) for name in (plot, csv))
+    require_apart([drawing, table], inputs)
+    if drawing is not None:
+        check_plot(drawing, force)
+    return drawing, None if table is None else check_output(table, force)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def run_in_child(
         request = {"target": target, "options": dict(options), "memory_mb": memory_mb, "parent": os.getpid()}
         try:
             (folder / "input.bin").write_bytes(data)
-            (folder / "request.json").write_text(json.dumps(request))
+            (folder / "request.json").write_text(json.dumps(request, default=operator.index))
         except OSError as error:
             raise BadInput(
                 f"{folder}: cannot be written ({error.strerror}); set TMPDIR to a folder with room"

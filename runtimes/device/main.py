@@ -48,8 +48,9 @@ def _run(bundle: str, args: list[str], own: bool) -> int:
         raise BadInput(f"{plugins.unknown(command, USES, 'command')}; see `{program} --help`")
     else:
         given = parser(program, command).parse_args(args[1:])
-        again = f"{program} {shlex.join(args)}"
-        work = functools.partial(_answer, bundle, command, given, again)
+        writes = getattr(given, "save", None) or getattr(given, "output", None)
+        again = shlex.join([*args, *(["--force"] if writes and not given.force else [])])
+        work = functools.partial(_answer, bundle, command, given, f"{program} {again}")
         return watched(bundle, lambda: process.outcome(work, process.explain)) if own else work()
     return 0
 

@@ -55,7 +55,8 @@ def ask(command: Sequence[str], question: Mapping[str, Any], model: str, engine:
     """What the process `command` replies about `model`; raises what it raised there, `BadInput` when it dies or does
     not end in the time that `engine` has, and `Unavailable` where there is no such process to be had.
     """
-    asked, limit_s = json.dumps({**question, "model": model, "parent": os.getpid()}).encode(), TIMEOUT_S[engine]
+    asked = json.dumps({**question, "model": model, "parent": os.getpid()}, default=int).encode()
+    limit_s = TIMEOUT_S[engine]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:

@@ -86,5 +86,7 @@ def fitting(input_shape: str, wanted: TensorInfo) -> tuple[int, ...]:
     open_or_same = [not isinstance(w, int) or w == s for w, s in zip(wanted.shape[1:], sizes, strict=False)]
     if len(sizes) != len(wanted.shape) - 1 or not all(open_or_same) or name not in (None, wanted.name):
         shape = ", ".join(map(str, wanted.shape))
-        raise BadInput(f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]")
+        raise BadInput(
+            f"--input-shape {input_shape}: the model's input {wanted.name} is [{shape}]; give sizes that fit"
+        )
     return sizes

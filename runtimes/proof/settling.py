@@ -30,7 +30,7 @@ from runtimes.bundle import (
     verify,
 )
 from runtimes.execution.provider_options import require
-from runtimes.files import check_output, replace_whole
+from runtimes.files import check_output, replace_whole, require_apart
 from runtimes.latency import DECIDING_ROUNDS, DECIDING_SECONDS, LONGER, Race, Ratio, race
 from runtimes.proof.golden import GoldenCheck, worst_of
 from runtimes.proof.verification import differ
@@ -119,6 +119,7 @@ def settle(
     float graph (`build --keep-float`), `CheckFailed` for one that is damaged or whose float graph is wrong here.
     """
     asked, path, source = require(provider), Path(output), Path(bundle)
+    require_apart([path], [source])
     check_bundle_output(path, force)
     opened = open_bundle(source)
     if not opened.keeps_float:
