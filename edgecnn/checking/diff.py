@@ -79,7 +79,7 @@ def diff(
         raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
     refuse_for_files(sources, decode, answer)
     require_apart(
-        [plot, reproducer],
+        [Path(each) for each in (plot, reproducer) if each is not None],
         [each for each in (reference, candidate, data, weights) if isinstance(each, str | os.PathLike)],
     )
     if plot is not None:
