@@ -339,7 +339,7 @@ def test_what_cannot_run_is_found_before_the_first_race(tmp_path: Path, monkeypa
     with pytest.raises(BadInput, match="weights are for torch:SOURCE"):
         bench(path, weights="w.safetensors", **FEW)
     with pytest.raises(BadInput, match="exists already"):
-        bench(path, csv=path, **FEW)
+        bench(path, csv=save(conv_net(), tmp_path / "other.onnx"), **FEW)
     with pytest.raises(BadInput, match="is no picture's name"):
         bench(path, plot=tmp_path / "p.txt", **FEW)
     with pytest.raises(BadInput, match="no such file"):

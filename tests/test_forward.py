@@ -298,7 +298,7 @@ def test_what_needs_one_picture_says_so(
 def test_it_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", f"{__file__}:Apart", "--data", "digits", "-o", str(tmp_path / "w.safetensors")]) == 2
     said = capsys.readouterr().err
-    assert "takes meta, right and left; training needs one picture: train it in PyTorch and give its weights" in said
+    assert "takes meta, right and left; training needs one input: train it in PyTorch and give its weights" in said
 
 
 # ----------------------------------------------------------------------------------------- the other commands on torch

@@ -47,10 +47,12 @@ def command(
 
     `-` is one picture or array from standard input. A network of several inputs takes an .npz with an array for each.
     """
+    from edgecnn.foreign import refuse_foreign
     from edgecnn.prediction.predict import answered
     from runtimes.proof.prediction import How, opened_to_run, slim
 
     process.one_or_the_other(click.get_current_context().meta[JSON_KEY], jsonl)
+    refuse_foreign(bundle)
     how = How(provider, threads, require_all, top, min_score, save, force, jsonl or slim)
     report = answered(opened_to_run(bundle, input_shape), str(bundle), inputs, how, options.track())
     return Result(

@@ -44,7 +44,9 @@ def entry_of(model: onnx.ModelProto, name: str | None = None) -> Entry:
     sizes = tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)
     graph = Graph(model, copied=False)
     axes = tuple(range(len(sizes)))
-    found = set(_places(graph, value.name, sizes, axes, MOST_STEPS)) if len(axes) > 2 else set()
+    if len(axes) < 3:
+        return Entry(None, _levels(graph, value.name))
+    found = set(_places(graph, value.name, sizes, axes, MOST_STEPS))
     last = True if found == {axes[-1]} else False if found == {1} else None
     return Entry(last, _levels(graph, value.name))
 

@@ -12,7 +12,7 @@ import tokenize
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -39,7 +39,13 @@ class Rows(Sequence[T]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, place: int) -> T:  # type: ignore[override]
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if isinstance(place, slice):
+            return [self.make(i) for i in self.places[place]]
         return self.make(self.places[place])
 
 
