@@ -219,7 +219,7 @@ def test_python_code_has_time_to_clean_up(first: str, then: str) -> None:
         "def work():\n"
         f"    try: os.kill({first}, signal.SIGINT); time.sleep(30)\n"
         f"    except KeyboardInterrupt: {then} and os.kill({then}, signal.SIGINT)\n"
-        "    time.sleep(0.2); print('clean'); return 130\n"
+        "    time.sleep(0.6); print('clean'); return 130\n"
         "print(watched('x', work))"
     )
     done = watched_process(script)
