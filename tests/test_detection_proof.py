@@ -9,10 +9,11 @@ import onnx
 import pytest
 
 from edgecnn import api, proof
-from edgecnn.data.samples import OnDemand, Samples, Target
+from edgecnn.data.samples import Samples, Target
 from edgecnn.data.spread import spread
 from exporters.pack import pack
 from runtimes.base import Array, Tensors
+from runtimes.imaging.arrays import Rows
 from runtimes.proof.golden import NO_BOX
 from runtimes.session import open_session
 
@@ -88,7 +89,7 @@ def test_pictures_whose_truth_has_boxes_are_spread_first() -> None:
 
     def places(length: int) -> list[int]:
         names = tuple(map(str, range(length)))
-        samples = Samples("n", names, lambda i: np.float32([i]), targets=OnDemand(length, target))
+        samples = Samples("n", names, lambda i: np.float32([i]), targets=Rows(length, target))
         return [int(name) for name in spread(samples, 3).ids]
 
     assert places(16) == [1, 9, 5]

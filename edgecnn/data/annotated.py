@@ -25,8 +25,9 @@ from edgecnn.data.binary_masks import as_classes, in_array, in_files
 from edgecnn.data.folders import TEST, TRAIN, list_images
 from edgecnn.data.images import image_size, look_at, read_image, read_mask
 from edgecnn.data.labels import read_labels
-from edgecnn.data.samples import IGNORE, OnDemand, Samples, Target
+from edgecnn.data.samples import IGNORE, Samples, Target
 from runtimes.base import Array, BadInput
+from runtimes.imaging.arrays import Rows
 from runtimes.imaging.geometry import Geometry
 from runtimes.imaging.preprocess import Preprocess
 
@@ -81,7 +82,7 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     def both(kind: str) -> Sequence[Any] | None:
         if getattr(first, kind) is None or getattr(second, kind) is None:
             return None
-        return OnDemand(cut + len(second), lambda i: getattr(at(i)[0], kind)[at(i)[1]])
+        return Rows(cut + len(second), lambda i: getattr(at(i)[0], kind)[at(i)[1]])
 
     ids = (*first.ids, *second.ids)
     load = lambda i: at(i)[0].load(at(i)[1])  # noqa: E731
@@ -133,7 +134,7 @@ def masked(
 
     binary = in_files(whole, names)
     shown = pictures(name, files, preprocess, names)
-    return replace(shown, masks=OnDemand(len(files), mask_of), binary_masks=binary)
+    return replace(shown, masks=Rows(len(files), mask_of), binary_masks=binary)
 
 
 def pictures(name: str, files: Sequence[Path], preprocess: Preprocess, names: tuple[str, ...]) -> Samples:
@@ -166,7 +167,7 @@ def boxed(
         size = image_size(files[i])
         return moved(Geometry.of(preprocess, size), objects(i, size))
 
-    return replace(pictures(name, files, preprocess, names), targets=OnDemand(len(files), target_of))
+    return replace(pictures(name, files, preprocess, names), targets=Rows(len(files), target_of))
 
 
 def moved(geometry: Geometry, target: Target) -> Target:
@@ -189,7 +190,7 @@ def with_arrays(samples: Samples, arrays: Mapping[str, Array], geometry: Geometr
     if "masks" in arrays:
         masks = _mask_array(arrays["masks"], len(samples), geometry, path)
         binary = in_array(masks)
-        shown = OnDemand(len(samples), lambda i: geometry.mask_to_input(as_classes(masks[i], binary)).astype(np.uint8))
+        shown = Rows(len(samples), lambda i: geometry.mask_to_input(as_classes(masks[i], binary)).astype(np.uint8))
         samples = replace(samples, masks=shown, binary_masks=lambda: binary)
     if "boxes" in arrays:
         samples = replace(samples, targets=_box_arrays(arrays, len(samples), geometry, path))
@@ -230,4 +231,4 @@ def _box_arrays(arrays: Mapping[str, Array], count: int, geometry: Geometry, pat
         own = order[ends[i] : ends[i + 1]]
         return moved(geometry, Target.of(boxes[own], labels[own]))
 
-    return OnDemand(count, target_of)
+    return Rows(count, target_of)

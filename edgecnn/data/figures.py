@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecnn.data.samples import OnDemand, Samples, Target
+from edgecnn.data.samples import Samples, Target
 from runtimes.base import Array, BadInput
+from runtimes.imaging.arrays import Rows
 from runtimes.imaging.preprocess import Preprocess
 
 CLASSES = ("circle", "square", "triangle")
@@ -94,8 +95,8 @@ def load_shapes(spec: str, preprocess: Preprocess, task: str) -> Samples:
         lambda i: ready(scene(i).pixels),
         np.arange(count) % len(CLASSES) if single else None,
         (BACKGROUND, *CLASSES) if task == "segmentation" else CLASSES,
-        OnDemand(count, lambda i: scene(i).mask),
-        OnDemand(count, lambda i: scene(i).target),
+        Rows(count, lambda i: scene(i).mask),
+        Rows(count, lambda i: scene(i).target),
         mirrored=True,
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from edgecnn.data.built_in import recorded
 from edgecnn.data.readable import read
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
+from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import PLAIN, Look
 from runtimes.imaging.shown import Ready as Ready
 from runtimes.imaging.shown import finite
@@ -57,28 +58,6 @@ class Target(NamedTuple):
     def only(self, kept: Array) -> Target:
         """The objects for which `kept`, bool (n,), is True."""
         return Target(*(values[kept] for values in self))
-
-
-@dataclass(frozen=True)
-class OnDemand(Sequence[T], Generic[T]):
-    """`length` things, each made when it is asked for."""
-
-    length: int
-    make: Callable[[int], T]
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        if not 0 <= index < self.length:
-            raise IndexError(index)
-        return self.make(index)
 
 
 @dataclass(frozen=True)
@@ -226,7 +205,7 @@ def _at(load: Callable[[int], T], picked: Sequence[int]) -> Callable[[int], T]:
 
 
 def _picked(things: Sequence[T] | None, picked: Sequence[int]) -> Sequence[T] | None:
-    return None if things is None else OnDemand(len(picked), lambda i: things[picked[i]])
+    return None if things is None else Rows(len(picked), lambda i: things[picked[i]])
 
 
 def _in_order(samples: Samples, names: Sequence[str]) -> Array:
@@ -243,7 +222,7 @@ def _renumbered_masks(masks: Sequence[Array] | None, place: Array) -> Sequence[A
         return None
     table = np.arange(IGNORE + 1, dtype=np.uint8)
     table[: len(place)] = place
-    return OnDemand(len(masks), lambda i: table[masks[i]])
+    return Rows(len(masks), lambda i: table[masks[i]])
 
 
 def _renumbered_ids(ids: Sequence[int | None], place: Array, count: int) -> tuple[int | None, ...]:
@@ -255,7 +234,7 @@ def _renumbered_ids(ids: Sequence[int | None], place: Array, count: int) -> tupl
 def _renumbered_targets(targets: Sequence[Target] | None, place: Array) -> Sequence[Target] | None:
     if targets is None:
         return None
-    return OnDemand(len(targets), lambda i: targets[i]._replace(labels=place[targets[i].labels]))
+    return Rows(len(targets), lambda i: targets[i]._replace(labels=place[targets[i].labels]))
 
 
 @dataclass(frozen=True)
