@@ -94,11 +94,8 @@ def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(call)
     def looked_at(*args: Any, **given: Any) -> Any:
         from edgecnn.arguments import settled
-        from edgecnn.foreign import refuse_given
-        from edgecnn.tracked import walked
 
-        refuse_given(call, args, given)
-        bound = settled(call, name, args, given | ({"track": walked(given["track"])} if "track" in given else {}))
+        bound = settled(call, name, args, given)
         return call(*bound.args, **bound.kwargs)
 
     looked_at.__module__, looked_at.__qualname__ = __name__, name  # where pickle finds it

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from edgecnn.foreign import GIVEN
+from edgecnn.foreign import GIVEN, refuse_given
+from edgecnn.tracked import walked
 from runtimes.base import BadInput
 
 FILES = (
@@ -84,9 +85,11 @@ def range_of(name: str, call: str = "") -> Range | None:
 def settled(call: Callable[..., Any], name: str, args: Sequence[Any], given: Mapping[str, Any]) -> Any:
     """The arguments of the API's call `name` (an `inspect.BoundArguments`), as `call` wants them.
 
-    Raises `BadInput` for what is out of range, and the TypeError that Python raises for arguments that do not fit.
+    Raises `BadInput` for another framework's model and for what is out of range, and the TypeError that Python raises
+    for arguments that do not fit.
     """
     bound = inspect.signature(call).bind(*args, **given)
+    refuse_given(bound.arguments)
     for argument, value in bound.arguments.items():
         parameter = bound.signature.parameters[argument]
         kinds = str(parameter.annotation)
@@ -101,6 +104,8 @@ def _settled(call: str, name: str, value: Any, kinds: str) -> Any:
         if "Sequence" in kinds and isinstance(value, list | tuple | range) and value:
             return tuple(allowed.take(name, each) for each in value)
         return allowed.take(name, value)
+    if name == "track":
+        return walked(value)
     if name == "provider":
         texts = value if "Sequence" in kinds and isinstance(value, list | tuple) else [value]
         if not texts or not all(isinstance(text, str) for text in texts):

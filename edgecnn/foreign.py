@@ -8,16 +8,15 @@ Told by the name, and where that says too little by the first bytes. Test: tests
 
 from __future__ import annotations
 
-import inspect
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runtimes.base import BadInput
 
-GIVEN = ("model", "models", "source", "name", "reference", "candidate", "other", "against", "bundle")
+GIVEN = ("model", "models", "source", "reference", "candidate", "other", "against", "bundle")
 """What calls name the models that they take."""
 TF2ONNX = "make an ONNX file of it: `python -m tf2onnx.convert {} {} --output model.onnx` (docs/tensorflow.md)"
 NO_WAY_BACK = "which no tool makes an ONNX file of again: give the ONNX file or the network that it was made from"
@@ -40,14 +39,10 @@ GRAPH_DEF = b"\n"
 """What a frozen graph of TensorFlow begins with, and no ONNX model."""
 
 
-def refuse_given(call: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> None:
-    """`refuse_foreign` for every model among the arguments of `call`; of several bundles each is reported by itself."""
-    try:
-        named = inspect.signature(call).bind_partial(*args, **given).arguments
-    except TypeError:
-        return  # which the call says better
+def refuse_given(arguments: Mapping[str, Any]) -> None:
+    """`refuse_foreign` for every model among a call's arguments; of several bundles each is reported by itself."""
     for name in GIVEN:
-        value = named.get(name)
+        value = arguments.get(name)
         for one in value if name == "models" and isinstance(value, list | tuple) else [value]:
             refuse_foreign(one)
 
