@@ -29,8 +29,10 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-NAMES = ("latency", "int8", "zoo", "averages", "memory", "forms", "letterbox", "pictures")
-latency, int8, zoo, averages, memory, forms, letterbox, pictures = (load(ROOT / f"bench/{name}.py") for name in NAMES)
+NAMES = ("latency", "int8", "zoo", "averages", "memory", "forms", "letterbox", "pictures", "web")
+latency, int8, zoo, averages, memory, forms, letterbox, pictures, web = (
+    load(ROOT / f"bench/{name}.py") for name in NAMES
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ latency, int8, zoo, averages, memory, forms, letterbox, pictures = (load(ROOT / 
         ("docs/targets.md", forms.tables()),
         ("docs/detectors.md", letterbox.table()),
         ("docs/preprocess.md", pictures.table()),
+        ("docs/web.md", web.tables()),
     ],
 )
 def test_the_pages_show_the_committed_results(page: str, made: str) -> None:
