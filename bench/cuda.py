@@ -1,6 +1,7 @@
 """ONNX Runtime on a GPU against PyTorch, in one run: parity of the zoo, latency, a batch sweep, and percent of peak.
 
     python bench/cuda.py [--quick] [--minutes 8]        writes bench/results/cuda.jsonl and prints the README's table
+    python bench/cuda.py --only parity                  one part alone: latency, parity or sweep
     python bench/cuda.py --table                        prints the table of the committed results
     python bench/cuda.py --check                        exit 1 when a bar is missed in them
     python bench/cuda.py --allow-cpu --output FILE      the same steps on a CPU, to see that they work
@@ -8,8 +9,8 @@
 Needs torch, onnx, numpy and onnxruntime-gpu, from a bare checkout; exit 4 with the cause where there is no GPU.
 The rows come in the order of their importance, and the file has all rows so far after each: the first network, the
 parity of all classifiers (prepared by several processes), the sweep, the other networks. No torch.compile runs longer
-than `--compile-seconds`, and what is not begun within `--minutes` is left out and says so. `--table` and `--check` read
-`--output` where it is given.
+than `--compile-seconds`, settings that no bar needs wait for time that nothing more important wants, and what is not
+begun within `--minutes` is left out and says so. `--table` and `--check` read `--output` where it is given.
 Everything is timed as wall time around one synchronised call, inputs and outputs on the GPU, all competitors of a row
 interleaved (runtimes/latency.py). ONNX Runtime synchronises at the end of a bound run, PyTorch by
 `torch.cuda.synchronize()`. Peaks are measured in the same run: a matrix product per arithmetic, and a copy of 1 GiB
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import functools
 import gc
 import io
 import json
@@ -33,7 +35,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +80,25 @@ OURS = {  # name -> (graph, options)
     "float16 NHWC graph, fused, blocks": ("space_to_depth", f"{GRAPH},fuse_conv_bias=1"),
     "float16 NHWC graph, blocks": ("space_to_depth", GRAPH),
     "float16 NHWC graph, fused, 4 channels": ("pad_inputs", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 NHWC graph, float16 in and out": ("half+own_io", GRAPH),
+    "float16 NHWC graph, fused, float16 in and out": ("half+own_io", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 NHWC graph, fused, float16 in and out, sums": ("merge_add+own_io", f"{GRAPH},fuse_conv_bias=1"),
 }
 ALONE = {"float16 without tensor cores": ("half", ""), INT8: (INT8, "use_tf32=1")}
 """Not raced: a slow one would take the others' time."""
 ON_A_CPU = ("float32", "float16")
 EAGER, COMPILED = "torch eager float32", "torch.compile float16"
-FIRST_FUSED, SLOW_TO_MAKE_S = "float16 NHWC graph, fused", 30.0
+FIRST_FUSED, SLOW_TO_MAKE_S = "float16 NHWC graph, fused", 15.0
+NEEDED = ("float32", "float16 NHWC graph", FIRST_FUSED)
+"""Made before PyTorch's; the other settings come after them, while there is time to spare."""
+PARTS, PARITY_S, RACE_S = ("latency", "parity", "sweep"), 150.0, 30.0
 SWEPT_RACERS = ("float16 NHWC graph", FIRST_FUSED, EAGER, "torch CUDA graph float16")
 OUR_HALF = tuple(name for name in OURS if name.startswith("float16"))
 MATRIX, COPY_BYTES = 8192, 2**30
 PICTURES = 16
 """Different ones in a batch; a larger batch has them again."""
 MOST_WORKERS, PREPARING_SECONDS = 6, 240
-EXIT_UNAVAILABLE = 4
+EXIT_UNAVAILABLE, AGAIN_S = 4, 5.0
 
 
 class TooLong(BaseException):
@@ -107,6 +115,8 @@ class Place:
     compile_seconds: float = 150.0
     workers: int = 0
     """Processes that prepare networks for the parity; 0: none, this one does it."""
+    made: dict[str, float] = field(default_factory=dict)
+    """Seconds to the first answer of what was made last under each name."""
 
     @property
     def gpu(self) -> bool:
@@ -136,6 +146,19 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Later:
+    """What follows a race and is more important than its settings that no bar needs."""
+
+    batches: int
+    other_s: float
+
+    def wants(self, made: Mapping[str, float]) -> float:
+        """Seconds: another batch takes as long as this one's needed competitors, whose seconds are in `made`."""
+        needed = sum(seconds for name, seconds in made.items() if name in (*NEEDED, *THEIRS))
+        return self.other_s + self.batches * (1.3 * needed + RACE_S)
+
+
+@dataclass(frozen=True)
 class Network:
     """A network of the zoo, seeded, its float and float16 graphs, and its multiply-adds for one image."""
 
@@ -146,9 +169,11 @@ class Network:
     ready: Any
 
     def graph(self, name: str) -> onnx.ModelProto:
-        """`float`, `half`, `int8`, or float16 after the rewrite `name` of its first convolution; made once."""
+        """`float`, `half`, `int8`, or float16 after a rewrite `name`; `NAME+own_io` as `own_io` makes it."""
         if name not in self.graphs:
-            self.graphs[name] = in_int8(self) if name == INT8 else rewritten(self, name)
+            base, _, own = name.partition("+")
+            made = own_io(self.graph(base)) if own else in_int8(self) if name == INT8 else rewritten(self, name)
+            self.graphs[name] = made
         return self.graphs[name]
 
     def feed(self, batch: int, seed: int = 1) -> dict[str, np.ndarray]:
@@ -201,6 +226,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--quick", action="store_true", help="one network and a short sweep")
+    parser.add_argument("--only", choices=PARTS, help="this part of the rows alone")
     parser.add_argument("--minutes", type=float, default=8.0, help="what is not begun by then is left out, and says so")
     parser.add_argument("--seconds", type=float, default=10.0, help="at most so long for one race")
     parser.add_argument("--compile-seconds", type=float, default=150.0, help="at most for one torch.compile; 0: none")
@@ -221,12 +247,16 @@ def run(options: argparse.Namespace, place: Place) -> Iterator[dict[str, Any]]:
     yield {"kind": "machine", **about(place)}
     yield {"kind": "peak", **peak}
     first, *others = options.networks[:1] if options.quick else options.networks
-    yield from latencies(first, place, options, peak)
-    rows = sorted(zoo.list_models(), key=lambda row: row.params or 0)  # when time is up, few are missing
-    classifiers = [row.name for row in rows if row.task == "classification"]
-    yield from parities([first] if options.quick or not place.gpu else classifiers, place)
-    yield from sweep(first if options.quick or not place.gpu else SWEPT, place, options, peak)
-    for name in others:
+    parts = [options.only] if options.only else PARTS
+    if "latency" in parts:
+        yield from latencies(first, place, options, peak, PARITY_S if "parity" in parts else 0.0)
+    if "parity" in parts:
+        rows = sorted(zoo.list_models(), key=lambda row: row.params or 0)  # when time is up, few are missing
+        classifiers = [row.name for row in rows if row.task == "classification"]
+        yield from parities([first] if options.quick or not place.gpu else classifiers, place)
+    if "sweep" in parts:
+        yield from sweep(first if options.quick or not place.gpu else SWEPT, place, options, peak)
+    for name in others if "latency" in parts else ():
         yield from latencies(name, place, options, peak)
 
 
@@ -289,6 +319,7 @@ def synchronised(call: Callable[[], object], place: Place) -> Callable[[], None]
     return timed
 
 
+@functools.lru_cache(2)
 def load(name: str) -> Network:
     """The seeded network with live BatchNorm statistics, exported by torch's older exporter, which needs onnx alone."""
     torch.manual_seed(0)
@@ -316,47 +347,55 @@ def load(name: str) -> Network:
     return Network(name, module, {"float": model, "half": half}, int(row.macs or 0), ready)
 
 
-def latencies(name: str, place: Place, options: argparse.Namespace, peak: dict[str, float]) -> Iterator[dict[str, Any]]:
-    """One race for each batch."""
+def latencies(
+    name: str, place: Place, options: argparse.Namespace, peak: dict[str, float], later_s: float = 0.0
+) -> Iterator[dict[str, Any]]:
+    """One race for each batch; `later_s` is wanted by what comes after them."""
     batches = BATCHES if place.gpu else (1, 2)
     if place.late:
         yield from ({"kind": "left out", "network": name, "batch": batch, "left out": "no time"} for batch in batches)
         return
     network = load(name)
-    for batch in batches:
-        yield latency(network, batch, place, options, peak)
+    for i, batch in enumerate(batches, 1):
+        yield latency(network, batch, place, options, peak, Later(len(batches) - i, later_s))
         place.clean()
 
 
 def latency(
-    network: Network, batch: int, place: Place, options: argparse.Namespace, peak: dict[str, float]
+    network: Network,
+    batch: int,
+    place: Place,
+    options: argparse.Namespace,
+    peak: dict[str, float],
+    later: Later,
 ) -> dict[str, Any]:
     """All competitors of one network and batch in one race."""
     feed = network.feed(batch)
-    calls, failed, made = competitors(network, feed, place)
+    calls, failed, made = competitors(network, feed, place, later)
     run = race(calls, 200 if place.gpu else 8, 20 if place.gpu else 1, seconds=options.seconds, clock="wall")
     times = {name: run.reports[name].p50_ms for name in run.names}
     ours = [name for name in times if name in (OUR_HALF if place.gpu else ON_A_CPU)]
     best = min(ours, key=times.__getitem__, default=None)
     against = [name for name in times if best and name != best]
-    alone = measured_alone(network, feed, place)
+    alone = measured_alone(network, feed, place, later.wants(made))
     return {
         "kind": "latency", "network": network.name, "batch": batch, "rounds": run.rounds, "method": METHOD,
         "p50_ms": times, "failed": failed, "best": best, "made_s": made,
         "images_per_s": {name: 1000 * batch / ms for name, ms in times.items()},
         "ratios": {name: run.ratio(best, name).to_dict() for name in against if best},
         "percent_of_peak": {name: percent(network, batch, times[name], name, peak) for name in times},
-        "copies_ms": copies(calls[best], feed, options.seconds) if best else None, **alone,
+        "copies_ms": copies(calls[best], fed(OURS[best][0], feed), options.seconds) if best else None, **alone,
     }  # fmt: skip
 
 
-def measured_alone(network: Network, feed: Tensors, place: Place) -> dict[str, Any]:
+def measured_alone(network: Network, feed: Tensors, place: Place, later_s: float) -> dict[str, Any]:
     """Times of what is not raced, and whether int8 ran dequantized, in float."""
     times: dict[str, float] = {}
     failed: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     for name, (graph, text) in ALONE.items():
         try:
+            refuse_late(place, later_s)
             model = network.graph(graph)
             call = open_session(model, place.options(text), 1).bind(feed)
             times[name] = measure(call, 20, 3, 2.0).p50_ms
@@ -376,12 +415,42 @@ def in_int8(network: Network) -> onnx.ModelProto:
 
 
 def rewritten(network: Network, name: str) -> onnx.ModelProto:
-    """Tensor cores read channels in eights, an image has three: see `edgecnn.choosing.device_search.FORMS`."""
+    """Another form of the same graph: see `edgecnn.choosing.device_search.FORMS`."""
     feeds = [network.feed(1, 0)]
     result = rewrite(network.graphs["float"], [name], feeds)
     if not result.modified:
         raise Unavailable(f"{name}: changes nothing in it")
     return convert(result.model, feeds, threads=torch.get_num_threads()).model
+
+
+def own_io(half: onnx.ModelProto) -> onnx.ModelProto:
+    """`half` with float16 in and out, images channels-last, as PyTorch has them in this race: no Cast, no Transpose."""
+    model = onnx.ModelProto()
+    model.CopyFrom(half)
+    graph = model.graph
+    del graph.value_info[:]
+    (given,), (made,) = graph.input, graph.output
+    first, last = ([n for n in graph.node if v.name in (*n.input, *n.output)] for v in (given, made))
+    if [node.op_type for node in (*first, *last)] != ["Cast", "Cast"]:
+        raise Unavailable("float16 in and out: its input or output is of a node in float32")
+    for value in (given, made):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    shape = given.type.tensor_type.shape
+    batch, channels, *sizes = [copy.deepcopy(size) for size in shape.dim]
+    del shape.dim[:]
+    shape.dim.extend([batch, *sizes, channels])
+    first[0].CopyFrom(onnx.helper.make_node("Transpose", [given.name], list(first[0].output), perm=[0, 3, 1, 2]))
+    maker = next(node for node in graph.node if last[0].input[0] in node.output)
+    maker.output[:] = [made.name]
+    graph.node.remove(last[0])
+    return model
+
+
+def fed(graph: str, feed: Tensors) -> Tensors:
+    """`feed` as `graph` takes it."""
+    if not graph.endswith("+own_io"):
+        return feed
+    return {"input": np.ascontiguousarray(feed["input"].transpose(0, 2, 3, 1).astype(np.float16))}
 
 
 def copies(binding: Callable[[], object], feed: Tensors, seconds: float) -> dict[str, float]:
@@ -398,34 +467,50 @@ def percent(network: Network, batch: int, ms: float, name: str, peak: dict[str, 
 
 
 def competitors(
-    network: Network, feed: Tensors, place: Place
+    network: Network, feed: Tensors, place: Place, later: Later
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str], dict[str, float]]:
-    """(name -> a synchronised call, name -> why it is not there, name -> seconds to its first answer)."""
-    makers: dict[str, Callable[[], Callable[[], object]]] = {
-        name: (lambda graph=graph, text=text: open_session(network.graph(graph), place.options(text), 1).bind(feed))
+    """(name -> a synchronised call, name -> why it is not there, name -> seconds to its first answer).
+
+    What no bar needs is made last, and not begun where `later` wants the time.
+    """
+    ours: dict[str, Callable[[], Callable[[], object]]] = {
+        name: (lambda graph=graph, text=text: opened(network, graph, text, feed, place))
         for name, (graph, text) in OURS.items()
         if place.gpu or name in ON_A_CPU
     }
+    makers = {name: ours[name] for name in NEEDED if name in ours}
     makers |= {name: (lambda make=make: make(network.module, feed["input"], place)) for name, make in THEIRS.items()}
     calls, failed, made = {}, {}, {}
-    for name, make in makers.items():
+    for name, make in {**makers, **ours}.items():
         begin = time.monotonic()
         try:
-            refuse_slow(name, made)
+            if name not in makers:
+                refuse_slow(name, made)
+                refuse_late(place, later.wants(made))
             call = make()
             call()
             calls[name] = call
         except (Exception, TooLong) as error:  # a competitor that does not run here is a result, too
             failed[name] = reason(error)
-        made[name] = round(time.monotonic() - begin, 2)
+        made[name] = place.made[name] = round(time.monotonic() - begin, 2)
     return calls, failed, made
+
+
+def opened(network: Network, graph: str, text: str, feed: Tensors, place: Place) -> Binding:
+    return open_session(network.graph(graph), place.options(text), 1).bind(fed(graph, feed))
 
 
 def refuse_slow(name: str, made: Mapping[str, float]) -> None:
     """Raise `Unavailable` for one more network of fused kernels where those of the first took long to compile."""
     took = made.get(FIRST_FUSED, 0.0)
-    if took > SLOW_TO_MAKE_S and name.startswith(f"{FIRST_FUSED},"):
+    if took > SLOW_TO_MAKE_S and name.startswith(FIRST_FUSED):
         raise Unavailable(f"not tried: cuDNN compiled for {took:.0f} s for {FIRST_FUSED}")
+
+
+def refuse_late(place: Place, later_s: float) -> None:
+    """Raise `Unavailable` for what no bar needs, where something more important wants the time."""
+    if place.gpu and place.left_s < later_s:
+        raise Unavailable("not tried: the time is for what comes after it")
 
 
 def reason(error: BaseException) -> str:
@@ -443,7 +528,7 @@ def at_most(seconds: float) -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)  # what is raised in a `__del__` is lost
     try:
         yield
     finally:
@@ -525,21 +610,22 @@ THEIRS: dict[str, Callable[..., Callable[[], object]]] = {
 def sweep(name: str, place: Place, options: argparse.Namespace, peak: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Images a second by batch, of two of ours and two of theirs that need no compiling."""
     batches = (SWEEP[::2] if options.quick else SWEEP) if place.gpu else (1, 2)
-    network = None
     for batch in batches:
         if place.late:
             yield {"kind": "sweep", "network": name, "batch": batch, "left out": "no time"}
             continue
-        network = network or load(name)
+        network = load(name)
         feed = network.feed(batch)
         times, failed = {}, {}
         for racer in SWEPT_RACERS if place.gpu else ("float32", EAGER):
             try:
-                graph, text = OURS.get(racer, ("", ""))
+                refuse_slow(racer, place.made)
                 theirs = THEIRS.get(racer)
-                call = theirs(network.module, feed["input"], place) if theirs else (
-                    open_session(network.graphs[graph], place.options(text), 1).bind(feed)
-                )  # fmt: skip
+                call = (
+                    theirs(network.module, feed["input"], place)
+                    if theirs
+                    else opened(network, *OURS[racer], feed, place)
+                )
                 times[racer] = measure(call, 100, 10, min(2.0, options.seconds)).p50_ms
             except Exception as error:
                 failed[racer] = reason(error)
@@ -613,7 +699,7 @@ def prepare(name: str) -> Prepared:
     network = load(name)
     feeds: list[Tensors] = [network.feed(1, seed) for seed in range(4)]
     logits = answers(network.module, feeds)
-    exact = answers(network.module.double(), feeds)
+    exact = answers(copy.deepcopy(network.module).double(), feeds)
     noise = compare(looked_up(feeds, exact), looked_up(feeds, logits), feeds).snr_db
     return Prepared(network.graphs, feeds, logits, noise)
 

@@ -286,6 +286,7 @@ def test_onnx_runtimes_own_logger_is_quiet_before_a_session_is_made(monkeypatch:
     [
         ["check", "MODEL", "MODEL", "--provider", "cuda"],
         ["bench", "MODEL", "--provider", "cuda:use_tf32=1"],
+        ["verify", "MODEL", "MODEL", "--provider", "cuda"],
     ],
     ids=lambda command: command[0],
 )

@@ -4,7 +4,8 @@
 
 The recording comes first: where launches take the time, as for one image, all arithmetic seems equally fast without it.
 float16 is raced in both layouts, because tensor cores want the other one. They read channels in eights, too, and an
-image has three: `FORMS` are exact rewrites of the first convolution.
+image has three: `FORMS` are exact rewrites of the first convolution, and one of sums, each of which is a pass over
+memory that no kernel of ONNX Runtime joins with another.
 
 A setting is kept when it wins its race beyond the noise; whoever is not near enough, or cannot be opened, takes part in
 none and says why. int8 is not among them: the CUDA provider has no integer convolution and would compute it
@@ -38,7 +39,11 @@ SETTINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 """In this order: layout first, because the others depend on it."""
 RECORDED: tuple[str, Mapping[str, Any]] = ("CUDA graph", {"enable_cuda_graph": True})
-FORMS = {"space_to_depth": "first convolution on blocks", "pad_inputs": "4 input channels"}
+FORMS = {
+    "space_to_depth": "first convolution on blocks",
+    "pad_inputs": "4 input channels",
+    "merge_add": "sums in convolutions",
+}
 """Rewrites (exporters/rewrites) whose graphs are raced last, and what they are called."""
 
 

@@ -27,8 +27,10 @@ def command(bundle: tuple[Path, ...], provider: str, threads: int | None) -> Res
     Of several bundles each is proven by itself; the exit code is the highest of theirs.
     """
     from edgecnn import api
+    from runtimes.execution import provider_options
 
     if len(bundle) > 1:
+        provider_options.require(provider)  # else each bundle would be called unproven for it
         found = api.verify(bundle, provider=provider, threads=threads)
         return Result(found.to_dict(), lambda page: _draw(page, found), found.verdict, failures=found.failures)
     report = api.verify(bundle[0], provider=provider, threads=threads)

@@ -87,11 +87,14 @@ class Binding:
 class Graphs:
     """Runs a session that records CUDA graphs: one recording for each set of input shapes, made when it first comes.
 
-    A recording has one place for its inputs and one for its outputs, so that threads wait for each other.
+    A recording has one place for its inputs and one for its outputs, so that threads wait for each other. Kernels with
+    fused bias are compiled for one shape and end with the next one's (`conv.cc` has one plan for each convolution), but
+    a recording holds only their addresses: of those there is one recording at a time, made again when a shape returns.
     """
 
     def __init__(self, raw: Any, provider: str) -> None:
-        self.raw, self.provider = raw, provider
+        self.raw, self.provider, self.made = raw, provider, 0
+        self.only_one = getattr(provider_options.parse(provider).options, "fuse_conv_bias", False)
         self.bindings: dict[tuple[tuple[str, tuple[int, ...], str], ...], Binding] = {}
         self.one_at_a_time = threading.Lock()
 
@@ -106,7 +109,10 @@ class Graphs:
         """The binding for the shapes and types of `feeds`."""
         key = tuple(sorted((name, value.shape, value.dtype.name) for name, value in feeds.items()))
         if key not in self.bindings:
-            self.bindings[key] = Binding(self.raw, self.provider, feeds, len(self.bindings) + 1)
+            if self.only_one:
+                self.bindings.clear()
+            self.made += 1
+            self.bindings[key] = Binding(self.raw, self.provider, feeds, self.made)
         return self.bindings[key]
 
 
