@@ -50,6 +50,7 @@ from edgecnn.networks import zoo
 from exporters.fp16.half_probe import convert
 from exporters.quantization.quantize import QuantRecipe, quantize_model
 from exporters.searching.rewriting import rewrite
+from exporters.targets.cuda_pads import even_pads
 from runtimes import machine
 from runtimes.base import Tensors, Unavailable
 from runtimes.census import Kernel, census, dequantized
@@ -420,7 +421,7 @@ def rewritten(network: Network, name: str) -> onnx.ModelProto:
     result = rewrite(network.graphs["float"], [name], feeds)
     if not result.modified:
         raise Unavailable(f"{name}: changes nothing in it")
-    return convert(result.model, feeds, threads=torch.get_num_threads()).model
+    return convert(even_pads(result.model), feeds, threads=torch.get_num_threads()).model
 
 
 def own_io(half: onnx.ModelProto) -> onnx.ModelProto:

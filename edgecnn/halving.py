@@ -168,8 +168,10 @@ def halve(
     float32 runs as `provider` says, float16 with what that needs besides, which is where the result says it ran.
     """
     from exporters.fp16.half_probe import convert, emulated
+    from exporters.targets.cuda_pads import even_pads
 
     started = time.perf_counter()
+    model = even_pads(model)  # float16 is for GPUs
     found = convert(model, feeds, exclude, threads, track)
     seconds = time.perf_counter() - started
     given, provider = provider, provider_options.parse(provider).for_half.text

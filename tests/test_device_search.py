@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cuda_stand_in
+import graphs
 from edgecnn import road
 from edgecnn.choosing import device_build, device_search
 from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, form_of, search
@@ -19,6 +20,7 @@ from edgecnn.choosing.judge import Judgement
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
 from edgecnn.data.samples import Samples
+from exporters.graph import attributes
 from exporters.rewrites import pad_inputs
 from exporters.searching import rewriting
 from runtimes.base import BadInput, CheckFailed, Unavailable
@@ -104,6 +106,20 @@ def test_forms_are_those_that_do_something_to_the_graph() -> None:
     assert set(found) == {form_of(HALF, "pad_inputs")}, "its first convolution has no stride"
     there = open_session(found[form_of(HALF, "pad_inputs")], threads=1)(trial_feed)["y"]
     assert np.allclose(there, open_session(conv_net(), threads=1)(trial_feed)["y"], rtol=0.01, atol=0.01)
+
+
+def test_every_form_is_padded_alike_on_both_sides() -> None:
+    """A first convolution on blocks is not, as it is rewritten, and cuDNN may have no kernel for it."""
+    model = graphs.parse(
+        """g (float[N,3,16,16] x) => (float[N,4,8,8] y) {
+            a = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w)
+            y = Relu(a)
+        }""",
+        w=(4, 3, 3, 3),
+    )
+    found, _ = device_build.forms(model, [{"x": np.ones((1, 3, 16, 16), np.float32)}], 1)
+    convs = [n for n in found[form_of(HALF, "space_to_depth")].graph.node if n.op_type == "Conv"]
+    assert [attributes(node)["pads"] for node in convs] == [[1, 1, 1, 1]]
 
 
 def test_a_form_that_is_not_the_same_function_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

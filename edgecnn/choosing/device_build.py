@@ -30,6 +30,7 @@ from exporters.fp16.half import Half
 from exporters.fp16.half_probe import convert
 from exporters.pack import pack
 from exporters.searching.rewriting import attempt_proven
+from exporters.targets.cuda_pads import even_pads
 from runtimes.base import BadInput, Tensors, Track
 from runtimes.execution.provider_options import Asked
 from runtimes.files import check_output
@@ -144,6 +145,7 @@ def build_for(
     """
     feeds = material.calibration_feeds[:IMAGES]
     begin = time.perf_counter()
+    float_model = even_pads(float_model)
     half = convert(float_model, feeds, threads=trial.threads, track=track)
     took = time.perf_counter() - begin
     models = {FLOAT: float_model}
@@ -183,7 +185,7 @@ def forms(
         if isinstance(other, str):
             left_out.append(f"{words}: not tried, {other}")
         elif other.modified:
-            found[form_of(HALF, name)] = convert(other.model, feeds, threads=threads).model
+            found[form_of(HALF, name)] = convert(even_pads(other.model), feeds, threads=threads).model
     return found, tuple(left_out)
 
 
