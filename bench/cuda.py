@@ -68,29 +68,29 @@ NETWORKS, SWEPT = ("resnet50", "resnet18", "mobilenet_v2"), "resnet50"
 BATCHES, SWEEP = (1, 64), (1, 2, 4, 8, 16, 32, 64, 128, 256)
 FUSED, INT8 = "use_tf32=1,prefer_nhwc=1,fuse_conv_bias=1", "int8"
 GRAPH = "use_tf32=1,prefer_nhwc=1,enable_cuda_graph=1"
-OURS = {  # name -> (graph, options)
+OURS = {  # name -> (graph, options), in the order of their making; float16 needs TF32: runtimes/providers/cuda.py
     "float32": ("float", ""),
-    "TF32": ("float", "use_tf32=1"),
-    "float16": ("half", "use_tf32=1"),  # without it no tensor cores: runtimes/providers/cuda.py
-    "float16 NHWC": ("half", "use_tf32=1,prefer_nhwc=1"),
-    "float16 graph": ("half", "use_tf32=1,enable_cuda_graph=1"),
     "float16 NHWC graph": ("half", GRAPH),
-    "float16 NHWC graph, B": ("half", f"{GRAPH},cudnn_conv_algo_search=EXHAUSTIVE"),
     "float16 NHWC graph, fused": ("half", f"{GRAPH},fuse_conv_bias=1"),
-    "float16 NHWC graph, fused, B": ("half", f"{GRAPH},fuse_conv_bias=1,cudnn_conv_algo_search=EXHAUSTIVE"),
-    "float16 NHWC graph, fused, blocks": ("space_to_depth", f"{GRAPH},fuse_conv_bias=1"),
-    "float16 NHWC graph, blocks": ("space_to_depth", GRAPH),
-    "float16 NHWC graph, fused, 4 channels": ("pad_inputs", f"{GRAPH},fuse_conv_bias=1"),
     "float16 NHWC graph, float16 in and out": ("half+own_io", GRAPH),
     "float16 NHWC graph, fused, float16 in and out": ("half+own_io", f"{GRAPH},fuse_conv_bias=1"),
     "float16 NHWC graph, fused, float16 in and out, sums": ("merge_add+own_io", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 NHWC graph, B": ("half", f"{GRAPH},cudnn_conv_algo_search=EXHAUSTIVE"),
+    "float16 NHWC graph, fused, B": ("half", f"{GRAPH},fuse_conv_bias=1,cudnn_conv_algo_search=EXHAUSTIVE"),
+    "float16 NHWC graph, blocks": ("space_to_depth", GRAPH),
+    "float16 NHWC graph, fused, blocks": ("space_to_depth", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 NHWC graph, fused, 4 channels": ("pad_inputs", f"{GRAPH},fuse_conv_bias=1"),
+    "float16 graph": ("half", "use_tf32=1,enable_cuda_graph=1"),
+    "TF32": ("float", "use_tf32=1"),
+    "float16": ("half", "use_tf32=1"),
+    "float16 NHWC": ("half", "use_tf32=1,prefer_nhwc=1"),
 }
 ALONE = {"float16 without tensor cores": ("half", ""), INT8: (INT8, "use_tf32=1")}
 """Not raced: a slow one would take the others' time."""
 ON_A_CPU = ("float32", "float16")
 EAGER, COMPILED = "torch eager float32", "torch.compile float16"
 FIRST_FUSED, SLOW_TO_MAKE_S = "float16 NHWC graph, fused", 15.0
-NEEDED = ("float32", "float16 NHWC graph", FIRST_FUSED)
+NEEDED = ("float32", "float16 NHWC graph")
 """Made before PyTorch's; the other settings come after them, while there is time to spare."""
 PARTS, PARITY_S, RACE_S = ("latency", "parity", "sweep"), 150.0, 30.0
 SWEPT_RACERS = ("float16 NHWC graph", FIRST_FUSED, EAGER, "torch CUDA graph float16")
