@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 @functools.cache  # one object a call, as pickle wants
 def _looked_at(call: Callable[..., Any], name: str) -> Callable[..., Any]:
     """`call`, which tells in one line of another framework's model, a `track` that cannot be walked through, and of
-    arguments that are out of range."""
+    arguments that are out of range or would do nothing."""
 
     @functools.wraps(call)
     def looked_at(*args: Any, **given: Any) -> Any:

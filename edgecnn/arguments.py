@@ -19,6 +19,7 @@ from typing import Any
 
 from edgecnn.foreign import GIVEN, refuse_given
 from edgecnn.tracked import walked
+from edgecnn.idle import refuse_idle
 from runtimes.base import BadInput
 
 FILES = (
@@ -85,8 +86,8 @@ def range_of(name: str, call: str = "") -> Range | None:
 def settled(call: Callable[..., Any], name: str, args: Sequence[Any], given: Mapping[str, Any]) -> Any:
     """The arguments of the API's call `name` (an `inspect.BoundArguments`), as `call` wants them.
 
-    Raises `BadInput` for another framework's model and for what is out of range, and the TypeError that Python raises
-    for arguments that do not fit.
+    Raises `BadInput` for another framework's model, for what is out of range and for what would do nothing, and the
+    TypeError that Python raises for arguments that do not fit.
     """
     bound = inspect.signature(call).bind(*args, **given)
     refuse_given(bound.arguments)
@@ -95,7 +96,15 @@ def settled(call: Callable[..., Any], name: str, args: Sequence[Any], given: Map
         kinds = str(parameter.annotation)
         if value is not None or not (parameter.default is None or "None" in kinds):
             bound.arguments[argument] = _settled(name, argument, value, kinds)
+    usual = {argument: parameter.default for argument, parameter in bound.signature.parameters.items()}
+    other = [argument for argument, value in bound.arguments.items() if not _same(value, usual[argument])]
+    refuse_idle(name, other, usual | bound.arguments)
     return bound
+
+
+def _same(value: object, default: object) -> bool:
+    """Whether both are the same, which of arrays is not asked."""
+    return value is default or (type(value) is type(default) and bool(value == default))
 
 
 def _settled(call: str, name: str, value: Any, kinds: str) -> Any:

@@ -22,7 +22,7 @@ from torch import nn
 
 from edgecnn import doubts, halving, open_size, proof, stages
 from edgecnn.choosing.contest import SEARCH_SECONDS
-from edgecnn.choosing.device_build import DeviceBuildReport, build_for, refuse_cpu_options
+from edgecnn.choosing.device_build import DeviceBuildReport, build_for
 from edgecnn.choosing.evidence import of_verdict
 from edgecnn.choosing.model_identity import judging
 from edgecnn.choosing.options import BuildOptions
@@ -59,7 +59,7 @@ from exporters.ending import SIGMOID
 from exporters.ignored_inputs import ignored_inputs
 from exporters.load import save_model
 from exporters.torch_export import DEFAULT_OPSET
-from runtimes.base import BadInput, Tensors, Track, silent
+from runtimes.base import Tensors, Track, silent
 from runtimes.execution import provider_options
 from runtimes.files import check_output
 from runtimes.imaging.preprocess import FLOAT32
@@ -108,8 +108,6 @@ def export(
     report's `warnings` before the work.
     """
     asked = provider_options.require(provider)
-    if not fp16 and (asked.text != "cpu" or allow_slower):
-        raise BadInput("--provider and --allow-slower: say where --fp16 is raced; add --fp16, or leave them out")
     path = check_model_output(Path(output), force)
     network = told(resolve(source, _path(weights), input_shape, num_classes, decode, task, answer), labels, preprocess)
     stages.require_room(network)
@@ -195,7 +193,6 @@ def build(
     """
     started = time.perf_counter()
     asked = provider_options.require(provider)
-    refuse_cpu_options(asked.name, target, portable, input != FLOAT32, dynamic_size, all_int8, keep_float)
     path, (seen, judge) = check_bundle_output(Path(output), force), both(calib, data)
     beside = portable_beside(path, force) if portable else None
     check_calibrator(calibrator)

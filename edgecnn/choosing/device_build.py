@@ -31,7 +31,7 @@ from exporters.fp16.half_probe import convert
 from exporters.pack import pack
 from exporters.searching.rewriting import attempt_proven
 from exporters.targets.cuda_pads import even_pads
-from runtimes.base import BadInput, Tensors, Track
+from runtimes.base import Tensors, Track
 from runtimes.execution.provider_options import Asked
 from runtimes.files import check_output
 from runtimes.imaging.preprocess import Preprocess
@@ -102,24 +102,6 @@ class DeviceBuildReport:
             "warnings": list(self.warnings),
             "unreadable": list(self.unreadable),
         }
-
-
-def refuse_cpu_options(
-    provider: str,
-    target: str | None,
-    portable: bool,
-    pixels: bool,
-    dynamic_size: bool,
-    all_int8: bool,
-    keep_float: bool,
-) -> None:
-    """Raise `BadInput` for what belongs to int8 on a CPU, or is not proven on a GPU, where `provider` is a GPU."""
-    given = {
-        "--target": target is not None, "--portable": portable, "--input": pixels, "--dynamic-size": dynamic_size,
-        "--all-int8": all_int8, "--keep-float": keep_float,
-    }  # fmt: skip
-    for name in (name for name, asked in given.items() if asked and provider != "cpu"):
-        raise BadInput(f"{name}: does nothing with --provider {provider}; leave one of the two out")
 
 
 def build_for(

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import edgecnn
 from edgecnn import cli
 from edgecnn.arguments import Range, range_of
 from edgecnn.cli._errors import explain
 from edgecnn.cli._result import Result, show
+from edgecnn.idle import refuse_idle
 from runtimes.device.process import carried_out, outcome
 from runtimes.execution.watch import watched
 
@@ -73,6 +75,8 @@ class Command(click.Command):
         )  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> int:
+        written = (name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT)
+        refuse_idle(str(self.name), written, ctx.params)
         called = ctx.obj or Called([], own=False)
         if not (self.opens and called.own):
             return self._show(ctx, called.args)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         help="Limits hold the whole 95 % interval; exit 3 where only a part is within.")  # fmt: skip
 @option("--min-metric", type=float, group="Limits",
         help="Smallest metric of the model (of two: MODEL2), a share, or in its unit.")  # fmt: skip
-@option("--batch", type=within("batch"), default=32, group="Input", help="Images at once.")
+@option("--batch", type=within("batch"), group="Input", help="Images at once; default: 32.")
 @options.weights
 @options.labels
 @options.preprocess
@@ -57,7 +57,7 @@ def command(
     max_drop: float | None,
     sure: bool,
     min_metric: float | None,
-    batch: int,
+    batch: int | None,
     weights: Path | None,
     labels: Path | None,
     preprocess: str | None,

@@ -34,9 +34,8 @@ from edgecnn.cli._result import Result, Telling
 @option(
     "--label-smoothing",
     type=within("label_smoothing"),
-    default=0.1,
     group="Training",
-    help="Share of each label given to all classes.",
+    help="Share of each label given to all classes; default: 0.1.",
 )
 @option("--flip/--no-flip", default=None, group="Training", show_default=False,
         help="Mirror half of the images; default: where the data is known to allow it (shapes).")  # fmt: skip
@@ -66,7 +65,7 @@ def command(
     batch: int,
     momentum: float,
     weight_decay: float,
-    label_smoothing: float,
+    label_smoothing: float | None,
     flip: bool | None,
     augment: bool,
     patience: int | None,

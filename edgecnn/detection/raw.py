@@ -25,6 +25,8 @@ from runtimes.base import Array, BadInput
 
 CHOSEN = "yolov10"
 """The head whose boxes are answers already: no class is suppressed, and nothing tells how many there are."""
+NOT_CHOSEN, NOT_CHOSEN_WHY = ("iou", "best_class"), "does nothing, for its boxes are chosen in the network"
+"""Settings that choose among boxes, and what is said of them with such a head."""
 FIRST = {"yolov8": 4, "yolov5": 5, CHOSEN: 6}
 """Head -> channels in front of the classes'."""
 CHANNELS_AXIS = {"yolov8": 1, "yolov5": 2, CHOSEN: 2}
@@ -81,6 +83,8 @@ class Head:
         for name in given:
             if name not in known:
                 raise BadInput(f"decode: {plugins.unknown(str(name), known, 'setting')}")
+            if isinstance(said, str) and given.get("head") == CHOSEN and name in NOT_CHOSEN:
+                raise BadInput(f"decode {said}: {name} {NOT_CHOSEN_WHY}; leave it out")
         return cls(given.pop("head", cls.kind), **given)
 
     @property

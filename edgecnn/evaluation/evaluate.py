@@ -46,7 +46,7 @@ from edgecnn.evaluation.task_answers import as_task
 from edgecnn.given_model import called, is_file, shape_text, source_of
 from edgecnn.runners import Subject
 from edgecnn.tasks import classification
-from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
+from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
 from runtimes.imaging.maps import is_whole
@@ -75,7 +75,7 @@ def evaluate(
     max_drop: float | None = None,
     min_metric: float | None = None,
     sure: bool = False,
-    batch: int = BATCH,
+    batch: int | None = None,
     input_shape: InputShape | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -91,7 +91,7 @@ def evaluate(
     `answer`: of a PyTorch network's several outputs the one that counts.
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
-    `max_drop` and `min_metric` are limits, which decide the report's `failure`, and `sure` asks for the whole interval
+    `batch` (None: 32) images are answered at once. `max_drop` and `min_metric` are limits, which decide the report's `failure`, and `sure` asks for the whole interval
     of what is lost: see `Limits`. `skip_unreadable` leaves out pictures that cannot be read. `tell` hears what
     was assumed before anything is scored; the report's `warnings` have it too.
 
@@ -121,12 +121,13 @@ def evaluate(
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    heard = (*all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored)
+    heard = (*all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored,
+             *(of_batch(subject, batch) for subject in subjects))
     early = doubts.aloud(tell, doubts.told(*heard, *before.lines))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):
         shown = numbered_alike(shown, scores[0]) if scores else shown
-        scores.append(score(how, replace(subject, runner=runner), shown, batch, track))
+        scores.append(score(how, replace(subject, runner=runner), shown, batch or BATCH, track))
     groups = together(answers)
     scores, samples = [replace(one, groups=groups) for one in scores], replace(samples, groups=groups)
     difference = -how.drop(scores[0], scores[1], seed=seed, track=track) if len(scores) == 2 else None
@@ -185,6 +186,14 @@ class Answers:
 def together(answers: Sequence[Answers]) -> Array | None:
     """Which images were copies of one another for all who answered; None where all differ."""
     return groups_of([b"".join(marks) for marks in zip(*(one.marks for one in answers), strict=True)])
+
+
+def of_batch(subject: Subject, batch: int | None) -> str:
+    """The line that a `batch` that was given does nothing for `subject`; empty where it does."""
+    fixed = subject.inputs[0].shape[0]
+    if batch is None or not isinstance(fixed, int) or fixed == batch:
+        return ""
+    return f"--batch {batch}: does nothing for {subject.name}, which takes {counted(fixed, 'image')} at a time"
 
 
 def score(how: ModuleType | OwnMetric, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:

@@ -39,6 +39,9 @@ OTHER = "other"
 NUMBERS = (REGRESSION, MULTI_LABEL, OTHER)
 """Whose answers are no classes, so that `y` of the data is none either."""
 
+UNSMOOTHED = {"detection": "boxes", REGRESSION: "numbers"}
+"""Tasks whose `loss` makes nothing of `smoothing`, and what they learn."""
+
 
 def names() -> list[str]:
     """The tasks that have a file, as users write them."""

@@ -80,7 +80,7 @@ def prepare(
 
     `tell` hears what was assumed, before anything runs at a size that nobody said. `sift`: see `load_data`.
     """
-    draft_classes = None if plan.classes is None else num_classes or plan.classes or 2
+    draft_classes = num_classes if plan.classes is None else num_classes or plan.classes or 2
     state, trained = (None, None) if weights is None else load_weights(weights)
     fed = trained.input_shape if input_shape is None and trained is not None else input_shape
     built = build(plan, None, draft_classes, source, recipe.seed, fed)

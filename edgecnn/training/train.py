@@ -65,7 +65,7 @@ def train(
     batch: int = 16,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
-    label_smoothing: float = 0.1,
+    label_smoothing: float | None = None,
     flip: bool | None = None,
     augment: bool = True,
     patience: int | None = None,
@@ -86,7 +86,7 @@ def train(
 
     `data` names a set or a file, or is the arrays (images, labels).
     `task` is what the network is to learn, by default what it says of itself, `answer` in which of several outputs.
-    `flip` None mirrors where the data allows it; without `augment` images are neither mirrored nor moved. `patience`
+    `label_smoothing` (None: 0.1) is of classes and labels. `flip` None mirrors where the data allows it; without `augment` images are neither mirrored nor moved. `patience`
     holds a tenth back and stops early. Training starts from `weights`, or from random ones; `qat` adds epochs in which
     the network sees its int8 rounding (only those when there are weights to start from: `epochs` and `rate` are theirs
     then). A trained network that becomes worse keeps the weights that it came with (edgecnn/training/guard.py).
@@ -98,7 +98,7 @@ def train(
     path, spec = check_weights_output(Path(output), force), given(data)
     resuming.check_place(path, resume, force)
     edgecnn.tasks.require(task)
-    plan, shares = blueprint(source), (momentum, weight_decay, label_smoothing)
+    plan, shares = blueprint(source), (momentum, weight_decay, 0.1 if label_smoothing is None else label_smoothing)
     only_tuned = qat and weights is not None
     epochs = (fine_epochs(plan.epochs) if only_tuned else plan.epochs) if epochs is None else epochs
     recipe = Recipe(epochs, rate or 0.0, batch, *shares, bool(flip), patience, seed, augment)
@@ -107,6 +107,7 @@ def train(
     with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, source, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe,
                          track if skip_unreadable else None, tell)  # fmt: skip
+        refuse_smoothing(label_smoothing, lesson.about.task)
         learned = edgecnn.tasks.load(lesson.about.task)
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         mirrored = augment and lesson.train.mirrored if flip is None else flip
@@ -194,6 +195,13 @@ def check_recipe(recipe: Recipe, rate: float | None) -> None:
     for name, value in shares.items():
         if not 0 <= value < 1:
             raise BadInput(f"training: {name} {value}; 0 to below 1 is needed")
+
+
+def refuse_smoothing(share: float | None, task: str) -> None:
+    """Raise `BadInput` for a `share` of labels that was given for a `task` without labels to smooth."""
+    if share and task in edgecnn.tasks.UNSMOOTHED:
+        what = edgecnn.tasks.UNSMOOTHED[task]
+        raise BadInput(f"--label-smoothing {share:g}: does nothing for {task}, which learns {what}; leave it out")
 
 
 def restore(learner: Learner, path: Path, settings: dict[str, Any]) -> None:
