@@ -18,8 +18,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from edgecnn.foreign import GIVEN, refuse_given
-from edgecnn.tracked import walked
 from edgecnn.idle import refuse_idle
+from edgecnn.tracked import walked
 from runtimes.base import BadInput
 
 FILES = (
@@ -103,8 +103,8 @@ def settled(call: Callable[..., Any], name: str, args: Sequence[Any], given: Map
 
 
 def _same(value: object, default: object) -> bool:
-    """Whether both are the same, which of arrays is not asked."""
-    return value is default or (type(value) is type(default) and bool(value == default))
+    """Whether both are the same; of arrays that is not asked."""
+    return value is default or (isinstance(value, str | int | float) and value == default)
 
 
 def _settled(call: str, name: str, value: Any, kinds: str) -> Any:

@@ -132,7 +132,7 @@ def opened(
     `decode` is the raw head that a network answers with, `task` what it is asked for, `answer` which of its outputs
     counts. Raises what the opening raises.
     """
-    refuse_for_files(sources, decode, answer)
+    refuse_for_files(sources, decode, answer, weights)
     asked = partial(open_subject, weights=weights, threads=threads, decode=decode, task=task, answer=answer)
     subjects = [asked(source, input_shape=input_shape) for source in sources]
     if input_shape:

@@ -269,10 +269,10 @@ def is_guess(preprocess: Preprocess | None) -> bool:
     return preprocess is not None and preprocess.floating
 
 
-def refuse_for_files(models: Sequence[Source], decode: str | None = None, answer: str | int | None = None) -> None:
-    """Raise `BadInput` for a raw head to decode, or an output to choose, where no one of the `models` is a PyTorch
-    network: a file answers with what it was exported with.
-    """
+def refuse_for_files(
+    models: Sequence[Source], decode: str | None = None, answer: str | int | None = None, weights: Path | None = None
+) -> None:
+    """Raise `BadInput` for what is of PyTorch networks alone, where none of the `models` is one: a file has its own."""
     if not all(is_file(model) for model in models):
         return
     if decode is not None:
@@ -281,6 +281,15 @@ def refuse_for_files(models: Sequence[Source], decode: str | None = None, answer
         )
     if answer is not None:
         raise BadInput(f"--answer {answer}: no model is a PyTorch network; export it with --answer")
+    if weights is not None:
+        raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
+
+
+def of_threads(models: Sequence[Source], threads: int | None) -> str:
+    """The line that `threads`, which were given, do nothing, as no one of the `models` is a file; else empty."""
+    if threads is None or any(is_file(model) for model in models):
+        return ""
+    return f"--threads {threads}: does nothing for PyTorch networks; set OMP_NUM_THREADS for those"
 
 
 def _from_torch(

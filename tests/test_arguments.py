@@ -84,7 +84,8 @@ def taken(call: str, **given: Any) -> dict[str, Any]:
 
 
 def test_numbers_of_numpy_become_numbers_of_python() -> None:
-    found = taken("bench", batch=np.int64(2), threads=[np.int32(1), 2], tolerance=np.float32(0.5), seed=np.uint8(3))
+    found = taken("bench", batch=np.int64(2), threads=[np.int32(1), 2], tolerance=np.float32(0.5), seed=np.uint8(3),
+                  baseline="b.json")  # fmt: skip
     assert repr([found[name] for name in ("batch", "threads", "tolerance", "seed")]) == "[2, (1, 2), 0.5, 3]"
     assert taken("half", limit=None, seed=0)["limit"] is None
     assert taken("quantize", limit=None)["limit"] is None

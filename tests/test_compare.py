@@ -95,7 +95,7 @@ def test_limits_that_are_given_replace_the_default(nets: tuple[Path, Path, Path]
         ({"atol": ["-1"]}, "must be a number of 0 or more; write 1e-3"),
         ({"atol": ["nan"]}, "must be a number of 0 or more"),
         ({"snr_db": float("nan")}, "must be a finite number of decibels; write 40"),
-        ({"weights": Path("w.pt")}, "neither model is a PyTorch network"),
+        ({"weights": Path("w.pt")}, "no model is a PyTorch network"),
         ({"input_shape": "1,3,9,9"}, "wants float32"),
         ({"data": "digts"}, "did you mean digits"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 import cuda_stand_in
 import graphs
-from edgecnn import road
+from edgecnn import api
 from edgecnn.choosing import device_build, device_search
 from edgecnn.choosing.device_search import FLOAT, HALF, Device, Variant, form_of, search
 from edgecnn.choosing.judge import Judgement
@@ -326,7 +326,17 @@ def test_on_the_gpu_the_search_ends_with_something_that_runs(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "option",
-    [{"target": "avx2"}, {"portable": True}, {"input": "uint8"}, {"dynamic_size": True}, {"keep_float": True}],
+    [
+        {"target": "avx2"},
+        {"portable": True},
+        {"input": "uint8"},
+        {"dynamic_size": True},
+        {"keep_float": True},
+        {"all_int8": True},
+        {"calibrator": "percentile"},
+        {"allow_slower": True},
+        {"search_budget": 5},
+    ],
     ids=lambda o: next(iter(o)),
 )
 def test_what_belongs_to_the_cpu_is_refused(
@@ -335,5 +345,5 @@ def test_what_belongs_to_the_cpu_is_refused(
     cuda_stand_in.install(monkeypatch)
     name = next(iter(option)).replace("_", "-")
     with pytest.raises(BadInput, match=rf"--{name}: does nothing with --provider cuda"):
-        road.build("lenet5", tmp_path / "n.edge", calib="digits", provider="cuda", **option)
+        api.build("lenet5", tmp_path / "n.edge", calib="digits", provider="cuda", **option)
     assert not list(tmp_path.iterdir())

@@ -305,7 +305,7 @@ def test_networks_that_are_no_pair(tmp_path: Path) -> None:
     two = head.replace("(float[4] y)", "(float[4] y, float[4] z)") + "{ y = Relu (x) z = Exp (x) }"
     with pytest.raises(BadInput, match=r"two.onnx, .*one.onnx: outputs: 1 against 2; the models are no pair"):
         api.diff(one, save(model(two), tmp_path / "two.onnx"))
-    with pytest.raises(BadInput, match="neither model is a PyTorch network"):
+    with pytest.raises(BadInput, match="no model is a PyTorch network"):
         api.diff(one, one, weights=Path("w.pt"))
     with pytest.raises(BadInput, match="no such file"):
         api.diff(one, tmp_path / "none.onnx")

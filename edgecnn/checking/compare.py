@@ -26,10 +26,10 @@ from edgecnn.checking.tolerance import MOST_FEEDS, Tolerance, tolerance
 from edgecnn.compared_models import all_heard, with_pixels
 from edgecnn.data.adapting import adapter
 from edgecnn.data.data_argument import Data, Spec, maybe_given, spelled
-from edgecnn.data.feeding import alike, make_feeds, other_sizes, own_names, shapes_for
+from edgecnn.data.feeding import make_feeds, own_names, shapes_for, with_other_sizes
 from edgecnn.data.samples import Feeds
 from edgecnn.given_model import called, is_file, shape_text, source_of
-from edgecnn.runners import Subject, open_subject, refuse_for_files
+from edgecnn.runners import Subject, of_threads, open_subject, refuse_for_files
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
 from runtimes.comparing.precision import limit_of
 from runtimes.execution import provider_options
@@ -81,17 +81,17 @@ def check(
     sources, input_shape = [source_of(reference), source_of(candidate)], shape_text(input_shape)
     asked, spec = provider_options.require(provider), maybe_given(data)  # before anything that takes time
     given, wanted = [[parse_limit(t, o) for t in _many(v)] for v, o in ((atol, "--atol"), (snr_db, "--snr-db"))]
-    if weights is not None and all(map(is_file, sources)):
-        raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_for_files(sources, decode, answer)
+    refuse_for_files(sources, decode, answer, weights)
+    if require_all and not is_file(sources[1]):
+        raise BadInput(f"--require-all: {called(sources[1])} is a PyTorch network; export it, or leave that out")
     _check_limits([value for _, value in given], [value for _, value in wanted])
     sides = zip(sources, shapes_for(sources, input_shape), ("cpu", asked.text), strict=True)
     subjects = [open_subject(s, weights, shape, threads, where, decode, answer=answer) for s, shape, where in sides]
     subjects = called_alike(require_classes(with_pixels(subjects, preprocess), top1))
     feeds, words = make_feeds(subjects, spec, limit, seed, input_shape, batch, track if skip_unreadable else None)
     runners = subjects[0].runner, fed_as(subjects[1], subjects[0])
-    heard = doubts.aloud(tell, all_heard(subjects, feeds, spec, preprocess))
-    others = alike(other_sizes(subjects, feeds[0], seed), feeds) if data is None else []
+    heard = doubts.aloud(tell, doubts.told(*all_heard(subjects, feeds, spec, preprocess), of_threads(sources, threads)))
+    feeds, others = (feeds, []) if data is not None else with_other_sizes(subjects, feeds, seed, limit)
     more, refused = _tried(runners, others, subjects)
     edges = subjects[0].edges | subjects[1].edges
     parity = compare(*runners, [*feeds, *more] if more else feeds, track, edges)

@@ -35,10 +35,10 @@ from edgecnn.compared_models import all_heard, with_pixels
 from edgecnn.data.data_argument import Data, maybe_given
 from edgecnn.data.feeding import shapes_for
 from edgecnn.data.samples import Feeds
-from edgecnn.given_model import is_file, shape_text, source_of
+from edgecnn.given_model import shape_text, source_of
 from edgecnn.memory import memory_goes_back
-from edgecnn.runners import refuse_for_files
-from runtimes.base import BadInput, Track, silent
+from edgecnn.runners import of_threads, refuse_for_files
+from runtimes.base import Track, silent
 from runtimes.files import require_apart
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def diff(
     `BadInput` for models or data that cannot be used together.
     """
     sources, input_shape = [source_of(reference), source_of(candidate)], shape_text(input_shape)
-    if weights is not None and all(map(is_file, sources)):
-        raise BadInput(f"--weights {weights}: neither model is a PyTorch network; leave it out")
-    refuse_for_files(sources, decode, answer)
+    refuse_for_files(sources, decode, answer, weights)
     require_apart(
         [Path(each) for each in (plot, reproducer) if each is not None],
         [each for each in (reference, candidate, data, weights) if isinstance(each, str | os.PathLike)],
@@ -94,7 +92,7 @@ def diff(
         [open_side(source, weights, shape, threads, decode, answer) for source, shape in shapes], preprocess
     )
     feeds, words, fed = make_samples(sides, spec, samples, seed, input_shape, track if skip_unreadable else None)
-    heard = doubts.aloud(tell, all_heard(sides, fed, spec, preprocess))
+    heard = doubts.aloud(tell, doubts.told(*all_heard(sides, fed, spec, preprocess), of_threads(sources, threads)))
     comparison = compare_sides(sides[0], sides[1], feeds, snr_db)
     made = not isinstance(fed, Feeds)
     report = find(comparison, words, layers or plot is not None, plot, reproducer, force, track, made)
@@ -181,7 +179,9 @@ def _written(
 
         draw(report, plot)
         report = replace(report, plot=str(plot))
-    if folder is not None and report.first is not None:
+    if folder is not None and report.first is None:
+        report = replace(report, notes=(*report.notes, f"{folder}: not made, for no layer is to blame"))
+    elif folder is not None and report.first is not None:
         write_reproducer(comparison, report.first, folder, force)
         report = replace(report, reproducer=str(folder))
     return report

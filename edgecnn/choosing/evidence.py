@@ -12,6 +12,7 @@ from edgecnn.checking.tolerance import INT8_SNR_DB
 from edgecnn.choosing.choose import Decision, lost_in_words
 from edgecnn.choosing.contest import Contest
 from edgecnn.choosing.judge import percent
+from edgecnn.choosing.keeper import Aimed
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.copies import independent
 from edgecnn.data.material import Material
@@ -24,11 +25,18 @@ def of_verdict(
 ) -> tuple[str, ...]:
     """The lines that say how little the images of `name` may have shown; of drawn weights nobody expects an answer."""
     decision, alone = result.decision, doubts.of_lone(result.quantized.calibration, material.calibration)
-    chance = judged_by_chance(name, decision, material, classes)
+    chance, idle = judged_by_chance(name, decision, material, classes), unraced(result.aimed, trial.threads)
     if seeded:
-        return doubts.told(alone, chance)
+        return doubts.told(idle, alone, chance)
     few = judged_by_few(name, decision, material, trial)
-    return doubts.told(alone, chance, judged_by_nothing(name, decision), far_off(name, decision), few)
+    return doubts.told(idle, alone, chance, judged_by_nothing(name, decision), far_off(name, decision), few)
+
+
+def unraced(aimed: Aimed, threads: int) -> str:
+    """The line that `threads` of a race do nothing where there is none; empty for one thread, and where there is."""
+    if threads == 1 or aimed.here:
+        return ""
+    return f"--threads {threads}: does nothing with --target {aimed.target}, for nothing is raced for another CPU"
 
 
 def judged_by_chance(name: str, decision: Decision, material: Material, classes: int | None) -> str:

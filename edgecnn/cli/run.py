@@ -18,11 +18,11 @@ from runtimes.device import process, tables
 @register("run", opens="bundle", section="Use a bundle", example="edgecnn run net.edge photo.jpg images.npy")
 @click.argument("bundle", type=options.FILE)
 @click.argument("inputs", metavar="IMAGE...", nargs=-1, required=True)
-@option("--top", type=within("top"), default=5, group="Output", help="How many answers for each image.")
+@option("--top", type=within("top"), group="Output", help="How many classes for each image; default: 5.")
 @options.provider
 @options.threads
 @options.require_all
-@option("--min-score", type=within("min_score"), default=0.3, group="Output", help="Of boxes that are shown.")
+@option("--min-score", type=within("min_score"), group="Output", help="Of boxes that are shown; default: 0.3.")
 @option("--input-shape", metavar="SHAPE", group="Input",
         help="Height and width to work at, as in 3,480,640; for a bundle of open size.")  # fmt: skip
 @option("--save", type=options.FILE, metavar="DIR", group="Output",
@@ -33,11 +33,11 @@ from runtimes.device import process, tables
 def command(
     bundle: Path,
     inputs: tuple[str, ...],
-    top: int,
+    top: int | None,
     provider: str,
     threads: int | None,
     require_all: bool,
-    min_score: float,
+    min_score: float | None,
     input_shape: str | None,
     save: Path | None,
     force: bool,

@@ -68,5 +68,6 @@ def command(
         report.to_dict(),
         lambda page: page.table(("kept", "because"), kept) if kept else None,
         f"{output}: {counted(report.nodes_before, 'node')} became {report.nodes_after}; outputs differ by at most "
-        f"{report.max_abs:.3g} on {counted(report.images, 'seeded input')}{report.words}.",
+        f"{report.max_abs:.3g} on {counted(report.images, 'seeded input')}"
+        f"{'; nothing to freeze' if freeze and not report.frozen else ''}{report.words}.",
     )

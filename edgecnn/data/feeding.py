@@ -52,7 +52,7 @@ def make_feeds(
     sift: Track | None = None,
 ) -> tuple[Sequence[Tensors], str]:
     """(batches for the first of `subjects`, what they are in words). `sift`: see `load_data`."""
-    inputs = subjects[0].inputs
+    inputs, batch = subjects[0].inputs, min(batch, limit or batch)
     if data is not None:
         from edgecnn.data.load import load_data
 
@@ -201,6 +201,28 @@ def _tightest(subjects: Sequence[Fed], index: int) -> tuple[int | str | None, ..
     if len({len(shape) for shape in shapes}) > 1:
         return shapes[0]
     return tuple(next((d for d in dims if isinstance(d, int)), dims[0]) for dims in zip(*shapes, strict=True))
+
+
+def with_other_sizes(
+    subjects: Sequence[Fed], feeds: Sequence[Tensors], seed: int, limit: int | None = None
+) -> tuple[Sequence[Tensors], list[Tensors]]:
+    """(`feeds`, those of other sizes that the subjects leave open), together of at most `limit` images."""
+    return within(limit, feeds, alike(other_sizes(subjects, feeds[0], seed), feeds))
+
+
+def within(
+    limit: int | None, feeds: Sequence[Tensors], others: Sequence[Tensors]
+) -> tuple[Sequence[Tensors], list[Tensors]]:
+    """(`feeds`, `others`), together of at most `limit` images: of the others those with room beside one feed."""
+    if limit is None:
+        return feeds, list(others)
+    each, *more = (len(next(iter(feed.values()))) for feed in (feeds[0], *others))
+    room, kept = limit - each, []
+    for other, images in zip(others, more, strict=True):
+        if images <= room:
+            kept.append(other)
+            room -= images
+    return feeds[: 1 + max(room, 0) // each], kept
 
 
 def other_sizes(subjects: Sequence[Fed], like: Tensors, seed: int) -> list[Tensors]:

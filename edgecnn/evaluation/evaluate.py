@@ -43,8 +43,8 @@ from edgecnn.evaluation.report import EvaluateReport as EvaluateReport
 from edgecnn.evaluation.scores import Score, rows
 from edgecnn.evaluation.seen_before import SeenBefore
 from edgecnn.evaluation.task_answers import as_task
-from edgecnn.given_model import called, is_file, shape_text, source_of
-from edgecnn.runners import Subject
+from edgecnn.given_model import called, shape_text, source_of
+from edgecnn.runners import Subject, of_threads
 from edgecnn.tasks import classification
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, silent
 from runtimes.comparing.two_classes import is_one_score
@@ -91,9 +91,10 @@ def evaluate(
     `answer`: of a PyTorch network's several outputs the one that counts.
     `task` None takes what the model says of itself, else what its outputs look like. `labels` (a file) and `preprocess`
     hold for both; without them a model that says nothing of its classes or pixels takes those of the other.
-    `batch` (None: 32) images are answered at once. `max_drop` and `min_metric` are limits, which decide the report's `failure`, and `sure` asks for the whole interval
-    of what is lost: see `Limits`. `skip_unreadable` leaves out pictures that cannot be read. `tell` hears what
-    was assumed before anything is scored; the report's `warnings` have it too.
+    `batch` (None: 32) images are answered at once. `max_drop` and `min_metric` are limits, which decide the report's
+    `failure`, and `sure` asks for the whole interval of what is lost: see `Limits`. `skip_unreadable` leaves out
+    pictures that cannot be read. `tell` hears what was assumed before anything is scored; the report's `warnings` have
+    it too.
 
     Raises `BadInput` for data without answers for that task, and for classes that do not fit.
     """
@@ -102,8 +103,6 @@ def evaluate(
     limits = Limits(max_drop, min_metric, sure)
     spec, own = given(data), own_metric(metric)
     limits.check(len(names), own.unit if own else "")
-    if weights is not None and all(map(is_file, sources)):
-        raise BadInput(f"--weights {weights}: no model is a PyTorch network; leave it out")
     edgecnn.tasks.require(task)
     subjects = opened(sources, weights, input_shape, threads, decode, task, answer)
     for subject in subjects:
@@ -121,8 +120,8 @@ def evaluate(
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
-    heard = (*all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored,
-             *(of_batch(subject, batch) for subject in subjects))
+    idle = (of_threads(sources, threads), *(of_batch(subject, batch) for subject in subjects))
+    heard = (*idle, *all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored)
     early = doubts.aloud(tell, doubts.told(*heard, *before.lines))
     scores: list[Score] = []
     for subject, runner, shown in zip(subjects, answers, seen, strict=True):

@@ -51,20 +51,20 @@ def run(
     provider: str = "cpu",
     threads: int | None = None,
     require_all: bool = False,
-    top: int = 5,
-    min_score: float = 0.3,
+    top: int | None = None,
+    min_score: float | None = None,
     input_shape: str | None = None,
     save: str | os.PathLike[str] | None = None,
     force: bool = False,
     track: Track = silent,
 ) -> RunReport:
-    """What `bundle` answers for every image in `inputs`, files or arrays: its `top` classes, a mask, or boxes.
+    """What `bundle` answers for every image in `inputs`, files or arrays: its `top` (5) classes, a mask, or boxes.
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
-    input; boxes score `min_score` or more. A bundle of open size sees images as `input_shape` says, else as it was
-    built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. An input that cannot be
-    read is in the report's `unread`, beside the answers of the others; `BadInput` is raised where there are no others.
-    Raises `BadInput`, `Unavailable`, `CheckFailed`.
+    input; boxes score `min_score` (0.3) or more. A bundle of open size sees images as `input_shape` says, else as it
+    was built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. An input that cannot
+    be read is in the report's `unread`, beside the answers of the others; `BadInput` is raised where there are no
+    others. Raises `BadInput`, `Unavailable`, `CheckFailed`.
     """
     how = prediction.How(provider, threads, require_all, top, min_score, save, force)
     return answered(opened_to_run(Path(bundle), input_shape), os.fspath(bundle), inputs, how, track)

@@ -23,6 +23,7 @@ import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,12 @@ def train(
 
     `data` names a set or a file, or is the arrays (images, labels).
     `task` is what the network is to learn, by default what it says of itself, `answer` in which of several outputs.
-    `label_smoothing` (None: 0.1) is of classes and labels. `flip` None mirrors where the data allows it; without `augment` images are neither mirrored nor moved. `patience`
-    holds a tenth back and stops early. Training starts from `weights`, or from random ones; `qat` adds epochs in which
-    the network sees its int8 rounding (only those when there are weights to start from: `epochs` and `rate` are theirs
-    then). A trained network that becomes worse keeps the weights that it came with (edgecnn/training/guard.py).
-    `resume` goes on where the same call was interrupted. `skip_unreadable` leaves out pictures that cannot be read.
-    `tell` hears what was assumed before the work begins; the
+    `label_smoothing` (None: 0.1) is of classes and labels. `flip` None mirrors where the data allows it; without
+    `augment` images are neither mirrored nor moved. `patience` holds a tenth back and stops early. Training starts from
+    `weights`, or from random ones; `qat` adds epochs in which the network sees its int8 rounding (only those when there
+    are weights to start from: `epochs` and `rate` are theirs then). A trained network that becomes worse keeps the
+    weights that it came with (edgecnn/training/guard.py). `resume` goes on where the same call was interrupted.
+    `skip_unreadable` leaves out pictures that cannot be read. `tell` hears what was assumed before the work begins; the
     report has it too. Raises `BadInput` for data without answers, for a network that does not answer with these
     classes, and for divergence.
     """
@@ -107,8 +108,7 @@ def train(
     with resuming.told(path, resume), reproducible(seed):
         lesson = prepare(plan, source, spec, input_shape, preprocess, num_classes, weights, task, answer, recipe,
                          track if skip_unreadable else None, tell)  # fmt: skip
-        refuse_smoothing(label_smoothing, lesson.about.task)
-        learned = edgecnn.tasks.load(lesson.about.task)
+        learned = smoothed(lesson.about.task, label_smoothing)
         usual = FINE_RATE if only_tuned else top_rate(lesson.module)
         mirrored = augment and lesson.train.mirrored if flip is None else flip
         recipe = replace(recipe, rate=rate or usual * learned.RATE, flip=mirrored)
@@ -197,11 +197,12 @@ def check_recipe(recipe: Recipe, rate: float | None) -> None:
             raise BadInput(f"training: {name} {value}; 0 to below 1 is needed")
 
 
-def refuse_smoothing(share: float | None, task: str) -> None:
-    """Raise `BadInput` for a `share` of labels that was given for a `task` without labels to smooth."""
+def smoothed(task: str, share: float | None) -> ModuleType:
+    """The file of `task`; raises `BadInput` for a `share` to smooth labels by, where it has none."""
     if share and task in edgecnn.tasks.UNSMOOTHED:
         what = edgecnn.tasks.UNSMOOTHED[task]
         raise BadInput(f"--label-smoothing {share:g}: does nothing for {task}, which learns {what}; leave it out")
+    return edgecnn.tasks.load(task)
 
 
 def restore(learner: Learner, path: Path, settings: dict[str, Any]) -> None:

@@ -52,8 +52,8 @@ def parser(program: str, command: str) -> Parser:
 
 def _run(add: Callable[..., Any]) -> None:
     add("inputs", metavar="IMAGE", nargs="+", help="a picture, .npy or .npz file; - for one from standard input")
-    add("--top", type=whole(1), default=5, metavar="N", help="how many answers for each image (default: 5)")
-    add("--min-score", type=share, default=0.3, metavar="SHARE", help="of boxes that are shown (default: 0.3)")
+    add("--top", type=whole(1), metavar="N", help="how many classes for each image (default: 5)")
+    add("--min-score", type=share, metavar="SHARE", help="of boxes that are shown (default: 0.3)")
     add("--input-shape", metavar="SHAPE", help="height and width, as in 3,480,640; for a bundle of open size")
     add("--jsonl", action="store_true", help="print a line of JSON for each image as it is answered")
     add("--save", metavar="DIR", help="folder for pictures of masks and boxes; takes Pillow")

@@ -56,6 +56,7 @@ ANSWERS = {
     Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes", LabelsPrediction: "labels",
     NumbersPrediction: "numbers",
 }  # fmt: skip
+TOP, MIN_SCORE = 5, 0.3
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,16 @@ class RunReport:
 
 @dataclass(frozen=True)
 class How:
-    """`top`: how many classes. `min_score`: of boxes. `save`: a folder for pictures, written over with `force`.
-    `require_all`: every node must run on `provider`. `each` is given every answer, and every input without one, as it
-    comes; of answers the report holds what it returns, nothing of None.
+    """`top`: how many classes (None: `TOP`). `min_score`: of boxes (None: `MIN_SCORE`). `save`: a folder for pictures,
+    written over with `force`. `require_all`: every node must run on `provider`. `each` is given every answer, and every
+    input without one, as it comes; of answers the report holds what it returns, nothing of None.
     """
 
     provider: str = "cpu"
     threads: int | None = None
     require_all: bool = False
-    top: int = 5
-    min_score: float = 0.3
+    top: int | None = None
+    min_score: float | None = None
     save: str | os.PathLike[str] | None = None
     force: bool = False
     each: Callable[[AnyPrediction | Unread], AnyPrediction | Unread | None] = lambda one: one
@@ -187,6 +188,7 @@ def run(
     files = _files(bundle, given, how.save, how.force)
     session = session or bundle.session(how.provider, how.threads)
     names = [info.name for info in session.inputs]
+    top, least = TOP if how.top is None else how.top, MIN_SCORE if how.min_score is None else how.min_score
     found, answered, odd, doubt, kept = list[Any](), list[int](), "", "", Keeping()
     for i, image in enumerate(track(given, "answering")):
         try:
@@ -199,7 +201,7 @@ def run(
             whereabouts(bundle, feeds, how.provider, how.threads).require_all(name)
         odd, doubt = odd or strange(image, feeds[names[0]]), doubt or image.doubt
         answered += [i] if len(answered) < MOST_LOOKED_AT else []
-        told = answer(bundle, image, session(feeds), how.top, how.min_score)
+        told = answer(bundle, image, session(feeds), top, least)
         if isinstance(told, NumbersPrediction):
             told = kept.hold(told, files[i] if files else ())
         elif files:
@@ -208,7 +210,7 @@ def run(
             told = saved(told, image.pixels(), files[i], bundle.labels)
         found += filter(None, [how.each(told)])
     _require_some(answered, lost)
-    heard = (*filter(None, (odd, doubt)), *odd_pictures([given[i] for i in answered]))
+    heard = (*idle(bundle, how, name), *filter(None, (odd, doubt)), *odd_pictures([given[i] for i in answered]))
     return RunReport(name, session.provider, tuple(found), heard, tuple(lost))
 
 
@@ -217,6 +219,17 @@ def _require_some(found: Sequence[object], lost: Sequence[Unread]) -> None:
     if lost and not found:
         more = f" (and {len(lost) - 1} more that cannot be read)" if len(lost) > 1 else ""
         raise BadInput(f"{lost[0].error}{more}")
+
+
+def idle(bundle: Bundle, how: How, name: str) -> list[str]:
+    """A line for each thing that was given of answers which `bundle`, called `name`, does not give."""
+    of = {"--top": (how.top, "classification", "classes"), "--min-score": (how.min_score, "detection", "boxes")}
+    line = "{} {}: does nothing, for {} answers with no {}"
+    return [
+        line.format(option, value, name, what)
+        for option, (value, task, what) in of.items()
+        if value is not None and bundle.task != task
+    ]
 
 
 def strange(image: Shown, ready: Array) -> str:
