@@ -91,7 +91,7 @@ def test_the_batch_of_a_shape_may_be_left_out() -> None:
     for given in ("3,8,9", "x:3,8,9", "1,3,8,9"):
         feeds, _ = make_feeds([subject], None, 1, 0, given, 1)
         assert feeds[0]["x"].shape == (1, 3, 8, 9)
-    feeds, _ = make_feeds([subject], None, 1, 0, "3,8,9", 4)
+    feeds, _ = make_feeds([subject], None, 4, 0, "3,8,9", 4)
     assert feeds[0]["x"].shape == (4, 3, 8, 9)
 
 
