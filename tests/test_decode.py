@@ -86,7 +86,7 @@ def test_the_joined_graph_finds_what_brute_force_finds(
 def test_boxes_that_the_network_chose(tmp_path: Path) -> None:
     given = of_chosen(seed=1)
     path, out = save(given, tmp_path / "raw.onnx"), tmp_path / "det.onnx"
-    report = api.decode(path, out, head="yolo26", preprocess="yolo", **LIMITS)
+    report = api.decode(path, out, head="yolo26", preprocess="yolo", score=LIMITS["score"], most=LIMITS["most"])
     assert (report.head.kind, report.classes, report.raw) == ("yolov10", 0, (1, 64, 6))
     assert report.boxes > 6
     assert report.verdict.startswith(
