@@ -77,13 +77,22 @@ def test_it_answers_as_edgecnn_does(made: Callable[[Path], Path], tmp_path: Path
     np.save(folder / "b.npy", PREPROCESS(np.zeros((4, 4), np.uint8)))
     before = sorted(folder.iterdir())
     inputs = ["a.ppm", "../auf dem Gerät/b.npy"]
-    done = on_device("net.edge", "run", *inputs, "--top", "3", "--json", cwd=folder)
+    top = 3 if made is cls_bundle else None
+    done = on_device("net.edge", "run", *inputs, *(["--top", "3"] if top else []), "--json", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
-    wanted = api.run(folder / "net.edge", [image, folder / "b.npy"], top=3).to_dict()
+    wanted = api.run(folder / "net.edge", [image, folder / "b.npy"], top=top).to_dict()
     for entry, name in zip(wanted["predictions"], inputs, strict=True):
         entry["input"] = name
     assert json.loads(done.stdout) == json.loads(json.dumps({**wanted, "bundle": "net.edge"}))
     assert sorted(folder.iterdir()) == before
+
+
+def test_what_does_nothing_is_told(tmp_path: Path) -> None:
+    seg_bundle(tmp_path / "net.edge")
+    picture(tmp_path / "a.ppm")
+    done = on_device("net.edge", "run", "a.ppm", "--top", "3", cwd=tmp_path)
+    line = "warning: --top 3: does nothing, for net.edge answers with no classes\n"
+    assert (done.returncode, done.stderr) == (0, line)
 
 
 def test_what_it_cannot_read_is_named_and_the_others_are_answered(tmp_path: Path) -> None:

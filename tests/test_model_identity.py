@@ -14,6 +14,7 @@ import pytest
 
 from edgecnn.choosing.choose import Candidate, Decision
 from edgecnn.choosing.evidence import far_off, judged_by_few, judged_by_nothing, of_verdict
+from edgecnn.choosing.keeper import Aimed
 from edgecnn.choosing.quantizing import quantize
 from edgecnn.choosing.trial import Trial
 from edgecnn.cli import main
@@ -192,7 +193,7 @@ def test_int8_that_is_far_off_is_told_where_no_label_judges(found: Candidate, sa
     decision = Decision("float" if found.refused else "int8", "", (Candidate("float", 400, 2.0), found), None, 1)
     assert far_off("net", decision) == said
     about = Material("x", (4,), samples, samples), Trial(samples, "x", max_drop=1.0)
-    result = SimpleNamespace(decision=decision, quantized=SimpleNamespace(calibration=None))
+    result = SimpleNamespace(decision=decision, quantized=SimpleNamespace(calibration=None), aimed=Aimed("", True))
     assert of_verdict("net", result, *about, 10) == ((said,) if said else ())  # type: ignore[arg-type]
     silent = of_verdict("net", result, *about, 10, seeded=True)  # type: ignore[arg-type]
     assert silent == (), "of drawn weights nobody expects an answer"
