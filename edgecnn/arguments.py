@@ -18,7 +18,6 @@ from numbers import Integral, Real
 from typing import Any
 
 from edgecnn.foreign import GIVEN, refuse_given
-from edgecnn.idle import refuse_idle
 from edgecnn.tracked import walked
 from runtimes.base import BadInput
 
@@ -89,6 +88,8 @@ def settled(call: Callable[..., Any], name: str, args: Sequence[Any], given: Map
     Raises `BadInput` for another framework's model, for what is out of range and for what would do nothing, and the
     TypeError that Python raises for arguments that do not fit.
     """
+    from edgecnn.idle import refuse_idle  # which `--help` does without
+
     bound = inspect.signature(call).bind(*args, **given)
     refuse_given(bound.arguments)
     for argument, value in bound.arguments.items():

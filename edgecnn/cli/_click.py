@@ -22,7 +22,6 @@ from edgecnn import cli
 from edgecnn.arguments import Range, range_of
 from edgecnn.cli._errors import explain
 from edgecnn.cli._result import Result, show
-from edgecnn.idle import refuse_idle
 from runtimes.device.process import carried_out, outcome
 from runtimes.execution.watch import watched
 
@@ -75,6 +74,8 @@ class Command(click.Command):
         )  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> int:
+        from edgecnn.idle import refuse_idle  # which `--help` does without
+
         written = (name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT)
         refuse_idle(str(self.name), written, ctx.params)
         called = ctx.obj or Called([], own=False)
