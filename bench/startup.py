@@ -2,7 +2,7 @@
 
     python bench/startup.py [ROUNDS]
 
-The limit is 2.5; tests/test_architecture.py holds it with fewer rounds.
+The limit is 2.5; tests/test_architecture.py holds what does not depend on the machine, the modules that are loaded.
 """
 
 from __future__ import annotations

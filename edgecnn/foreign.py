@@ -9,7 +9,6 @@ Told by the name, and where that says too little by the first bytes. Test: tests
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +88,8 @@ def _starts_with(path: Path, first: bytes) -> bool:
 
 def _is_script(path: Path) -> bool:
     """Whether `path` holds code beside its weights."""
+    import zipfile  # whose compressors `--help` does without
+
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
