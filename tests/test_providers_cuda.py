@@ -168,7 +168,7 @@ def test_the_libraries_of_this_build_are_on_our_list() -> None:
 def test_the_compiler_of_fused_kernels_may_be_missing(computer) -> None:
     computer.missing = {"libnvrtc.so.13"}
     cuda.require()
-    assert computer.loaded[-1] == "libnvrtc.so.13"
+    assert Path(computer.loaded[-1]).name == "libnvrtc.so.13"  # in a wheel, where there are some
 
 
 def test_windows_has_its_own_names() -> None:
