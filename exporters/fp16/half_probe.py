@@ -82,16 +82,17 @@ class _Probe:
     def __init__(self, model: onnx.ModelProto, chosen: Plan) -> None:
         self.graph, self.chosen = Graph(model), chosen
         self.twins: dict[str, str] = {}
-        made = {node.output[place] for node in self._planned() for place in chosen.half[node.output[0]][1]}
-        self.outputs = {n.output[0]: [n.output[i] for i in chosen.half[n.output[0]][1]] for n in self._planned()}
+        planned = {node.output[0]: node for node in self.graph.proto.node if self._is_planned(node)}
+        self.outputs = {name: [node.output[i] for i in chosen.half[name][1]] for name, node in planned.items()}
+        made = {output for outputs in self.outputs.values() for output in outputs}
         self.read = {
-            node.output[0]: [name for i in chosen.half[node.output[0]][0] if self._is_cast(name := node.input[i], made)]
-            for node in self._planned()
+            name: [read for i in chosen.half[name][0] if self._is_cast(read := node.input[i], made)]
+            for name, node in planned.items()
         }
         self.measured: set[str] = set()
 
-    def _planned(self) -> list[onnx.NodeProto]:
-        return [node for node in self.graph.proto.node if node.output and node.output[0] in self.chosen.half]
+    def _is_planned(self, node: onnx.NodeProto) -> bool:
+        return bool(node.output) and node.output[0] in self.chosen.half
 
     def _is_cast(self, name: str, made: set[str]) -> bool:
         """Whether tensor `name` comes to float16 from float32, and is no constant."""
@@ -101,7 +102,7 @@ class _Probe:
         nodes: list[onnx.NodeProto] = []
         for node in list(self.graph.proto.node):
             nodes.append(copy_node(node))
-            if node.output and node.output[0] in self.chosen.half:
+            if self._is_planned(node):
                 nodes += self.twin(node)
         del self.graph.proto.output[:]
         scores = [f"{output}/{score}" for outputs in self.outputs.values() for output in outputs for score in _SCORES]
