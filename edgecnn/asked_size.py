@@ -9,13 +9,15 @@ Test: tests/test_asked_size.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from runtimes.base import BadInput
-from runtimes.bundle import Bundle
+from runtimes.bundle import Bundle, open_bundle
 from runtimes.execution.feeds import TensorInfo, require_sizes
+from runtimes.execution.model_file import is_bundle, is_model_file
 from runtimes.execution.shapes import ShapeText, parse_shape, texts_of, with_batch
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.proof.sizes import require_size
+from runtimes.proof.sizes import known_step, require_size, step_in
 from runtimes.session import Session
 
 FOR_WHICH = "for which it was built"
@@ -72,3 +74,16 @@ def bundle_at(bundle: Bundle, session: Session, input_shape: ShapeText | None) -
     if ready is not None and ready != bundle.preprocess:
         require_size(bundle, session, ready, " ".join(texts_of(input_shape)))
     return ready
+
+
+def steps_of(name: str) -> int | None:
+    """In which steps the model file called `name` takes heights and widths, where that is on record."""
+    from exporters.artifact import read_stages
+    from exporters.load import load_model
+
+    path = Path(name)
+    if not is_model_file(name):
+        return None
+    if is_bundle(path):
+        return known_step(open_bundle(path))
+    return step_in(stage.note for stage in read_stages(load_model(path)))

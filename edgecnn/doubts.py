@@ -91,14 +91,13 @@ def of_names(samples: Samples, verb: str = "named after") -> str:
 
 def of_task(network: Network) -> str:
     """That nobody said what the maps with which `network` answers are."""
-    if network.maps is None or (network.maps in CHANNELS and network.task != SEGMENTATION):
-        return ""  # a picture of its own, most likely
+    if network.maps is None:
+        return ""
     maps = f"{network.source}: does not say its task and answers with maps of {counted(network.maps, 'channel')}"
     if network.task == SEGMENTATION:
         return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
-    return (
-        f'{maps}: they are compared as numbers, and `run` cannot show them; `task = "segmentation"` makes them classes'
-    )
+    likely = '"image"` makes them a picture' if network.maps in CHANNELS else '"segmentation"` makes them classes'
+    return f"{maps}: they are compared as numbers, and `run` cannot show them; `task = {likely}"
 
 
 def of_maps(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], sigmoid: bool) -> str:

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecnn.evaluation.scores import words_of
-from edgecnn.tasks import MULTI_LABEL, OTHER, REGRESSION
+from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER, REGRESSION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
+from runtimes.imaging.answered import is_picture
 
 CLASSES = "classification"
 SEEN = 16
@@ -34,6 +35,7 @@ WANTED = {
     "classification": "classes are (N, classes)",
     MULTI_LABEL: "labels are (N, labels)",
     "segmentation": "maps of classes are (N, classes, height, width)",
+    IMAGE: "pictures are (N, 1 or 3, height, width)",
     "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
 }
 BY_IMAGE = ("classification", MULTI_LABEL)
@@ -108,6 +110,8 @@ def not_used(name: str, task: str, shapes: Sequence[Sequence[object]]) -> str:
 
 def usable(name: str, task: str, shapes: Sequence[Sequence[object]]) -> tuple[str, str]:
     """(`task` where answers of `shapes` may be for it, else none; the line that says so): rows of scores are (N, K)."""
-    if task not in BY_IMAGE or any(len(shape) in (1, 2) for shape in shapes):
+    if task == IMAGE and any(is_picture(shape[1:]) for shape in shapes):
+        return task, ""
+    if task not in (*BY_IMAGE, IMAGE) or any(len(shape) in (1, 2) for shape in shapes if task != IMAGE):
         return task, ""
     return OTHER, not_used(name, task, shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-PLAIN = ("R^2",)
+PLAIN = ("R^2", "SSIM")
 """Metrics that are no shares of anything, though 1 is best: they may be below 0, and are written as they are."""
 
 

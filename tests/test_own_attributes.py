@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgecnn import api
+from edgecnn.networks import own_attributes
 from edgecnn.networks.sources import resolve
 from runtimes.base import BadInput
 
@@ -142,3 +143,38 @@ def test_a_factory_trains_at_the_size_of_its_class(nets: Path, tmp_path: Path) -
     report = api.train(f"{nets}:factory", "digits", tmp_path / "w.safetensors", epochs=1)
     assert not report.warnings
     assert resolve(f"{nets}:factory", tmp_path / "w.safetensors").input_shape == (1, 20, 24)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "found"),
+    [
+        ((3, 8, 12), "unit", ((8, 12), (0.0,), (1.0,), "float32")),
+        ((1, 8, 12), "signed", ((8, 12), (0.5,), (0.5,), "float32")),
+        ((8, 12, 3), "raw", ((8, 12), (0.0,), (1 / 255,), "float32-nhwc")),
+    ],
+)
+def test_a_preset_is_named_beside_the_shape(shape: tuple[int, ...], name: str, found: tuple[object, ...]) -> None:
+    made = own_attributes.pixels(name, shape, "net")
+    assert made is not None
+    assert (made.size, made.mean, made.std, made.input) == found
+
+
+def test_a_preset_that_cannot_be_says_where_it_stands() -> None:
+    with pytest.raises(BadInput, match=r"^net\.preprocess: unit is for an input of known size; say input_shape"):
+        own_attributes.pixels("unit", None, "net")
+    with pytest.raises(BadInput, match=r"^net\.preprocess imagenet: is for RGB, the network takes 1 channel"):
+        own_attributes.pixels("imagenet", (1, 8, 8), "net")
+    assert own_attributes.pixels("bicubic", (1, 8, 8), "net") is None  # may mean something else
+
+
+def test_a_preset_on_the_class_is_used() -> None:
+    class Net(nn.Conv2d):
+        input_shape, preprocess = (3, 8, 8), "unit"
+
+        def __init__(self) -> None:
+            super().__init__(3, 3, 1)
+
+    network = resolve(Net())
+    assert network.preprocess is not None
+    assert network.preprocess.bounds == (0, 1)
+    assert not network.assumed.pixels

@@ -64,7 +64,7 @@ def test_without_masks_maps_are_numbers_and_that_is_told(tmp_path: Path, masked:
     ("attributes", "maps", "last", "found"),
     [
         ("task = 'segmentation'", CLASSES, "", None),  # it says so
-        ("pass", 3, "", 3),  # a picture
+        ("pass", 3, "", 3),
         ("pass", 1, "", 1),  # of two classes where the data has masks of these
         ("pass", CLASSES, ", nn.MaxPool2d(2)", None),  # not of the picture's size
         ("pass", CLASSES, ", nn.Flatten()", None),  # scores
@@ -75,7 +75,7 @@ def test_other_answers_are_left_alone(
 ) -> None:
     network = resolve(source(tmp_path, attributes, maps, last))
     assert network.maps == found
-    assert doubts.of_task(network) == ""
+    assert ('`task = "image"` makes them a picture' in doubts.of_task(network)) == (found is not None)
     if maps == 1:
         masks = np.load(masked)["masks"]
         np.savez(tmp_path / "two.npz", x=np.load(masked)["x"], masks=masks % 2)

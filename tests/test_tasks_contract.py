@@ -34,6 +34,8 @@ def blind(name: str) -> object:
             return {"logits": np.tile(np.array([1.0, 0, 0, 0])[:, None, None], (n, 1, SIDE, SIDE))}
         if name == "multi-label":
             return {"logits": np.tile(np.array([1.0, 0, -1]), (n, 1))}
+        if name == "image":
+            return {"picture": np.zeros((n, 3, SIDE, SIDE), np.float32)}
         if name == "regression":
             return {"numbers": np.zeros((n, 2))}
         box = np.tile(np.array([4, 4, 12, 12], np.float32), (n, 1))
@@ -43,7 +45,7 @@ def blind(name: str) -> object:
 
 
 def test_the_tasks() -> None:
-    assert TASKS == ["classification", "detection", "multi-label", "regression", "segmentation"]
+    assert TASKS == ["classification", "detection", "image", "multi-label", "regression", "segmentation"]
     with pytest.raises(BadInput, match="segmentatoin: unknown task; did you mean segmentation"):
         tasks.load("segmentatoin")
     with pytest.raises(BadInput, match="multi_label: unknown task; did you mean multi-label"):
@@ -59,6 +61,10 @@ def labelled(count: int, name: str) -> Samples:
         "multi-label": np.arange(3 * len(samples)).reshape(-1, 3) % 2,
         "regression": np.arange(2.0 * len(samples)).reshape(-1, 2),
     }
+    if name == "image":
+        return replace(
+            samples.without_answers(), pictures=[np.full((SIDE, SIDE), 9 * i, np.uint8) for i in range(count)]
+        )
     return replace(samples.without_answers(), truth=rows[name]) if name in rows else samples
 
 
@@ -79,7 +85,7 @@ def test_contract(name: str) -> None:
     assert drop.value == 0
     assert drop.low <= 0 <= drop.high
     same = task.agreement(blind(name), blind(name), samples.without_answers().feeds("x", 5))
-    changed = 0.0 if name in ("segmentation", "multi-label") else None
+    changed = 0.0 if name in ("segmentation", "multi-label", "image") else None
     assert same == (None if name == "regression" else Agreement(1.0, 12, changed))
     with pytest.raises(BadInput, match=task.WANTED.split(",")[0].replace("(", r"\(").replace(")", r"\)")):
         task.score(blind(name), samples.without_answers(), "x")

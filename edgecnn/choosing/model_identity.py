@@ -40,6 +40,7 @@ MOST_NUMBERED = 64
 UNUSED_HINTS = {
     "boxes": "a raw detector head becomes boxes by `--decode yolov8` or `edgecnn decode` (docs/detectors.md)",
     "numbers": "a function of yours can judge by them: --metric FILE.py:NAME",
+    "pictures": '`task = "image"` on the class, or --task image, judges by them',
     "masks": '`task = "segmentation"` on the class makes maps of (N, classes, H, W) classes',
 }
 
@@ -134,12 +135,13 @@ def of_material(name: str, material: Material, carried: bool) -> str:
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
     """`material` as a model of this `task` can use it: without labels that do not judge it, and with the reason."""
     judged = material.judged
-    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets, "numbers": judged.truth}
+    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets, "numbers": judged.truth,
+             "pictures": judged.pictures}  # fmt: skip
     given = " and ".join(name for name, answers in kinds.items() if answers is not None)
     known = tasks.load(task) if task in tasks.names() else None
     if not given or material.metric:
         return material
-    if known is not None and task in tasks.NUMBERS and judged.truth is not None:
+    if known is not None and task in tasks.NUMBERS and (judged.truth is not None or judged.pictures is not None):
         whose = known.why_not(judged, outputs[0].shape) if len(outputs) == 1 else f"{_answers(outputs)} are several"
         if not whose:
             return material

@@ -108,9 +108,9 @@ max_drop = option("--max-drop", type=within("max_drop"), group="Quantization",
 sure = option("--sure", is_flag=True, group="Quantization",
               help="Hold --max-drop at the far end of its 95 % interval, not as measured.")  # fmt: skip
 task = option("--task", metavar="TASK", group="Network",
-              help="classification, segmentation, detection, multi-label, regression or other.")  # fmt: skip
+              help="classification, segmentation, detection, multi-label, regression, image or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
-                help="Your own function(answers, image[, truth]) instead of top-1, mIoU, mAP or R^2.")  # fmt: skip
+                help="Your own function(answers, image[, truth]) in place of the task's metric.")  # fmt: skip
 dynamic = option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")
 dynamic_size = option("--dynamic-size", is_flag=True, group="Graph",
                       help="Any height and width (length of signals) too, proven at two sizes.")  # fmt: skip

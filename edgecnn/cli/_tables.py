@@ -204,7 +204,7 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
 
 
 KINDS = {"multi-label": "label", "regression": "number"}
-NAMES = {"r2": "R^2", "mean_absolute_errors": "mean absolute error"}
+NAMES = {"r2": "R^2", "mean_absolute_errors": "mean absolute error", "psnr_db": "PSNR dB"}
 
 
 def scored(page: Page, report: EvaluateReport) -> None:
@@ -239,7 +239,7 @@ def _heading(key: str) -> str:
 def _told(key: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return number(value) if key.startswith("mean_absolute_error") else worth(value, "", _heading(key))
+    return number(value) if key.startswith(("mean_absolute_error", "psnr_db")) else worth(value, "", _heading(key))
 
 
 def inspected(page: Page, found: Inspection, every_layer: bool) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("other", metavar="[MODEL2]", required=False)
 @option("--data", required=True, metavar="DATA", group="Data",
-        help="Images with classes, masks, boxes or numbers; of what it was trained on, the part held out.")  # fmt: skip
+        help="Images with what is right for each; of what it was trained on, the part held out.")  # fmt: skip
 @options.task
 @options.metric
 @options.limit
@@ -68,7 +68,7 @@ def command(
     skip_unreadable: bool,
     seed: int,
 ) -> Result:
-    """Score models on labelled images: top-1, mIoU, mAP or R^2; of two also the paired difference.
+    """Score models on labelled images: top-1, mIoU, mAP, R^2 or SSIM; of two also the difference.
 
     Exit code 1: --max-drop or --min-metric does not hold. The measured value decides, as in quantize, and not an end of
     its interval: with few images the interval is wide. With --sure the far end does: 3 where the interval has the limit

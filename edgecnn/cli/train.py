@@ -15,7 +15,7 @@ from edgecnn.cli._result import Result, Telling
 )
 @options.source
 @option("--data", default="digits", metavar="DATA", group="Data",
-        help="Images with classes, masks, boxes, labels or numbers; `digits` and `shapes` are built in.")  # fmt: skip
+        help="Images with what is right for each; `digits` and `shapes` are built in.")  # fmt: skip
 @options.output("the weights (.safetensors)")
 @options.force
 @option("--resume", is_flag=True, group="Output", help="Go on where this very command was interrupted.")
@@ -79,7 +79,7 @@ def command(
     skip_unreadable: bool,
     seed: int,
 ) -> Result:
-    """Train a network on classes, masks, boxes, labels or numbers, seeded, and write its weights."""
+    """Train a network on classes, masks, boxes, labels, numbers or pictures, seeded, and write its weights."""
     from edgecnn import api
     from runtimes.files import check_output
 

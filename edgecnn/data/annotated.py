@@ -91,7 +91,7 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     rows = None if first.truth is None or second.truth is None else np.concatenate([first.truth, second.truth])
     return Samples(
         name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows,
-        look=look, binary_masks=first.binary_masks,
+        look=look, binary_masks=first.binary_masks, pictures=both("pictures"),
     )  # fmt: skip
 
 

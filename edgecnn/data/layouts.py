@@ -2,7 +2,7 @@
 
     images/, masks/         annotated.py      JPEGImages/, Annotations/, SegmentationClass/   voc.py
     annotations(/)*.json    coco.py           images/, labels/                                yolo.py
-    labels.csv              table.py
+    labels.csv              table.py          images/, targets/                           pairs.py
 
 Test: tests/test_layouts.py.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecnn.data import annotated, coco, table, voc, yolo
+from edgecnn.data import annotated, coco, pairs, table, voc, yolo
 from edgecnn.data.annotated import Parts, joined
 from edgecnn.data.samples import Samples, split_off
 from runtimes.imaging.preprocess import Preprocess
 
-LAYOUTS = (table.parts, annotated.parts, coco.parts, voc.parts, yolo.parts)
+LAYOUTS = (table.parts, annotated.parts, pairs.parts, coco.parts, voc.parts, yolo.parts)
 LISTS = (coco.file_parts, voc.file_parts, table.file_parts, yolo.file_parts)
 """Files that stand for the pictures they name."""
 

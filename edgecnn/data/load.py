@@ -9,6 +9,7 @@
     photos/labels.csv           a row of numbers for every image, for tasks that read it  none
     x.npy                       uint8, uint16 (N, H, W[, 1|3|4]) is preprocessed,     none
                                 float (N, C, H, W) goes to the network as it is
+    photos/images/, targets/    a picture for every image (pairs.py)                  none
     x.npz                       array `x` or `images`, as above; masks or boxes       array `y` or `labels`
     digits                      1,797 digits, 8x8, built in                           0 to 9
     shapes, shapes:N            drawn circles, squares and triangles (figures.py)     also masks and boxes
@@ -40,6 +41,7 @@ from edgecnn.data.data_argument import Data, InMemory, given
 from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.noise import RANDOM, noise
+from edgecnn.data.pairs import paired
 from edgecnn.data.readable import drawn
 from edgecnn.data.samples import Ready, Samples, split_off
 from edgecnn.data.several import load_several
@@ -90,6 +92,7 @@ def load_data(
         samples = _cut(_in_memory(data, preprocess, as_truth), split, task)
     else:
         samples = _load(data, preprocess, split, seed, task, as_truth)
+    samples = replace(paired(samples, task), preprocess=preprocess if isinstance(preprocess, Preprocess) else None)
     if skip == 0 and (limit is None or limit >= len(samples)):
         return samples if sift is None else drawn(samples, np.arange(len(samples)), None, sift)
     order = np.random.default_rng(seed).permutation(len(samples))[skip:]

@@ -4,6 +4,7 @@
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation  (binary_masks.py)
     targets[i] Target(boxes, labels, ...)          the objects of an image      detection
     truth[i]   numbers of any shape                multi-label, regression, a metric of the user's own
+    pictures[i] pixels, or numbers of the network  image                        (pairs.py)
 
 Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
 them, and is made when it is asked for, so a folder of a million photographs costs a list of names; so are masks and
@@ -25,6 +26,7 @@ from runtimes import plugins
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import PLAIN, Look
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.shown import Ready as Ready
 from runtimes.imaging.shown import finite
 
@@ -104,6 +106,10 @@ class Samples:
     """Its labels are whole numbers of which the data need not show the largest."""
     unreadable: tuple[str, ...] = ()
     """The pictures that were left out (readable.py)."""
+    pictures: Sequence[Array] | None = None
+    """What a network that answers with pictures should make of each image (pairs.py)."""
+    preprocess: Preprocess | None = None
+    """How pictures were made into samples, where they were."""
 
     @property
     def recorded(self) -> str:
@@ -127,11 +133,12 @@ class Samples:
         labels = None if self.labels is None else self.labels[picked]
         ids = tuple(self.ids[i] for i in picked)
         masks, targets = _picked(self.masks, picked), _picked(self.targets, picked)
+        pictures = _picked(self.pictures, picked)
         truth, groups = (None if values is None else values[picked] for values in (self.truth, self.groups))
         load, others = _at(self.load, picked), {name: _at(other, picked) for name, other in self.others.items()}
         return replace(
             self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth,
-            look=_at(self.look, picked), groups=groups,
+            look=_at(self.look, picked), groups=groups, pictures=pictures,
         )  # fmt: skip
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:
@@ -154,11 +161,13 @@ class Samples:
         return replace(self, load=load)
 
     def without_answers(self) -> Samples:
-        return replace(self, labels=None, masks=None, targets=None, truth=None, unread="")
+        return replace(self, labels=None, masks=None, targets=None, truth=None, pictures=None, unread="")
 
     def truth_of(self, index: int) -> Any:
-        """What the data holds as the answer to one image: its row of `truth`, class, mask or `Target`; else None."""
-        kinds = (self.truth, self.labels, self.masks, self.targets)
+        """What the data holds as the answer to one image: its row of `truth`, class, mask, `Target` or picture; else
+        None.
+        """
+        kinds = (self.truth, self.labels, self.masks, self.targets, self.pictures)
         return next((answers[index] for answers in kinds if answers is not None), None)
 
     def with_labels(self, names: Sequence[str]) -> Samples:

@@ -22,6 +22,7 @@ import numpy as np
 
 import edgecnn.tasks
 from edgecnn import doubts
+from edgecnn.asked_size import steps_of
 from edgecnn.compared_models import all_heard, opened, with_labels, with_pixels
 from edgecnn.data.classes import classes_told_apart, counted_alike, refuse_from_one, whose_classes
 from edgecnn.data.copies import groups_of, rows_of
@@ -49,7 +50,10 @@ from edgecnn.tasks import classification
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, silent
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
+from runtimes.imaging.answered import OwnSize, in_own_size
 from runtimes.imaging.maps import is_whole
+from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.sizes import are_open
 
 if TYPE_CHECKING:
     from edgecnn.given_model import Given
@@ -116,7 +120,8 @@ def evaluate(
     subjects = with_labels(with_pixels(subjects, preprocess), labels, classes)
     before = SeenBefore(spec, subjects)
     sift = track if skip_unreadable else None
-    seen = [samples_for(subject, spec, task, limit, seed, own, before.learned, sift) for subject in subjects]
+    one = bool(input_shape)
+    seen = [samples_for(subject, spec, task, limit, seed, own, before.learned, sift, one) for subject in subjects]
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
     counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
@@ -197,7 +202,7 @@ def of_batch(subject: Subject, batch: int | None) -> str:
 
 def score(how: ModuleType | OwnMetric, subject: Subject, samples: Samples, batch: int, track: Track) -> Score:
     first = subject.inputs[0]
-    fixed = first.shape[0]
+    fixed = 1 if isinstance(samples.preprocess, OwnSize) else first.shape[0]
     found: Score = how.score(subject.runner, samples, first.name, fixed if isinstance(fixed, int) else batch, track)
     return found
 
@@ -225,13 +230,16 @@ def task_of(subject: Subject, known: bool = True) -> str:
 
 def samples_for(
     subject: Subject, data: Spec, task: str, limit: int | None, seed: int, own: OwnMetric | None = None,
-    learned: bool = False, sift: Track | None = None,
+    learned: bool = False, sift: Track | None = None, one_size: bool = False,
 ) -> Samples:  # fmt: skip
     """`data` with answers, made ready for `subject`, its classes counted as the model counts them.
 
     For the user's `own` metric only images are needed. Of a set that it has `learned` from, what training held out.
+    Not in `one_size`, pictures that a model of open size answers with pictures are shown in their own.
     """
     ready = subject.preprocess or ready_shape(subject.name, subject.inputs)
+    if task == edgecnn.tasks.IMAGE and isinstance(ready, Preprocess) and are_open(subject.inputs[0].shape[1:]):
+        ready = ready if one_size else in_own_size(ready, steps_of(subject.name))
     split, kept = part("test", data, None, learned), own is not None or task in edgecnn.tasks.NUMBERS
     samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept, sift=sift)
     if own is not None:
@@ -240,8 +248,9 @@ def samples_for(
     if task in edgecnn.tasks.NUMBERS and len(subject.outputs) > 1:
         raise BadInput(f"{subject.name}: has {len(subject.outputs)} outputs, {task} is scored on one; {OWN}")
     if not how.has_answers(samples):
-        given = samples.truth is not None and task in edgecnn.tasks.NUMBERS
-        lacks = f"has no answers for {task}; {unread(data) or how.WANTED}, or {OWN}"
+        given = (samples.truth, samples.pictures) != (None, None) and task in edgecnn.tasks.NUMBERS
+        targets = "its targets are read with --task image" if samples.pictures is not None else unread(data)
+        lacks = f"has no answers for {task}; {targets or how.WANTED}, or {OWN}"
         raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacks}")
     refuse_from_one(samples, classes_of(subject))
     if subject.labels:

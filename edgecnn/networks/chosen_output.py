@@ -25,10 +25,11 @@ from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
 from edgecnn.networks.probing import probe
 from edgecnn.networks.spec import Blueprint
-from edgecnn.tasks import MULTI_LABEL, OTHER
+from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.comparing.matching import NAMES as DETECTIONS
+from runtimes.imaging.answered import is_picture
 from runtimes.imaging.maps import is_map
 
 MAIN = ("out", "logits")
@@ -153,9 +154,14 @@ def _has_maps(value: torch.Tensor) -> bool:
     return value.ndim == 4 if not whole else is_map(value.shape[1:], whole)
 
 
+def _has_picture(value: torch.Tensor) -> bool:
+    return value.ndim == 4 and is_picture(value.shape[1:])
+
+
 FITS: dict[str, Callable[[torch.Tensor], bool]] = {
     "classification": _has_rank_2,
     MULTI_LABEL: _has_rank_2,
     SEGMENTATION: _has_maps,
+    IMAGE: _has_picture,
 }
 """Regression takes all outputs as they are."""

@@ -1,6 +1,7 @@
 """What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
 
-    input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file
+    input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file,
+                                                               or the name of a preset, where input_shape is said
     input_shapes  the same of several inputs, by the names of forward's parameters
     labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
     answer        which of several outputs counts: a key of the dict, or the place in the tuple (chosen_output.py)
@@ -21,19 +22,19 @@ from typing import Any
 from torch import nn
 
 import edgecnn.tasks
-from edgecnn.data.pixels import refuse_pixel_units
+from edgecnn.data.pixels import NAMES, read_preprocess, refuse_pixel_units
 from edgecnn.detection.raw import Head
 from edgecnn.networks.axes import axes_of
 from edgecnn.networks.chosen_output import with_answer
 from edgecnn.networks.forward import refuse_for
 from edgecnn.networks.spec import Blueprint, Shape, planes_of, sizes_in, without_batch
 from runtimes.base import BadInput
-from runtimes.imaging.preprocess import FLOAT32_NHWC, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import FLOAT32, FLOAT32_NHWC, UINT8_NHWC, Preprocess, layout_of
 
 KINDS: dict[str, tuple[type, ...]] = {
     "input_shape": (str, list, tuple),
     "input_shapes": (Mapping,),
-    "preprocess": (Mapping, Preprocess),
+    "preprocess": (Mapping, Preprocess, str),
     "labels": (list, tuple),
     "task": (str,),
     "answer": (str, int),
@@ -89,10 +90,12 @@ def head_of(said: str | Mapping[str, Any], where: str) -> Head:
         raise BadInput(f"{where}.{error}") from error
 
 
-def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, where: str) -> Preprocess | None:
+def pixels(said: Mapping[str, Any] | Preprocess | str | None, shape: Shape | None, where: str) -> Preprocess | None:
     """The preprocessing that `said` is; its size is that of the input where it does not say one itself: (C, H, W), or
-    (H, W, C) where its `input` says so.
+    (H, W, C) where its `input` says so. A text that is no preset may mean something else, and says nothing.
     """
+    if isinstance(said, str):
+        return None if said not in NAMES else preset(said, shape, f"{where}.preprocess")
     if isinstance(said, Mapping):
         last = said.get("input") in (FLOAT32_NHWC, UINT8_NHWC)
         size = {} if shape is None else {"size": planes_of(shape, last)[1:]}
@@ -103,6 +106,17 @@ def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, whe
     if said is not None:
         refuse_pixel_units(said, f"{where}.preprocess")
     return said
+
+
+def preset(name: str, shape: Shape | None, where: str) -> Preprocess:
+    """The preset `name` for an input of `shape`, (C, H, W) or (H, W, C); `BadInput` says where it stands."""
+    if shape is None:
+        raise BadInput(f"{where}: {name} is for an input of known size; say input_shape beside it")
+    last = layout_of(shape) == "NHWC"
+    try:
+        return read_preprocess(name, planes_of(shape, last), FLOAT32_NHWC if last else FLOAT32)
+    except BadInput as error:
+        raise BadInput(str(error).replace("--preprocess", where, 1)) from error
 
 
 def attribute(owners: Sequence[Any], name: str) -> Any:

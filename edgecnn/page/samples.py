@@ -16,12 +16,14 @@ from edgecnn.page import pictures
 from edgecnn.page.facts import Facts
 from edgecnn.page.html import Content, Html, Section, number, table, tag
 from edgecnn.page.race import share
+from edgecnn.tasks.image import psnr
 from runtimes import machine
 from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import GOLDEN, GOLDEN_SIZE, OTHER_SIZE, Bundle
 from runtimes.comparing import matching
+from runtimes.imaging.depth import LEVELS
 from runtimes.imaging.geometry import UNSEEN
-from runtimes.imaging.pictures import under_mask
+from runtimes.imaging.pictures import rgb, under_mask
 from runtimes.imaging.shown import PICTURE_AXES, Shown
 from runtimes.proof import golden
 from runtimes.proof.answers import (
@@ -32,6 +34,7 @@ from runtimes.proof.answers import (
     LabelsPrediction,
     MaskPrediction,
     NumbersPrediction,
+    PicturePrediction,
     Prediction,
 )
 from runtimes.proof.prediction import answer
@@ -174,6 +177,8 @@ def _drawn(facts: Facts, index: int, sample: Sample) -> Html | None:
         parts = [_masks(pixels, wanted, found, alt, facts.original)]
     elif isinstance(wanted, BoxesPrediction) and isinstance(found, BoxesPrediction) and pixels is not None:
         parts = [_boxes(pixels, wanted, found, alt, facts.original)]
+    elif isinstance(wanted, PicturePrediction) and isinstance(found, PicturePrediction):
+        parts = [_pictures(pixels, wanted, found, alt, facts.original)]
     else:
         view = tag("figure", pictures.picture(pixels, alt), class_="view") if pixels is not None else None
         parts = [tag("div", view, class_="views") if view else None]
@@ -226,6 +231,17 @@ def _masks(pixels: Array, wanted: MaskPrediction, found: MaskPrediction, alt: st
         views.append(_view(shown, f"{name}: {side.words}"))
     return tag("div", tag("div", *views, class_="views"),
                tag("p", "The same class on ", share(alike, 2), " of the pixels.", class_="note"))  # fmt: skip
+
+
+def _pictures(
+    pixels: Array | None, wanted: PicturePrediction, found: PicturePrediction, alt: str, original: str
+) -> Html:
+    views = [] if pixels is None else [_view(pictures.picture(pixels, alt), "input")]
+    for name, side in ((original, wanted), ("this model", found)):
+        views.append(_view(pictures.picture(rgb(side.picture), f"{alt}, answer of {name}: {side.words}"), name))
+    alike = psnr(*(rgb(side.picture) / LEVELS for side in (found, wanted)))
+    note = tag("p", "PSNR of the two answers: ", number(alike, f"{alike:.1f} dB"), ".", class_="note")
+    return tag("div", tag("div", *views, class_="views"), note)
 
 
 def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: str, original: str) -> Html:

@@ -58,13 +58,13 @@ def run(
     force: bool = False,
     track: Track = silent,
 ) -> RunReport:
-    """What `bundle` answers for every image in `inputs`, files or arrays: its `top` (5) classes, a mask, or boxes.
+    """What `bundle` answers for all images in `inputs`, files or arrays: `top` (5) classes, a mask, boxes or a picture.
 
     Masks and boxes are in the original image where one is given (pictures and uint8 arrays), else in the network's
     input; boxes score `min_score` (0.3) or more. A bundle of open size sees images as `input_shape` says, else as it
-    was built. `save` is a folder for pictures. `require_all`: every node must run on `provider`. An input that cannot
-    be read is in the report's `unread`, beside the answers of the others; `BadInput` is raised where there are no
-    others. Raises `BadInput`, `Unavailable`, `CheckFailed`.
+    was built, or each in its own size where it answers with pictures. `save` is a folder for pictures. `require_all`:
+    every node must run on `provider`. An input that cannot be read is in the report's `unread`, beside the answers of
+    the others; `BadInput` is raised where there are no others. Raises `BadInput`, `Unavailable`, `CheckFailed`.
     """
     how = prediction.How(provider, threads, require_all, top, min_score, save, force)
     return answered(opened_to_run(Path(bundle), input_shape), os.fspath(bundle), inputs, how, track)
@@ -135,7 +135,7 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> Sequence
             samples.ids[i],
             partial(samples.__getitem__, i),
             partial(original_of, samples.ids[i], white_of(ready)) if originals else None,
-            bundle.preprocess,
+            ready if isinstance(ready, Preprocess) else None,
             {name: partial(load, i) for name, load in samples.others.items()},
             partial(samples.look, i),
         )

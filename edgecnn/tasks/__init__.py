@@ -2,7 +2,7 @@
 
 Contract of a file (imports no torch at the top, so that an .onnx file is judged without it):
 
-    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2"
+    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2", "SSIM"
     RATE: float                      by how much the usual learning rate is multiplied
     OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
     WANTED: str                      what data without answers for it is told to bring
@@ -18,7 +18,7 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
 
 Those of `NUMBERS` also have
 
-    why_not(samples, shape=())       why `samples.truth` is none for answers of `shape`; empty where it is one
+    why_not(samples, shape=())       why `samples` have no truth for answers of `shape`; empty where they have
 
 `tasks.load("segmentation")` gives one; `multi_label.py` is the task "multi-label". Test: tests/test_tasks_contract.py.
 "other" has no file and no metric of its own: it is judged by SNR.
@@ -31,12 +31,13 @@ from types import ModuleType
 
 from runtimes import plugins
 from runtimes.base import BadInput
+from runtimes.proof.answers import IMAGE as IMAGE
 from runtimes.proof.answers import MULTI_LABEL as MULTI_LABEL
 from runtimes.proof.answers import REGRESSION as REGRESSION
 
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
-NUMBERS = (REGRESSION, MULTI_LABEL, OTHER)
+NUMBERS = (REGRESSION, MULTI_LABEL, IMAGE, OTHER)
 """Whose answers are no classes, so that `y` of the data is none either."""
 
 UNSMOOTHED = {"detection": "boxes", REGRESSION: "numbers"}

@@ -160,11 +160,11 @@ def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names
     """How many classes, labels or numbers there are to be learned; raises `BadInput` where `parts` have none."""
     if name in NUMBERS:
         for part in parts:
-            if part.truth is None:
+            if part.truth is None and part.pictures is None:
                 raise BadInput(f"{data}: has nothing to learn for {name}; {task.WANTED}")
             task.require(part)
-        assert parts[0].truth is not None
-        return int(np.prod(parts[0].truth.shape[1:], dtype=int))
+        shape = (0,) if parts[0].truth is None else parts[0].truth.shape[1:]
+        return int(np.prod(shape, dtype=int))
     if not task.has_answers(parts[0]) or len(names) < (1 if name == "detection" else 2):
         raise BadInput(f"{data}: has no classes to learn for {name}; {unread(data) or task.WANTED}")
     return len(names)

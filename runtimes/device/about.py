@@ -12,7 +12,7 @@ from typing import Any
 from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.proof.answers import REGRESSION, TASKS
+from runtimes.proof.answers import IMAGE, REGRESSION, TASKS
 from runtimes.proof.manifest import verdict_of
 
 MOST_LABELS = 10
@@ -60,7 +60,7 @@ def _answers(bundle: Bundle) -> str:
         return "numbers, of no known task"
     if bundle.task == REGRESSION:
         return f"numbers, {_labels(bundle.labels)}" if bundle.labels else "numbers"
-    return _labels(bundle.labels)
+    return "a picture" if bundle.task == IMAGE else _labels(bundle.labels)
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from runtimes.base import BadInput
 NO_LIMIT, MOST_THREADS = 2**63 - 1, 1024
 _REQUIRED, _UNKNOWN = "the following arguments are required: ", "unrecognized arguments: "
 USES = {
-    "run": "Predict images (files, or arrays in .npy and .npz): classes, masks or boxes.",
+    "run": "Predict images (files, or arrays in .npy and .npz): classes, masks, boxes, pictures.",
     "verify": "Check every hash, and the outputs here against the original network's, packed beside the model.",
     "settle": "Race the int8 graph and the float graph here, and write a bundle with the one to use (--keep-float).",
     "bench": "Measure latency, load time, memory and kernels here; a second graph is raced, interleaved.",

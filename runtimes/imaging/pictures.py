@@ -2,6 +2,7 @@
 
     NAME.mask.png       the class of each pixel, as a training mask holds it; colours are only shown
     NAME.overlay.png    the image under the mask, or with its boxes
+    NAME.answer.png     the picture that the network made of it
 
 Colours of masks are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from
 the highest bit down. Those of boxes: `colour_of`. Pillow draws; where it is missing, `require_pillow`
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import colorsys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from runtimes.base import Array, Unavailable
 from runtimes.files import replace_whole
 from runtimes.imaging.images import has_pillow
 from runtimes.imaging.named import make_folder, stems
-from runtimes.proof.answers import AnyPrediction, BoxesPrediction, MaskPrediction
+from runtimes.proof.answers import IMAGE, AnyPrediction, BoxesPrediction, MaskPrediction, PicturePrediction
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -51,7 +52,8 @@ def colours() -> Array:
 
 def files_for(folder: Path, names: Iterable[str], task: str) -> list[tuple[Path, ...]]:
     """Where the pictures of each input go; inputs of one name are numbered."""
-    endings = (".mask.png", ".overlay.png") if task == "segmentation" else (".overlay.png",)
+    kinds = {"segmentation": (".mask.png", ".overlay.png"), IMAGE: (".answer.png",)}
+    endings = kinds.get(task, (".overlay.png",))
     return [tuple(folder / f"{stem}{ending}" for ending in endings) for stem in stems(names)]
 
 
@@ -61,16 +63,23 @@ def require_pillow() -> None:
         raise Unavailable("--save: drawing pictures takes Pillow; `pip install pillow`, or leave it out")
 
 
-def saved(found: AnyPrediction, pixels: Array, files: Sequence[Path], labels: Sequence[str]) -> AnyPrediction:
-    """Write the pictures of a prediction; `pixels` are the original image.
+def saved(
+    found: AnyPrediction, pixels: Callable[[], Array], files: Sequence[Path], labels: Sequence[str]
+) -> AnyPrediction:
+    """Write the pictures of a prediction; `pixels` makes the original image.
 
     `labels` are all that the network knows: a box's colour goes by its place among them.
     """
     make_folder(files[0].parent)
     if isinstance(found, MaskPrediction):
-        return save_mask(found, pixels, files)
+        return save_mask(found, pixels(), files)
+    if isinstance(found, PicturePrediction):
+        from PIL import Image
+
+        _write(Image.fromarray(found.picture), files[0])
+        return replace(found, files=(str(files[0]),))
     assert isinstance(found, BoxesPrediction)
-    return save_boxes(found, pixels, files, labels)
+    return save_boxes(found, pixels(), files, labels)
 
 
 def save_mask(found: MaskPrediction, pixels: Array, files: Sequence[Path]) -> MaskPrediction:

@@ -32,7 +32,7 @@ INPUTS = (FLOAT32, FLOAT32_NHWC, UINT8, UINT8_NHWC)
 """What a network is given: normalized (C, H, W) or (H, W, C); pixels (C, H, W) or (H, W, C)."""
 CHANNELS = (1, 3)
 """Of pictures: grey, and red, green, blue."""
-NEWER = ("input", "letterbox", "corner", "bgr", "interpolation", "antialias", "white")
+NEWER = ("input", "letterbox", "corner", "bgr", "interpolation", "antialias", "white", "answer_range")
 """Settings that are written only where they say something."""
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 """ITU-R 601 weights of red, green and blue in 1/65536, as in Pillow's convert("L")."""
@@ -48,6 +48,7 @@ class Preprocess:
     `interpolation` is one of `INTERPOLATIONS`; "nearest" copies pixels, and without `antialias` the others, too, look
     at the nearest alone.
     `white` is the value of 16-bit images that counts as 1, None for 65535; those of 8 bits have 255.
+    `answer_range`: the numbers that are black and white in a picture that the network answers with (answered.py).
     `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
     Raises `BadInput` for values that make no sense.
     """
@@ -64,6 +65,7 @@ class Preprocess:
     interpolation: str = BILINEAR
     antialias: bool = True
     white: int | None = None
+    answer_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_is_int(n) and 1 <= n <= MAX_SIDE for n in self.size):
@@ -76,6 +78,9 @@ class Preprocess:
             raise BadInput(plugins.unknown(str(self.interpolation), INTERPOLATIONS, "preprocess interpolation"))
         if self.white is not None and not (_is_int(self.white) and LEVELS <= self.white <= FULL):
             raise BadInput(f"preprocess: white {self.white!r}; a whole number from {LEVELS} to {FULL}, or None")
+        ends = self.answer_range
+        if ends is not None and not (len(ends) == 2 and all(_is_real(v) for v in ends) and ends[0] != ends[1]):
+            raise BadInput(f"preprocess: answer_range {ends!r}; two numbers are needed, for black and for white")
         self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
@@ -204,9 +209,9 @@ class Preprocess:
             if name not in known:
                 raise BadInput(plugins.unknown(str(name), known, "preprocess setting"))
         plain = {name: (values[name],) for name in ("mean", "std") if type(values.get(name)) in (int, float)}
-        for name in ("size", "mean", "std"):
-            if name not in plain and not isinstance(values.get(name, []), (list, tuple)):
-                numbers = "" if name == "size" else "number, or a "
+        for name in ("size", "mean", "std", "answer_range"):
+            if name not in plain and not isinstance(values.get(name) or [], (list, tuple)):
+                numbers = "number, or a " if name in ("mean", "std") else ""
                 raise BadInput(f"preprocess: {name} {values[name]!r}; a {numbers}list is needed")
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**{**settings, **plain})

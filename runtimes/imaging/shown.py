@@ -20,6 +20,7 @@ import numpy as np
 
 from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.imaging import piped
+from runtimes.imaging.answered import OwnSize
 from runtimes.imaging.arrays import Rows, read_npy, read_npz
 from runtimes.imaging.depth import PLAIN, Look, eight_bits, is_deep
 from runtimes.imaging.geometry import Geometry
@@ -66,6 +67,13 @@ class Shown:
             return Geometry.same((height, width))
         height, width = self.original().shape[:2]
         return Geometry.of(self.preprocess, (height, width))
+
+    def part(self) -> Sequence[float]:
+        """How much of the height and width that the network is given is of the image, and not of padding."""
+        if self.original is None or not isinstance(self.preprocess, OwnSize):
+            return 1, 1
+        size = self.original().shape[:2]
+        return [have / fed for have, fed in zip(size, self.preprocess.padded(size), strict=True)]
 
     def pixels(self) -> Array:
         """Of an image that came ready for the network, its values stretched to what can be seen."""

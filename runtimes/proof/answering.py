@@ -18,20 +18,24 @@ from runtimes.base import BadInput, Tensors, counted
 from runtimes.bundle import Bundle
 from runtimes.comparing.matching import is_detections
 from runtimes.comparing.two_classes import as_two, is_single
+from runtimes.imaging.answered import is_picture, pixels_of
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.shown import Shown
 from runtimes.proof.answers import (
+    IMAGE,
     MULTI_LABEL,
     REGRESSION,
     TASKS,
     AnyPrediction,
     LabelsPrediction,
+    PicturePrediction,
     Prediction,
     best,
     boxes_of,
     labels_of,
     mask_of,
     numbers_of,
+    require_finite,
 )
 
 DETECTION = "detection"
@@ -53,6 +57,9 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
     _require_one(bundle, image, outputs)
     if is_numbers(bundle):
         return numbers_of(image.name, outputs, bundle.labels)
+    if bundle.task == IMAGE:
+        require_finite(image.name, first)
+        return PicturePrediction(image.name, pixels_of(first[0], bundle.preprocess, image.part()))
     if bundle.task == MULTI_LABEL:
         return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
     scores = as_two(first, bundle.sigmoid)[0]
@@ -124,11 +131,12 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, 
         "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
         "detection": len(shape) == 2 and shape[1] == 4,
         MULTI_LABEL: len(shape) == 2,
+        IMAGE: is_picture(shape[1:]),
     }
     if not good or not fits.get(bundle.task, True):
         sizes = f"[{', '.join(map(str, shape))}]"
         what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
-                MULTI_LABEL: "not with labels"}  # fmt: skip
+                MULTI_LABEL: "not with labels", IMAGE: "not with a picture"}  # fmt: skip
         said = what[bundle.task]
         raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
 

@@ -4,6 +4,7 @@
     logits (classes, h, w)       --argmax-->   the class of every pixel of the original image (imaging/maps.py)
     boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
     multi-label (labels,)        --sigmoid-->  the labels over one half
+    image (1 or 3, h, w)         --levels-->   a picture (imaging/answered.py)
     regression, any outputs      --as is-->    the numbers
 
 Scores that are probabilities already (none negative, sum 1, or behind a Sigmoid) are left as they are.
@@ -23,8 +24,8 @@ from runtimes.imaging.geometry import UNSEEN, Geometry
 from runtimes.imaging.maps import MOST, Seen, classes_of
 from runtimes.words import number
 
-REGRESSION, MULTI_LABEL = "regression", "multi-label"
-TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION)
+REGRESSION, MULTI_LABEL, IMAGE = "regression", "multi-label", "image"
+TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION, IMAGE)
 """Whose outputs have a meaning that is known here."""
 HALF = 0.5
 SPOKEN, WRITTEN = 16, 4096
@@ -183,7 +184,26 @@ class NumbersPrediction:
         return {"input": self.input, "outputs": [asdict(one) for one in self.outputs], "files": list(self.files)}
 
 
-AnyPrediction = Prediction | MaskPrediction | BoxesPrediction | LabelsPrediction | NumbersPrediction
+@dataclass(frozen=True)
+class PicturePrediction:
+    """`picture` uint8 (H, W) or (H, W, 3), red, green, blue: what the network made of one image.
+
+    `files`: what was saved of it.
+    """
+
+    input: str
+    picture: Array
+    files: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        return f"picture of {'x'.join(map(str, self.picture.shape))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"input": self.input, "picture": {"shape": list(self.picture.shape)}, "files": list(self.files)}
+
+
+AnyPrediction = Prediction | MaskPrediction | BoxesPrediction | LabelsPrediction | NumbersPrediction | PicturePrediction
 
 
 def name_of(labels: Sequence[str], index: int) -> str:

@@ -1,4 +1,4 @@
-"""Use a bundle: what it answers for images that are ready, as classes, a mask, or boxes.
+"""Use a bundle: what it answers for images that are ready, as classes, a mask, boxes or a picture.
 
     Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
       `-- cannot be read: told with the others' answers, or raised where it is the only one
@@ -28,9 +28,7 @@ from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import is_whole
 from runtimes.imaging.named import check_folder
-from runtimes.imaging.open_sizes import OPEN
-from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, beyond_pixels
+from runtimes.imaging.shown import Shown, beyond_pixels
 from runtimes.proof.answering import answer, answers, is_numbers, require_answers
 from runtimes.proof.answers import (
     MULTI_LABEL,
@@ -39,10 +37,11 @@ from runtimes.proof.answers import (
     LabelsPrediction,
     MaskPrediction,
     NumbersPrediction,
+    PicturePrediction,
     Prediction,
 )
 from runtimes.proof.numbers import Keeping, files_of_numbers
-from runtimes.proof.sizes import require_size
+from runtimes.proof.sizes import ready_of, require_size
 from runtimes.session import Session
 
 __all__ = [
@@ -51,10 +50,10 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
-P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction, LabelsPrediction, NumbersPrediction)
+P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction, LabelsPrediction, NumbersPrediction, PicturePrediction)
 ANSWERS = {
     Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes", LabelsPrediction: "labels",
-    NumbersPrediction: "numbers",
+    NumbersPrediction: "numbers", PicturePrediction: "pictures",
 }  # fmt: skip
 TOP, MIN_SCORE = 5, 0.3
 
@@ -104,6 +103,11 @@ class RunReport:
     def numbers(self) -> tuple[NumbersPrediction, ...]:
         """`predictions` of a bundle that answers with numbers; raises `BadInput` for another."""
         return self._of(NumbersPrediction)
+
+    @property
+    def pictures(self) -> tuple[PicturePrediction, ...]:
+        """`predictions` of a bundle that answers with pictures; raises `BadInput` for another."""
+        return self._of(PicturePrediction)
 
     def _of(self, kind: type[P]) -> tuple[P, ...]:
         found = tuple(one for one in self.predictions if isinstance(one, kind))
@@ -167,9 +171,11 @@ def gathered(sources: Iterable[T], shown: Callable[[T], Sequence[Shown]], called
 
 
 def slim(found: AnyPrediction | Unread) -> AnyPrediction | Unread:
-    """`found` without what no table and no JSON holds: pixels of a mask, outputs as arrays."""
+    """`found` without what no table and no JSON holds: pixels of a mask or a picture, outputs as arrays."""
     if isinstance(found, MaskPrediction):
         return replace(found, mask=np.broadcast_to(np.uint8(0), found.mask.shape))
+    if isinstance(found, PicturePrediction):
+        return replace(found, picture=np.broadcast_to(np.uint8(0), found.picture.shape))
     return replace(found, arrays={}) if isinstance(found, NumbersPrediction) else found
 
 
@@ -207,7 +213,7 @@ def run(
         elif files:
             from runtimes.imaging.pictures import saved
 
-            told = saved(told, image.pixels(), files[i], bundle.labels)
+            told = saved(told, image.pixels, files[i], bundle.labels)
         found += filter(None, [how.each(told)])
     _require_some(answered, lost)
     heard = (*idle(bundle, how, name), *filter(None, (odd, doubt)), *odd_pictures([given[i] for i in answered]))
@@ -299,15 +305,9 @@ def at_size(bundle: Bundle, input_shape: str) -> Bundle:
         raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
     ready = preprocess.at((size[0], size[1]))
     require_size(bundle, session, ready, input_shape)
-    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict()})
-
-
-def ready_of(bundle: Bundle) -> Ready | Several:
-    """How images are made ready for `bundle`; the shape of a sample, or its several inputs, where it takes none."""
-    if bundle.several is not None:
-        return bundle.several
-    shape = bundle.manifest["input"]["shape"][1:]
-    return bundle.preprocess or tuple(size if type(size) is int else OPEN for size in shape)
+    fed = bundle.manifest["input"]
+    fed = fed | {"shape": [fed["shape"][0], *ready.shape]}
+    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict(), "input": fed})
 
 
 def _output_shape(bundle: Bundle) -> list[object]:

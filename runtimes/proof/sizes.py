@@ -9,19 +9,37 @@ Test: tests/test_open_sizes.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from runtimes.base import BadInput
 from runtimes.bundle import Bundle
+from runtimes.imaging.answered import in_own_size
+from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.imaging.several import Several
+from runtimes.imaging.shown import Ready
+from runtimes.proof.answers import IMAGE
 from runtimes.session import Session
 
 Size = tuple[int, int]
 STEPS = (2, 4, 8, 16, 32, 64)
 _ON_RECORD = re.compile(r"heights and widths in steps of (\d{1,4}) from \d")
 """Without a size from which they are counted they are 32, the only ones that were tried, and smaller ones may do."""
+
+
+def ready_of(bundle: Bundle) -> Ready | Several:
+    """How images are made ready for `bundle`; the shape of a sample, or its several inputs, where it takes none.
+
+    A network of open size that answers with pictures is shown each in its own size.
+    """
+    if bundle.several is not None:
+        return bundle.several
+    shape = bundle.manifest["input"]["shape"][1:]
+    if bundle.preprocess is not None and bundle.task == IMAGE and are_open(shape):
+        return in_own_size(bundle.preprocess, known_step(bundle))
+    return bundle.preprocess or tuple(size if type(size) is int else OPEN for size in shape)
 
 
 def require_size(bundle: Bundle, session: Session, ready: Preprocess, asked: str) -> None:
@@ -42,10 +60,20 @@ def require_size(bundle: Bundle, session: Session, ready: Preprocess, asked: str
     raise BadInput(f"--input-shape {asked}: {bundle.path} {takes}; {way}")
 
 
+def are_open(sizes: Sequence[object]) -> bool:
+    """Whether a model that takes samples of these leaves height and width open."""
+    return sum(not isinstance(size, int) for size in sizes) > 1
+
+
 def known_step(bundle: Bundle) -> int | None:
     """The step of its sizes that the export found, where it is on record."""
     stages = bundle.manifest.get("stages")
-    notes = [str(stage.get("note")) for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    listed = stages if isinstance(stages, list) else []
+    return step_in(str(stage.get("note")) for stage in listed if isinstance(stage, dict))
+
+
+def step_in(notes: Iterable[str]) -> int | None:
+    """The same among the `notes` of the stages that a model went through."""
     found = next((match for note in notes if (match := _ON_RECORD.search(note))), None)
     return int(found[1]) or None if found else None
 
