@@ -26,7 +26,7 @@ import numpy as np
 from edgecnn.data.copies import distinct, independent
 from edgecnn.data.data_argument import Spec
 from edgecnn.data.folders import by_number
-from edgecnn.data.picture_size import common_size
+from edgecnn.data.picture_size import common_size, sizes
 from edgecnn.data.readable import of_unreadable
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
@@ -36,6 +36,7 @@ from runtimes.imaging.maps import Seen as Picture
 from runtimes.imaging.maps import class_axis, is_whole
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
+from runtimes.proof.answers import IMAGE
 
 SEGMENTATION = "segmentation"
 FEW, USUAL = 8, 32
@@ -75,6 +76,21 @@ def told(*lines: str) -> tuple[str, ...]:
 def of_input(network: Network, *specs: Spec | None) -> str:
     """What was assumed of the input of `network`; `specs` are the DATA that it will see."""
     return network.assumption(common_size(specs) if network.assumed.size else None)
+
+
+def of_stretched(network: Network, *specs: Spec | None) -> str:
+    """That `network`, which answers with pictures at one size, is shown those of `specs` at another than their own."""
+    ready = network.preprocess
+    if network.task != IMAGE or ready is None:
+        return ""
+    others = sorted(sizes(specs) - {ready.size})
+    if not others:
+        return ""
+    size, own = ("{1}x{0}".format(*one) for one in (others[0], ready.size))
+    return (
+        f"{network.source}: pictures, as one of {size}, are made {own}, here and in `run`; --dynamic-size shows it "
+        "each in its own size"
+    )
 
 
 def of_names(samples: Samples, verb: str = "named after") -> str:

@@ -282,7 +282,7 @@ def named(
     network = network if pictures or input != FLOAT32 else for_arrays(network, network.task, seen)
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), network.said, unprepared(preprocess, seen), *odd, tasked)
-    heard = (*heard, doubts.of_few(calibration))
+    heard = (*heard, doubts.of_few(calibration), "" if pictures else doubts.of_stretched(network, calib, data))
     if shown is None:
         return network, doubts.aloud(tell, doubts.told(*heard, doubts.of_no_names(network, calibration)))
     after = named_by(network, shown)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgecnn import api
+from edgecnn import api, doubts
+from edgecnn.data.data_argument import InMemory
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
+from edgecnn.networks.sources import resolve
+from edgecnn.road import named
 from edgecnn.tasks import image
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.answered import in_own_size
@@ -260,3 +264,16 @@ def test_targets_for_a_model_without_a_task_are_named(bundle: Path, tmp_path: Pa
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / kind / "0.png")
     with pytest.raises(BadInput, match="its targets are read with --task image"):
         api.evaluate(plain, data=tmp_path)
+
+
+def test_pictures_that_lose_their_size_are_told(tmp_path: Path) -> None:
+    photos = RNG.integers(0, 256, (9, 24, 20, 3), np.uint8)
+    network = resolve(Enlarge())
+    lines = [named(network, InMemory("photos", photos), None, pictures=open_size)[1] for open_size in (False, True)]
+    told = "Enlarge: pictures, as one of 20x24, are made 16x16, here and in `run`; --dynamic-size shows it "
+    assert [any(told in line for line in said) for said in lines] == [True, False]
+    for kind, side in (("images", SIDE), ("targets", 2 * SIDE)):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / kind / "0.png")
+    assert doubts.of_stretched(network, InMemory("photos", photos[:, :SIDE, :SIDE]), str(tmp_path)) == ""
+    assert doubts.of_stretched(replace(network, task="regression"), InMemory("photos", photos)) == ""

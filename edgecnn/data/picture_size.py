@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgecnn.data.data_argument import InMemory, Spec
 from edgecnn.data.folders import list_images
+from edgecnn.data.pairs import TARGETS
 from runtimes.base import Array, EdgeError
 from runtimes.imaging.arrays import read_npy, read_npz
 from runtimes.imaging.images import has_pillow, picture_size
@@ -19,13 +20,19 @@ Size = tuple[int, int]
 
 def common_size(specs: Iterable[Spec | None]) -> Size | None:
     """(height, width) of every picture in the folders and arrays `specs`; None where they differ or are none."""
+    found = sizes(specs)
+    return found.pop() if len(found) == 1 else None
+
+
+def sizes(specs: Iterable[Spec | None]) -> set[Size]:
+    """(height, width) of the pictures in the folders and arrays `specs`; empty where they cannot be told."""
     found: set[Size] = set()
     try:
         for spec in specs:
             found.update(_sizes(spec) if spec is not None else ())
     except EdgeError:  # whoever reads the pictures says it better
-        return None
-    return found.pop() if len(found) == 1 else None
+        return set()
+    return found
 
 
 def _sizes(spec: Spec) -> Iterable[Size]:
@@ -33,7 +40,8 @@ def _sizes(spec: Spec) -> Iterable[Size]:
         return _of(spec.images)
     path = Path(spec)
     if path.is_dir():
-        return {picture_size(file) for file in _spread(list_images(path))} if has_pillow() else set()
+        shown = [file for file in list_images(path) if TARGETS not in file.relative_to(path).parts]
+        return {picture_size(file) for file in _spread(shown)} if has_pillow() else set()
     if not path.is_file() or path.suffix not in (".npz", ".npy"):
         return set()
     return _of(images_in(read_npz(path), path) if path.suffix == ".npz" else read_npy(path))

@@ -51,7 +51,7 @@ def levels_of(answer: Array, shown: Range, last: bool = False) -> Array:
     first = answer.shape[0] in CHANNELS and not (last and answer.shape[2] in CHANNELS)
     black, white = (0, LEVELS) if answer.dtype.kind in "iu" else shown
     planes = answer.transpose(1, 2, 0) if first else answer
-    return np.asarray(np.clip((planes.astype(np.float32) - np.float32(black)) / np.float32(white - black), 0, 1))
+    return np.asarray(np.clip((planes.astype(np.float32) - black) / (white - black), 0, 1))
 
 
 def pixels_of(answer: Array, preprocess: Preprocess | None, part: Sequence[float] = (1, 1)) -> Array:

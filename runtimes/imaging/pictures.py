@@ -77,7 +77,7 @@ def saved(
         from PIL import Image
 
         _write(Image.fromarray(found.picture), files[0])
-        return replace(found, files=(str(files[0]),))
+        return replace(found, files=tuple(map(str, files)))
     assert isinstance(found, BoxesPrediction)
     return save_boxes(found, pixels(), files, labels)
 

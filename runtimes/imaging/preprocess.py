@@ -79,8 +79,8 @@ class Preprocess:
         if self.white is not None and not (_is_int(self.white) and LEVELS <= self.white <= FULL):
             raise BadInput(f"preprocess: white {self.white!r}; a whole number from {LEVELS} to {FULL}, or None")
         ends = self.answer_range
-        if ends is not None and not (len(ends) == 2 and all(_is_real(v) for v in ends) and ends[0] != ends[1]):
-            raise BadInput(f"preprocess: answer_range {ends!r}; two numbers are needed, for black and for white")
+        if ends is not None and not (len(ends) == 2 and all(map(_is_real, ends)) and ends[0] != ends[1]):
+            raise BadInput(f"preprocess: answer_range {ends!r}; 2 finite numbers are needed, of black and white")
         self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):

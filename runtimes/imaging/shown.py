@@ -73,7 +73,7 @@ class Shown:
         if self.original is None or not isinstance(self.preprocess, OwnSize):
             return 1, 1
         size = self.original().shape[:2]
-        return [have / fed for have, fed in zip(size, self.preprocess.padded(size), strict=True)]
+        return list(np.divide(size, self.preprocess.padded(size)))
 
     def pixels(self) -> Array:
         """Of an image that came ready for the network, its values stretched to what can be seen."""

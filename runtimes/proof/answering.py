@@ -127,18 +127,17 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, 
     label, the same for each pixel, or (told by `good`) boxes; numbers may have any shape.
     """
     fits = {
-        "classification": len(shape) in (1, 2),
-        "segmentation": is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape)),
-        "detection": len(shape) == 2 and shape[1] == 4,
-        MULTI_LABEL: len(shape) == 2,
-        IMAGE: is_picture(shape[1:]),
+        "classification": ("classes", len(shape) in (1, 2)),
+        "segmentation": ("a mask", is_map(shape[1:], whole) or (len(shape) == 4 and is_single(shape))),
+        "detection": ("boxes", len(shape) == 2 and shape[1] == 4),
+        MULTI_LABEL: ("labels", len(shape) == 2),
+        IMAGE: ("a picture", is_picture(shape[1:])),
     }
-    if not good or not fits.get(bundle.task, True):
+    what, shaped = fits.get(bundle.task, ("numbers", True))
+    if not (good and shaped):
         sizes = f"[{', '.join(map(str, shape))}]"
-        what = {"segmentation": "not with a mask", "detection": "not with boxes", "classification": "not with classes",
-                MULTI_LABEL: "not with labels", IMAGE: "not with a picture"}  # fmt: skip
-        said = what[bundle.task]
-        raise BadInput(f"{bundle.path}: answers with {sizes}, {said}; use runtimes.bundle.open_bundle(...).session()")
+        way = "use runtimes.bundle.open_bundle(...).session()"
+        raise BadInput(f"{bundle.path}: answers with {sizes}, not with {what}; {way}")
 
 
 def is_numbers(bundle: Bundle) -> bool:
