@@ -237,6 +237,14 @@ def test_for_sure_without_an_interval_nothing_is_decided(metric: str) -> None:
     assert report_of(metric, some, some - 0.1).passed is True
 
 
+@pytest.mark.parametrize("metric", ["mIoU", "SSIM"])
+def test_what_is_shown_as_nothing_is_no_difference(metric: str) -> None:
+    """Rounding in float32 changes a continuous metric a little on every image, always to one side."""
+    some = np.random.default_rng(0).uniform(0.5, 1, 50)
+    assert "no difference that these images can tell" in report_of(metric, some, some - 1e-7).verdict
+    assert "it is worse" in report_of(metric, some, some - 1e-3).verdict
+
+
 def test_of_a_limit_that_fails_and_one_that_cannot_be_told_the_failure_counts(photos: Path, tmp_path: Path) -> None:
     names = ("moon", "sun")
     good, tie = by_brightness(tmp_path / "a.onnx", labels=names), by_brightness(tmp_path / "b.onnx", -1.0, names)

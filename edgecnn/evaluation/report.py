@@ -198,7 +198,8 @@ class EvaluateReport:
             interval = _otherwise(found.others)
         what = f"{value} {score.unit or 'points'}" if score.unit or self.metric not in PLAIN else value
         apart = f"{second} has {what} of {self.metric} against {first} ({interval}) on {on}"
-        if found.others is not None or found.low <= 0 <= found.high:
+        nothing = float(low) == float(high) == 0  # float32 rounds otherwise: a continuous metric shows it on all images
+        if nothing or found.others is not None or found.low <= 0 <= found.high:
             return f"{apart}: no difference that these images can tell."
         return f"{apart}: it is {'better' if found.low > 0 else 'worse'}."
 
