@@ -17,8 +17,10 @@ from PIL import Image
 from torch import nn
 
 from edgecnn import api, doubts
+from edgecnn.choosing.model_identity import judged_as, of_unused
 from edgecnn.data.data_argument import InMemory
 from edgecnn.data.load import load_data
+from edgecnn.data.material import Material
 from edgecnn.data.samples import Samples
 from edgecnn.networks.sources import resolve
 from edgecnn.road import named
@@ -26,6 +28,7 @@ from edgecnn.tasks import image
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.answered import in_own_size
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.session import TensorInfo
 
 SIDE = 16
 READY = Preprocess((SIDE, SIDE))
@@ -108,7 +111,7 @@ def test_a_target_of_another_size_is_refused_and_padding_is_not() -> None:
         (("N", 1, "h", "w"), ""),
         (("N", 32, 32, 3), ""),
         (("N", 2, 32, 32), "no picture"),
-        (("N", 3, 64, 64), "they are 32 wide and 32 high"),
+        (("N", 3, 64, 64), "the first is 32x32"),
     ],
 )
 def test_whether_pictures_are_for_an_answer(shape: tuple[object, ...], why: str) -> None:
@@ -277,3 +280,13 @@ def test_pictures_that_lose_their_size_are_told(tmp_path: Path) -> None:
         Image.new("RGB", (side, side)).save(tmp_path / kind / "0.png")
     assert doubts.of_stretched(network, InMemory("photos", photos[:, :SIDE, :SIDE]), str(tmp_path)) == ""
     assert doubts.of_stretched(replace(network, task="regression"), InMemory("photos", photos)) == ""
+
+
+def test_only_without_the_task_it_is_a_way_to_use_targets() -> None:
+    outputs, y = [TensorInfo("out", "float32", ("N", 3, 64, 64))], RNG.integers(0, 256, (2, 32, 32, 3), np.uint8)
+    material = Material("x", READY, samples_of(y), samples_of(y))
+    lines = [of_unused("net", judged_as(task, material, outputs), outputs) for task in ("image", "other")]
+    assert (
+        "cannot be used: they are pictures, and the first is 32x32, and the network answers (N, 3, 64, 64)" in lines[0]
+    )
+    assert ["--task image, judges by them" in line for line in lines] == [False, True]

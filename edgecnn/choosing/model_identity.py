@@ -193,7 +193,8 @@ def of_unused(name: str, material: Material, outputs: Sequence[TensorInfo] = ())
     if not material.unused:
         return ""
     maps = not outputs or any(len(info.shape) == 4 for info in outputs)
-    hints = {kind: words for kind, words in UNUSED_HINTS.items() if kind != "masks" or maps}
+    useless = {"masks": not maps, "pictures": "task" not in material.unused}
+    hints = {kind: words for kind, words in UNUSED_HINTS.items() if not useless.get(kind)}
     hint = next((f"; {words}" for kind, words in hints.items() if f"they are {kind}" in material.unused), "")
     return f"{name}: labels of {material.judged.name} cannot be used: {material.unused}{hint}"
 

@@ -60,7 +60,9 @@ def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
     sizes = [size for size in shape[1:] if isinstance(size, int)]
     if (high in sizes and wide in sizes) or len(sizes) < len(shape) - 1:
         return ""
-    return f"they are {wide} wide and {high} high, and the network answers {words_of(shape)}"
+    return (
+        f"the first is {wide}x{high}, and the network answers {words_of(shape)}: cut them, and what it is shown, to fit"
+    )
 
 
 def require(samples: Samples) -> None:
