@@ -98,6 +98,14 @@ def test_what_is_no_picture_is_refused() -> None:
             wanted(samples, 0)
 
 
+def test_a_target_with_nan_is_named() -> None:
+    y = np.zeros((6, 3, 8, 8), np.float32)
+    y[4, 0, 0, 0] = np.nan
+    samples = load_data((SMALL, y), READY, task="image", as_truth=True)
+    with pytest.raises(BadInput, match=r"\[4\]: its target: holds NaN or infinity"):
+        wanted(samples, 4)
+
+
 def test_without_the_task_it_is_named() -> None:
     with pytest.raises(BadInput, match="--task image reads what is in y"):
         load_data((SMALL, LARGE), READY)

@@ -26,6 +26,7 @@ from runtimes.imaging.answered import levels_of, range_of
 from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import LEVELS, is_deep, levels
 from runtimes.imaging.preprocess import Preprocess, to_channels
+from runtimes.imaging.shown import finite
 from runtimes.proof.answers import IMAGE
 
 TARGETS = "targets"
@@ -90,6 +91,7 @@ def wanted(samples: Samples, index: int, channels: int | None = None) -> Array:
     if odd:
         raise BadInput(f"{samples.ids[index]}: {odd}")
     if picture.dtype.kind == "f":
+        finite(picture, f"{samples.ids[index]}: its target")
         found = levels_of(picture, range_of(ready), ready is not None and ready.channels_last)
     else:
         pixels = levels(picture, ready.white if ready is not None else None)
