@@ -31,6 +31,7 @@ from edgecnn.data.readable import of_unreadable
 from edgecnn.data.samples import Samples
 from runtimes.base import counted
 from runtimes.execution.feeds import TensorInfo
+from runtimes.imaging.answered import range_of
 from runtimes.imaging.depth import oddities
 from runtimes.imaging.maps import Seen as Picture
 from runtimes.imaging.maps import class_axis, is_whole
@@ -43,6 +44,9 @@ FEW, USUAL = 8, 32
 """Images to calibrate on."""
 MOST_READ = 32
 """Samples that are looked at, spread over all."""
+
+ENDS = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+"""What operators make, of those in which networks that answer with pictures end."""
 
 COPIES, FEW_DIFFERENT = 0.05, 16
 """A larger share of copies is told, and any where fewer different images are left."""
@@ -90,6 +94,21 @@ def of_stretched(network: Network, *specs: Spec | None) -> str:
     return (
         f"{network.source}: pictures, as one of {size}, are made {own}, here and in `run`; --dynamic-size shows it "
         "each in its own size"
+    )
+
+
+def of_shades(name: str, task: str, ending: str, ready: Preprocess | None) -> str:
+    """That the pictures with which the model called `name` answers come out of an operator, its `ending`, that makes
+    other numbers than those which are taken for black and white.
+    """
+    made, taken = ENDS.get(ending), range_of(ready)
+    if task != IMAGE or made is None or taken == made or (ready is not None and ready.answer_range is not None):
+        return ""
+    (low, high), (black, white) = made, taken
+    way = f'"answer_range": [{low:g}, {high:g}] in the preprocessing says otherwise'
+    return (
+        f"{name}: ends in a {ending}, which makes {low:g} to {high:g}, and {black:g} and {white:g} are taken for black "
+        f"and white; {'let it answer that range' if ready is None else way}"
     )
 
 

@@ -282,7 +282,9 @@ def named(
     network = network if pictures or input != FLOAT32 else for_arrays(network, network.task, seen)
     network, tasked = meant(network, shown, calibration)
     heard = (doubts.of_input(network, calib, data), network.said, unprepared(preprocess, seen), *odd, tasked)
-    heard = (*heard, doubts.of_few(calibration), "" if pictures else doubts.of_stretched(network, calib, data))
+    shades = doubts.of_shades(network.source, network.task, network.ending, network.preprocess)
+    stretched = "" if pictures else doubts.of_stretched(network, calib, data)
+    heard = (*heard, doubts.of_few(calibration), stretched, shades)
     if shown is None:
         return network, doubts.aloud(tell, doubts.told(*heard, doubts.of_no_names(network, calibration)))
     after = named_by(network, shown)

@@ -290,3 +290,34 @@ def test_only_without_the_task_it_is_a_way_to_use_targets() -> None:
         "cannot be used: they are pictures, and the first is 32x32, and the network answers (N, 3, 64, 64)" in lines[0]
     )
     assert ["--task image, judges by them" in line for line in lines] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("ending", "ready", "said"),
+    [
+        ("Tanh", READY, "ends in a Tanh, which makes -1 to 1, and 0 and 1 are taken for black and white"),
+        ("Sigmoid", None, "ends in a Sigmoid, which makes 0 to 1, and -1 and 1 are taken for black and white"),
+        ("Sigmoid", READY, ""),
+        ("Tanh", None, ""),
+        ("Conv", READY, ""),
+        ("Tanh", replace(READY, answer_range=(0.0, 1.0)), ""),
+    ],
+)
+def test_an_ending_that_makes_other_numbers_is_told(ending: str, ready: Preprocess | None, said: str) -> None:
+    line = doubts.of_shades("net", "image", ending, ready)
+    assert said in line
+    assert bool(line) == bool(said)
+    assert doubts.of_shades("net", "regression", ending, ready) == ""
+
+
+def test_build_and_quantize_tell_it(tmp_path: Path) -> None:
+    class Signed(Enlarge):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).tanh()
+
+    photos = InMemory("photos", RNG.integers(0, 256, (9, SIDE, SIDE, 3), np.uint8))
+    _, heard = named(resolve(Signed()), photos, None)
+    plain = api.export(Signed(), tmp_path / "tanh.onnx").output
+    int8 = api.quantize(plain, tmp_path / "q.onnx", photos.images, search_budget=0, allow_slower=True)
+    for lines in (heard, int8.warnings):
+        assert any("ends in a Tanh, which makes -1 to 1" in line for line in lines)

@@ -72,6 +72,7 @@ def settled(
     ending = ending_of(model)
     if told:
         task, line = meaning.usable(name, task, [info.shape for info in graph_outputs(model)])
+        line = line or doubts.of_shades(name, task, ending, material.preprocess)
     elif task == "classification":
         session = open_session(model)
         found = [next(iter(session(feed).values())) for feed in material.calibration_feeds[: meaning.SEEN]]

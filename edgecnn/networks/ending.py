@@ -23,6 +23,7 @@ NAMES = {
     "clamp": "Clip",
     "clamp_min": "Clip",
     "hardtanh": "Clip",
+    "tanh": "Tanh",
     "_softmax": "Softmax",
     "_log_softmax": "LogSoftmax",
 }

@@ -34,7 +34,7 @@ def range_of(preprocess: Preprocess | None) -> Range:
         return preprocess.answer_range
     alike = len(set(preprocess.mean)) == len(set(preprocess.std)) == 1
     mean, std = preprocess.mean[0], preprocess.std[0]
-    return (-mean / std, (1 - mean) / std) if alike else (0.0, 1.0)
+    return ((0 - mean) / std, (1 - mean) / std) if alike else (0.0, 1.0)
 
 
 def is_picture(sizes: Sequence[object]) -> bool:
