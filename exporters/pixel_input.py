@@ -38,7 +38,7 @@ def with_pixel_input(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.Mod
     kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
     if kind is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
         raise BadInput("--input: needs a model with one float32 input (N, C, H, W) or (N, H, W, C)")
-    name, last = inputs[0].name, preprocess.last_in([dim.dim_value or None for dim in kind.shape.dim[1:]])
+    name, last = inputs[0].name, last_in(preprocess, [dim.dim_value or None for dim in kind.shape.dim[1:]])
     nodes, pixels = _moved(graph, name, preprocess, last)
     exact = _first_grid(graph, name, preprocess)
     if exact is not None:
@@ -55,6 +55,20 @@ def with_pixel_input(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.Mod
     graph.prune()
     prove(model, graph.model, name, preprocess, last)
     return graph.model
+
+
+def last_in(preprocess: Preprocess, sizes: Sequence[object]) -> bool:
+    """Whether a network that takes (N, *sizes) of the pictures which `preprocess` makes has channels last.
+
+    >>> last_in(Preprocess((3, 32)), (3, 32, 3)), last_in(Preprocess((3, 3)), (3, 3, 3))
+    (True, False)
+    """
+    channels, size = preprocess.channels, preprocess.size
+
+    def fits(wanted: Sequence[int]) -> bool:
+        return all(not isinstance(s, int) or s == w for s, w in zip(sizes, wanted, strict=True))
+
+    return len(sizes) == len(TO_NHWC) - 1 and fits((*size, channels)) and not fits((channels, *size))
 
 
 def normalization(preprocess: Preprocess, last: bool = False) -> list[tuple[str, Array]]:

@@ -17,6 +17,7 @@ from edgecnn.choosing.contest import Contest
 from edgecnn.data.material import Material
 from edgecnn.data.spread import spread
 from exporters.artifact import Identity, Stage
+from exporters.pixel_input import last_in
 from runtimes.base import Tensors
 from runtimes.proof.manifest import GIVEN_MODEL
 from runtimes.session import TensorInfo, open_session
@@ -62,4 +63,4 @@ def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> 
     ready = identity.preprocess
     if ready is None or ready.floating or wanted.dtype == ready.dtype:
         return {wanted.name: value}
-    return {wanted.name: ready.floats(value[0], ready.last_in(wanted.shape[1:]))[None]}
+    return {wanted.name: ready.floats(value[0], last_in(ready, wanted.shape[1:]))[None]}

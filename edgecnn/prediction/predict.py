@@ -28,10 +28,11 @@ from exporters.device_code import device_code, hashes
 from runtimes.base import Array, BadInput, Track, silent
 from runtimes.bundle import Bundle, open_bundle
 from runtimes.imaging.arrays import Rows
-from runtimes.imaging.images import SUFFIXES, UNREAD
+from runtimes.imaging.depth import eight_bits
+from runtimes.imaging.images import SUFFIXES, UNREAD, read_image
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.imaging.several import Several
-from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, of_picture, original_of, takes, white_of
+from runtimes.imaging.shown import Ready, Shown, of_array, of_arrays, of_file, of_picture, takes, white_of
 from runtimes.proof import prediction, verification
 from runtimes.proof.prediction import RunReport, opened_to_run, ready_of
 from runtimes.proof.verification import VerifyReport
@@ -134,13 +135,18 @@ def shown(source: Source, bundle: Bundle, array_name: str = "array") -> Sequence
         return Shown(
             samples.ids[i],
             partial(samples.__getitem__, i),
-            partial(original_of, samples.ids[i], white_of(ready)) if originals else None,
+            partial(_original_of, samples.ids[i], white_of(ready)) if originals else None,
             ready if isinstance(ready, Preprocess) else None,
             {name: partial(load, i) for name, load in samples.others.items()},
             partial(samples.look, i),
         )
 
     return Rows(len(samples), make)
+
+
+def _original_of(path: Path | str, white: int | None) -> Array:
+    """The pixels of a picture as a page shows them."""
+    return eight_bits(read_image(path, white), white)
 
 
 def _is_file(source: Source) -> TypeGuard[str | os.PathLike[str]]:

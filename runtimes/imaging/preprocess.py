@@ -178,18 +178,6 @@ class Preprocess:
         made = self.normalized(given if self.channels_last else given.transpose(1, 2, 0))
         return np.ascontiguousarray(made.transpose(1, 2, 0)) if last else made
 
-    def last_in(self, sizes: Sequence[object]) -> bool:
-        """Whether a network that takes (N, *sizes) of these pictures has channels last.
-
-        >>> Preprocess((3, 32)).last_in((3, 32, 3)), Preprocess((3, 3)).last_in((3, 3, 3))
-        (True, False)
-        """
-
-        def fits(wanted: Sequence[int]) -> bool:
-            return all(not isinstance(s, int) or s == w for s, w in zip(sizes, wanted, strict=True))
-
-        return len(sizes) == 3 and fits((*self.size, self.channels)) and not fits((self.channels, *self.size))
-
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
         for field in fields(self):  # older readers do not know these settings, and need not

@@ -131,11 +131,6 @@ def of_picture(path: Path, ready: Preprocess) -> Shown:
     )
 
 
-def original_of(path: Path | str, white: int | None) -> Array:
-    """The pixels of a picture as a page shows them."""
-    return eight_bits(read_image(path, white), white)
-
-
 def white_of(ready: Ready | Several) -> int | None:
     return ready.white if isinstance(ready, Preprocess) else None
 
