@@ -19,6 +19,7 @@ from typing import Any
 import onnx
 
 from exporters.device_code import device_code
+from exporters.golden_limits import limit_of, limits_of, relative_limit
 from exporters.load import save_model
 from runtimes.base import Array, BadInput, CheckFailed
 from runtimes.bundle import (
@@ -60,13 +61,13 @@ class Golden:
         """Of the manifest."""
         images = len(self.inputs[0])
         if len(self.kinds) < 2 or measure == golden.DISAGREEMENT:
-            whole = golden.relative_limit(self.kinds[0]) if self.kinds else {}
+            whole = relative_limit(self.kinds[0]) if self.kinds else {}
             return {
-                f"limit_{measure}": golden.limit_of(self.measured, measure, self.outputs),
+                f"limit_{measure}": limit_of(self.measured, measure, self.outputs),
                 "images": images,
                 **whole,
             }
-        limits = [golden.limits_of(kind) for kind in self.kinds]
+        limits = [limits_of(kind) for kind in self.kinds]
         largest = max(limit[golden.KIND_LIMITS[0]] for limit in limits)
         return {f"limit_{measure}": largest, "images": images, golden.KINDS: limits}
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from exporters.golden_limits import limit_of
 from runtimes.base import Array, Tensors
 from runtimes.bundle import Verification
 from runtimes.comparing.matching import NAMES, pad
 from runtimes.machine import describe
-from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, GoldenCheck, checks, is_entry, limit_of, measure_of
+from runtimes.proof.golden import DISAGREEMENT, MAX_ABS, GoldenCheck, checks, is_entry, measure_of
 from runtimes.proof.parts import Part
 from runtimes.proof.verification import VerifyReport
 from runtimes.session import TensorInfo

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from edgecnn import api, proof
 from edgecnn.cli import main
+from exporters.golden_limits import limits_of, relative_limit
 from exporters.pack import pack
 from runtimes.base import Array, CheckFailed
 from runtimes.bundle import MANIFEST, open_bundle, verify
 from runtimes.comparing.kinds import MOST_SLICES
 from runtimes.parity import compare
-from runtimes.proof.golden import GoldenCheck, is_entry, limits_of, relative_limit, samples_in
+from runtimes.proof.golden import GoldenCheck, is_entry, samples_in
 from runtimes.proof.parts import Part, apart, parts_of
 from runtimes.proof.verification import VerifyReport
 from runtimes.session import open_session

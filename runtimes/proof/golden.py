@@ -8,7 +8,8 @@
 
 A largest difference says nothing of detections: one box that has no counterpart would set it to the size of the image.
 Where outputs hold numbers of several kinds (boxes in pixels beside scores), each kind has its own limits, and
-`limit_max_abs` is the largest of them, all that older readers know (runtimes/proof/parts.py).
+`limit_max_abs` is the largest of them, all that older readers know (runtimes/proof/parts.py). How far a model may be is
+said where it is packed: exporters/golden_limits.py.
 A model of open size has a second set of inputs, of another size. Test: tests/test_bundle.py, tests/test_golden.py.
 """
 
@@ -25,22 +26,13 @@ import numpy as np
 from runtimes.base import Array, Tensors
 from runtimes.comparing import matching
 from runtimes.comparing.distance import difference, json_number
-from runtimes.proof.parts import Apart, Part, apart, is_part
+from runtimes.proof.parts import Part, apart, is_part
 from runtimes.session import Session
 
 MAX_ABS, DISAGREEMENT, RELATIVE_L2 = "max_abs", "disagreement", "relative_l2"
 KINDS = "kinds"
 NO_BOX = "no box in its golden pictures: proves only that none is found there"
 KIND_LIMITS = (f"limit_{MAX_ABS}", f"limit_{RELATIVE_L2}")
-SLACK = 2.0
-"""Another CPU sums in another order, and without VNNI may saturate: it may differ twice as much as this one does."""
-FLOAT_SHARE, LEAST_SCALE = 1e-5, 1e-3
-"""float32 leaves 1e-6 of the largest output."""
-FLOAT_DISAGREEMENT = 1e-4
-FLOAT_RELATIVE = 1e-4
-"""80 dB: what float32 sums leave in a deep network, in another order."""
-LEAST_ROOM = 1.5
-"""A constant that is nearer than so many times what was measured is not told from the model: another CPU needs room."""
 
 
 @dataclass(frozen=True)
@@ -90,44 +82,6 @@ def samples_in(checks: Sequence[GoldenCheck]) -> int:
 def measure_of(output_names: Sequence[str]) -> str:
     """How the answers of a model with these outputs are judged."""
     return DISAGREEMENT if set(output_names) == set(matching.NAMES) else MAX_ABS
-
-
-def limit_of(measured: float, measure: str, outputs: Sequence[Array]) -> float:
-    """The limit for a model that was `measured` here to be so far from the golden `outputs`.
-
-    Twice as far; of a disagreement at most half of the way to 1, which is no agreement at all.
-    """
-    if measure == DISAGREEMENT:
-        return _below(measured) + FLOAT_DISAGREEMENT
-    return _absolute(measured, max(float(abs(array).max(initial=0.0)) for array in outputs))
-
-
-def limits_of(found: Apart) -> dict[str, Any]:
-    """The manifest's entry for a part in which the model was `found` here to be so far from the original."""
-    return {**found.part.to_dict(), KIND_LIMITS[0]: _absolute(found.max_abs, found.scale), **relative_limit(found)}
-
-
-def relative_limit(found: Apart) -> dict[str, float]:
-    """Twice as far, and at most half of the way to 1, as far as zeros are, or to the nearest constant; none for a part
-    that is all zero.
-    """
-    return {KIND_LIMITS[1]: _relative(found)} if found.scale else {}
-
-
-def _absolute(measured: float, scale: float) -> float:
-    return SLACK * measured + FLOAT_SHARE * max(scale, LEAST_SCALE)
-
-
-def _relative(found: Apart) -> float:
-    """What float32 leaves beside the largest number is much of a part where that stands alone."""
-    floor = max(FLOAT_RELATIVE, FLOAT_SHARE * found.scale / found.rms if found.rms else 0.0)
-    constant = found.std / found.rms if found.rms else 1.0
-    apart = constant > LEAST_ROOM * found.relative_l2 + SLACK * floor
-    return _below(found.relative_l2, constant if apart else 1.0) + floor
-
-
-def _below(measured: float, end: float = 1.0) -> float:
-    return measured + min((SLACK - 1) * measured, abs(end - measured) / 2)
 
 
 def is_entry(entry: object) -> bool:
