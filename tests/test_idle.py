@@ -127,9 +127,9 @@ def numbers(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 def test_training_smooths_no_numbers_and_no_boxes(tmp_path: Path) -> None:
     out, source = tmp_path / "w.safetensors", f"{__file__}:Numbers"
-    with pytest.raises(BadInput, match=r"^--label-smoothing 0\.1: does nothing for regression, which learns numbers"):
+    with pytest.raises(BadInput, match=r"^--label-smoothing 0\.1: does nothing for regression, which"):
         api.train(source, numbers(), out, epochs=1, label_smoothing=0.1)
-    with pytest.raises(BadInput, match=r"^--label-smoothing 0\.1: does nothing for detection, which learns boxes"):
+    with pytest.raises(BadInput, match=r"^--label-smoothing 0\.1: does nothing for detection, which"):
         api.train("ssd_tiny", "shapes:10", out, epochs=1, label_smoothing=0.1)
     with pytest.raises(BadInput, match=r"^Numbers: takes no num_classes"):
         api.train(source, numbers(), out, epochs=1, num_classes=3)

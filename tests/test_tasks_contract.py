@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def test_contract(name: str) -> None:
         task.score(blind(name), samples.without_answers(), "x")
     for call in ("answers", "augment", "loss"):
         assert inspect.getdoc(getattr(task, call)) or call == "answers"
+    (loss,) = ast.parse(inspect.getsource(task.loss)).body
+    assert any(isinstance(node, ast.Name) and node.id == "smoothing" for node in ast.walk(loss)) is task.SMOOTHED
 
 
 @pytest.mark.parametrize("name", TASKS)

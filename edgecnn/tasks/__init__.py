@@ -4,6 +4,7 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
 
     METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2", "SSIM"
     RATE: float                      by how much the usual learning rate is multiplied
+    SMOOTHED: bool                   whether `loss` makes use of `smoothing`
     OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
     WANTED: str                      what data without answers for it is told to bring
     has_answers(samples)             whether labelled for this task
@@ -39,9 +40,6 @@ OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
 NUMBERS = (REGRESSION, MULTI_LABEL, IMAGE, OTHER)
 """Whose answers are no classes, so that `y` of the data is none either."""
-
-UNSMOOTHED = {"detection": "boxes", REGRESSION: "numbers"}
-"""Tasks whose `loss` makes nothing of `smoothing`, and what they learn."""
 
 
 def names() -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 METRIC = "top-1"
 RATE = 1.0
+SMOOTHED = True
 OUTPUTS = ("logits",)
 WANTED = "put the images into class folders, or give y in an .npz"
 

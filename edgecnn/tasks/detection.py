@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 METRIC = "mAP@[.5:.95]"
 RATE = 0.1
+SMOOTHED = False
 OUTPUTS = ("boxes", "scores", "labels", "image")
 WANTED = "give a folder as COCO, PASCAL VOC or YOLO have it, or x, boxes, box_labels and box_image in an .npz"
 TRAINABLE = ("ssd300_vgg16", "ssd_mobilenet_v1", "ssd_tiny", "ssdlite_mobilenet_v2")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 METRIC = "SSIM"
 RATE = 1.0
+SMOOTHED = False
 OUTPUTS = ("picture",)
 WANTED = "give the pictures that it should answer in targets/ beside images/, or as y in an .npz"
 WINDOW, DEVIATION = 11, 1.5

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 METRIC = "mAP"
 RATE = 1.0
+SMOOTHED = True
 OUTPUTS = ("logits",)
 WANTED = (
     "give a labels.csv beside the pictures (a header, then file and 0 or 1 for each label), or y of 0 and 1 in an .npz"

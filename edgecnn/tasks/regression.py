@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 METRIC = "R^2"
 RATE = 0.1
+SMOOTHED = False
 OUTPUTS = ("numbers",)
 WANTED = "give a labels.csv beside the pictures (a header, then file and numbers), or y of numbers in an .npz"
 MOST_NAMED = 64

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 METRIC = "mIoU"
 RATE = 1.0
+SMOOTHED = True
 OUTPUTS = ("logits",)
 AS_USUAL = Seen()
 WANTED = "give images/ and masks/ with PNGs of class indices, a folder as PASCAL VOC has it, or x and masks in an .npz"

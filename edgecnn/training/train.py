@@ -199,10 +199,10 @@ def check_recipe(recipe: Recipe, rate: float | None) -> None:
 
 def smoothed(task: str, share: float | None) -> ModuleType:
     """The file of `task`; raises `BadInput` for a `share` to smooth labels by, where it has none."""
-    if share and task in edgecnn.tasks.UNSMOOTHED:
-        what = edgecnn.tasks.UNSMOOTHED[task]
-        raise BadInput(f"--label-smoothing {share:g}: does nothing for {task}, which learns {what}; leave it out")
-    return edgecnn.tasks.load(task)
+    learned = edgecnn.tasks.load(task)
+    if share and not learned.SMOOTHED:
+        raise BadInput(f"--label-smoothing {share:g}: does nothing for {task}, which smooths nothing; leave it out")
+    return learned
 
 
 def restore(learner: Learner, path: Path, settings: dict[str, Any]) -> None:
