@@ -29,6 +29,8 @@ SEEN = 16
 """Images whose answers are looked at."""
 LARGEST_LOGIT = 100.0
 """exp(100) is 10^43: a classifier that is so sure of every picture was not trained by cross-entropy."""
+PLACES = 8
+"""Numbers that are all above 0 by chance, where a network is untrained, once in 256 times."""
 UNIT = 1e-3
 """How far a length may be from 1 in float32 and in float16."""
 WANTED = {
@@ -58,7 +60,7 @@ def of_answers(
         said = "ends in a Sigmoid: taken for labels that do not exclude each other"
         return MULTI_LABEL, f"{whose} {said}; --task classification if they do"
     if is_unit(answers):
-        said = "always has length 1: taken for an embedding, compared by SNR"
+        said = "always has length 1: taken for an embedding, no classes"
         return REGRESSION, f"{whose} {said}; --task classification if it is not"
     why = "" if names else why_no_logits(answers, ending)
     return CLASSES, f"{whose} is taken for class scores, though {why}; --task regression if it is not" if why else ""
@@ -89,6 +91,10 @@ def why_no_logits(answers: Array, ending: str) -> str:
     probabilities = low >= 0 and bool((np.abs(answers.sum(axis=1) - 1) < UNIT).all())
     if ending in ("Relu", "Clip") and not probabilities:
         return f"it ends in a {ending}"
+    if low >= 0 and not probabilities and answers.shape[1] >= PLACES:
+        mean, deviation = answers.mean(axis=0, dtype=np.float64), answers.std(axis=0, dtype=np.float64)
+        if (deviation < mean / 2).all():
+            return "its numbers stay near means of their own above 0, as coordinates do"
     return ""
 
 

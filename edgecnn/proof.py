@@ -117,7 +117,23 @@ def require_rows(answers: Tensors, name: str, way: str = CUT) -> None:
     for output, value in answers.items():
         if value.shape[:1] != (1,):
             shape = f"[{', '.join(map(str, value.shape))}] for one image" if value.ndim else "a number without a batch"
-            raise BadInput(f"{name}: its output {output} is {shape}; a bundle is proven by a row for each image; {way}")
+            first = images_first(value.shape)
+            raise BadInput(
+                f"{name}: its output {output} is {shape}; a bundle is proven by a row for each image; {first}{way}"
+            )
+
+
+def images_first(shape: Sequence[int]) -> str:
+    """How an answer of `shape` to one image, whose images are another axis than the first, becomes a row for each, as
+    the beginning of a remedy; empty where no axis, or more than one, may be that of images.
+
+    >>> images_first((32, 1, 11)), images_first((5, 7))
+    ('put the images first, answer.transpose(0, 1) at the end of forward; or ', '')
+    """
+    places = [axis for axis, size in enumerate(shape) if size == 1]
+    if len(places) != 1:
+        return ""
+    return f"put the images first, answer.transpose(0, {places[0]}) at the end of forward; or "
 
 
 def _alike(answers: Sequence[Tensors]) -> bool:

@@ -26,6 +26,7 @@ from runtimes.comparing import listed, matching
 from runtimes.comparing.distance import difference as difference
 from runtimes.comparing.distance import json_number as json_number
 from runtimes.comparing.kinds import Kind, KindSums, snr_db
+from runtimes.comparing.row_noise import RowNoise
 
 NEAR_TIE = 1e-4
 """Two detections whose scores differ by less than float32 noise may change places at the end of a list."""
@@ -42,7 +43,8 @@ class OutputParity:
 
     `top1` is None unless the output has rank 2 and at least 2 columns; `nonfinite` counts values that are NaN or Inf
     on either side; `same` is the share of equal values of an output of integers, None for one of floats. `kinds`: of
-    the numbers in it, where they are of more than one.
+    the numbers in it, where they are of more than one. `lost`: the share of what rows of numbers vary by over the
+    images that is noise (runtimes/comparing/row_noise.py), None where that is not known.
     """
 
     name: str
@@ -55,6 +57,7 @@ class OutputParity:
     cosine: float = field(default=math.nan, compare=False)
     same: float | None = field(default=None, compare=False)
     kinds: tuple[Kind, ...] = field(default=(), compare=False)
+    lost: float | None = field(default=None, compare=False)
 
     @property
     def worst_kind(self) -> Kind | None:
@@ -65,6 +68,12 @@ class OutputParity:
     def worst_db(self) -> float:
         """SNR of the worst kind, which is never above that of the whole; of the whole where it is one."""
         return min((kind.snr_db for kind in self.kinds), default=self.snr_db)
+
+    @property
+    def noise(self) -> float:
+        """The share of noise, 0 to 1: in the power of the worst kind, or in what rows vary by where that is more."""
+        power: float = 10.0 ** (-self.worst_db / 10.0)
+        return max(min(1.0, power), self.lost or 0.0)
 
     @property
     def comparable(self) -> bool:
@@ -111,6 +120,11 @@ class ParityReport:
     @property
     def worst_db(self) -> float:
         return self.worst.worst_db
+
+    @property
+    def noisiest(self) -> OutputParity:
+        """The output with the largest share of noise."""
+        return max(self.outputs, key=lambda out: out.noise)
 
     @property
     def top1(self) -> float | None:
@@ -177,7 +191,7 @@ def compare(
             if ref is not None and cand is not None and listed.is_rows(ref, cand, _rows(feeds)):
                 ref, cand = listed.align_rows(ref, cand)
                 lists = True
-            sums.setdefault(name, _Sums(classes=matched is None)).add(name, ref, cand)
+            sums.setdefault(name, _Sums(classes=matched is None)).add(name, ref, cand, _rows(feeds))
         images += _rows(feeds)
     if not sums:
         raise BadInput("compare: no batches, so nothing was compared; give some data")
@@ -197,13 +211,14 @@ class _Sums:
         self.integers = True
         self.shape_ok = True
         self.kinds = KindSums()
+        self.spread = RowNoise()
 
     @property
     def empty(self) -> bool:
         """Whether both sides always were there, alike in shape, and held nothing."""
         return self.shape_ok and not self.count and not self.nonfinite
 
-    def add(self, name: str, ref: Array | None, cand: Array | None) -> None:
+    def add(self, name: str, ref: Array | None, cand: Array | None, images: int) -> None:
         for value in (ref, cand):
             if value is not None and value.dtype.kind not in "fiub":
                 raise BadInput(f"output {name}: has type {value.dtype}; only numbers can be compared")
@@ -215,6 +230,7 @@ class _Sums:
             apart = difference(ref, cand)
             self._add_values(ref, cand, apart)
             self.kinds.add(ref, apart)
+            self.spread.add(ref, apart, images)
         if self.classes and ref.ndim == 2 and ref.shape[1] >= 2:
             self.rows += len(ref)
             self.agree += int(np.count_nonzero(ref.argmax(1) == cand.argmax(1)))
@@ -238,8 +254,8 @@ class _Sums:
             return OutputParity(name, math.inf, -math.inf, top1, self.nonfinite, self.shape_ok)
         mean = self.total / self.count if self.count else 0.0
         same = self.equal / self.count if self.count and self.integers else None
-        snr = snr_db(self.signal, self.noise)
-        return OutputParity(name, self.max_abs, snr, top1, 0, True, mean, self._cosine(), same, self.kinds.kinds())
+        snr, kinds, lost = snr_db(self.signal, self.noise), self.kinds.kinds(), self.spread.lost()
+        return OutputParity(name, self.max_abs, snr, top1, 0, True, mean, self._cosine(), same, kinds, lost)
 
     def _cosine(self) -> float:
         """Of the angle between the two, as vectors; NaN where one of them is zero or does not fit a float64."""

@@ -55,6 +55,8 @@ def test_a_classifier_stays_one_and_nothing_is_said(kind: str) -> None:
         (LOGITS[:, 0], "", "regression", "(N) output is taken for a number"),
         (LOGITS[:, :1], "Sigmoid", "classification", "taken for the score of two classes; --task regression"),
         (LOGITS + 150, "", "classification", "for class scores, though it holds numbers from 1"),
+        (48 + LOGITS, "", "classification", "though its numbers stay near means of their own above 0"),
+        ((48 + LOGITS) / 96, "", "classification", "as coordinates do; --task regression if it is not"),
         (np.maximum(LOGITS, 0), "Relu", "classification", "though it ends in a Relu; --task regression if it is not"),
     ],
 )

@@ -190,6 +190,15 @@ def test_an_output_without_a_row_for_each_image_is_refused_before_the_race(
     assert not (tmp_path / "odd.edge").exists()
 
 
+def test_images_behind_another_axis_are_told_how_to_come_first(tmp_path: Path) -> None:
+    """(T, N, classes), as PyTorch's CTC loss takes it."""
+    columns = "(float[16,N,16] y) { p = Conv(x, w) z = ReduceMean <keepdims=0>(p, a) y = Transpose <perm=[2,0,1]>(z) }"
+    model = build(f"g (float[N,3,16,16] x) => {columns}", {"w": draw(16, 3, 1, 1), "a": np.array([2])})
+    onnx.save(model, tmp_path / "text.onnx")
+    with pytest.raises(BadInput, match=r"y is \[16, 1, 16\] .* put the images first, answer\.transpose\(0, 1\) "):
+        api.quantize(tmp_path / "text.onnx", tmp_path / "text.edge", "random:4")
+
+
 def test_answers_of_several_shapes_are_proven_by_one(tmp_path: Path) -> None:
     """Rows of (1, K), where K is what an image makes of it."""
     answers = [{"y": np.full((1, i + 2), i, np.float32)} for i in range(3)]

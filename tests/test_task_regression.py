@@ -352,8 +352,8 @@ def test_several_outputs_have_no_r2(trained: Path, tmp_path: Path) -> None:
     assert any("they are numbers, and answers of shape" in line and "are several" in line for line in report.warnings)
 
 
-def test_what_snr_hardly_sees_is_said_of_r2(trained: Path) -> None:
-    """Numbers that are 2 % off at a mean of a thousand: SNR hardly sees it, R^2 does."""
+def test_what_snr_hardly_sees_costs_with_and_without_y(trained: Path) -> None:
+    """Numbers that are 2 % off at a mean of a thousand: SNR hardly sees it; R^2 does, and what the answers vary by."""
     model = onnx.load(trained / "n.onnx")
     session, images = open_session(model), (PICTURES[:, None] / 127.5 - 1).astype(np.float32)
     samples = Samples("made", tuple(map(str, range(len(images)))), lambda i: images[i], truth=numbered)
@@ -367,9 +367,12 @@ def test_what_snr_hardly_sees_is_said_of_r2(trained: Path) -> None:
     found = Judge(session, Trial(samples, name, 0.01, task="regression")).of(off)
     assert found.drop > 0.01
     assert found.words == f"loses {found.drop:.3g} of R^2 (budget 0.01)"
-    blind = Judge(session, Trial(samples.without_answers(), name, 0.01, task="regression")).of(off)
-    assert blind.drop < 0.01
-    assert blind.agreement is None
+    alone = Judge(session, Trial(samples.without_answers(), name, 0.01, task="regression")).of(off)
+    assert alone.snr_db is not None
+    assert alone.snr_db > 30
+    assert alone.drop > 0.1
+    assert "noise in what its answers vary by" in alone.words
+    assert alone.agreement is None
 
 
 def test_y_of_an_npz_of_whole_numbers_or_of_another_shape(trained: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What an integer graph costs in accuracy, against the float graph, on labelled images or without labels.
 
     drop  =  metric lost on labelled images, else share of changed answers (of masks and labels the larger of that and
-             what their overlap, or average precision, lacks), else noise power 10^(-SNR/10) in the kind of numbers
-             (boxes, scores) that has most of it
+             what their overlap, or average precision, lacks), else the share of noise: in the power of the kind of
+             numbers (boxes, scores) that has most, or in what rows of numbers vary by (comparing/row_noise.py)
 
 Without labels the share of changed answers comes with its upper end: with n images and k changed, at 95 % confidence
 the true share p solves P(X <= k; n, p) = 0.05. Of several labels or boxes an image, k is the share changed times n,
@@ -162,7 +162,7 @@ class Judge:
         if agreed is not None:
             what = ANSWERS.get(self.trial.task, "the answer on")
             return f"changes {what} {changed} % of {_of(self.trial)} (budget {most} %)"
-        return f"has {parity.worst_db:.1f} dB SNR{_where(parity)}, {changed} % noise (budget {most} %)"
+        return f"has {_noise(parity, changed)} (budget {most} %)"
 
 
 def at_most(words: str) -> str:
@@ -184,10 +184,15 @@ def percent(share: float) -> str:
     return f"{value:.3g}" if value < 0.1 or value >= 99.95 else f"{value:.1f}"
 
 
-def _where(parity: ParityReport) -> str:
-    """Which numbers of an output that holds several kinds are meant."""
-    kind = parity.worst.worst_kind
-    return "" if kind is None else f" in {kind.words} of {parity.worst.name}"
+def _noise(parity: ParityReport, share: str) -> str:
+    """Where so many per cent of noise are: in which output of several, in which numbers of several kinds."""
+    out = parity.noisiest
+    if out.lost is not None and out.lost == out.noise:
+        whose = f"{out.name} varies" if len(parity.outputs) > 1 else "its answers vary"
+        return f"{share} % noise in what {whose} by from image to image"
+    kind = out.worst_kind
+    where = "" if kind is None else f" in {kind.words} of {out.name}"
+    return f"{out.worst_db:.1f} dB SNR{where}, {share} % noise"
 
 
 LACKS = {
@@ -205,7 +210,7 @@ def _of(trial: Trial) -> str:
 
 
 def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | None) -> tuple[float, float | None]:
-    """(drop, upper end of its 95 % interval): the metric lost, else answers changed, else noise power in the output."""
+    """(drop, upper end of its 95 % interval): the metric lost, else answers changed, else the share of noise."""
     if parity.nonfinite:
         return 1.0, None
     if lost is not None:
@@ -213,4 +218,4 @@ def drop_of(parity: ParityReport, lost: Difference | None, agreed: Agreement | N
     if agreed is not None:
         changed = agreed.lost
         return changed, upper_bound(math.ceil(changed * agreed.images - ROUNDING), agreed.images)
-    return float(min(1.0, 10.0 ** (-parity.worst_db / 10.0))), None
+    return parity.noisiest.noise, None
