@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from data_folders import picture
+from edgecnn import api
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
 from edgecnn.data.table import table
 from edgecnn.networks.spec import unit_range
-from runtimes.base import BadInput
+from pass_examples import build, draw
+from runtimes.base import Array, BadInput
 
 READY = unit_range(8, 8)
 
@@ -107,6 +111,58 @@ def test_labels_are_0_or_1(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"file,hat\na\xff.png,1\n")
     with pytest.raises(BadInput, match="is no csv in UTF-8"):
         table(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("file,x,y\na.png,1,2.5\nb.png,-3,1e2\n", [[1.0, 2.5], [-3.0, 100.0]]),
+        ("file,word\na.png,AB 12\nb.png,\n", [["AB 12"], [""]]),  # a picture may hold no text
+        ("file,read\na.png,0042\nb.png,13\n", [["0042"], ["13"]]),  # digits that are no number
+    ],
+)
+def test_a_metric_of_ones_own_reads_numbers_or_text(
+    text: str, rows: list[list[object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside it lies a file with the same rows, which is data too."""
+    place = folder(tmp_path / "photos", text)
+    (place / "august.csv").write_text(text)
+    seen: list[tuple[str, list[object]]] = []
+
+    def metric(answers: Mapping[str, Array], name: str, truth: Array) -> float:
+        seen.append((Path(name).name, truth.tolist()))
+        return 1.0
+
+    for data in (place, place / "august.csv"):
+        seen.clear()
+        api.evaluate(net(tmp_path), data=data, metric=metric)
+        assert seen == [("a.png", rows[0]), ("b.png", rows[1])]
+    if not isinstance(rows[0][0], float):
+        with pytest.raises(BadInput, match=r"line \d: (word|read) is '(AB 12|x)'"):
+            load_data(folder(tmp_path / "other", text.replace("0042", "x")), READY, task="regression")
+
+
+def test_rows_judge_int8_and_a_metric_of_two_arguments_needs_none(tmp_path: Path) -> None:
+    names = tuple(f"{i}.png" for i in range(12))
+    place = folder(tmp_path / "photos", "file,word\n" + "".join(f"{n},w{n}\n" for n in names[:9]), names)
+
+    def same(answers: Mapping[str, Array], name: str, truth: Array) -> float:
+        return float(truth[0] == f"w{Path(name).name}")
+
+    kept = {"search_budget": 0.0, "allow_slower": True, "force": True}
+    for data in (None, place):
+        report = api.quantize(net(tmp_path), tmp_path / "q.onnx", place, data=data, metric=same, limit=4, **kept)  # type: ignore[arg-type]
+        assert "by same" in report.judged_on
+        assert "same 100.0 %" in report.verdict
+    alone = api.evaluate(net(tmp_path), data=place, metric=lambda answers, name: 1.0)
+    assert alone.models[0][1].images == len(names)  # what it does not ask for is not read
+
+
+def net(folder: Path) -> Path:
+    """One convolution, (N, 1, 8, 8) to (N, 2, 6, 6), which is of no known task."""
+    model = build("g (float[N,1,8,8] x) => (float[N,2,6,6] y) { y = Conv(x, w) }", {"w": draw(2, 1, 3, 3)})
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
 
 
 def test_the_command_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

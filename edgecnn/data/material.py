@@ -30,6 +30,7 @@ from edgecnn.data.parts import part
 from edgecnn.data.pixels import in_words, says_layout
 from edgecnn.data.readable import unreadable_in
 from edgecnn.data.samples import Ready, Samples
+from edgecnn.data.table import rows_for
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.entry import entry_of
@@ -175,7 +176,9 @@ def material_for(
     task, kept = read_for(identity, model, session) if own is None else (identity.task if identity else CLASSES, True)
     sets, mark = identity.trained_on if identity else (), fingerprint(seen)
     learned = is_marked(mark, sets)
-    load = partial(load_data, seed=seed, task=task, as_truth=kept, sift=track if skip_unreadable else None)
+    asked = own is not None and own.asks_truth
+    rows = rows_for(seen, task, asked and (judge is None or judge == seen))
+    load = partial(load_data, seed=seed, task=rows, as_truth=kept, sift=track if skip_unreadable else None)
     drawn = load(seen, ready, limit=limit, split=part("train", seen, judge, learned))
     calibration, used = once(drawn.remembered(), track)
     left_out = repeated = 0
@@ -186,7 +189,7 @@ def material_for(
         judged = judged.without_answers() if own is None else judged
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
-        judged = load(judge, ready, split=split)
+        judged = load(judge, ready, split=split, task=rows_for(judge, task, asked))
         judged = judged if own is not None else with_model_labels(judged, labels, session)
         judged, left_out, repeated = apart(judged.remembered(), used, ENOUGH, track)
     made = Material(

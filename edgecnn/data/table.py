@@ -1,7 +1,9 @@
-"""Pictures with a row of numbers each: labels.csv beside them, for the tasks multi-label and regression.
+"""Pictures with a row of numbers each: labels.csv beside them, for the tasks multi-label and regression, and for a
+metric of the user's own, which takes text as well.
 
     photos/labels.csv        file,smiles,hat           a header row; then a picture, and a number for each name
-                             a.jpg,1,0                 0 and 1 for multi-label, any numbers for regression
+                             a.jpg,1,0                 0 and 1 for multi-label, any numbers for regression; for a
+                                                       metric of one's own numbers, or text in all columns
     photos/images/a.jpg      or photos/a.jpg           pictures that no row names are left out
 
 The folder may stand below train/ and val/ (or test/). The csv itself can be given as DATA. Names of the columns are
@@ -34,6 +36,8 @@ from runtimes.imaging.preprocess import Preprocess
 TABLE, SUFFIX = "labels.csv", ".csv"
 LIMIT_BYTES = 256 << 20
 COMMA, SEPARATORS = ",", (",", ";", "\t")
+OWN = "own metric"
+"""What rows are read for, in place of a task, where a metric of the user's own compares with them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Row:
 
 def parts(root: Path, task: str) -> Parts | None:
     """The parts of the folder drawn above, or None; other tasks have no use for it."""
-    return folders(root, lambda place: _reader(place, task)) if task in (MULTI_LABEL, REGRESSION) else None
+    return folders(root, lambda place: _reader(place, task)) if task in (MULTI_LABEL, REGRESSION, OWN) else None
 
 
 def file_parts(path: Path, task: str) -> Parts | None:
@@ -57,9 +61,17 @@ def file_parts(path: Path, task: str) -> Parts | None:
 
 def unread(data: object) -> str:
     """What reads the labels.csv in the folder `data`, for who has read it as something else; empty without one."""
-    if not isinstance(data, str) or not any((Path(data) / part / TABLE).is_file() for part in ("", *TRAIN, *TEST)):
-        return ""
-    return f"its {TABLE} is read with --task {MULTI_LABEL} or --task {REGRESSION}"
+    return f"its {TABLE} is read with --task {MULTI_LABEL} or --task {REGRESSION}" if is_in(data) else ""
+
+
+def rows_for(data: object, task: str, asked: bool) -> str:
+    """What `data` is read for by a model of this `task`, where `asked`: a metric of the user's own wants the truth."""
+    return OWN if asked and (is_in(data) or (isinstance(data, str) and Path(data).suffix == SUFFIX)) else task
+
+
+def is_in(data: object) -> bool:
+    """Whether `data` is a folder with a labels.csv."""
+    return isinstance(data, str) and any((Path(data) / part / TABLE).is_file() for part in ("", *TRAIN, *TEST))
 
 
 def _reader(root: Path, task: str) -> Reader | None:
@@ -70,11 +82,15 @@ def _reader(root: Path, task: str) -> Reader | None:
 def _read(root: Path, path: Path, task: str, preprocess: Preprocess) -> Samples:
     names, rows = table(path)
     files = _files(root, path, rows)
+    name = str(root if path.name == TABLE else path)
+    if task == OWN and any(_is_text(cell) for row in rows for cell in row.cells):
+        text = np.array([[cell.strip() for cell in row.cells] for row in rows])
+        return replace(pictures(name, files, preprocess, ()), truth=text)
     values = [
         [_number(path, row, name, cell, task) for name, cell in zip(names, row.cells, strict=True)] for row in rows
     ]
-    name = str(root if path.name == TABLE else path)
-    return replace(pictures(name, files, preprocess, names), truth=np.array(values, np.float64))
+    named = () if task == OWN else names
+    return replace(pictures(name, files, preprocess, named), truth=np.array(values, np.float64))
 
 
 def table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
@@ -165,6 +181,15 @@ def _number(path: Path, row: Row, name: str, cell: str, task: str) -> float:
             f"{subject} is {value:g}; {MULTI_LABEL} needs 0 or 1: leave that column out, or --task {REGRESSION}"
         )
     return value
+
+
+def _is_text(cell: str) -> bool:
+    """
+    >>> [cell for cell in ("-0.5", "", "1e3", "0", "AB 12", "0042") if _is_text(cell)]
+    ['AB 12', '0042']
+    """
+    cell = cell.strip()
+    return bool(cell) and (_value(cell) is None or (cell[:1] == "0" and cell[1:2].isdigit()))
 
 
 def _value(cell: str) -> float | None:

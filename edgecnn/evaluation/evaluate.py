@@ -32,7 +32,7 @@ from edgecnn.data.labels import Labels
 from edgecnn.data.load import load_data
 from edgecnn.data.parts import part
 from edgecnn.data.samples import Samples
-from edgecnn.data.table import unread
+from edgecnn.data.table import rows_for, unread
 from edgecnn.evaluation.chance import chance_warning, missed_warning, order_warning
 from edgecnn.evaluation.class_numbers import held as numbered_alike
 from edgecnn.evaluation.class_numbers import of_numbers
@@ -241,7 +241,8 @@ def samples_for(
     if task == edgecnn.tasks.IMAGE and isinstance(ready, Preprocess) and are_open(subject.inputs[0].shape[1:]):
         ready = ready if one_size else in_own_size(ready, steps_of(subject.name))
     split, kept = part("test", data, None, learned), own is not None or task in edgecnn.tasks.NUMBERS
-    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=task, as_truth=kept, sift=sift)
+    wanted = rows_for(data, task, own is not None and own.asks_truth)
+    samples = load_data(data, ready, limit=limit, split=split, seed=seed, task=wanted, as_truth=kept, sift=sift)
     if own is not None:
         return samples
     how = edgecnn.tasks.load(task)

@@ -2,7 +2,8 @@
 
     def found(answers, name, truth):              answers: {output: array of a batch of one image}
         return share_from_0_to_1                  name: which image it is: its file, or its place in an array ("0")
-                                                  truth: its row of `y`, of any shape, else class, mask, boxes or target
+                                                  truth: its row of `y`, of any shape, or of labels.csv; else its
+                                                  class, mask, boxes or target
                                                   higher is better
 
     found.unit = "dB"                             any number instead: --max-drop and --min-metric are then in dB
@@ -81,7 +82,7 @@ class OwnMetric:
         if truth is None:
             raise BadInput(
                 f"{self.METRIC}: takes the truth of an image, and {samples.name} has none; give y (a row for each "
-                "image), classes, masks, boxes or targets in the data, or a function(answers, name)"
+                "image), a labels.csv, classes, masks, boxes or targets in the data, or a function(answers, name)"
             )
         return (truth,)
 
