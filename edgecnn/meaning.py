@@ -5,7 +5,7 @@
       with two class names             ->  classification of two classes       (runtimes/comparing/two_classes.py)
     one number otherwise               ->  regression
     several, each behind a Sigmoid     ->  multi-label: they do not exclude each other
-    several, always of length 1        ->  regression: an embedding
+    several, always of length 1        ->  embedding, also where the data has classes: identities
     anything else                      ->  classification, with a line where no logits look like that
 
 What is not certain is told in a line that names `--task`. No torch here. Test: tests/test_meaning.py.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecnn.evaluation.scores import words_of
-from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER, REGRESSION
+from edgecnn.tasks import EMBEDDING, IMAGE, MULTI_LABEL, OTHER, REGRESSION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
@@ -51,17 +51,16 @@ def of_answers(
 
     `answers` (images, K) to a few images; `labelled`: the data has a class for each image; `names` of classes known.
     """
+    whose = f"{name}: does not say its task; its {words_of(shape)} output"
+    if not is_single(shape) and ending != SIGMOID and is_unit(answers):
+        return EMBEDDING, f"{whose} always has length 1: taken for an embedding; --task classification if it is not"
     if labelled:
         return CLASSES, ""
-    whose = f"{name}: does not say its task; its {words_of(shape)} output"
     if is_single(shape):
         return _of_one(whose, ending, names)
     if ending == SIGMOID:
         said = "ends in a Sigmoid: taken for labels that do not exclude each other"
         return MULTI_LABEL, f"{whose} {said}; --task classification if they do"
-    if is_unit(answers):
-        said = "always has length 1: taken for an embedding, no classes"
-        return REGRESSION, f"{whose} {said}; --task classification if it is not"
     why = "" if names else why_no_logits(answers, ending)
     return CLASSES, f"{whose} is taken for class scores, though {why}; --task regression if it is not" if why else ""
 

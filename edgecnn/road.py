@@ -52,7 +52,7 @@ from edgecnn.networks.sources import Network, resolve
 from edgecnn.networks.unstated_task import may_be, meant
 from edgecnn.opened import check_model_output
 from edgecnn.outcomes import BuildReport, ExportReport
-from edgecnn.tasks import NUMBERS
+from edgecnn.tasks import EMBEDDING, NUMBERS
 from exporters import artifact
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID
@@ -296,7 +296,7 @@ def named_by(network: Network, data: Samples) -> Network:
 
     Folders of classes are numbered in the order of their names, as torchvision's ImageFolder does in training.
     """
-    if network.labels or len(data.class_names) != network.classes:
+    if network.labels or network.task == EMBEDDING or len(data.class_names) != network.classes:
         return network
     return replace(network, labels=data.class_names)
 

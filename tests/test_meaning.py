@@ -49,7 +49,7 @@ def test_a_classifier_stays_one_and_nothing_is_said(kind: str) -> None:
 @pytest.mark.parametrize(
     ("answers", "ending", "task", "words"),
     [
-        (LOGITS / np.linalg.norm(LOGITS, axis=1)[:, None], "", "regression", "(N, 10) output always has length 1"),
+        (LOGITS / np.linalg.norm(LOGITS, axis=1)[:, None], "", "embedding", "(N, 10) output always has length 1"),
         (1 / (1 + np.exp(-LOGITS)), "Sigmoid", "multi-label", "do not exclude each other"),
         (LOGITS[:, :1], "", "regression", "(N, 1) output is taken for a number"),
         (LOGITS[:, 0], "", "regression", "(N) output is taken for a number"),
@@ -65,7 +65,8 @@ def test_what_else_it_is_taken_for_is_told(answers: Array, ending: str, task: st
     assert found == task
     assert line.startswith("m: does not say its task; its (")
     assert words in line
-    assert of_answers("m", ("N", *answers.shape[1:]), ending, answers, True, 0) == ("classification", "")
+    labelled = of_answers("m", ("N", *answers.shape[1:]), ending, answers, True, 0)
+    assert labelled == ((task, line) if task == "embedding" else ("classification", ""))
 
 
 def test_names_speak_for_classes() -> None:
@@ -126,7 +127,8 @@ def test_an_unknown_task_is_refused_with_the_nearest(tmp_path: Path) -> None:
         (1, "torch.sigmoid(x)", None, "classification", 2),
         (5, "torch.sigmoid(x)", None, "multi-label", 5),
         (5, "torch.sigmoid(x)", np.arange(24) % 5, "classification", 5),
-        (5, "nn.functional.normalize(x)", None, "regression", 5),
+        (5, "nn.functional.normalize(x)", None, "embedding", 5),
+        (5, "nn.functional.normalize(x)", np.arange(24) % 3, "embedding", 5),
         (5, "x * 1000 + 500", None, "classification", 5),
         (5, "x.softmax(1)", None, "classification", 5),
     ],

@@ -25,6 +25,7 @@ from runtimes.bundle import open_bundle
 from runtimes.proof.manifest import FLOAT_MODEL, GIVEN_MODEL, MODEL
 from runtimes.session import TensorInfo
 
+RNG = np.random.default_rng(8)
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = """ g (float[N,3,16,16] x) => (float[N,10] y) {
     c1 = Conv <strides: ints = [2,2], pads: ints = [1,1,1,1]> (x, w1)
@@ -188,6 +189,18 @@ def test_an_output_without_a_row_for_each_image_is_refused_before_the_race(
     with pytest.raises(BadInput, match=rf"odd\.onnx: its output y is {re.escape(shape)}; .* write \.onnx, or cut"):
         api.quantize(tmp_path / "odd.onnx", tmp_path / "odd.edge", "random:4")
     assert not (tmp_path / "odd.edge").exists()
+
+
+@pytest.mark.parametrize("said", [{"task": "other"}, {"task": "regression"}, {"labels": tuple("abcdefghij")}, {}])
+def test_what_is_said_of_a_file_does_not_take_its_pixels_away(said: Any, tmp_path: Path) -> None:
+    """A bundle of a file that says nothing is made ready as the pictures that calibrated it were."""
+    model = build("g (float[N,3,16,16] x) => (float[N,10] y) { c = Conv(x, w) y = Flatten(c) }",
+                  {"w": draw(10, 3, 16, 16)})  # fmt: skip
+    onnx.save(model, tmp_path / "net.onnx")
+    for i in range(4):
+        Image.fromarray(np.uint8(RNG.integers(0, 256, (20, 20, 3)))).save(tmp_path / f"{i}.png")
+    api.quantize(tmp_path / "net.onnx", tmp_path / "net.edge", tmp_path, search_budget=0, max_drop=1, **said)
+    assert len(api.run(tmp_path / "net.edge", tmp_path / "0.png").predictions) == 1
 
 
 def test_images_behind_another_axis_are_told_how_to_come_first(tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def named(known: Identity, model: onnx.ModelProto, material: Material) -> Identi
     """
     judged, outputs = material.judged, graph_outputs(model)
     unused = all(answers is None for answers in (judged.labels, judged.masks, judged.truth))
-    if known.labels or unused or known.task not in tasks.names() or len(outputs) != 1:
+    classes = known.task in tasks.names() and known.task != tasks.EMBEDDING
+    if known.labels or unused or not classes or len(outputs) != 1:
         return known
     if known.task in tasks.NUMBERS:
         count = classes_in(model, known.task)
@@ -219,7 +220,8 @@ def assumed_of(
     the names of its classes where a model without them has another thing to say of itself, or is a bundle.
     """
     verb = "named after" if carried or identity is not None else "counted by"
-    counted = "" if identity is not None and identity.labels else doubts.of_names(material.judged, verb)
+    uncounted = identity is not None and (identity.labels or identity.task == tasks.EMBEDDING)
+    counted = "" if uncounted else doubts.of_names(material.judged, verb)
     seen = (material.calibration, material.judged)
     odd = [line for one in seen for line in doubts.of_data(one, material.preprocess, material.guessed)]
     few = doubts.of_few(material.calibration)

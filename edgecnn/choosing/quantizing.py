@@ -134,8 +134,8 @@ def quantize(
     seen, judge = both(calib, data)
     check_options(calibrator, keep_float, path)
     (own, budget), (aim, target) = budgeted(metric, max_drop, sure), aim_of(target, portable, input != FLOAT32, path)
-    given, original, identity = float_file(Path(model), input_shape, seed)
-    told, identity = task is not None or identity is not None, identified(original, identity, path.stem, labels, task)
+    given, original, file_says = float_file(Path(model), input_shape, seed)
+    told, identity = task is not None or file_says is not None, identified(original, file_says, path.stem, labels, task)
     images = partial(
         material_for, original, calib=seen, data=judge, limit=limit or DEFAULT_LIMIT, seed=seed,
         input_shape=input_shape, own=own, name=name, skip_unreadable=skip_unreadable, track=track,
@@ -148,7 +148,7 @@ def quantize(
     float_model, ready = ready_for_int8(original, material.calibration_feeds[:2], material.sizes, track)
     early = (*early, *doubts.aloud(tell, doubts.told(half_layers(name, float_model))))
     recipe = recipe_for(material, calibrator, target, not per_tensor, exclude, float_model)
-    known = identity or Identity(path.stem, preprocess=prepared(None, material, True, input != FLOAT32))
+    known = identity if identity and file_says else with_pixels(identity, path, material, input)
     known, material, said = settled(name, known, told, float_model, material, tell)
     identity = known if identity else None
     trial = trial_on(material, known, budget, allow_slower, all_int8, own, threads, search_budget, seed)
@@ -240,6 +240,16 @@ def said_of(
     """
     unsaid = input != FLOAT32 and identity is not None and identity.preprocess is None
     return preparing(identity, name, model, material.preprocess) if preprocess is not None or unsaid else identity
+
+
+def with_pixels(identity: Identity | None, path: Path, material: Material, input: str) -> Identity:
+    """What is known of a file that says nothing of itself: `identity`, as far as the user said it, and, where the
+    result is a bundle, how `material` is made ready.
+    """
+    known = identity or Identity(path.stem)
+    if known.preprocess is not None or (identity is not None and path.suffix != SUFFIX):
+        return known
+    return replace(known, preprocess=prepared(None, material, True, input != FLOAT32))
 
 
 def taking(identity: Identity, name: str) -> Identity:

@@ -34,7 +34,7 @@ from edgecnn.data.table import rows_for
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.entry import entry_of
-from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
+from edgecnn.tasks import EMBEDDING, MULTI_LABEL, NUMBERS, REGRESSION
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
 from runtimes.base import BadInput, Tensors, Track, counted, silent
@@ -190,7 +190,7 @@ def material_for(
     else:
         split = part("test", judge, seen, learned if judge == seen else is_among(judge, sets))
         judged = load(judge, ready, split=split, task=rows_for(judge, task, asked))
-        judged = judged if own is not None else with_model_labels(judged, labels, session)
+        judged = judged if own is not None or task == EMBEDDING else with_model_labels(judged, labels, session)
         judged, left_out, repeated = apart(judged.remembered(), used, ENOUGH, track)
     made = Material(
         session.inputs[0].name, ready, calibration, judged, assumed, fingerprint=mark,
@@ -295,6 +295,7 @@ def with_model_labels(samples: Samples, labels: Sequence[str], session: Session)
     refuse_from_one(samples, class_count(shape))
     if not labels and not counted_alike(samples, shape):
         one = is_one_score(shape)
-        way = "--task regression if it is a number" if one else "give its names in their order: --labels FILE"
+        named = "give its names in their order: --labels FILE, or --task embedding if they are identities"
+        way = "--task regression if it is a number" if one else named
         raise BadInput(f"{whose_classes(samples, 'the model', shape)}; {way}")
     return samples.with_labels(labels)

@@ -123,7 +123,8 @@ def evaluate(
     one = bool(input_shape)
     seen = [samples_for(subject, spec, task, limit, seed, own, before.learned, sift, one) for subject in subjects]
     samples, answers = seen[-1], [Answers(asked(subject, task, own)) for subject in subjects]
-    counted_by = "" if own or all(subject.labels for subject in subjects) else doubts.of_names(samples, "counted by")
+    uncounted = own or task == edgecnn.tasks.EMBEDDING or all(subject.labels for subject in subjects)
+    counted_by = "" if uncounted else doubts.of_names(samples, "counted by")
     unscored = "" if own else left_out(task, samples)
     idle = (of_threads(sources, threads), *(of_batch(subject, batch) for subject in subjects))
     heard = (*idle, *all_heard(subjects, samples, spec, preprocess), counted_by, doubts.of_masks(samples), unscored)
@@ -253,6 +254,8 @@ def samples_for(
         targets = "its targets are read with --task image" if samples.pictures is not None else unread(data)
         lacks = f"has no answers for {task}; {targets or how.WANTED}, or {OWN}"
         raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacks}")
+    if task == edgecnn.tasks.EMBEDDING:
+        return samples
     refuse_from_one(samples, classes_of(subject))
     if subject.labels:
         return samples.with_labels(subject.labels)

@@ -25,6 +25,7 @@ METRICS = {
     "detection": "mAP",
     "multi-label": "mAP",
     "regression": "R^2",
+    "embedding": "retrieval mAP",
     "image": "SSIM",
 }
 

@@ -2,9 +2,7 @@
 
 Contract of a file (imports no torch at the top, so that an .onnx file is judged without it):
 
-    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2", "SSIM"
-    RATE: float                      by how much the usual learning rate is multiplied
-    SMOOTHED: bool                   whether `loss` makes use of `smoothing`
+    METRIC: str                      what `Score.value` is: "top-1", "mIoU", "mAP@[.5:.95]", "mAP", "R^2", ...
     OUTPUTS: tuple[str, ...]         the outputs of a network for it, in order (by name where it uses these names)
     WANTED: str                      what data without answers for it is told to bring
     has_answers(samples)             whether labelled for this task
@@ -13,6 +11,11 @@ Contract of a file (imports no torch at the top, so that an .onnx file is judged
     agreement(reference, candidate, feeds, track=silent) -> Agreement | None    share of equal answers, or how far
                                                                                 they agree, no labels needed (None:
                                                                                 numbers, which SNR compares)
+
+Those that are trained here also have
+
+    RATE: float                      by how much the usual learning rate is multiplied
+    SMOOTHED: bool                   whether `loss` makes use of `smoothing`
     answers(samples, picked)         what there is to learn of those samples, for the two below
     augment(images, answers, order, flip) -> images, answers                    float32 (n, C, H, W), moved together
     loss(module, images, answers, smoothing) -> torch scalar                    `module` in training mode
@@ -32,14 +35,15 @@ from types import ModuleType
 
 from runtimes import plugins
 from runtimes.base import BadInput
+from runtimes.proof.answers import EMBEDDING as EMBEDDING
 from runtimes.proof.answers import IMAGE as IMAGE
 from runtimes.proof.answers import MULTI_LABEL as MULTI_LABEL
 from runtimes.proof.answers import REGRESSION as REGRESSION
 
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
-NUMBERS = (REGRESSION, MULTI_LABEL, IMAGE, OTHER)
-"""Whose answers are no classes, so that `y` of the data is none either."""
+NUMBERS = (REGRESSION, MULTI_LABEL, EMBEDDING, IMAGE, OTHER)
+"""Whose answers are no classes, so that `y` of the data is none of theirs either."""
 
 
 def names() -> list[str]:

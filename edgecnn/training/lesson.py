@@ -137,7 +137,10 @@ def learnable(plan: Blueprint, name: str) -> ModuleType:
     """The file of its task; raises `BadInput` for the one that has none."""
     if plan.task == OTHER:
         raise BadInput(f"{name}: its task is {OTHER}, of which it is not known how it is learned; give --task")
-    return edgecnn.tasks.load(plan.task)
+    task = edgecnn.tasks.load(plan.task)
+    if not hasattr(task, "loss"):
+        raise BadInput(f"{name}: its task is {plan.task}, which is not trained here; train it, and give its --weights")
+    return task
 
 
 def require_floats(preprocess: Preprocess | None, name: str) -> None:

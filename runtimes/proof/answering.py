@@ -22,6 +22,7 @@ from runtimes.imaging.answered import is_picture, pixels_of
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.shown import Shown
 from runtimes.proof.answers import (
+    EMBEDDING,
     IMAGE,
     MULTI_LABEL,
     REGRESSION,
@@ -142,4 +143,4 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, 
 
 def is_numbers(bundle: Bundle) -> bool:
     """Whether its answers are numbers as they are: what the network's task says, or nobody knows more of them."""
-    return bundle.task == REGRESSION or bundle.task not in TASKS
+    return bundle.task in (REGRESSION, EMBEDDING) or bundle.task not in TASKS

@@ -5,7 +5,7 @@
     boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
     multi-label (labels,)        --sigmoid-->  the labels over one half
     image (1 or 3, h, w)         --levels-->   a picture (imaging/answered.py)
-    regression, any outputs      --as is-->    the numbers
+    regression, embedding, any   --as is-->    the numbers
 
 Scores that are probabilities already (none negative, sum 1, or behind a Sigmoid) are left as they are.
 Test: tests/test_answers_told.py, tests/test_predict.py.
@@ -24,8 +24,8 @@ from runtimes.imaging.geometry import UNSEEN, Geometry
 from runtimes.imaging.maps import MOST, Seen, classes_of
 from runtimes.words import number
 
-REGRESSION, MULTI_LABEL, IMAGE = "regression", "multi-label", "image"
-TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION, IMAGE)
+REGRESSION, MULTI_LABEL, EMBEDDING, IMAGE = "regression", "multi-label", "embedding", "image"
+TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION, EMBEDDING, IMAGE)
 """Whose outputs have a meaning that is known here."""
 HALF = 0.5
 SPOKEN, WRITTEN = 16, 4096
