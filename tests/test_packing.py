@@ -158,6 +158,16 @@ def test_a_second_graph_needs_a_bundle(given: Path, tmp_path: Path, capsys: pyte
     assert not open_bundle(tmp_path / "n.edge").keeps_float  # float was chosen, and one of it is enough
 
 
+def test_the_program_can_be_left_out(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["quantize", str(given), "--calib", "random:4", "--no-runtime", "--max-drop", "1", "--search-budget", "0"]
+    assert main([*words, "-o", str(tmp_path / "n.edge")]) == 0
+    assert not [name for name in open_bundle(tmp_path / "n.edge").manifest["files"] if name.endswith(".py")]
+    assert api.verify(tmp_path / "n.edge").failure is None
+    capsys.readouterr()
+    assert main([*words, "-o", str(tmp_path / "n.onnx")]) == 2
+    assert capsys.readouterr().err.startswith("error: --no-runtime: leaves a bundle's program out, and n.onnx is no")
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [(["--target", "tensorrt"], "end n.edge with .onnx"), (["-o", "n.zip"], "is no ONNX file's name")],

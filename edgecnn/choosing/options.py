@@ -42,6 +42,7 @@ class Judging(TypedDict, total=False):
     allow_slower: bool
     all_int8: bool
     keep_float: bool
+    runtime: bool
     force: bool
     track: Track
     tell: doubts.Tell
@@ -64,4 +65,3 @@ class BuildOptions(Judging, total=False):
     threads: int
     dynamic: bool
     dynamic_size: bool
-    runtime: bool

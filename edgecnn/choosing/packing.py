@@ -38,9 +38,10 @@ def pack_given(
     done: Sequence[Stage],
     material: Material,
     beside: onnx.ModelProto | None = None,
+    runtime: bool = True,
 ) -> str:
     """Write the bundle `path` of `chosen`, held to the answers of the float model `given`, (model, name of its file).
-    `beside`: the float graph with the same input, where a device is to choose.
+    `beside`: the float graph with the same input, where a device is to choose. `runtime`: with its program.
 
     `material` has images as `chosen` takes them: pixels where `identity` says so; `given` gets what its preprocessing
     makes of these. Returns what the golden samples do not prove, as `pack` does.
@@ -52,7 +53,7 @@ def pack_given(
     original = proof.GivenModel(theirs, [_floats(identity, feed, theirs.inputs) for feed in shown])
     manifest = proof.about(identity, contest, done, session, f"those of {given[1]}")
     manifest |= {**material.told, "original": GIVEN_MODEL}
-    return proof.write(path, chosen, session, manifest, original, shown, second=beside)
+    return proof.write(path, chosen, session, manifest, original, shown, second=beside, runtime=runtime)
 
 
 def _floats(identity: Identity, feed: Tensors, inputs: Sequence[TensorInfo]) -> Tensors:

@@ -107,6 +107,7 @@ def quantize(
     allow_slower: bool = False,
     all_int8: bool = False,
     keep_float: bool = False,
+    runtime: bool = True,
     force: bool = False,
     track: Track = silent,
     tell: doubts.Tell = doubts.unheard,
@@ -122,8 +123,8 @@ def quantize(
     search for the fastest integer graph; with 0 two are compared. `all_int8`: every layer that can be int8 is, also
     where float is faster, for a small file; within `max_drop` all the same. `target` is a CPU of
     `exporters.targets.cpu_target` (None: this one) or a name of `exporters.targets.targets_int8`; nothing can be raced
-    for another one. `keep_float`: a bundle holds the float graph too, for `settle` there. `portable` also writes the
-    graph without rewrites, `output` with the ending `.portable.onnx`.
+    for another one. `keep_float`: a bundle holds the float graph too, for `settle` there; `runtime`: it runs by itself
+    (docs/device.md). `portable` also writes the graph without rewrites, `output` with the ending `.portable.onnx`.
     `input`: uint8 or uint8-nhwc for a model that takes pixels and normalizes them itself. `labels` (a file of class
     names), `preprocess` and `task` say what the model does not, and travel with it. `tell` hears what was assumed
     before the work; the report's `warnings` have it too. `skip_unreadable` leaves out pictures that cannot be read, and
@@ -132,7 +133,7 @@ def quantize(
     path, name, doubt = check_quantized_output(Path(output), force, Path(model)), os.fspath(model), ""
     beside = portable_beside(path, force, Path(model)) if portable else None
     seen, judge = both(calib, data)
-    check_options(calibrator, keep_float, path)
+    check_options(calibrator, keep_float, runtime, path)
     (own, budget), (aim, target) = budgeted(metric, max_drop, sure), aim_of(target, portable, input != FLOAT32, path)
     given, original, file_says = float_file(Path(model), input_shape, seed)
     told, identity = task is not None or file_says is not None, identified(original, file_says, path.stem, labels, task)
@@ -164,8 +165,8 @@ def quantize(
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
         as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        doubt = pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done,
-                           as_taken, float_beside(keep_float, float_model, result.decision, about, done))  # fmt: skip
+        doubt = pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken,
+                           float_beside(keep_float, float_model, result.decision, about, done), runtime)  # fmt: skip
     else:
         save_model(narrowed(chosen, given), path, force=force)
     heard = doubts.told(*early, *said, *of_verdict(name, result, material, trial, classes_in(original)), doubt)
@@ -279,11 +280,15 @@ def checked_target(name: str | None) -> str:
     return name
 
 
-def check_options(calibrator: str, keep_float: bool, output: Path) -> None:
-    """Raise `BadInput` for a calibrator that does not exist, and where a second graph has no place in `output`."""
+def check_options(calibrator: str, keep_float: bool, runtime: bool, output: Path) -> None:
+    """Raise `BadInput` for a calibrator that does not exist, and for what is of bundles where `output` is none."""
     check_calibrator(calibrator)
-    if keep_float and output.suffix != SUFFIX:
+    if output.suffix == SUFFIX:
+        return
+    if keep_float:
         raise BadInput(f"--keep-float: keeps both graphs in a bundle; end {output.name} with {SUFFIX}, or leave it out")
+    if not runtime:
+        raise BadInput(f"--no-runtime: leaves a bundle's program out, and {output.name} is no bundle; leave that out")
 
 
 def check_calibrator(name: str) -> None:

@@ -24,6 +24,7 @@ from edgecnn.cli._result import Result, Telling
 @options.force
 @options.portable
 @options.keep_float
+@options.runtime
 @options.pixels
 @options.calib
 @options.data
@@ -51,6 +52,7 @@ def command(
     force: bool,
     portable: bool,
     keep_float: bool,
+    runtime: bool,
     input: str,
     calib: str,
     data: str | None,
@@ -84,7 +86,8 @@ def command(
                           max_drop=max_drop, sure=sure, search_budget=search_budget, target=target, portable=portable,
                           input=input, data=data, task=task, metric=metric, limit=limit,
                           input_shape=input_shape, labels=labels, preprocess=preprocess, threads=threads,
-                          seed=seed, allow_slower=allow_slower, all_int8=all_int8, keep_float=keep_float, force=force,
+                          seed=seed, allow_slower=allow_slower, all_int8=all_int8, keep_float=keep_float,
+                          runtime=runtime, force=force,
                           skip_unreadable=skip_unreadable, track=options.track(), tell=tell)  # fmt: skip
     if isinstance(report, TargetReport):
         return tell.result(report, lambda page: tables.aimed(page, report))
