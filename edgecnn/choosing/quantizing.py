@@ -164,8 +164,8 @@ def quantize(
     chosen = shipped(float_model, result.quantized, result.decision, identity, done)
     if path.suffix == SUFFIX:
         about = known if identity else replace(known, name=Path(model).stem)
-        as_taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
-        doubt = pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, as_taken,
+        taken = material if input == FLOAT32 else judged_as(known.task, images(about), graph_outputs(original))
+        doubt = pack_given(check_output(path, force), chosen, (original, Path(model).name), about, result, done, taken,
                            float_beside(keep_float, float_model, result.decision, about, done), runtime)  # fmt: skip
     else:
         save_model(narrowed(chosen, given), path, force=force)
