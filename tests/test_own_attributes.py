@@ -154,17 +154,13 @@ def test_a_factory_trains_at_the_size_of_its_class(nets: Path, tmp_path: Path) -
     ],
 )
 def test_a_preset_is_named_beside_the_shape(shape: tuple[int, ...], name: str, found: tuple[object, ...]) -> None:
-    made = own_attributes.pixels(name, shape, "net")
-    assert made is not None
+    made = own_attributes.preset(name, shape, "net")
     assert (made.size, made.mean, made.std, made.input) == found
 
 
 def test_a_preset_that_cannot_be_says_where_it_stands() -> None:
-    with pytest.raises(BadInput, match=r"^net\.preprocess: unit is for an input of known size; say input_shape"):
-        own_attributes.pixels("unit", None, "net")
     with pytest.raises(BadInput, match=r"^net\.preprocess imagenet: is for RGB, the network takes 1 channel"):
-        own_attributes.pixels("imagenet", (1, 8, 8), "net")
-    assert own_attributes.pixels("bicubic", (1, 8, 8), "net") is None  # may mean something else
+        own_attributes.preset("imagenet", (1, 8, 8), "net.preprocess")
 
 
 def test_a_preset_on_the_class_is_used() -> None:
@@ -174,7 +170,32 @@ def test_a_preset_on_the_class_is_used() -> None:
         def __init__(self) -> None:
             super().__init__(3, 3, 1)
 
-    network = resolve(Net())
-    assert network.preprocess is not None
-    assert network.preprocess.bounds == (0, 1)
-    assert not network.assumed.pixels
+    for given, size in ((None, (8, 8)), ("3,8,12", (8, 12))):
+        network = resolve(Net(), input_shape=given)
+        assert network.preprocess is not None
+        assert (network.preprocess.bounds, network.preprocess.size) == ((0, 1), size)
+        assert not network.assumed.pixels
+
+
+def test_a_preset_alone_is_for_the_size_that_is_given_or_assumed() -> None:
+    class Net(nn.Conv2d):
+        preprocess = "signed"
+
+        def __init__(self) -> None:
+            super().__init__(1, 3, 1)
+
+    for given, size in ((None, (224, 224)), ("1,8,12", (8, 12))):
+        network = resolve(Net(), input_shape=given)
+        assert network.preprocess is not None
+        assert (network.preprocess.bounds, network.preprocess.size) == ((-1, 1), size)
+        assert (network.assumed.pixels, network.assumed.size) == (False, given is None)
+
+
+def test_a_text_that_is_no_preset_means_something_else() -> None:
+    class Net(nn.Conv2d):
+        input_shape, preprocess = (3, 8, 8), "bicubic"
+
+        def __init__(self) -> None:
+            super().__init__(3, 3, 1)
+
+    assert resolve(Net()).assumed.pixels

@@ -80,7 +80,7 @@ def taken(plan: Blueprint, module: nn.Module, given: InputShape | None) -> tuple
     if len(ordered) == 1:
         return next(iter(ordered.values())), None
     found = Several(tuple(TensorInfo(name, "float32", ("batch", *shape)) for name, shape in ordered.items()))
-    if plan.preprocess is not None:
+    if plan.preset or plan.preprocess is not None:
         refuse_for(ordered, f"{plan.name}.preprocess")
     return None, found
 

@@ -1,7 +1,7 @@
 """What a network's own code says of it: attributes of the callable, of the module that it makes, and of its file.
 
     input_shape   (C, H, W), or without pictures  preprocess   a dict with the settings of a preprocess file,
-                                                               or the name of a preset, where input_shape is said
+                                                               or the name of a preset
     input_shapes  the same of several inputs, by the names of forward's parameters
     labels        names, in order of the outputs  task         a file of edgecnn/tasks, or a task without one (NUMBERS)
     answer        which of several outputs counts: a key of the dict, or the place in the tuple (chosen_output.py)
@@ -53,10 +53,12 @@ def carried(plan: Blueprint, module: nn.Module, task_told: str | None = None) ->
     owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
+    named = said if isinstance(said, str) and said in NAMES else ""  # another text may mean something else
+    said = None if isinstance(said, str) else said
     if task_told is None:
         edgecnn.tasks.require(task, f"{plan.source or plan.name}.task")
     told, several = shapes(owners)
-    if said is not None and len(several) > 1:
+    if (named or said is not None) and len(several) > 1:
         refuse_for(several, f"{plan.source or plan.name}.preprocess")
     axes = axes_of(module)
     shape = None if told is None else without_batch(sizes_in(told), axes)
@@ -65,6 +67,7 @@ def carried(plan: Blueprint, module: nn.Module, task_told: str | None = None) ->
         input_shape=shape,
         input_shapes={str(name): without_batch(sizes_in(sizes), axes) for name, sizes in several.items()},
         preprocess=pixels(said, shape, plan.source or plan.name),
+        preset=named,
         any_channels=isinstance(said, Mapping) and "channels" not in said,
         labels=tuple(str(label) for label in found["labels"] or ()),
         decode=None if found["decode"] is None else head_of(found["decode"], plan.source or plan.name),
@@ -90,12 +93,10 @@ def head_of(said: str | Mapping[str, Any], where: str) -> Head:
         raise BadInput(f"{where}.{error}") from error
 
 
-def pixels(said: Mapping[str, Any] | Preprocess | str | None, shape: Shape | None, where: str) -> Preprocess | None:
+def pixels(said: Mapping[str, Any] | Preprocess | None, shape: Shape | None, where: str) -> Preprocess | None:
     """The preprocessing that `said` is; its size is that of the input where it does not say one itself: (C, H, W), or
-    (H, W, C) where its `input` says so. A text that is no preset may mean something else, and says nothing.
+    (H, W, C) where its `input` says so.
     """
-    if isinstance(said, str):
-        return None if said not in NAMES else preset(said, shape, f"{where}.preprocess")
     if isinstance(said, Mapping):
         last = said.get("input") in (FLOAT32_NHWC, UINT8_NHWC)
         size = {} if shape is None else {"size": planes_of(shape, last)[1:]}
@@ -108,10 +109,8 @@ def pixels(said: Mapping[str, Any] | Preprocess | str | None, shape: Shape | Non
     return said
 
 
-def preset(name: str, shape: Shape | None, where: str) -> Preprocess:
+def preset(name: str, shape: Shape, where: str) -> Preprocess:
     """The preset `name` for an input of `shape`, (C, H, W) or (H, W, C); `BadInput` says where it stands."""
-    if shape is None:
-        raise BadInput(f"{where}: {name} is for an input of known size; say input_shape beside it")
     last = layout_of(shape) == "NHWC"
     try:
         return read_preprocess(name, planes_of(shape, last), FLOAT32_NHWC if last else FLOAT32)

@@ -41,7 +41,7 @@ from edgecnn.networks.forward import InputShape, picture_of, refuse_for, taken
 from edgecnn.networks.key_prefix import prefix_of, unprefixed
 from edgecnn.networks.lazy import sized
 from edgecnn.networks.network import Network as Network
-from edgecnn.networks.own_attributes import carried
+from edgecnn.networks.own_attributes import carried, preset
 from edgecnn.networks.probing import SEED as SEED
 from edgecnn.networks.probing import probe as probe
 from edgecnn.networks.spec import (
@@ -222,6 +222,8 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
         )
     shape = told or (first_channels(module), 224, 224)
     said = known.preprocess
+    if plan.preset and known is plan and len(shape) == PICTURE:
+        said = preset(plan.preset, shape, f"{plan.source or plan.name}.preprocess")
     channels = planes_of(shape, said is not None and said.channels_last)[0]
     if known is plan and said is not None and said.channels != channels:
         said = of_channels(plan, said, channels)

@@ -88,6 +88,8 @@ class Blueprint:
     """Somebody said its task: the code, or the user."""
     any_channels: bool = False
     """`preprocess` does not say for how many channels it is: the network does."""
+    preset: str = ""
+    """The name of a preprocessing, to be made for the input's shape, in place of `preprocess`."""
     ours: bool = True
     """Random when built: a network of the zoo or of a library, whose BatchNorm statistics nobody has trained."""
     source: str = ""
