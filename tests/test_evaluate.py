@@ -32,6 +32,7 @@ from exporters.artifact import Identity, write_identity
 from exporters.pack import pack
 from runtimes.base import Array, BadInput, CheckFailed, Inconclusive
 from runtimes.session import open_session
+from small_nets import conv_net, save
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LENET = FIXTURES / "lenet5_digits.safetensors"
@@ -519,3 +520,17 @@ def test_an_order_that_folders_made_is_told(photos: Path, tmp_path: Path) -> Non
     assert line.startswith(f"classes are counted by the folders of {photos}, in alphabetical order (moon, sun)")
     named = by_brightness(tmp_path / "n.onnx", labels=("moon", "sun"))
     assert evaluate(named, data=str(photos)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "y", "line"),
+    [
+        ("regression", np.full((6, 2), np.nan), "y is NaN or infinite"),
+        ("multi-label", np.full((6, 2), 3.0), "y is 3 for label 0"),
+        ("embedding", np.ones((6, 2)), "y is float64"),
+    ],
+)
+def test_rows_that_are_no_answers_are_told(task: str, y: np.ndarray, line: str, tmp_path: Path) -> None:
+    model = save(conv_net(8, 8), tmp_path / "net.onnx")
+    with pytest.raises(BadInput, match=f"^data array: {line}"):
+        evaluate(model, data=(np.zeros((6, 3, 8, 8), np.float32), y), task=task)

@@ -250,7 +250,7 @@ def samples_for(
     if task in edgecnn.tasks.NUMBERS and len(subject.outputs) > 1:
         raise BadInput(f"{subject.name}: has {len(subject.outputs)} outputs, {task} is scored on one; {OWN}")
     if not how.has_answers(samples):
-        given = (samples.truth, samples.pictures) != (None, None) and task in edgecnn.tasks.NUMBERS
+        given = task in edgecnn.tasks.NUMBERS and not (samples.truth is None and samples.pictures is None)
         targets = "its targets are read with --task image" if samples.pictures is not None else unread(data)
         lacks = f"has no answers for {task}; {targets or how.WANTED}, or {OWN}"
         raise BadInput(f"{samples.name}: {how.why_not(samples) if given else lacks}")
