@@ -3,8 +3,9 @@
     edgecnn bench m.onnx --tolerance 0.1      no --baseline, so nothing is held to it      ->  BadInput
 
 Only what was given counts: what is written on the command line, and in Python a value that is not the default. What
-depends on a model or on data is told where that is opened (`num_classes` and `label_smoothing` in training/lesson.py,
-`batch` in evaluation/evaluate.py, `top` and `min_score` in runtimes/proof/prediction.py). Test: tests/test_idle.py.
+depends on a model or on data is told where that is opened (`num_classes` in training/lesson.py, `label_smoothing` in
+training/train.py, `batch` in evaluation/evaluate.py, `top` and `min_score` in runtimes/proof/prediction.py).
+Test: tests/test_idle.py.
 """
 
 from __future__ import annotations

@@ -115,8 +115,7 @@ def not_used(name: str, task: str, shapes: Sequence[Sequence[object]]) -> str:
 
 def usable(name: str, task: str, shapes: Sequence[Sequence[object]]) -> tuple[str, str]:
     """(`task` where answers of `shapes` may be for it, else none; the line that says so): rows of scores are (N, K)."""
-    if task == IMAGE and any(is_picture(shape[1:]) for shape in shapes):
+    if task not in (*BY_IMAGE, IMAGE):
         return task, ""
-    if task not in (*BY_IMAGE, IMAGE) or any(len(shape) in (1, 2) for shape in shapes if task != IMAGE):
-        return task, ""
-    return OTHER, not_used(name, task, shapes)
+    fits = any(is_picture(shape[1:]) if task == IMAGE else len(shape) in (1, 2) for shape in shapes)
+    return (task, "") if fits else (OTHER, not_used(name, task, shapes))

@@ -66,7 +66,8 @@ def test_only_what_is_said_is_written() -> None:
 )
 def test_channels_stand_where_they_can(sizes: tuple[int, ...], last: bool, shape: tuple[int, ...]) -> None:
     assert is_picture(sizes)
-    assert levels_of(np.zeros(sizes), (0, 1), last).shape == shape
+    ready = Preprocess((8, 8), input="float32-nhwc" if last else "float32")
+    assert levels_of(np.zeros(sizes), ready).shape == shape
 
 
 def test_what_is_no_picture() -> None:

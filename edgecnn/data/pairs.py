@@ -22,7 +22,7 @@ from edgecnn.data.folders import list_images
 from edgecnn.data.images import read_image
 from edgecnn.data.samples import Samples
 from runtimes.base import Array, BadInput
-from runtimes.imaging.answered import levels_of, range_of
+from runtimes.imaging.answered import levels_of
 from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import LEVELS, is_deep, levels
 from runtimes.imaging.preprocess import Preprocess, to_channels
@@ -92,7 +92,7 @@ def wanted(samples: Samples, index: int, channels: int | None = None) -> Array:
         raise BadInput(f"{samples.ids[index]}: {odd}")
     if picture.dtype.kind == "f":
         finite(picture, f"{samples.ids[index]}: its target")
-        found = levels_of(picture, range_of(ready), ready is not None and ready.channels_last)
+        found = levels_of(picture, ready)
     else:
         pixels = levels(picture, ready.white if ready is not None else None)
         count = channels or (1 if pixels.ndim == 2 or pixels.shape[2] == 1 else 3)

@@ -28,7 +28,7 @@ from edgecnn.evaluation.scores import Agreement, Difference, Score, words_of
 from runtimes.base import Array, BadInput, Runner, Track, silent
 from runtimes.imaging.answered import OwnSize, is_picture, levels_of, range_of
 from runtimes.imaging.depth import LEVELS
-from runtimes.imaging.preprocess import CHANNELS, Preprocess, to_channels
+from runtimes.imaging.preprocess import to_channels
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ def likeness(given: Array, samples: Samples, index: int, fed: Sequence[int]) -> 
     if not is_picture(given.shape):
         raise BadInput(f"output: is {list(given.shape)} for one image; SSIM needs (1 or 3, H, W)")
     ready = samples.preprocess
-    answer = _levels(given, ready)
+    answer = levels_of(given, ready)
     truth = wanted(samples, index, answer.shape[2])
     if isinstance(ready, OwnSize):
         answer = _trimmed(answer, truth.shape, fed[1:3] if ready.channels_last else fed[2:4], ready.steps)
@@ -106,10 +106,6 @@ def likeness(given: Array, samples: Samples, index: int, fed: Sequence[int]) -> 
         way = "cut pictures and targets into pieces that fit; `evaluate` takes any size of a model of open size"
         raise BadInput(f"{samples.ids[index]}: its target is {have}, the answer{seen} is {want}; {way}")
     return (ssim(answer, truth), psnr(answer, truth)) if np.isfinite(answer).all() else (0.0, 0.0)
-
-
-def _levels(given: Array, ready: Preprocess | None) -> Array:
-    return levels_of(given, range_of(ready), ready is not None and ready.channels_last)
 
 
 def _trimmed(answer: Array, size: Sequence[int], fed: Sequence[int], steps: int) -> Array:
@@ -165,7 +161,7 @@ def agreement(reference: Runner, candidate: Runner, feeds: Feeds, track: Track =
             raise BadInput(f"output: is {list(a.shape)} against {list(b.shape)}; pictures of one size are needed")
         for ours, theirs in zip(a, b, strict=True):
             finite = np.isfinite(ours).all() and np.isfinite(theirs).all()
-            found.append(ssim(_levels(ours, ready), _levels(theirs, ready)) if finite else 0.0)
+            found.append(ssim(levels_of(ours, ready), levels_of(theirs, ready)) if finite else 0.0)
     return Agreement(float(np.mean(found)), len(found), 0.0)
 
 
@@ -200,7 +196,7 @@ def loss(module: nn.Module, images: torch.Tensor, wanted: Wanted, smoothing: flo
     import torch
 
     answer = module(images)
-    answer = answer[:, None] if answer.ndim == len(CHANNELS) + 1 else answer
+    answer = answer[:, None] if answer.ndim == 3 else answer  # grey, (N, H, W)
     planes = [to_channels(one * np.float32(LEVELS), answer.shape[1]) / np.float32(LEVELS) for one in wanted.levels]
     target = torch.from_numpy(np.stack(planes).transpose(0, 3, 1, 2).copy())
     result: torch.Tensor = ((answer - wanted.black) / (wanted.white - wanted.black) - target).abs().mean()

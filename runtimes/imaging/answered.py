@@ -42,24 +42,25 @@ def is_picture(sizes: Sequence[object]) -> bool:
     return len(sizes) == 2 or (len(sizes) == 3 and (sizes[0] in CHANNELS or sizes[2] in CHANNELS))
 
 
-def levels_of(answer: Array, shown: Range, last: bool = False) -> Array:
+def levels_of(answer: Array, preprocess: Preprocess | None) -> Array:
     """float32 (H, W, 1 or 3), 0 for black and 1 for white, of one `answer`; what is beyond both is cut off.
 
-    `last`: where channels could stand at either end, they stand there. Whole numbers are pixels of 0..255.
+    Where channels could stand at either end, they stand where the input's do. Whole numbers are pixels of 0..255.
     """
     answer = answer[None] if answer.ndim == 2 else answer
-    first = answer.shape[0] in CHANNELS and not (last and answer.shape[2] in CHANNELS)
-    black, white = (0, LEVELS) if answer.dtype.kind in "iu" else shown
+    last = preprocess is not None and preprocess.channels_last and answer.shape[2] in CHANNELS
+    first = answer.shape[0] in CHANNELS and not last
+    black, white = (0, LEVELS) if answer.dtype.kind in "iu" else range_of(preprocess)
     planes = answer.transpose(1, 2, 0) if first else answer
     return np.asarray(np.clip((planes.astype(np.float32) - black) / (white - black), 0, 1))
 
 
 def pixels_of(answer: Array, preprocess: Preprocess | None, part: Sequence[float] = (1, 1)) -> Array:
     """uint8 (H, W) or (H, W, 3), red, green, blue, of one `answer`; `part` of its height and width are kept."""
-    ready = preprocess or Preprocess((1, 1))
-    found = levels_of(answer, range_of(preprocess), ready.channels_last)
+    found = levels_of(answer, preprocess)
     high, wide = (round(size * share) for size, share in zip(found.shape, part, strict=False))
-    found = np.rint(found[:high, :wide, :: -1 if ready.bgr else 1] * LEVELS).astype(np.uint8)
+    order = -1 if preprocess is not None and preprocess.bgr else 1
+    found = np.rint(found[:high, :wide, ::order] * LEVELS).astype(np.uint8)
     return np.ascontiguousarray(found[:, :, 0] if found.shape[2] == 1 else found)
 
 
