@@ -137,9 +137,7 @@ def of_material(name: str, material: Material, carried: bool) -> str:
 def judged_as(task: str, material: Material, outputs: Sequence[TensorInfo]) -> Material:
     """`material` as a model of this `task` can use it: without labels that do not judge it, and with the reason."""
     judged = material.judged
-    kinds = {"classes": judged.labels, "masks": judged.masks, "boxes": judged.targets, "numbers": judged.truth,
-             "pictures": judged.pictures}  # fmt: skip
-    given = " and ".join(name for name, answers in kinds.items() if answers is not None)
+    given = " and ".join(judged.answers)
     known = tasks.load(task) if task in tasks.names() else None
     if not given or material.metric:
         return material

@@ -120,9 +120,7 @@ class Material:
         if self.metric:
             which = " that calibrated" if self.judged.ids == self.calibration.ids else ""
             return f"{counted(len(self.judged), 'image')} of {name}{which}{self._without}, by {self.metric}"
-        judged = self.judged
-        kinds = (judged.labels, judged.masks, judged.targets, judged.truth, judged.pictures)
-        if any(answers is not None for answers in kinds):
+        if self.judged.answers:
             return f"{counted(len(self.judged), 'labelled image')} of {name}{self._without}"
         same = self.judged.ids == self.calibration.ids
         what = f"whose labels cannot be used ({self.unused})" if self.unused else "without labels"

@@ -163,6 +163,13 @@ class Samples:
     def without_answers(self) -> Samples:
         return replace(self, labels=None, masks=None, targets=None, truth=None, pictures=None, unread="")
 
+    @property
+    def answers(self) -> dict[str, Any]:
+        """What it holds as answers, by what they are called."""
+        kinds = {"classes": self.labels, "masks": self.masks, "boxes": self.targets, "numbers": self.truth,
+                 "pictures": self.pictures}  # fmt: skip
+        return {name: answers for name, answers in kinds.items() if answers is not None}
+
     def truth_of(self, index: int) -> Any:
         """What the data holds as the answer to one image: its row of `truth`, class, mask, `Target` or picture; else
         None.
