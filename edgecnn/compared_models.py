@@ -20,9 +20,9 @@ from edgecnn.data.data_argument import Spec
 from edgecnn.data.labels import Labels, for_each, read_labels
 from edgecnn.data.picture_size import common_size
 from edgecnn.data.pixels import read_preprocess, says_layout
-from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import unprepared
 from edgecnn.data.samples import Feeds, Samples
+from edgecnn.data.unreadable import of_unreadable
 from edgecnn.given_model import is_file
 from edgecnn.networks.assumptions import NOTHING, Assumed, sentence
 from edgecnn.runners import Subject, open_subject, refuse_for_files

@@ -27,8 +27,8 @@ from edgecnn.data.copies import distinct, independent
 from edgecnn.data.data_argument import Spec
 from edgecnn.data.folders import by_number
 from edgecnn.data.picture_size import common_size, sizes
-from edgecnn.data.readable import of_unreadable
 from edgecnn.data.samples import Samples
+from edgecnn.data.unreadable import of_unreadable
 from runtimes.base import counted
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.answered import range_of
@@ -37,9 +37,8 @@ from runtimes.imaging.maps import Seen as Picture
 from runtimes.imaging.maps import class_axis, is_whole
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
-from runtimes.proof.answers import IMAGE
+from runtimes.proof.answers import IMAGE, SEGMENTATION
 
-SEGMENTATION = "segmentation"
 FEW, USUAL = 8, 32
 """Images to calibrate on."""
 MOST_READ = 32

@@ -15,14 +15,13 @@ from edgecnn.asked_size import asked_shapes, at_size, bundle_at, pixels_at
 from edgecnn.data.fingerprint import DataSet, known_sets
 from edgecnn.given_model import called, is_file
 from edgecnn.networks.assumptions import NOTHING, Assumed
-from edgecnn.networks.layout import UNKNOWN, Entry, laid_out
-from edgecnn.networks.spec import preprocess_of
+from edgecnn.networks.spec import image_preprocess
 from runtimes.base import Array, BadInput, Runner
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import Edges
 from runtimes.execution.model_file import external_of, is_bundle, is_model_file, model_of, open_any
 from runtimes.execution.shapes import ShapeText
-from runtimes.imaging.preprocess import UINT8, UINT8_NHWC, Preprocess
+from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import Session, TensorInfo, open_session
 
 if TYPE_CHECKING:
@@ -246,22 +245,6 @@ def probe_shapes(
     if not input_shape and inputs and identity is not None and identity.preprocess is not None:
         return {inputs[0].name: (1, *identity.preprocess.shape)}
     return asked_shapes(inputs, input_shape)
-
-
-def image_preprocess(inputs: Sequence[TensorInfo], entry: Entry = UNKNOWN) -> Preprocess | None:
-    """The usual preprocessing of one image input about which nothing is known but its `entry`, (N, 1 or 3, H, W) or
-    (N, H, W, 1 or 3); else None. An input of uint8 gets the pixels as they are.
-    """
-    shape = inputs[0].shape[1:] if len(inputs) == 1 else ()
-    sizes = tuple(size for size in shape if isinstance(size, int))
-    if len(shape) != 3 or len(sizes) != 3:
-        return None
-    layout = laid_out(sizes, entry.last)
-    if inputs[0].dtype == "uint8" and layout == "NHWC":
-        return Preprocess((sizes[0], sizes[1]), sizes[2], input=UINT8_NHWC)
-    if inputs[0].dtype == "uint8" and layout:
-        return Preprocess((sizes[1], sizes[2]), sizes[0], input=UINT8)
-    return preprocess_of((sizes[0], sizes[1], sizes[2]), entry=entry) if layout else None
 
 
 def is_guess(preprocess: Preprocess | None) -> bool:

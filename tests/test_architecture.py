@@ -87,6 +87,26 @@ def test_imports_point_down(path: Path) -> None:
     assert not above
 
 
+def uses(path: Path) -> set[str]:
+    """The files of the house whose names `path` imports, wherever it does: in functions and for types too."""
+    found: set[str] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for dotted in found if (name := dotted.replace(".", "/") + ".py") in NAMES}
+
+
+def test_no_files_use_each_other_in_a_circle() -> None:
+    """What is understood last can be read last: every file builds on files that stand without it."""
+    left = {name: uses(path) for path, name in zip(FILES, NAMES, strict=True)}
+    while settled := [name for name, needs in left.items() if not (needs - {name}) & left.keys()]:
+        for name in settled:
+            del left[name]
+    assert not left, "in a circle, or above one"
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(ROOT / "runtimes")], ids=str)
 def test_the_device_needs_only_numpy_and_onnxruntime(path: Path) -> None:
     foreign = {name for name, _ in imports(path)} - set(sys.stdlib_module_names) - DEVICE - {"runtimes"}

@@ -19,9 +19,8 @@ from edgecnn.data.pixels import in_words, read_preprocess
 from edgecnn.data.seeded import seeded_feeds
 from edgecnn.data.textures import texture
 from edgecnn.networks.layout import is_ambiguous
-from edgecnn.networks.spec import IMAGENET, preprocess_of, unit_range
+from edgecnn.networks.spec import IMAGENET, image_preprocess, preprocess_of, unit_range
 from edgecnn.page.pictures import pixels_of
-from edgecnn.runners import image_preprocess
 from exporters.pixel_input import with_pixel_input
 from runtimes.base import BadInput
 from runtimes.bundle import open_bundle

@@ -12,7 +12,7 @@ import pytest
 from data_folders import picture
 from edgecnn import api
 from edgecnn.cli import main
-from edgecnn.data import readable
+from edgecnn.data import readable, unreadable
 from edgecnn.data.load import load_data
 from edgecnn.data.samples import Samples
 from edgecnn.networks.spec import unit_range
@@ -73,7 +73,7 @@ def test_a_set_can_be_had_without_them(photos: Path) -> None:
     assert not {*BROKEN} & {*read(samples)}
     assert samples.labels.tolist() == [0] * 19 + [1] * 18
     assert samples.unreadable == tuple(f"{photos}/{name}" for name in BROKEN)
-    assert readable.of_unreadable(samples, load_data("digits", READY, sift=silent)) == (
+    assert unreadable.of_unreadable(samples, load_data("digits", READY, sift=silent)) == (
         f"{photos}: 3 pictures are left out that cannot be read: a/3.png, b/1.png, b/2.png",
     )
 

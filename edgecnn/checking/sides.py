@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgecnn.checking.layer import Layer
 from edgecnn.data.adapting import Adapter
 from edgecnn.networks.assumptions import NOTHING, Assumed
+from edgecnn.networks.spec import image_preprocess
 from exporters.graph import label
 from exporters.layerwise.origin import module_of
 from exporters.layerwise.partial import Parts, main_node
@@ -127,7 +128,7 @@ def _open_graph(path: Path, input_shape: ShapeText | None, threads: int | None) 
     from edgecnn.asked_size import at_size, bundle_at, pixels_at
     from edgecnn.networks.entry import entry_of
     from edgecnn.opened import lenient_model
-    from edgecnn.runners import graph_inputs, image_preprocess, probe_shapes
+    from edgecnn.runners import graph_inputs, probe_shapes
     from exporters.artifact import read_identity
     from exporters.tensors import require_tensors
     from runtimes.execution.model_file import is_bundle

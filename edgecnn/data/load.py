@@ -42,9 +42,9 @@ from edgecnn.data.figures import load_shapes
 from edgecnn.data.folders import scan
 from edgecnn.data.noise import RANDOM, noise
 from edgecnn.data.pairs import paired
-from edgecnn.data.readable import drawn
 from edgecnn.data.samples import Ready, Samples, split_off
 from edgecnn.data.several import load_several
+from edgecnn.data.unreadable import drawn
 from runtimes import plugins
 from runtimes.base import Array, BadInput, Track
 from runtimes.imaging.arrays import read_npy, read_npz

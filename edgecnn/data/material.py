@@ -28,9 +28,9 @@ from edgecnn.data.model_input import one_at_a_time, said, shaped, usual
 from edgecnn.data.one_set import both
 from edgecnn.data.parts import part
 from edgecnn.data.pixels import in_words, says_layout
-from edgecnn.data.readable import unreadable_in
 from edgecnn.data.samples import Ready, Samples
 from edgecnn.data.table import rows_for
+from edgecnn.data.unreadable import unreadable_in
 from edgecnn.evaluation.own_metric import OwnMetric
 from edgecnn.networks.assumptions import NOTHING, Assumed
 from edgecnn.networks.entry import entry_of

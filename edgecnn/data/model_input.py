@@ -13,8 +13,7 @@ from edgecnn.data.pixels import read_preprocess
 from edgecnn.data.samples import Ready
 from edgecnn.data.several import lost_in, several
 from edgecnn.networks.layout import UNKNOWN, Entry
-from edgecnn.networks.spec import preprocess_of
-from edgecnn.runners import image_preprocess
+from edgecnn.networks.spec import image_preprocess, preprocess_of
 from runtimes.base import BadInput
 from runtimes.execution.shapes import fitting
 from runtimes.imaging.preprocess import Preprocess

@@ -23,8 +23,9 @@ from edgecnn.data.pixels import as_yolo, read_preprocess
 from edgecnn.data.textures import textures
 from edgecnn.detection.raw import Head, Layout, check_values, layout_of
 from edgecnn.networks.entry import entry_of
+from edgecnn.networks.spec import image_preprocess
 from edgecnn.opened import refuse_bundle
-from edgecnn.runners import image_preprocess, is_guess, probe_shapes
+from edgecnn.runners import is_guess, probe_shapes
 from exporters.artifact import Identity, read_identity
 from exporters.graph import get_meta
 from exporters.isolation.probe import probe

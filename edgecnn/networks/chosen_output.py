@@ -20,12 +20,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn import meaning
-from edgecnn.doubts import SEGMENTATION
 from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
 from edgecnn.networks.probing import probe
 from edgecnn.networks.spec import Blueprint
-from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER
+from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER, SEGMENTATION
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.comparing.matching import NAMES as DETECTIONS

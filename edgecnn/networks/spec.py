@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from edgecnn.detection.raw import Head
 from edgecnn.networks.layout import UNKNOWN, Entry, laid_out
 from runtimes.base import BadInput
+from runtimes.execution.feeds import TensorInfo
 from runtimes.execution.shapes import parse_shape
-from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, Preprocess
+from runtimes.imaging.preprocess import CHANNELS, FLOAT32_NHWC, UINT8, UINT8_NHWC, Preprocess
 
 if TYPE_CHECKING:
     from torch import nn
@@ -190,3 +191,19 @@ def preprocess_of(
         return preprocess_for(sizes, like)
     made = preprocess_for((channels, height, width), like or unit_range(height, width, channels))
     return replace(made, input=FLOAT32_NHWC) if made is not None and made.floating else made
+
+
+def image_preprocess(inputs: Sequence[TensorInfo], entry: Entry = UNKNOWN) -> Preprocess | None:
+    """The usual preprocessing of one image input about which nothing is known but its `entry`, (N, 1 or 3, H, W) or
+    (N, H, W, 1 or 3); else None. An input of uint8 gets the pixels as they are.
+    """
+    shape = inputs[0].shape[1:] if len(inputs) == 1 else ()
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    if len(shape) != 3 or len(sizes) != 3:
+        return None
+    layout = laid_out(sizes, entry.last)
+    if inputs[0].dtype == "uint8" and layout == "NHWC":
+        return Preprocess((sizes[0], sizes[1]), sizes[2], input=UINT8_NHWC)
+    if inputs[0].dtype == "uint8" and layout:
+        return Preprocess((sizes[1], sizes[2]), sizes[0], input=UINT8)
+    return preprocess_of((sizes[0], sizes[1], sizes[2]), entry=entry) if layout else None

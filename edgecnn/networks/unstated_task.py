@@ -16,7 +16,7 @@ from edgecnn import doubts, meaning
 from edgecnn.choosing.model_identity import is_binary
 from edgecnn.data.samples import Samples
 from edgecnn.networks.sources import SEED, Network
-from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION
+from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION, SEGMENTATION
 from exporters.ending import SIGMOID
 from runtimes.base import Tensors
 from runtimes.comparing.two_classes import class_count, is_one_score
@@ -70,5 +70,5 @@ def _segmenting(network: Network, data: Samples | None) -> tuple[Network, str]:
     """`network` as a segmenter where it answers with maps and `data` has masks; one map is for masks of two classes."""
     binary = is_binary(data) if data is not None else None
     if binary is not None and network.maps is not None and (network.maps > 1 or binary):
-        network = replace(network, task=doubts.SEGMENTATION, classes=max(2, network.maps))
+        network = replace(network, task=SEGMENTATION, classes=max(2, network.maps))
     return network, doubts.of_task(network)

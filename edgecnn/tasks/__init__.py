@@ -39,6 +39,7 @@ from runtimes.proof.answers import EMBEDDING as EMBEDDING
 from runtimes.proof.answers import IMAGE as IMAGE
 from runtimes.proof.answers import MULTI_LABEL as MULTI_LABEL
 from runtimes.proof.answers import REGRESSION as REGRESSION
+from runtimes.proof.answers import SEGMENTATION as SEGMENTATION
 
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""

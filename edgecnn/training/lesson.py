@@ -27,10 +27,10 @@ from edgecnn.data.built_in import recorded
 from edgecnn.data.data_argument import Spec
 from edgecnn.data.fingerprint import identified
 from edgecnn.data.load import load_data
-from edgecnn.data.readable import of_unreadable
 from edgecnn.data.ready_arrays import for_arrays, unprepared
 from edgecnn.data.samples import IGNORE, Samples, hold_back
 from edgecnn.data.table import unread
+from edgecnn.data.unreadable import of_unreadable
 from edgecnn.evaluation.left_out import left_out
 from edgecnn.networks.chosen_output import answering, parts_of
 from edgecnn.networks.forward import listed, parameters, taken

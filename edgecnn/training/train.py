@@ -33,7 +33,7 @@ from torch import nn
 import edgecnn.tasks
 from edgecnn import doubts
 from edgecnn.data.data_argument import Data, given
-from edgecnn.data.readable import unreadable_in
+from edgecnn.data.unreadable import unreadable_in
 from edgecnn.doubts import Tell, unheard
 from edgecnn.evaluation.chance import missed_warning
 from edgecnn.evaluation.scores import Score

@@ -24,8 +24,9 @@ from runtimes.imaging.geometry import UNSEEN, Geometry
 from runtimes.imaging.maps import MOST, Seen, classes_of
 from runtimes.words import number
 
-REGRESSION, MULTI_LABEL, EMBEDDING, IMAGE = "regression", "multi-label", "embedding", "image"
-TASKS = ("classification", "segmentation", "detection", MULTI_LABEL, REGRESSION, EMBEDDING, IMAGE)
+SEGMENTATION, REGRESSION, MULTI_LABEL = "segmentation", "regression", "multi-label"
+EMBEDDING, IMAGE = "embedding", "image"
+TASKS = ("classification", SEGMENTATION, "detection", MULTI_LABEL, REGRESSION, EMBEDDING, IMAGE)
 """Whose outputs have a meaning that is known here."""
 HALF = 0.5
 SPOKEN, WRITTEN = 16, 4096
