@@ -28,6 +28,11 @@ _ISA = {  # our word: the kernel's and Apple's words for it
     "i8mm": {"i8mm", "feat_i8mm"},
     "sve": {"sve"},
 }
+_ARM_CORES = {  # part (bits 4 to 15 of MIDR_EL1, in each core's reference manual): Arm's name for it
+    "Cortex": "d03 A53, d04 A35, d05 A55, d07 A57, d08 A72, d09 A73, d0a A75, d0b A76, d0d A77, d41 A78, d42 A78AE, "
+    "d44 X1, d46 A510, d47 A710, d48 X2, d4b A78C, d4d A715, d4e X3, d80 A520, d81 A720, d82 X4, d87 A725",
+    "Neoverse": "d0c N1, d40 V1, d49 N2, d4a E1, d4f V2, d84 V3",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def describe() -> Machine:
     """This machine, as far as it can be known."""
     cpuinfo = _text(Path("/proc/cpuinfo"))
     return Machine(
-        cpu=_cpu_name(cpuinfo),
+        cpu=_cpu_name(cpuinfo, _text(Path("/proc/device-tree/model"))),
         isa=isa(_cpu_flags(cpuinfo)),
         cores=_physical_cores(cpuinfo) or os.cpu_count() or 1,
         threads=default_threads(),
@@ -113,9 +118,26 @@ def cgroup_folders(root: Path, controller: str) -> list[Path]:
     return folders
 
 
-def _cpu_name(cpuinfo: str) -> str:
-    found = re.search(r"^(?:model name|Hardware|Processor)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return (found[1].strip() if found else "") or _sysctl("machdep.cpu.brand_string") or platform.processor()
+def _cpu_name(cpuinfo: str, board: str = "") -> str:
+    """Linux names x86 processors; of ARM it has numbers of the cores, and the `board` that the firmware names."""
+    if found := re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE):
+        return found[1].strip()
+    maker = re.search(r"^(?:Model|Hardware|Processor)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    told = (_arm_cores(cpuinfo), board.strip("\0 \n") or (maker[1].strip() if maker else ""))
+    return ", ".join(filter(None, told)) or _sysctl("machdep.cpu.brand_string") or platform.processor()
+
+
+def _arm_cores(cpuinfo: str) -> str:
+    """`Cortex-A55 + Cortex-A76`; a core of another maker is `ARM core 0x61/0x022`, its maker and part."""
+    lines = re.findall(r"^CPU (?:implementer|part)\s*:\s*0x(\w+)$", cpuinfo, re.MULTILINE)
+    return " + ".join(dict.fromkeys(map(_arm_core, lines[::2], lines[1::2])))
+
+
+def _arm_core(maker: str, part: str) -> str:
+    for family, parts in _ARM_CORES.items():
+        if maker == "41" and (found := re.search(rf"{part} (\w+)", parts)):
+            return f"{family}-{found[1]}"
+    return f"ARM core 0x{maker}/0x{part}"
 
 
 def _cpu_flags(cpuinfo: str) -> set[str]:

@@ -101,6 +101,31 @@ def test_processor_facts_are_read_from_cpuinfo() -> None:
     assert machine._physical_cores(text) == 2
 
 
+ARM = "processor\t: {}\nFeatures\t: fp asimd asimddp\nCPU implementer\t: {}\nCPU variant\t: 0x4\nCPU part\t: {}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("cores", "rest", "board", "name"),
+    [
+        (
+            ["0x41 0xd0b"] * 4,
+            "Model\t\t: Raspberry Pi 5 Model B Rev 1.0\n",
+            "",
+            "Cortex-A76, Raspberry Pi 5 Model B Rev 1.0",
+        ),
+        (["0x41 0xd42"], "", "NVIDIA Jetson Orin Nano\0", "Cortex-A78AE, NVIDIA Jetson Orin Nano"),
+        (["0x41 0xd05", "0x41 0xd05", "0x41 0xd0b"], "Hardware\t: RK3588\n", "", "Cortex-A55 + Cortex-A76, RK3588"),
+        (["0x41 0xd4f"], "", "", "Neoverse-V2"),
+        (["0x61 0x022"], "", "", "ARM core 0x61/0x022"),
+    ],
+)
+def test_arm_cores_have_names_where_linux_gives_numbers(cores: list[str], rest: str, board: str, name: str) -> None:
+    text = "".join(ARM.format(i, *core.split()) for i, core in enumerate(cores)) + rest
+    assert machine._cpu_name(text, board) == name
+    assert machine.isa(machine._cpu_flags(text)) == ("neon", "dotprod")
+    assert machine._physical_cores(text) == 0, "Linux does not tell: the logical ones count"
+
+
 def test_this_machine_is_described() -> None:
     found = machine.describe()
     assert found.python == platform.python_version()
