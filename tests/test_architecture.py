@@ -201,7 +201,7 @@ def test_help_loads_few_modules_beside_those_of_click() -> None:
 
     more = modules("from edgecnn.cli import main\nmain(['--help'])") - modules("import click")
     assert "edgecnn.cli.build" in more
-    assert len(more) <= 75, sorted(more)
+    assert len(more) <= 90, sorted(more)  # the standard library of Python 3.13 brings 82, that of 3.11 some 70
 
 
 # ------------------------------------------------------------------------------------------------------- house style

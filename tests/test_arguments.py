@@ -139,7 +139,9 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("call", "name"), PATHS)
-@pytest.mark.parametrize(("path", "cause"), [("x" * 300, "too long"), (Path("a\0b"), "null (byte|character)")])
+@pytest.mark.parametrize(
+    ("path", "cause"), [("x" * 300, "too long"), (Path("a\0b"), "null (byte|character)( in path)?")]
+)
 def test_what_no_file_can_be_called_is_told(call: str, name: str, path: Any, cause: str) -> None:
     with pytest.raises(api.BadInput, match=rf"^{name} '.*: is no file's name \(.*{cause}\); give another$"):
         getattr(api, call)(**{**needed(call), name: path})
