@@ -18,11 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecnn.evaluation.scores import words_of
-from edgecnn.tasks import EMBEDDING, IMAGE, MULTI_LABEL, OTHER, REGRESSION
+from edgecnn.tasks import EMBEDDING, IMAGE, KEYPOINTS, MULTI_LABEL, OTHER, REGRESSION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.imaging.answered import is_picture
+from runtimes.imaging.keypoints import is_points
 
 CLASSES = "classification"
 SEEN = 16
@@ -38,10 +39,13 @@ WANTED = {
     MULTI_LABEL: "labels are (N, labels)",
     "segmentation": "maps of classes are (N, classes, height, width)",
     IMAGE: "pictures are (N, 1 or 3, height, width)",
+    KEYPOINTS: "points are heatmaps (N, K, height, width), or coordinates (N, 2 K) or (N, K, 2)",
     "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
 }
 BY_IMAGE = ("classification", MULTI_LABEL)
 """Tasks of one row of scores for each image."""
+SHAPED = {IMAGE: is_picture, KEYPOINTS: is_points}
+"""Tasks with a form of their own, by what tells whether an answer has it."""
 
 
 def of_answers(
@@ -115,7 +119,7 @@ def not_used(name: str, task: str, shapes: Sequence[Sequence[object]]) -> str:
 
 def usable(name: str, task: str, shapes: Sequence[Sequence[object]]) -> tuple[str, str]:
     """(`task` where answers of `shapes` may be for it, else none; the line that says so): rows of scores are (N, K)."""
-    if task not in (*BY_IMAGE, IMAGE):
+    if task not in (*BY_IMAGE, *SHAPED):
         return task, ""
-    fits = any(is_picture(shape[1:]) if task == IMAGE else len(shape) in (1, 2) for shape in shapes)
+    fits = any(SHAPED[task](shape[1:]) if task in SHAPED else len(shape) in (1, 2) for shape in shapes)
     return (task, "") if fits else (OTHER, not_used(name, task, shapes))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgecnn.runners import Subject
-from edgecnn.tasks import EMBEDDING, MULTI_LABEL, REGRESSION
+from edgecnn.tasks import NUMBERS, OTHER
 from runtimes.base import BadInput, Runner, Tensors
 from runtimes.execution.model_file import is_model_file
 
@@ -53,7 +53,7 @@ def _under(runner: Runner, names: Sequence[str]) -> Runner:
 def require_classes(subjects: Sequence[Subject], top1: float | None) -> Sequence[Subject]:
     """`subjects`; raises `BadInput` where `top1` is asked of one that says that its answers are no classes."""
     for subject in subjects:
-        if top1 is not None and subject.task in (MULTI_LABEL, REGRESSION, EMBEDDING):
+        if top1 is not None and subject.task in NUMBERS and subject.task != OTHER:
             task = f"the task of {subject.name} is {subject.task}, whose answers are no classes"
             raise BadInput(f"--top1 {top1:g}: {task}; leave it out, and give --snr-db or --atol")
     return subjects

@@ -22,7 +22,7 @@ from edgecnn.choosing.judge import Judge, Judgement, percent
 from edgecnn.choosing.trial import Trial
 from edgecnn.data.copies import distinct
 from edgecnn.evaluation.scores import upper_bound
-from edgecnn.tasks import IMAGE, MULTI_LABEL
+from edgecnn.tasks import IMAGE, KEYPOINTS, MULTI_LABEL
 from edgecnn.words import PLAIN, valued
 from exporters.quantization.kernels import layers_in_half
 from exporters.targets.cpu_target import this_cpu
@@ -39,6 +39,7 @@ AGREED = {
     "segmentation": "masks overlap the float graph's by {} %, edges aside",
     MULTI_LABEL: "finds the float graph's labels with {} % average precision",
     IMAGE: "pictures are {} % like the float graph's (SSIM)",
+    KEYPOINTS: "points are {} % where the float graph's are (PCK)",
 }
 """How far answers without truth agree, where that is more than a share of them (judge.py)."""
 HALF_CAUSE = "compute in float16, where int8 cannot start: export the network in float32, and quantize that"

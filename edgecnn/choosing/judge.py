@@ -199,6 +199,7 @@ LACKS = {
     "segmentation": "overlap with the float graph's masks",
     tasks.MULTI_LABEL: "average precision of the float graph's labels",
     tasks.IMAGE: "likeness to the float graph's pictures (SSIM)",
+    tasks.KEYPOINTS: "float graph's points (PCK)",
 }
 """What is compared besides the share of answers that changed."""
 ANSWERS = {"segmentation": "the class of", "detection": "boxes,", tasks.MULTI_LABEL: "labels,"}

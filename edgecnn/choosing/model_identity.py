@@ -31,7 +31,8 @@ from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
-from runtimes.imaging.maps import is_map, is_whole
+from runtimes.imaging.keypoints import count_of_points
+from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.session import open_session
 
@@ -202,6 +203,8 @@ def of_unused(name: str, material: Material, outputs: Sequence[TensorInfo] = ())
 def classes_in(model: onnx.ModelProto, task: str = "classification") -> int | None:
     """How many names the first output of `model` has for an image; None where that is open."""
     shape = graph_outputs(model)[0].shape
+    if task == tasks.KEYPOINTS:
+        return count_of_points(shape[1:], Seen.of(graph_inputs(model)[0].shape[1:]))
     if task in tasks.NUMBERS:
         return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
     return class_count(shape) if len(shape) < 3 else None

@@ -108,8 +108,8 @@ max_drop = option("--max-drop", type=within("max_drop"), group="Quantization",
 sure = option("--sure", is_flag=True, group="Quantization",
               help="Hold --max-drop at the far end of its 95 % interval, not as measured.")  # fmt: skip
 task = option("--task", metavar="TASK", group="Network",
-              help="classification, segmentation, detection, multi-label, regression, embedding, image or "
-              "other.")  # fmt: skip
+              help="classification, segmentation, detection, multi-label, regression, embedding, image, "
+              "keypoints or other.")  # fmt: skip
 metric = option("--metric", metavar="FILE.py:NAME", group="Data",
                 help="Your own function(answers, image[, truth]) in place of the task's metric.")  # fmt: skip
 dynamic = option("--dynamic/--static", default=True, group="Graph", help="Any batch size, or one image at a time.")

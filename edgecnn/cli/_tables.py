@@ -203,8 +203,9 @@ def by_reason(page: Page, kept: Iterable[tuple[str, str]], title: str) -> None:
         page.note(f"... and {counted(len(rows) - MOST_ROWS, 'more reason')}; --json lists all")
 
 
-KINDS = {"multi-label": "label", "regression": "number"}
-NAMES = {"r2": "R^2", "mean_absolute_errors": "mean absolute error", "psnr_db": "PSNR dB"}
+KINDS = {"multi-label": "label", "regression": "number", "keypoints": "point"}
+NAMES = {"r2": "R^2", "mean_absolute_errors": "mean absolute error", "psnr_db": "PSNR dB", "nme": "NME",
+         "pck": "PCK", "pck_10": "PCK at 0.1"}  # fmt: skip
 
 
 def scored(page: Page, report: EvaluateReport) -> None:
@@ -256,7 +257,7 @@ def inspected(page: Page, found: Inspection, every_layer: bool) -> None:
     if not every_layer:
         return
     columns = ("layer", "operator", "module", ">output", ">parameters", ">MACs")
-    rows = [(y.name, y.op, y.module, _shape(y.output), y.params, y.macs) for y in found.layers]
+    rows = [(y.name, y.op, y.module, "x".join(map(str, y.output or "?")), y.params, y.macs) for y in found.layers]
     page.table(columns, rows)
 
 
@@ -314,7 +315,3 @@ def demonstrated(page: Page, report: DemoReport) -> None:
     candidates(page, report.built.decision)
     page.picture(["", *report.picture, ""])
     page.go_on(report.next_commands)
-
-
-def _shape(sizes: tuple[int, ...] | None) -> str:
-    return "?" if sizes is None else "x".join(map(str, sizes))

@@ -26,7 +26,7 @@ from runtimes.device import process, tables
 @option("--input-shape", metavar="SHAPE", group="Input",
         help="Height and width to work at, as in 3,480,640; for a bundle of open size.")  # fmt: skip
 @option("--save", type=options.FILE, metavar="DIR", group="Output",
-        help="Folder for pictures: answers, masks, and images with masks or boxes on them.")  # fmt: skip
+        help="Folder for pictures: answers, masks, and images with masks, boxes or points.")  # fmt: skip
 @options.force
 @option("--jsonl", is_flag=True, group="Output", callback=lambda *given: process.line_by_line() if given[-1] else None,
         help="Print a line of JSON for each image as it is answered.")  # fmt: skip
@@ -43,7 +43,7 @@ def command(
     force: bool,
     jsonl: Callable[[Any], None] | None,
 ) -> Result:
-    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks, boxes or pictures.
+    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks, boxes, points or pictures.
 
     `-` is one picture or array from standard input. A network of several inputs takes an .npz with an array for each.
     """

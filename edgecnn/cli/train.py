@@ -79,7 +79,7 @@ def command(
     skip_unreadable: bool,
     seed: int,
 ) -> Result:
-    """Train a network on classes, masks, boxes, numbers or pictures, seeded, and write its weights."""
+    """Train a network on classes, masks, boxes, points, numbers or pictures, seeded."""
     from edgecnn import api
     from runtimes.files import check_output
 

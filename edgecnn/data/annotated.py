@@ -87,11 +87,12 @@ def joined(name: str, first: Samples, second: Samples) -> Samples:
     ids = (*first.ids, *second.ids)
     load = lambda i: at(i)[0].load(at(i)[1])  # noqa: E731
     look = lambda i: at(i)[0].look(at(i)[1])  # noqa: E731
+    sizes = first.size_of and (lambda i: at(i)[0].size_of(at(i)[1]))  # type: ignore[misc]
     numbers = first.category_ids if first.category_ids == second.category_ids else ()
     rows = None if first.truth is None or second.truth is None else np.concatenate([first.truth, second.truth])
     return Samples(
         name, ids, load, None, first.class_names, both("masks"), both("targets"), category_ids=numbers, truth=rows,
-        look=look, binary_masks=first.binary_masks, pictures=both("pictures"),
+        look=look, binary_masks=first.binary_masks, pictures=both("pictures"), size_of=sizes,
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def pictures(name: str, files: Sequence[Path], preprocess: Preprocess, names: tu
     white = preprocess.white
     return Samples(
         name, tuple(map(str, files)), lambda i: preprocess(read_image(files[i], white)), None, names,
-        look=lambda i: look_at(files[i], white),
+        look=lambda i: look_at(files[i], white), size_of=lambda i: image_size(files[i]),
     )  # fmt: skip
 
 

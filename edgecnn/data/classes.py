@@ -15,7 +15,7 @@ from runtimes.base import Array, BadInput, counted
 from runtimes.comparing.two_classes import class_count, is_one_score, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.maps import Seen, count_of, is_whole
-from runtimes.proof.answers import IMAGE, MULTI_LABEL, REGRESSION
+from runtimes.proof.answers import IMAGE, KEYPOINTS, MULTI_LABEL, REGRESSION
 
 MAX_LABEL = 999_999
 LABELS = ("y", "labels")
@@ -74,7 +74,8 @@ def answered(samples: Samples, answers: Array | None, as_truth: bool | None) -> 
 
 def _other_task(y: Array) -> str:
     flags = y.ndim == 2 and bool(((y == 0) | (y == 1)).all())
-    return f"--task {MULTI_LABEL if flags else IMAGE if y.ndim > 2 else REGRESSION}"
+    many = KEYPOINTS if y.ndim == 3 and y.shape[2] in (2, 3) else IMAGE
+    return f"--task {MULTI_LABEL if flags else many if y.ndim > 2 else REGRESSION}"
 
 
 def labelled(samples: Samples, labels: Array) -> Samples:

@@ -216,6 +216,9 @@ def _in_memory(data: InMemory, preprocess: Ready, as_truth: bool | None) -> Samp
 def from_array(name: str, images: Array, preprocess: Ready) -> Samples:
     """Samples from pixels (N, H, W) or (N, H, W, 1|3|4), or float (N, ...) that is already what the network eats."""
     ids = tuple(f"{name}[{i}]" for i in range(len(images) if images.ndim else 0))
+    as_is = images.dtype.kind == "f"
+    made = isinstance(preprocess, Preprocess) and (preprocess.floating or images.shape[1:] != preprocess.shape)
+    size = (lambda _: (images.shape[1], images.shape[2])) if made and not as_is else None
     return Samples(
-        name, ids, reader(name, images, preprocess), as_is=images.dtype.kind == "f", look=partial(look_into, images)
+        name, ids, reader(name, images, preprocess), as_is=as_is, look=partial(look_into, images), size_of=size
     )

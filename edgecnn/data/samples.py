@@ -3,7 +3,7 @@
     labels     int64 (N,)                          one class an image           classification
     masks[i]   uint8 (H, W), 255: do not look      one class a pixel            segmentation  (binary_masks.py)
     targets[i] Target(boxes, labels, ...)          the objects of an image      detection
-    truth[i]   numbers of any shape                multi-label, regression, a metric of the user's own
+    truth[i]   numbers of any shape                multi-label, regression, keypoints, a metric of the user's own
     pictures[i] pixels, or numbers of the network  image                        (pairs.py)
 
 Whatever the images come from (`edgecnn/data/load.py`), a sample is float32 (C, H, W), or pixels where the network takes
@@ -110,6 +110,8 @@ class Samples:
     """What a network that answers with pictures should make of each image (pairs.py)."""
     preprocess: Preprocess | None = None
     """How pictures were made into samples, where they were."""
+    size_of: Callable[[int], tuple[int, int]] | None = None
+    """(H, W) of the picture that a sample was made of; None where they came ready."""
 
     @property
     def recorded(self) -> str:
@@ -139,6 +141,7 @@ class Samples:
         return replace(
             self, ids=ids, load=load, labels=labels, masks=masks, targets=targets, others=others, truth=truth,
             look=_at(self.look, picked), groups=groups, pictures=pictures,
+            size_of=self.size_of and _at(self.size_of, picked),
         )  # fmt: skip
 
     def remembered(self, limit_bytes: int = REMEMBERED_BYTES) -> Samples:

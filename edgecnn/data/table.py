@@ -1,5 +1,5 @@
-"""Pictures with a row of numbers each: labels.csv beside them, for the tasks multi-label and regression, and for a
-metric of the user's own, which takes text as well.
+"""Pictures with a row of numbers each: labels.csv beside them, for the tasks multi-label, regression and keypoints, and
+for a metric of the user's own, which takes text as well.
 
     photos/labels.csv        file,smiles,hat           a header row; then a picture, and a number for each name
                              a.jpg,1,0                 0 and 1 for multi-label, any numbers for regression; for a
@@ -28,7 +28,7 @@ from edgecnn.data.annotated import IMAGES, Parts, Reader, folders, inside, pictu
 from edgecnn.data.folders import TEST, TRAIN
 from edgecnn.data.labels import NAME_LIMIT
 from edgecnn.data.samples import Samples
-from edgecnn.tasks import MULTI_LABEL, REGRESSION
+from edgecnn.tasks import KEYPOINTS, MULTI_LABEL, REGRESSION
 from runtimes.base import BadInput
 from runtimes.files import check_input_file
 from runtimes.imaging.preprocess import Preprocess
@@ -38,6 +38,7 @@ LIMIT_BYTES = 256 << 20
 COMMA, SEPARATORS = ",", (",", ";", "\t")
 OWN = "own metric"
 """What rows are read for, in place of a task, where a metric of the user's own compares with them."""
+READ = (MULTI_LABEL, REGRESSION, KEYPOINTS, OWN)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Row:
 
 def parts(root: Path, task: str) -> Parts | None:
     """The parts of the folder drawn above, or None; other tasks have no use for it."""
-    return folders(root, lambda place: _reader(place, task)) if task in (MULTI_LABEL, REGRESSION, OWN) else None
+    return folders(root, lambda place: _reader(place, task)) if task in READ else None
 
 
 def file_parts(path: Path, task: str) -> Parts | None:
@@ -61,7 +62,8 @@ def file_parts(path: Path, task: str) -> Parts | None:
 
 def unread(data: object) -> str:
     """What reads the labels.csv in the folder `data`, for who has read it as something else; empty without one."""
-    return f"its {TABLE} is read with --task {MULTI_LABEL} or --task {REGRESSION}" if is_in(data) else ""
+    ways = f"--task {MULTI_LABEL}, {REGRESSION} or {KEYPOINTS}"
+    return f"its {TABLE} is read with {ways}" if is_in(data) else ""
 
 
 def rows_for(data: object, task: str, asked: bool) -> str:
@@ -89,7 +91,7 @@ def _read(root: Path, path: Path, task: str, preprocess: Preprocess) -> Samples:
     values = [
         [_number(path, row, name, cell, task) for name, cell in zip(names, row.cells, strict=True)] for row in rows
     ]
-    named = () if task == OWN else names
+    named = () if task in (OWN, KEYPOINTS) else names
     return replace(pictures(name, files, preprocess, named), truth=np.array(values, np.float64))
 
 

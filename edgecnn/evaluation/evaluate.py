@@ -51,7 +51,8 @@ from runtimes.base import Array, BadInput, Runner, Tensors, Track, counted, sile
 from runtimes.comparing.two_classes import is_one_score
 from runtimes.execution.model_file import is_model_file
 from runtimes.imaging.answered import OwnSize, in_own_size
-from runtimes.imaging.maps import is_whole
+from runtimes.imaging.keypoints import count_of_points
+from runtimes.imaging.maps import Seen, is_whole
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof.sizes import are_open
 
@@ -283,6 +284,8 @@ def named_of(subject: Subject, task: str) -> int | None:
     if task not in edgecnn.tasks.NUMBERS:
         return classes_of(subject)
     sizes = subject.outputs[0].shape[1:] if subject.outputs else ()
+    if task == edgecnn.tasks.KEYPOINTS:
+        return count_of_points(sizes, Seen.of(subject.inputs[0].shape[1:]))
     return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], int) else None
 
 

@@ -3,6 +3,7 @@
     (N, K), (N,)            what its code says, else classification        (edgecnn/meaning.py looks closer)
     any other               regression where its code says so
     (N, 1 or 3, H, W)       image where its code says so
+    (N, K, h, w), (N, 2 K)  keypoints where its code says so
     (N, K, H, W)            segmentation where its code says so
     boxes, scores, ...      detection
     anything else           other
@@ -19,11 +20,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn.networks.spec import Blueprint, Shape
-from edgecnn.tasks import IMAGE, MULTI_LABEL, NUMBERS, OTHER
+from edgecnn.tasks import IMAGE, KEYPOINTS, MULTI_LABEL, NUMBERS, OTHER
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.comparing.matching import is_detections
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.imaging.answered import is_picture
+from runtimes.imaging.keypoints import count_of_points, is_points
 from runtimes.imaging.maps import Seen, count_of, is_map
 
 
@@ -33,6 +35,9 @@ def task_of(plan: Blueprint, module: nn.Module, answer: Any, shape: Shape | None
     if plan.task == IMAGE:
         fits = rank is not None and is_picture(answer.shape[1:])
         return (IMAGE, None) if fits else (OTHER, None)
+    if plan.task == KEYPOINTS:
+        sizes = () if rank is None else tuple(answer.shape[1:])
+        return (KEYPOINTS, count_of_points(sizes, Seen.of(shape or ()))) if is_points(sizes) else (OTHER, None)
     if plan.task in NUMBERS and not (plan.task == MULTI_LABEL and rank not in (1, 2)):
         return plan.task, int(answer.shape[1]) if rank == 2 else None
     whole = rank is not None and not answer.is_floating_point()

@@ -24,11 +24,12 @@ from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
 from edgecnn.networks.probing import probe
 from edgecnn.networks.spec import Blueprint
-from edgecnn.tasks import IMAGE, MULTI_LABEL, OTHER, SEGMENTATION
+from edgecnn.tasks import IMAGE, KEYPOINTS, MULTI_LABEL, OTHER, SEGMENTATION
 from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.comparing.matching import NAMES as DETECTIONS
 from runtimes.imaging.answered import is_picture
+from runtimes.imaging.keypoints import is_points
 from runtimes.imaging.maps import is_map
 
 MAIN = ("out", "logits")
@@ -157,10 +158,15 @@ def _has_picture(value: torch.Tensor) -> bool:
     return value.ndim == 4 and is_picture(value.shape[1:])
 
 
+def _has_points(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and is_points(value.shape[1:])
+
+
 FITS: dict[str, Callable[[torch.Tensor], bool]] = {
     "classification": _has_rank_2,
     MULTI_LABEL: _has_rank_2,
     SEGMENTATION: _has_maps,
     IMAGE: _has_picture,
+    KEYPOINTS: _has_points,
 }
 """Regression takes all outputs as they are."""

@@ -27,6 +27,7 @@ METRICS = {
     "regression": "R^2",
     "embedding": "retrieval mAP",
     "image": "SSIM",
+    "keypoints": "PCK",
 }
 
 

@@ -37,13 +37,14 @@ from runtimes import plugins
 from runtimes.base import BadInput
 from runtimes.proof.answers import EMBEDDING as EMBEDDING
 from runtimes.proof.answers import IMAGE as IMAGE
+from runtimes.proof.answers import KEYPOINTS as KEYPOINTS
 from runtimes.proof.answers import MULTI_LABEL as MULTI_LABEL
 from runtimes.proof.answers import REGRESSION as REGRESSION
 from runtimes.proof.answers import SEGMENTATION as SEGMENTATION
 
 OTHER = "other"
 """No file of this folder: what answers with anything but scores for each image or pixel, or detections."""
-NUMBERS = (REGRESSION, MULTI_LABEL, EMBEDDING, IMAGE, OTHER)
+NUMBERS = (REGRESSION, MULTI_LABEL, EMBEDDING, IMAGE, KEYPOINTS, OTHER)
 """Whose answers are no classes, so that `y` of the data is none of theirs either."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from runtimes.base import counted, one_line
 from runtimes.bundle import Bundle
 from runtimes.imaging.preprocess import Preprocess
-from runtimes.proof.answers import EMBEDDING, IMAGE, REGRESSION, TASKS
+from runtimes.proof.answers import EMBEDDING, IMAGE, KEYPOINTS, REGRESSION, TASKS
 from runtimes.proof.manifest import verdict_of
 
 MOST_LABELS = 10
@@ -58,8 +58,9 @@ def _machine(told: object) -> str:
 def _answers(bundle: Bundle) -> str:
     if bundle.task not in TASKS:
         return "numbers, of no known task"
-    if bundle.task in (REGRESSION, EMBEDDING):
-        return f"numbers, {_labels(bundle.labels)}" if bundle.labels else "numbers"
+    plain = {REGRESSION: "numbers", EMBEDDING: "numbers", KEYPOINTS: "points"}.get(bundle.task)
+    if plain:
+        return f"{plain}, {_labels(bundle.labels)}" if bundle.labels else plain
     return "a picture" if bundle.task == IMAGE else _labels(bundle.labels)
 
 

@@ -16,7 +16,7 @@ from runtimes.base import BadInput
 NO_LIMIT, MOST_THREADS = 2**63 - 1, 1024
 _REQUIRED, _UNKNOWN = "the following arguments are required: ", "unrecognized arguments: "
 USES = {
-    "run": "Predict images (files, or arrays in .npy and .npz): classes, masks, boxes, pictures.",
+    "run": "Predict images (files, or arrays in .npy and .npz): classes, masks, boxes, points, pictures.",
     "verify": "Check every hash, and the outputs here against the original network's, packed beside the model.",
     "settle": "Race the int8 graph and the float graph here, and write a bundle with the one to use (--keep-float).",
     "bench": "Measure latency, load time, memory and kernels here; a second graph is raced, interleaved.",
@@ -56,7 +56,7 @@ def _run(add: Callable[..., Any]) -> None:
     add("--min-score", type=share, metavar="SHARE", help="of boxes that are shown (default: 0.3)")
     add("--input-shape", metavar="SHAPE", help="height and width, as in 3,480,640; for a bundle of open size")
     add("--jsonl", action="store_true", help="print a line of JSON for each image as it is answered")
-    add("--save", metavar="DIR", help="folder for pictures of masks and boxes; takes Pillow")
+    add("--save", metavar="DIR", help="folder for pictures of masks, boxes and points; takes Pillow")
     add("--force", action="store_true", help="replace existing pictures")
     add("--require-all", action="store_true", help="fail when a node runs anywhere but on --provider")
 

@@ -1,4 +1,4 @@
-"""Where a pixel of the network's input lies in the original image, and back: for masks and boxes.
+"""Where a pixel of the network's input lies in the original image, and back: for masks, boxes and points.
 
     x_input = x_image * scale - cut          scale: resized size / original size, cut: what the centre crop takes away,
                                              below 0 where a letterbox has a border
@@ -60,15 +60,23 @@ class Geometry:
 
     def boxes_to_input(self, boxes: Array) -> Array:
         """float32 (n, 4) x1, y1, x2, y2 in the input's pixels, cut at its edge; a box outside of it has no area."""
-        moved = boxes * self._scales() - self._cuts()
+        moved = self.points_to_input(boxes.reshape(-1, 2)).reshape(-1, 4)
         height, width = self.size
         return np.asarray(np.clip(moved, 0, [width, height, width, height]), np.float32)
 
     def boxes_to_image(self, boxes: Array) -> Array:
         """float32 (n, 4) in the original image's pixels, cut at its edge."""
-        moved = (boxes + self._cuts()) / self._scales()
+        moved = self.points_to_image(boxes.reshape(-1, 2)).reshape(-1, 4)
         height, width = self.image
         return np.asarray(np.clip(moved, 0, [width, height, width, height]), np.float32)
+
+    def points_to_input(self, points: Array) -> Array:
+        """(n, 2) x, y in the input's pixels, also beyond its edge."""
+        return np.asarray(points * self._scales() - self._cuts())
+
+    def points_to_image(self, points: Array) -> Array:
+        """(n, 2) x, y in the original image's pixels, also beyond its edge."""
+        return np.asarray((points + self._cuts()) / self._scales())
 
     def mask_to_input(self, mask: Array) -> Array:
         """(H, W) of the input from a mask of the image: at each pixel's centre the class that is there; `UNSEEN` in a
@@ -93,11 +101,10 @@ class Geometry:
 
     def _scales(self) -> Array:
         (height, width), (tall, wide) = self.image, self.resized
-        return np.array([wide / width, tall / height] * 2)
+        return np.array([wide / width, tall / height])
 
     def _cuts(self) -> Array:
-        top, left = self.cut
-        return np.array([left, top] * 2)
+        return np.array(self.cut[::-1])
 
 
 def _looked_up(mask: Array, rows: Array, columns: Array) -> Array:

@@ -1,11 +1,11 @@
 """Predictions as pictures: a mask as a palette PNG of class indices, and the image with mask or boxes drawn over it.
 
     NAME.mask.png       the class of each pixel, as a training mask holds it; colours are only shown
-    NAME.overlay.png    the image under the mask, or with its boxes
+    NAME.overlay.png    the image under the mask, or with its boxes or points
     NAME.answer.png     the picture that the network made of it
 
 Colours of masks are PASCAL VOC's: bit k of a class's number, from the lowest, goes in turn to red, green and blue, from
-the highest bit down. Those of boxes: `colour_of`. Pillow draws; where it is missing, `require_pillow`
+the highest bit down. Those of boxes and points: `colour_of`. Pillow draws; where it is missing, `require_pillow`
 says so. Test: tests/test_pictures.py.
 """
 
@@ -25,6 +25,7 @@ from runtimes.files import replace_whole
 from runtimes.imaging.images import has_pillow
 from runtimes.imaging.named import make_folder, stems
 from runtimes.proof.answers import IMAGE, AnyPrediction, BoxesPrediction, MaskPrediction, PicturePrediction
+from runtimes.proof.points import SPOKEN, PointsPrediction
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -78,6 +79,8 @@ def saved(
 
         _write(Image.fromarray(found.picture), files[0])
         return replace(found, files=tuple(map(str, files)))
+    if isinstance(found, PointsPrediction):
+        return save_points(found, pixels(), files)
     assert isinstance(found, BoxesPrediction)
     return save_boxes(found, pixels(), files, labels)
 
@@ -119,10 +122,28 @@ def save_boxes(found: BoxesPrediction, pixels: Array, files: Sequence[Path], lab
     return replace(found, files=tuple(map(str, files)))
 
 
+def save_points(found: PointsPrediction, pixels: Array, files: Sequence[Path]) -> PointsPrediction:
+    """Write the image with a dot at each point, each in its colour; few are captioned with their names."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(rgb(pixels))
+    draw = ImageDraw.Draw(image)
+    radius, text = max(1, round(min(image.size) / 100)), max(10, round(min(image.size) / 36))
+    font, labels = ImageFont.load_default(text), [point.label for point in found.points]
+    for point in found.points:
+        colour = colour_of(point.label, labels)
+        x, y = point.x, point.y
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline="black")
+        if len(labels) <= SPOKEN:
+            _caption(draw, point.label, (x + radius, y - radius), image.size, font, colour)
+    _write(image, files[0])
+    return replace(found, files=tuple(map(str, files)))
+
+
 def _caption(
     draw: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], size: tuple[int, int], font: Any, colour: Colour
 ) -> None:
-    """`text` on a ground of the `colour`: above the box where there is room, and always inside the image."""
+    """`text` on a ground of the `colour`: above the corner where there is room, and always inside the image."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     wide, high = right - left + 4, bottom - top + 4
     x = min(max(corner[0], 0), max(size[0] - wide, 0))

@@ -63,7 +63,7 @@ class Shown:
 
     def geometry(self) -> Geometry:
         if self.original is None or self.preprocess is None:
-            height, width = self._planes().shape[-2:]
+            height, width = (1, *self._planes().shape)[-2:]
             return Geometry.same((height, width))
         height, width = self.original().shape[:2]
         return Geometry.of(self.preprocess, (height, width))

@@ -14,16 +14,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from runtimes.base import BadInput, Tensors, counted
+from runtimes.base import Array, BadInput, Tensors, counted
 from runtimes.bundle import Bundle
 from runtimes.comparing.matching import is_detections
 from runtimes.comparing.two_classes import as_two, is_single
 from runtimes.imaging.answered import is_picture, pixels_of
+from runtimes.imaging.keypoints import is_points, points_of
 from runtimes.imaging.maps import Seen, is_map, is_whole
 from runtimes.imaging.shown import Shown
 from runtimes.proof.answers import (
     EMBEDDING,
     IMAGE,
+    KEYPOINTS,
     MULTI_LABEL,
     REGRESSION,
     TASKS,
@@ -35,9 +37,11 @@ from runtimes.proof.answers import (
     boxes_of,
     labels_of,
     mask_of,
+    name_of,
     numbers_of,
     require_finite,
 )
+from runtimes.proof.points import Point, PointsPrediction
 
 DETECTION = "detection"
 APART = "feed the images one by one"
@@ -61,6 +65,8 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
     if bundle.task == IMAGE:
         require_finite(image.name, first)
         return PicturePrediction(image.name, pixels_of(first[0], bundle.preprocess, image.part()))
+    if bundle.task == KEYPOINTS:
+        return _points(bundle, image, first[0])
     if bundle.task == MULTI_LABEL:
         return LabelsPrediction(image.name, labels_of(first[0], bundle.labels, bundle.sigmoid, image.name))
     scores = as_two(first, bundle.sigmoid)[0]
@@ -69,6 +75,20 @@ def answer(bundle: Bundle, image: Shown, outputs: Tensors, top: int, min_score: 
         seen = Seen(ready.size, ready.channels_last) if ready is not None else Seen()
         return mask_of(image.name, scores, image.geometry(), bundle.labels, seen)
     return Prediction(image.name, best(scores, bundle.labels, top, image.name))
+
+
+def _points(bundle: Bundle, image: Shown, output: Array) -> PointsPrediction:
+    """The points that one `output`, without the batch, says, in pixels of the original image."""
+    require_finite(image.name, output)
+    ready, geometry = bundle.preprocess, image.geometry()
+    seen = Seen(geometry.size, ready is not None and ready.channels_last)
+    found = points_of(output, seen, ready.answer_range if ready is not None else None)
+    found[:, :2] = geometry.points_to_image(found[:, :2])
+    told = [
+        Point(name_of(bundle.labels, i), x, y, score if output.ndim == 3 else None)
+        for i, (x, y, score) in enumerate(found.tolist())
+    ]
+    return PointsPrediction(image.name, tuple(told))
 
 
 def answers(
@@ -133,6 +153,7 @@ def require_answers(bundle: Bundle, shape: Sequence[object], good: bool = True, 
         "detection": ("boxes", len(shape) == 2 and shape[1] == 4),
         MULTI_LABEL: ("labels", len(shape) == 2),
         IMAGE: ("a picture", is_picture(shape[1:])),
+        KEYPOINTS: ("points", is_points(shape[1:])),
     }
     what, shaped = fits.get(bundle.task, ("numbers", True))
     if not (good and shaped):

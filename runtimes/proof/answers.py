@@ -5,6 +5,7 @@
     boxes, scores, labels        --scaled-->   boxes in pixels of the original image, the surest first
     multi-label (labels,)        --sigmoid-->  the labels over one half
     image (1 or 3, h, w)         --levels-->   a picture (imaging/answered.py)
+    keypoints (K, h, w), (2 K,)  --peaks-->    points in pixels of the original image (imaging/keypoints.py)
     regression, embedding, any   --as is-->    the numbers
 
 Scores that are probabilities already (none negative, sum 1, or behind a Sigmoid) are left as they are.
@@ -22,11 +23,12 @@ import numpy as np
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.geometry import UNSEEN, Geometry
 from runtimes.imaging.maps import MOST, Seen, classes_of
+from runtimes.proof.points import PointsPrediction
 from runtimes.words import number
 
 SEGMENTATION, REGRESSION, MULTI_LABEL = "segmentation", "regression", "multi-label"
-EMBEDDING, IMAGE = "embedding", "image"
-TASKS = ("classification", SEGMENTATION, "detection", MULTI_LABEL, REGRESSION, EMBEDDING, IMAGE)
+EMBEDDING, IMAGE, KEYPOINTS = "embedding", "image", "keypoints"
+TASKS = ("classification", SEGMENTATION, "detection", MULTI_LABEL, REGRESSION, EMBEDDING, IMAGE, KEYPOINTS)
 """Whose outputs have a meaning that is known here."""
 HALF = 0.5
 SPOKEN, WRITTEN = 16, 4096
@@ -204,7 +206,15 @@ class PicturePrediction:
         return {"input": self.input, "picture": {"shape": list(self.picture.shape)}, "files": list(self.files)}
 
 
-AnyPrediction = Prediction | MaskPrediction | BoxesPrediction | LabelsPrediction | NumbersPrediction | PicturePrediction
+AnyPrediction = (
+    Prediction
+    | MaskPrediction
+    | BoxesPrediction
+    | LabelsPrediction
+    | NumbersPrediction
+    | PicturePrediction
+    | PointsPrediction
+)
 
 
 def name_of(labels: Sequence[str], index: int) -> str:

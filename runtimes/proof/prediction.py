@@ -1,4 +1,4 @@
-"""Use a bundle: what it answers for images that are ready, as classes, a mask, boxes or a picture.
+"""Use a bundle: what it answers for images that are ready, as classes, a mask, boxes, points or a picture.
 
     Shown --ready--> model --outputs--> answer: Prediction | MaskPrediction | BoxesPrediction --save--> pictures
       `-- cannot be read: told with the others' answers, or raised where it is the only one
@@ -23,7 +23,6 @@ from runtimes import bundle as bundles
 from runtimes.base import Array, BadInput, Track, counted, silent
 from runtimes.bundle import Bundle
 from runtimes.execution.model_file import is_bundle, whereabouts
-from runtimes.execution.shapes import fitting
 from runtimes.imaging.arrays import Rows
 from runtimes.imaging.depth import MOST_LOOKED_AT, PLAIN, oddities
 from runtimes.imaging.maps import is_whole
@@ -41,7 +40,8 @@ from runtimes.proof.answers import (
     Prediction,
 )
 from runtimes.proof.numbers import Keeping, files_of_numbers
-from runtimes.proof.sizes import ready_of, require_size
+from runtimes.proof.points import PointsPrediction
+from runtimes.proof.sizes import at_size, ready_of
 from runtimes.session import Session
 
 __all__ = [
@@ -50,10 +50,10 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
-P = TypeVar("P", Prediction, MaskPrediction, BoxesPrediction, LabelsPrediction, NumbersPrediction, PicturePrediction)
+P = TypeVar("P", bound=AnyPrediction)
 ANSWERS = {
     Prediction: "classes", MaskPrediction: "masks", BoxesPrediction: "boxes", LabelsPrediction: "labels",
-    NumbersPrediction: "numbers", PicturePrediction: "pictures",
+    NumbersPrediction: "numbers", PicturePrediction: "pictures", PointsPrediction: "points",
 }  # fmt: skip
 TOP, MIN_SCORE = 5, 0.3
 
@@ -108,6 +108,11 @@ class RunReport:
     def pictures(self) -> tuple[PicturePrediction, ...]:
         """`predictions` of a bundle that answers with pictures; raises `BadInput` for another."""
         return self._of(PicturePrediction)
+
+    @property
+    def points(self) -> tuple[PointsPrediction, ...]:
+        """`predictions` of a bundle that answers with points of one subject; raises `BadInput` for another."""
+        return self._of(PointsPrediction)
 
     def _of(self, kind: type[P]) -> tuple[P, ...]:
         found = tuple(one for one in self.predictions if isinstance(one, kind))
@@ -291,23 +296,6 @@ def opened_to_run(path: Path, input_shape: str | None) -> Bundle:
     bundle = bundle if input_shape is None else at_size(bundle, input_shape)
     require_answers(bundle, _output_shape(bundle), whole=is_whole(bundle.manifest["output"].get("dtype", "float32")))
     return bundle
-
-
-def at_size(bundle: Bundle, input_shape: str) -> Bundle:
-    """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
-    if bundle.several is not None:
-        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes {bundle.several.words}; leave it out")
-    session, preprocess = bundle.session(), bundle.preprocess
-    sizes = fitting(input_shape, session.inputs[0])
-    last = preprocess is not None and preprocess.channels_last
-    channels, size = (sizes[-1], sizes[:-1]) if last else (sizes[0], sizes[1:])
-    if preprocess is None or len(size) != 2 or channels != preprocess.channels:
-        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
-    ready = preprocess.at((size[0], size[1]))
-    require_size(bundle, session, ready, input_shape)
-    fed = bundle.manifest["input"]
-    fed = fed | {"shape": [fed["shape"][0], *ready.shape]}
-    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict(), "input": fed})
 
 
 def _output_shape(bundle: Bundle) -> list[object]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from runtimes.base import BadInput
 from runtimes.bundle import Bundle
+from runtimes.execution.shapes import fitting
 from runtimes.imaging.answered import in_own_size
 from runtimes.imaging.open_sizes import OPEN
 from runtimes.imaging.preprocess import Preprocess
@@ -58,6 +60,23 @@ def require_size(bundle: Bundle, session: Session, ready: Preprocess, asked: str
     shown = ",".join(map(str, ready.at(near).shape)) if near is not None else ""
     way = f"{shown} works" if shown else "leave it out for the size that it was built for"
     raise BadInput(f"--input-shape {asked}: {bundle.path} {takes}; {way}")
+
+
+def at_size(bundle: Bundle, input_shape: str) -> Bundle:
+    """`bundle`, its images made ready for a height and width that its model leaves open; `BadInput` if it does not."""
+    if bundle.several is not None:
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes {bundle.several.words}; leave it out")
+    session, preprocess = bundle.session(), bundle.preprocess
+    sizes = fitting(input_shape, session.inputs[0])
+    last = preprocess is not None and preprocess.channels_last
+    channels, size = (sizes[-1], sizes[:-1]) if last else (sizes[0], sizes[1:])
+    if preprocess is None or len(size) != 2 or channels != preprocess.channels:
+        raise BadInput(f"--input-shape {input_shape}: {bundle.path} takes no pictures; give arrays of that size")
+    ready = preprocess.at((size[0], size[1]))
+    require_size(bundle, session, ready, input_shape)
+    fed = bundle.manifest["input"]
+    fed = fed | {"shape": [fed["shape"][0], *ready.shape]}
+    return replace(bundle, manifest={**bundle.manifest, "preprocess": ready.to_dict(), "input": fed})
 
 
 def are_open(sizes: Sequence[object]) -> bool:
