@@ -37,7 +37,7 @@ from runtimes.imaging.maps import Seen as Picture
 from runtimes.imaging.maps import class_axis, is_whole
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
 from runtimes.imaging.shown import beyond_pixels
-from runtimes.proof.answers import IMAGE, SEGMENTATION
+from runtimes.proof.answers import IMAGE, KEYPOINTS, SEGMENTATION
 
 FEW, USUAL = 8, 32
 """Images to calibrate on."""
@@ -45,7 +45,7 @@ MOST_READ = 32
 """Samples that are looked at, spread over all."""
 
 ENDS = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""What operators make, of those in which networks that answer with pictures end."""
+"""What operators make, of those in which networks that answer with pictures or coordinates end."""
 
 COPIES, FEW_DIFFERENT = 0.05, 16
 """A larger share of copies is told, and any where fewer different images are left."""
@@ -97,17 +97,19 @@ def of_stretched(network: Network, *specs: Spec | None) -> str:
 
 
 def of_shades(name: str, task: str, ending: str, ready: Preprocess | None) -> str:
-    """That the pictures with which the model called `name` answers come out of an operator, its `ending`, that makes
-    other numbers than those which are taken for black and white.
+    """That the pictures, or coordinates, with which the model called `name` answers come out of an operator, its
+    `ending`, that makes other numbers than those which are taken for black and white, or the edges of the input.
     """
-    made, taken = ENDS.get(ending), range_of(ready)
-    if task != IMAGE or made is None or taken == made or (ready is not None and ready.answer_range is not None):
+    made, taken = ENDS.get(ending), (0.0, 1.0) if task == KEYPOINTS else range_of(ready)
+    known = ready is not None and ready.answer_range is not None
+    if task not in (IMAGE, KEYPOINTS) or made is None or taken == made or known:
         return ""
     (low, high), (black, white) = made, taken
+    ends = "black and white" if task == IMAGE else "the edges of the input"
     way = f'"answer_range": [{low:g}, {high:g}] in the preprocessing says otherwise'
     return (
-        f"{name}: ends in a {ending}, which makes {low:g} to {high:g}, and {black:g} and {white:g} are taken for black "
-        f"and white; {'let it answer that range' if ready is None else way}"
+        f"{name}: ends in a {ending}, which makes {low:g} to {high:g}, and {black:g} and {white:g} are taken for "
+        f"{ends}; {'let it answer that range' if ready is None else way}"
     )
 
 

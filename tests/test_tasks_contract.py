@@ -39,6 +39,8 @@ def blind(name: str) -> object:
             return {"logits": np.tile(np.array([1.0, 0, -1]), (n, 1))}
         if name == "image":
             return {"picture": np.zeros((n, 3, SIDE, SIDE), np.float32)}
+        if name == "keypoints":
+            return {"points": np.tile(np.array([0.1, 0.2, 0.9, 0.5]), (n, 1))}
         if name == "regression":
             return {"numbers": np.zeros((n, 2))}
         if name == "embedding":
@@ -50,7 +52,9 @@ def blind(name: str) -> object:
 
 
 def test_the_tasks() -> None:
-    assert TASKS == ["classification", "detection", "embedding", "image", "multi-label", "regression", "segmentation"]
+    assert [*TASKS] == [
+        "classification", "detection", "embedding", "image", "keypoints", "multi-label", "regression", "segmentation"
+    ]  # fmt: skip
     with pytest.raises(BadInput, match="segmentatoin: unknown task; did you mean segmentation"):
         tasks.load("segmentatoin")
     with pytest.raises(BadInput, match="multi_label: unknown task; did you mean multi-label"):
@@ -66,6 +70,7 @@ def labelled(count: int, name: str) -> Samples:
         "multi-label": np.arange(3 * len(samples)).reshape(-1, 3) % 2,
         "regression": np.arange(2.0 * len(samples)).reshape(-1, 2),
         "embedding": np.arange(len(samples)) % 3,
+        "keypoints": np.arange(4.0 * len(samples)).reshape(-1, 2, 2) % SIDE,
     }
     if name == "image":
         return replace(
@@ -91,7 +96,7 @@ def test_contract(name: str) -> None:
     assert drop.value == 0
     assert drop.low <= 0 <= drop.high
     same = task.agreement(blind(name), blind(name), samples.without_answers().feeds("x", 5))
-    changed = 0.0 if name in ("segmentation", "multi-label", "image") else None
+    changed = 0.0 if name in ("segmentation", "multi-label", "image", "keypoints") else None
     assert same == (None if name in ROWS else Agreement(1.0, 12, changed))
     with pytest.raises(BadInput, match=task.WANTED.split(",")[0].replace("(", r"\(").replace(")", r"\)")):
         task.score(blind(name), samples.without_answers(), "x")

@@ -3,10 +3,11 @@
     coco/annotations/instances_train2017.json    coco/train2017/*.jpg      train
     coco/annotations/instances_val2017.json      coco/val2017/*.jpg        test
     photos/annotations.json                      photos/images/*.jpg       the same; may stand below train/ and val/
+    coco/annotations/person_keypoints_val2017.json                         points, for the task that reads them
 
 A picture is looked for in the folder that its document is named after, below images/ too, in images/, and in the folder
 of all. Classes are the categories in the order of their ids, which may have gaps. `iscrowd` marks a region of many
-objects. The document itself can be given as DATA. Format: https://cocodataset.org/#format-data.
+objects. For keypoints a picture has one annotation with `keypoints`. The document itself can be given as DATA. Format: https://cocodataset.org/#format-data.
 Test: tests/test_coco.py.
 """
 
@@ -23,22 +24,24 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.data.annotated import IMAGES, Parts, Reader, boxed, folders, inside, train_and_test
+from edgecnn.data.annotated import IMAGES, Parts, Reader, boxed, folders, inside, pictures, train_and_test
 from edgecnn.data.samples import Samples, Target
-from runtimes.base import BadInput
+from runtimes.base import BadInput, counted
 from runtimes.files import check_input_file
 from runtimes.imaging.preprocess import Preprocess
+from runtimes.proof.answers import KEYPOINTS
 
 ALONE = ("annotations.json", "_annotations.coco.json")
 """A document beside its pictures."""
 FOLDER = "annotations"
-PART = re.compile(r"(?:instances_)?(train|val|valid|test)\d{0,4}\.json")
+INSTANCES, POSES = "instances_", "person_keypoints_"
+PART = r"(train|val|valid|test)\d{0,4}\.json"
 LIMIT_BYTES = 1 << 30
 
 
 def parts(root: Path, task: str) -> Parts | None:
     """The parts of one of the folders drawn above, or None; raises `BadInput` where two documents are of one part."""
-    return _of_folder(root) or folders(root, _alone)
+    return _of_folder(root, task) or folders(root, partial(_alone, task))
 
 
 def file_parts(path: Path, task: str) -> Parts | None:
@@ -46,33 +49,36 @@ def file_parts(path: Path, task: str) -> Parts | None:
     if path.suffix != ".json":
         return None
     root = path.parent.parent if path.parent.name == FOLDER else path.parent
-    return {"all": partial(_read, str(path), path, root)}
+    return {"all": partial(_read, str(path), path, root, task)}
 
 
-def _alone(root: Path) -> Reader | None:
+def _alone(task: str, root: Path) -> Reader | None:
     path = next((root / name for name in ALONE if (root / name).is_file()), None)
-    return None if path is None else partial(_read, str(root), path, root)
+    return None if path is None else partial(_read, str(root), path, root, task)
 
 
-def _of_folder(root: Path) -> Parts | None:
+def _of_folder(root: Path, task: str) -> Parts | None:
+    named = re.compile(f"(?:{POSES if task == KEYPOINTS else INSTANCES})?{PART}")
     found: dict[str, Path] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
-        match = PART.fullmatch(path.name)
+        match = named.fullmatch(path.name)
         if match is None:
             continue
         if match[1] in found:
             raise BadInput(f"{path}: is a second {match[1]} part beside {found[match[1]].name}; give one of the files")
         found[match[1]] = path
-    readers = {kind: partial(_read, str(path), path, root) for kind, path in found.items()}
+    readers = {kind: partial(_read, str(path), path, root, task) for kind, path in found.items()}
     return train_and_test(readers) or ({"all": next(iter(readers.values()))} if readers else None)
 
 
-def _read(name: str, path: Path, root: Path, preprocess: Preprocess) -> Samples:
-    """The pictures below `root` that the document in `path` names, with its boxes."""
+def _read(name: str, path: Path, root: Path, task: str, preprocess: Preprocess) -> Samples:
+    """The pictures below `root` that the document in `path` names, with its boxes, or the points of the `task`."""
     document = _document(path)
     categories = sorted(_entries(document, "categories", path), key=lambda c: (str(type(c["id"])), c["id"]))
     images = _entries(document, "images", path)
     files = _files(images, path, root)
+    if task == KEYPOINTS:
+        return _with_points(name, files, images, categories, _entries(document, "annotations", path), path, preprocess)
     found = _boxes(document, [image["id"] for image in images], [category["id"] for category in categories], path)
 
     def objects(i: int, size: tuple[int, int]) -> Target:
@@ -84,6 +90,33 @@ def _read(name: str, path: Path, root: Path, preprocess: Preprocess) -> Samples:
     samples = boxed(name, files, objects, preprocess, tuple(str(c.get("name", c["id"])) for c in categories))
     ids = tuple(c["id"] for c in categories)
     return replace(samples, category_ids=ids) if all(isinstance(number, int) for number in ids) else samples
+
+
+def _with_points(
+    name: str, files: Sequence[Path], images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]], path: Path, preprocess: Preprocess,
+) -> Samples:  # fmt: skip
+    """Pictures with the points (N, K, 3) of the one subject in each; raises `BadInput` where there are others."""
+    found: dict[Any, list[list[Any]]] = {image["id"]: [] for image in images}
+    for entry in annotations:
+        flat, owner = entry.get("keypoints"), entry.get("image_id")
+        if not _known(owner, found) or not isinstance(flat, list) or len(flat) % 3 or not all(map(_is_number, flat)):
+            raise BadInput(f"{path}: annotation {str(entry['id'])[:20]} names no image and keypoints [x, y, v, ...]")
+        found[owner].append(flat)
+    for image, file in zip(images, files, strict=True):
+        count = len(found[image["id"]])
+        if count != 1:
+            raise BadInput(
+                f"{path}: {file.name} has {counted(count, 'subject')}, and one a picture is read; cut each out"
+            )
+    rows = [found[image["id"]][0] for image in images]
+    odd = next((file for row, file in zip(rows, files, strict=True) if len(row) != len(rows[0])), None)
+    if odd is not None or not rows[0]:
+        raise BadInput(f"{path}: {(odd or files[0]).name} has another number of keypoints than the others, or none")
+    names = categories[0].get("keypoints")
+    named = tuple(map(str, names)) if isinstance(names, list) and len(names) * 3 == len(rows[0]) else ()
+    samples = pictures(name, files, preprocess, named)
+    return replace(samples, truth=np.array(rows, np.float64).reshape(len(rows), -1, 3))
 
 
 def _boxes(
@@ -130,7 +163,7 @@ def _entries(document: Mapping[str, Any], key: str, path: Path) -> list[dict[str
 
 def _files(images: Sequence[Mapping[str, Any]], path: Path, root: Path) -> list[Path]:
     """Where the pictures lie; never outside of `root`."""
-    named = path.stem.removeprefix("instances_")
+    named = path.stem.removeprefix(INSTANCES).removeprefix(POSES)
     own = [] if path.parent == root else [root / named, root / IMAGES / named]
     places = [place for place in (*own, root / IMAGES, root) if place.is_dir()]
     found = []
@@ -144,5 +177,8 @@ def _files(images: Sequence[Mapping[str, Any]], path: Path, root: Path) -> list[
 
 
 def _is_box(box: list[Any]) -> bool:
-    good = len(box) == 4 and all(type(v) in (int, float) and math.isfinite(v) for v in box)
-    return good and min(box[2:]) >= 0
+    return len(box) == 4 and all(map(_is_number, box)) and min(box[2:]) >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -232,7 +232,7 @@ def describe(plan: Blueprint, module: nn.Module, trained: Trained | None, shape:
         preprocess = made_for(plan.name, shape, preprocess)
     unsaid = preprocess is not None and (said is None or said.channels != preprocess.channels)
     assumed = Assumed(told is None, unsaid)
-    return Network(plan.name, module, shape, preprocess, plan.task, known.labels, assumed=assumed)
+    return Network(plan.name, module, shape, preprocess, plan.task, known.labels or plan.labels, assumed=assumed)
 
 
 def made_for(name: str, shape: Shape, said: Preprocess | None) -> Preprocess | None:

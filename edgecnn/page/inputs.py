@@ -9,6 +9,7 @@ from edgecnn.data.pixels import in_words
 from edgecnn.page.facts import Facts, part, text, whole
 from edgecnn.page.html import Content, Html, Section, folded, pairs, tag
 from runtimes.base import counted
+from runtimes.proof.answers import KEYPOINTS
 
 MOST_LABELS = 40
 
@@ -29,7 +30,8 @@ def inputs(facts: Facts) -> Section:
 
 def verdict(facts: Facts) -> str:
     bundle = facts.bundle
-    classes = f" and answers in {len(bundle.labels)} named classes" if bundle.labels else ""
+    what = "points" if bundle.task == KEYPOINTS else "classes"
+    classes = f" and answers in {len(bundle.labels)} named {what}" if bundle.labels else ""
     if bundle.several is not None:
         return f"It takes {len(bundle.inputs)} arrays that are ready for it, one for each input{classes}."
     if bundle.preprocess is None:
@@ -67,5 +69,6 @@ def labels(facts: Facts) -> Html | None:
     if not found:
         return None
     listed = tag("ol", *(tag("li", label) for label in found), start="0", class_="labels")
-    title = f"{counted(len(found), 'class', 'classes')}, by their number"
+    what = ("point", "points") if facts.bundle.task == KEYPOINTS else ("class", "classes")
+    title = f"{counted(len(found), *what)}, by their number"
     return folded(title, listed) if len(found) > MOST_LABELS else tag("div", tag("h3", title), listed)

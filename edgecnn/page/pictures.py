@@ -20,6 +20,7 @@ from runtimes.base import Array
 from runtimes.imaging.pictures import colours, rgb
 from runtimes.imaging.preprocess import Preprocess
 from runtimes.proof.answers import Box
+from runtimes.proof.points import Point
 
 MOST_SIDE, SMALL_SIDE = 320, 96
 """Larger pictures are scaled down; those up to the second are kept to the pixel."""
@@ -98,6 +99,24 @@ def with_boxes(pixels: Array, boxes: Sequence[Box], alt: str) -> Html:
         label = {"x": f"{x1 + unit:.2f}", "y": f"{y1 + 4.4 * unit:.2f}", "font_size": f"{4.2 * unit:.2f}"}
         drawn.append(tag("text", str(i), **label, fill=colour, stroke="#000", stroke_width=f"{0.5 * unit:.2f}",
                          paint_order="stroke", font_weight="700"))  # fmt: skip
+    return _under(pixels, drawn, alt)
+
+
+def with_points(pixels: Array, points: Sequence[Point], alt: str) -> Html:
+    """The picture with a dot at each of its points, each in its colour."""
+    height, width = pixels.shape[:2]
+    unit = max(height, width) / 64
+    dots = [
+        tag("circle", tag("title", point.label), cx=f"{point.x:.2f}", cy=f"{point.y:.2f}", r=f"{unit:.2f}",
+            fill=bright(i), stroke="#000", stroke_width=f"{0.3 * unit:.2f}")
+        for i, point in enumerate(points)
+    ]  # fmt: skip
+    return _under(pixels, dots, alt)
+
+
+def _under(pixels: Array, drawn: Sequence[Html], alt: str) -> Html:
+    """The picture with what is `drawn` over it, in its pixels."""
+    height, width = pixels.shape[:2]
     small = "pixelated" if max(height, width) <= SMALL_SIDE else None
     image = tag("image", href=data_uri(rgb(pixels)), width=str(width), height=str(height), class_=small)
     return tag("svg", image, *drawn, viewBox=f"0 0 {width} {height}", role="img", aria_label=alt)

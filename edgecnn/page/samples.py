@@ -7,6 +7,7 @@ Test: tests/test_page.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ from runtimes.proof.answers import (
     PicturePrediction,
     Prediction,
 )
+from runtimes.proof.points import PointsPrediction
 from runtimes.proof.prediction import answer
 from runtimes.session import Session
 from runtimes.words import number as words
@@ -177,6 +179,8 @@ def _drawn(facts: Facts, index: int, sample: Sample) -> Html | None:
         parts = [_masks(pixels, wanted, found, alt, facts.original)]
     elif isinstance(wanted, BoxesPrediction) and isinstance(found, BoxesPrediction) and pixels is not None:
         parts = [_boxes(pixels, wanted, found, alt, facts.original)]
+    elif isinstance(wanted, PointsPrediction) and isinstance(found, PointsPrediction) and pixels is not None:
+        parts = [_points(pixels, wanted, found, alt, facts.original)]
     elif isinstance(wanted, PicturePrediction) and isinstance(found, PicturePrediction):
         parts = [_pictures(pixels, wanted, found, alt, facts.original)]
     else:
@@ -253,6 +257,19 @@ def _boxes(pixels: Array, wanted: BoxesPrediction, found: BoxesPrediction, alt: 
         caption = f"{name}: {', '.join([*told, *more]) or f'nothing scored {MIN_SCORE:.0%} or more'}"
         views.append(_view(pictures.with_boxes(pixels, boxes, f"{alt}, boxes of {caption}"), caption, large=True))
     return tag("div", *views, class_="views")
+
+
+def _points(pixels: Array, wanted: PointsPrediction, found: PointsPrediction, alt: str, original: str) -> Html:
+    views = []
+    for name, side in ((original, wanted), ("this model", found)):
+        caption = f"{name}: {side.words}"
+        views.append(
+            _view(pictures.with_points(pixels, side.points, f"{alt}, points of {caption}"), caption, large=True)
+        )
+    apart = [math.dist((a.x, a.y), (b.x, b.y)) for a, b in zip(wanted.points, found.points, strict=True)]
+    note = tag("p", "The points of the two are ", number(max(apart), f"{max(apart):.2f} pixels"),
+               " of the input apart at most.", class_="note")  # fmt: skip
+    return tag("div", tag("div", *views, class_="views"), note)
 
 
 def legend(facts: Facts, found: Sequence[Sample]) -> Html | None:

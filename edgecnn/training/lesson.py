@@ -39,7 +39,7 @@ from edgecnn.networks.own_attributes import carried
 from edgecnn.networks.sources import as_told, build, describe
 from edgecnn.networks.spec import Blueprint, Shape
 from edgecnn.networks.weights import Trained, apply_weights, load_weights
-from edgecnn.tasks import NUMBERS, OTHER, REGRESSION, detection
+from edgecnn.tasks import KEYPOINTS, NUMBERS, OTHER, REGRESSION, detection
 from edgecnn.tasks.regression import spread_of
 from edgecnn.training.learning import Recipe, is_one_map
 from edgecnn.training.scaling import scale_last
@@ -167,7 +167,7 @@ def require_answers(task: ModuleType, parts: Sequence[Samples], name: str, names
                 raise BadInput(f"{data}: has nothing to learn for {name}; {task.WANTED}")
             task.require(part)
         shape = (0,) if parts[0].truth is None else parts[0].truth.shape[1:]
-        return int(np.prod(shape, dtype=int))
+        return shape[0] if name == KEYPOINTS and len(shape) > 1 else int(np.prod(shape, dtype=int))
     if not task.has_answers(parts[0]) or len(names) < (1 if name == "detection" else 2):
         raise BadInput(f"{data}: has no classes to learn for {name}; {unread(data) or task.WANTED}")
     return len(names)

@@ -5,8 +5,8 @@
 
 d is a quarter towards the higher of the cells before and behind, 0 where one of them is not there or both are alike; e
 is the same of rows. Low and high are `answer_range` of the preprocessing: the numbers at the left and the right edge of
-the input, the upper and the lower. Where it is not set, coordinates of which the middle one is within 2 are shares, 0
-to 1, and larger ones are pixels.
+the input, the upper and the lower. Where it is not set, coordinates of which most are within 2 are shares, 0 to 1, and
+others are pixels.
 Source: the quarter, Newell et al. 2016, "Stacked Hourglass Networks for Human Pose Estimation"; where a cell lies, Xiao
 et al. 2018, "Simple Baselines for Human Pose Estimation and Tracking". Test: tests/test_keypoints.py.
 """
@@ -64,7 +64,7 @@ def points_of(answer: Array, seen: Seen, ends: tuple[float, float] | None = None
     places = answer.reshape(-1, 2).astype(np.float64)
     if ends is not None:
         places = (places - ends[0]) / (ends[1] - ends[0]) * sides
-    elif np.median(np.abs(places)) <= SHARES:
+    elif 2 * np.count_nonzero(np.abs(places) > SHARES) < places.size:
         places = places * sides
     return np.column_stack([places, np.full(len(places), np.nan)])
 

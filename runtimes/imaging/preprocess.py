@@ -48,7 +48,8 @@ class Preprocess:
     `interpolation` is one of `INTERPOLATIONS`; "nearest" copies pixels, and without `antialias` the others, too, look
     at the nearest alone.
     `white` is the value of 16-bit images that counts as 1, None for 65535; those of 8 bits have 255.
-    `answer_range`: the numbers that are black and white in a picture that the network answers with (answered.py).
+    `answer_range`: the numbers that are black and white in a picture that the network answers with (answered.py), or
+    the edges of its input in coordinates (keypoints.py).
     `input` is one of `INPUTS`; `bgr` turns the channels around, and `mean` and `std` are of blue, green, red then.
     Raises `BadInput` for values that make no sense.
     """
@@ -80,7 +81,7 @@ class Preprocess:
             raise BadInput(f"preprocess: white {self.white!r}; a whole number from {LEVELS} to {FULL}, or None")
         ends = self.answer_range
         if ends is not None and not (len(ends) == 2 and all(map(_is_real, ends)) and ends[0] != ends[1]):
-            raise BadInput(f"preprocess: answer_range {ends!r}; 2 finite numbers are needed, of black and white")
+            raise BadInput(f"preprocess: answer_range {ends!r}; 2 finite numbers are needed")
         self._check_border()
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) or not all(_is_real(v) for v in values):
