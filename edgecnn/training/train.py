@@ -5,6 +5,7 @@
     detection        the detector's own loss                    images/ and annotations.json, or shapes
     multi-label      binary cross-entropy, smoothed alike       labels.csv, or y of 0 and 1
     regression       mean squared error (scaling.py)            labels.csv, or y of numbers
+    keypoints        squared error to Gaussians, or smooth L1   labels.csv, or y (N, K, 2)
 
 SGD with Nesterov momentum, weight decay, one cycle of the rate (edgecnn/training/learning.py); images shifted by up
 to 1/16 of their size, and mirrored where the data allows it (a mirrored 2 does not stay a 2). The held-out fifth of
