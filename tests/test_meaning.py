@@ -97,7 +97,7 @@ def source(folder: Path, attributes: str = "pass", out: int = 5, tail: str = "x"
     return f"{path}:Net"
 
 
-@pytest.mark.parametrize("task", [*sorted({*tasks.NUMBERS} - {tasks.IMAGE}), "classification"])
+@pytest.mark.parametrize("task", [*sorted({*tasks.NUMBERS} - {tasks.IMAGE, tasks.KEYPOINTS}), "classification"])
 def test_a_task_is_said_by_the_class_or_by_the_caller(task: str, tmp_path: Path) -> None:
     said = resolve(source(tmp_path, f"task = {task!r}", tail="torch.sigmoid(x)"))
     told = resolve(source(tmp_path, "task = 'segmentation'", tail="torch.sigmoid(x)"), task=task)
