@@ -254,6 +254,7 @@ def test_evaluate_and_report(bundle: Path, place: Path, tmp_path: Path) -> None:
     assert report.metric == "PCK"
     assert report.models[0][1].value > 0.4
     assert set(report.models[0][1].details) == {"nme", "pck_10", "pck"}
+    assert tuple(report.models[0][1].details["pck"]) == CORNERS
     api.report(bundle, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "of the input apart at most" in page

@@ -258,6 +258,8 @@ def samples_for(
     if task == edgecnn.tasks.EMBEDDING:
         return samples
     refuse_from_one(samples, classes_of(subject))
+    if task == edgecnn.tasks.KEYPOINTS and not samples.class_names:
+        return replace(samples, class_names=subject.labels)  # columns name no points
     if subject.labels:
         return samples.with_labels(subject.labels)
     if task in edgecnn.tasks.NUMBERS:
