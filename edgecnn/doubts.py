@@ -29,10 +29,11 @@ from edgecnn.data.folders import by_number
 from edgecnn.data.picture_size import common_size, sizes
 from edgecnn.data.samples import Samples
 from edgecnn.data.unreadable import of_unreadable
-from runtimes.base import counted
+from runtimes.base import Array, counted
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.answered import range_of
 from runtimes.imaging.depth import oddities
+from runtimes.imaging.keypoints import SHARES
 from runtimes.imaging.maps import Seen as Picture
 from runtimes.imaging.maps import class_axis, is_whole
 from runtimes.imaging.preprocess import CHANNELS, Preprocess
@@ -46,6 +47,9 @@ MOST_READ = 32
 
 ENDS = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """What operators make, of those in which networks that answer with pictures or coordinates end."""
+
+OUTSIDE = 0.05
+"""Of coordinates that are shares, so many may be left of the input or above it."""
 
 COPIES, FEW_DIFFERENT = 0.05, 16
 """A larger share of copies is told, and any where fewer different images are left."""
@@ -110,6 +114,22 @@ def of_shades(name: str, task: str, ending: str, ready: Preprocess | None) -> st
     return (
         f"{name}: ends in a {ending}, which makes {low:g} to {high:g}, and {black:g} and {white:g} are taken for "
         f"{ends}; {'let it answer that range' if ready is None else way}"
+    )
+
+
+def of_ends(name: str, answers: Array, ready: Preprocess | None) -> str:
+    """That coordinates with which the model called `name` `answers` a few images, (n, 2 K) or (n, K, 2), are taken for
+    shares of the input, though many lie outside of it; empty for heatmaps, and where they are none.
+    """
+    told = ready is not None and ready.answer_range is not None
+    if told or answers.ndim > 3 or not answers.size or not np.abs(answers).max() <= SHARES:
+        return ""
+    low, high = answers.min(), answers.max()
+    if (answers < 0).mean() <= OUTSIDE:
+        return ""
+    return (
+        f"{name}: answers coordinates from {low:.2g} to {high:.2g}, taken for shares of the input, 0 to 1; "
+        '"answer_range": [-1, 1] in the preprocessing, or what else its edges are, says otherwise'
     )
 
 

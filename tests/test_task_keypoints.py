@@ -342,6 +342,27 @@ def test_a_tanh_without_a_range_is_told() -> None:
     assert doubts.of_shades("net", "keypoints", "Tanh", Preprocess((8, 8), answer_range=(-1.0, 1.0))) == ""
 
 
+def test_coordinates_about_the_centre_are_told(tmp_path: Path) -> None:
+    class Centred(nn.Sequential):
+        input_shape, preprocess, task = (3, 8, 8), "unit", "keypoints"
+
+        def __init__(self) -> None:
+            super().__init__(nn.Flatten(), nn.Linear(192, 4))
+            nn.init.constant_(self[1].bias, -0.3)
+            nn.init.constant_(self[1].weight, 0.001)
+
+    photos = RNG.integers(0, 256, (9, 8, 8, 3), np.uint8)
+    plain = api.export(Centred(), tmp_path / "c.onnx").output
+    int8 = api.quantize(plain, tmp_path / "q.onnx", photos, search_budget=0, allow_slower=True)
+    built = api.build(Centred(), tmp_path / "c.edge", calib=photos, search_budget=0, allow_slower=True)
+    said = "answers coordinates from -0."
+    for report in (int8, built):
+        assert sum(said in line and "taken for shares of the input, 0 to 1" in line for line in report.warnings) == 1
+    inside, pixels = np.full((9, 4), 0.5), np.full((9, 4), -30.0)
+    assert doubts.of_ends("net", inside, READY) == doubts.of_ends("net", pixels, READY) == ""
+    assert doubts.of_ends("net", -inside, Preprocess((8, 8), answer_range=(-1.0, 1.0))) == ""
+
+
 # ------------------------------------------------------------------------------------------------------------ learning
 NETS = """
 from torch import nn

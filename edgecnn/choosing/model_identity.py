@@ -29,6 +29,7 @@ from edgecnn.runners import graph_inputs, graph_outputs
 from edgecnn.tasks import detection
 from exporters.artifact import Identity
 from exporters.ending import SIGMOID, ending_of
+from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
 from runtimes.execution.feeds import TensorInfo
 from runtimes.imaging.keypoints import count_of_points
@@ -74,10 +75,10 @@ def settled(
     if told:
         task, line = meaning.usable(name, task, [info.shape for info in graph_outputs(model)])
         line = line or doubts.of_shades(name, task, ending, material.preprocess)
+        if task == tasks.KEYPOINTS and not line:
+            line = doubts.of_ends(name, first_answers(model, material), material.preprocess)
     elif task == "classification":
-        session = open_session(model)
-        found = [next(iter(session(feed).values())) for feed in material.calibration_feeds[: meaning.SEEN]]
-        answers, names = np.concatenate(found), len(known.labels)
+        answers, names = first_answers(model, material), len(known.labels)
         shape = ("N", *answers.shape[1:])
         labelled = meaning.fits(material.judged.labels, shape)
         task, line = meaning.of_answers(name, shape, ending, answers, labelled, names)
@@ -87,6 +88,12 @@ def settled(
     material, said = judging(name, task, model, material, tell)
     known = named(replace(known, task=task, sigmoid=ending == SIGMOID), model, material)
     return known, material, (*first, *said)
+
+
+def first_answers(model: onnx.ModelProto, material: Material) -> Array:
+    """What `model` answers with first to a few images."""
+    session = open_session(model)
+    return np.concatenate([next(iter(session(feed).values())) for feed in material.calibration_feeds[: meaning.SEEN]])
 
 
 def named(known: Identity, model: onnx.ModelProto, material: Material) -> Identity:

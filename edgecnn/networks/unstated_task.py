@@ -16,7 +16,7 @@ from edgecnn import doubts, meaning
 from edgecnn.choosing.model_identity import is_binary
 from edgecnn.data.samples import Samples
 from edgecnn.networks.sources import SEED, Network
-from edgecnn.tasks import MULTI_LABEL, NUMBERS, REGRESSION, SEGMENTATION
+from edgecnn.tasks import KEYPOINTS, MULTI_LABEL, NUMBERS, REGRESSION, SEGMENTATION
 from exporters.ending import SIGMOID
 from runtimes.base import Tensors
 from runtimes.comparing.two_classes import class_count, is_one_score
@@ -29,6 +29,9 @@ def meant(network: Network, data: Samples | None = None, calibration: Samples | 
     """
     if network.maps is not None:
         return _segmenting(network, data)
+    if network.task == KEYPOINTS:
+        called = network.source or network.name
+        return network, doubts.of_ends(called, _answers(network, calibration), network.preprocess)
     if network.tasked or network.classes is None or network.task != meaning.CLASSES:
         return network, ""
     answers = _answers(network, calibration)
