@@ -19,6 +19,7 @@ from torch import nn
 from edgecnn import api, doubts
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
+from edgecnn.networks.chosen_output import chosen
 from edgecnn.data.samples import Samples
 from edgecnn.tasks import keypoints
 from runtimes.base import Array, BadInput, Tensors
@@ -340,6 +341,13 @@ def test_a_tanh_without_a_range_is_told() -> None:
     assert "ends in a Tanh, which makes -1 to 1, and 0 and 1 are taken for the edges of the input" in told
     assert doubts.of_shades("net", "keypoints", "Sigmoid", READY) == ""
     assert doubts.of_shades("net", "keypoints", "Tanh", Preprocess((8, 8), answer_range=(-1.0, 1.0))) == ""
+
+
+def test_of_stacked_heatmaps_the_last_counts() -> None:
+    maps = torch.zeros(1, 5, 8, 8)
+    assert chosen("keypoints", {"0": maps, "1": maps, "2": maps}) == "2"
+    assert chosen("keypoints", {"0": maps, "1": torch.zeros(1, 10, 8, 8)}) == "0"
+    assert chosen("keypoints", {"0": torch.zeros(1, 7), "heatmaps": maps}) == "heatmaps"
 
 
 def test_coordinates_about_the_centre_are_told(tmp_path: Path) -> None:

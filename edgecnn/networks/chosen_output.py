@@ -99,13 +99,15 @@ def _keeping(network: Network, name: str, line: str) -> tuple[Network, Any]:
 def chosen(task: str, parts: Mapping[str, Any], sides: tuple[int, ...] = ()) -> str | None:
     """The name among `parts` of the output that fits the `task`; None where none does.
 
-    Of maps that have no known name the first with the `sides` of the picture: only those are scored pixel by pixel.
+    Of maps that have no known name the first with the `sides` of the picture: only those are scored pixel by pixel. Of
+    heatmaps of one shape the last: each stack of an hourglass refines those before it.
     """
     fits = FITS.get(task)
     found = {name: value for name, value in parts.items() if fits and isinstance(value, torch.Tensor) and fits(value)}
     named = [name for name in MAIN if name in found]
     sized = [name for name, value in found.items() if task == SEGMENTATION and sides in _sides(value)]
-    return next(iter((*named, *sized, *found)), None)
+    alike = task == KEYPOINTS and len({tuple(value.shape) for value in found.values()}) == 1
+    return next(iter((*named, *sized, *(reversed(found) if alike else found))), None)
 
 
 def _sides(value: torch.Tensor) -> tuple[tuple[int, ...], ...]:
