@@ -19,8 +19,8 @@ from torch import nn
 from edgecnn import api, doubts
 from edgecnn.cli import main
 from edgecnn.data.load import load_data
-from edgecnn.networks.chosen_output import chosen
 from edgecnn.data.samples import Samples
+from edgecnn.networks.chosen_output import chosen
 from edgecnn.tasks import keypoints
 from runtimes.base import Array, BadInput, Tensors
 from runtimes.imaging.preprocess import Preprocess
