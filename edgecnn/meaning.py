@@ -13,12 +13,12 @@ What is not certain is told in a line that names `--task`. No torch here. Test: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from edgecnn.evaluation.scores import words_of
-from edgecnn.tasks import EMBEDDING, IMAGE, KEYPOINTS, MULTI_LABEL, OTHER, REGRESSION
+from edgecnn.tasks import EMBEDDING, IMAGE, KEYPOINTS, MULTI_LABEL, OTHER, REGRESSION, SEGMENTATION
 from exporters.ending import SIGMOID
 from runtimes.base import Array
 from runtimes.comparing.two_classes import class_count, is_single
@@ -37,15 +37,20 @@ UNIT = 1e-3
 WANTED = {
     "classification": "classes are (N, classes)",
     MULTI_LABEL: "labels are (N, labels)",
-    "segmentation": "maps of classes are (N, classes, height, width)",
+    SEGMENTATION: "maps of classes are (N, classes, height, width)",
     IMAGE: "pictures are (N, 1 or 3, height, width)",
     KEYPOINTS: "points are heatmaps (N, K, height, width), or coordinates (N, 2 K) or (N, K, 2)",
     "detection": "detections are boxes, scores, labels and images (docs/detectors.md)",
 }
-BY_IMAGE = ("classification", MULTI_LABEL)
-"""Tasks of one row of scores for each image."""
-SHAPED = {IMAGE: is_picture, KEYPOINTS: is_points}
-"""Tasks with a form of their own, by what tells whether an answer has it."""
+SHAPED: dict[str, Callable[[Sequence[object]], bool]] = {
+    **dict.fromkeys((CLASSES, MULTI_LABEL), lambda sizes: len(sizes) < 2),
+    SEGMENTATION: lambda sizes: len(sizes) in (2, 3),
+    IMAGE: is_picture,
+    KEYPOINTS: is_points,
+}
+"""By task, what tells whether an answer of these sizes, without the images, may be for it."""
+DETECTED = 4
+"""Outputs of a detector."""
 
 
 def of_answers(
@@ -119,7 +124,7 @@ def not_used(name: str, task: str, shapes: Sequence[Sequence[object]]) -> str:
 
 def usable(name: str, task: str, shapes: Sequence[Sequence[object]]) -> tuple[str, str]:
     """(`task` where answers of `shapes` may be for it, else none; the line that says so): rows of scores are (N, K)."""
-    if task not in (*BY_IMAGE, *SHAPED):
+    if task not in WANTED:
         return task, ""
-    fits = any(SHAPED[task](shape[1:]) if task in SHAPED else len(shape) in (1, 2) for shape in shapes)
+    fits = len(shapes) >= DETECTED if task == "detection" else any(SHAPED[task](shape[1:]) for shape in shapes)
     return (task, "") if fits else (OTHER, not_used(name, task, shapes))

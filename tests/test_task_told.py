@@ -135,3 +135,15 @@ def test_a_file_whose_answers_are_no_rows_of_scores_is_not_for_such_a_task(tmp_p
     assert any(f"its task {task} is not used: it answers with (N, 5, 50)" in line for line in report.warnings)
     (answer,) = run(str(tmp_path / "q.edge"), [clips[0]]).numbers
     assert next(iter(answer.arrays.values())).shape == (5, 50)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "image"])
+def test_rows_of_scores_are_no_maps_and_no_boxes(tmp_path: Path, task: str) -> None:
+    made = onnx_model(
+        '<ir_version: 9, opset_import: ["" : 18]> g (float[N,48] x) => (float[N,5] y) { y = MatMul (x, w) }',
+        w=np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32),
+    )
+    onnx.save(made, tmp_path / "net.onnx")
+    rows = np.random.default_rng(1).normal(size=(40, 48)).astype(np.float32)
+    report = quantize(tmp_path / "net.onnx", tmp_path / "q.onnx", rows, task=task, search_budget=0.0)
+    assert any(f"net.onnx: its task {task} is not used: it answers with (N, 5)" in line for line in report.warnings)
