@@ -118,6 +118,8 @@ def flipped() -> bytes:
         (bomb, "unpacks to 2,147,483,648 bytes, the limit is 1,073,741,824; save the images alone as .npy"),
         (flipped, "Bad CRC-32"),
         (packed(x=npy(np.array([{}], object))), "holds object, not numbers"),
+        (packed(x=npy(np.array(["a"])), y=npy(np.array(["a"]))), r"a.npz\[x.npy\]: holds <U1, not numbers"),
+        (packed(y=npy(np.array([b"a"]))), r"a.npz\[y.npy\]: holds \|S1, not numbers"),
         (packed(x=npy(DATA)[:150]), r"a.npz\[x.npy\]: is cut off"),
         (packed(x=b"text"), "is not an .npz archive"),
     ],

@@ -162,6 +162,7 @@ TRUTHS = {
     "coordinates": np.random.default_rng(5).normal(150, 50, (24, 8)).astype(np.float32),
     "maps": np.random.default_rng(6).uniform(1, 9, (24, 4, 4)).astype(np.float32),
     "flags": np.random.default_rng(7).integers(0, 2, (24, 5)),
+    "words": np.array([f"{i:02}" * (i % 3 + 1) for i in range(24)]),
     "ages": np.random.default_rng(8).integers(0, 90, 24),
 }
 

@@ -80,6 +80,9 @@ def _other_task(y: Array) -> str:
 
 def labelled(samples: Samples, labels: Array) -> Samples:
     """`samples` with a class for each, False and True are 0 and 1; raises `BadInput` for what are no classes."""
+    if labels.dtype.kind == "U":
+        how = "give whole numbers, or judge by a function of yours: --metric FILE.py:NAME"
+        raise BadInput(f"{samples.name}: labels are text; {how}")
     labels = labels[:, 0] if labels.shape == (len(samples), 1) else labels
     labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
     if labels.shape != (len(samples),) or labels.dtype.kind not in "iu":

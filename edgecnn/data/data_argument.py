@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecnn.data.built_in import require_one, spelled_path
-from edgecnn.data.classes import labels_in
+from edgecnn.data.classes import LABELS, labels_in
 from runtimes.base import Array, BadInput
 
 Data = str | os.PathLike[str] | Array | tuple[Array, Array] | Mapping[str, Array]
@@ -61,9 +61,9 @@ def given(data: Data | InMemory, argument: str = "data") -> Spec:
     if isinstance(data, np.ndarray):
         return InMemory(name, _numbers(data, name))
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, np.ndarray) for part in data):
-        return InMemory(name, _numbers(data[0], name), _numbers(data[1], name))
+        return InMemory(name, _numbers(data[0], name), _numbers(data[1], name, text=True))
     if isinstance(data, Mapping) and data and all(isinstance(part, np.ndarray) for part in data.values()):
-        arrays = {str(key): _numbers(part, f"{name} {key}") for key, part in data.items()}
+        arrays = {str(key): _numbers(part, f"{name} {key}", key in LABELS) for key, part in data.items()}
         return InMemory(name, next(iter(arrays.values())), labels_in(arrays), arrays)
     held = f" of {', '.join(type(part).__name__ for part in data[:3])}" if isinstance(data, tuple) else ""
     ways = "a path or name, an array, the arrays (images, labels) or a dict of arrays"
@@ -81,8 +81,9 @@ def spelled(data: Spec | None) -> str | None:
     return "ARRAY.npy" if data.arrays is None else "ARRAYS.npz"
 
 
-def _numbers(array: Array, name: str) -> Array:
-    if array.dtype.kind not in "fiub":
+def _numbers(array: Array, name: str, text: bool = False) -> Array:
+    """`array`; raises `BadInput` where it is empty, or holds anything but numbers, or `text` where that may be."""
+    if array.dtype.kind not in ("fiubU" if text else "fiub"):
         raise BadInput(f"{name}: holds {str(array.dtype)[:40]}, not numbers; give float32 or uint8 images")
     if array.size == 0:
         raise BadInput(f"{name}: is empty, shape {list(array.shape)}; give at least one image")

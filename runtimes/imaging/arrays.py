@@ -49,6 +49,10 @@ class Rows(Sequence[T]):
         return self.make(self.places[place])
 
 
+TRUTH = ("[y.npy]", "[labels.npy]")
+"""Members that may hold text: what is right for each image, for a metric of the user's own."""
+
+
 def read_npy(path: Path | str) -> Array:
     """The array in a `.npy` file, mapped read-only; raises `BadInput` naming the file."""
     path = check_input_file(Path(path), FILE_LIMIT_BYTES)
@@ -85,8 +89,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
 
 
 def _check(subject: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], size_bytes: int) -> None:
-    """Raise `BadInput` for anything but numbers, and for a header that promises more than the file holds."""
-    if dtype.kind not in "fiub":
+    """Raise `BadInput` for what is no numbers, text in `y` aside, and for a header that promises more than there is."""
+    if dtype.kind not in "fiub" and not (dtype.kind == "U" and subject.endswith(TRUTH)):
         raise BadInput(f"{subject}: holds {str(dtype)[:40]}, not numbers; save float32 or uint8 images")
     if math.prod(shape) == 0 and not subject.rpartition("[")[2].startswith("box"):  # no object in any image
         raise BadInput(f"{subject}: is empty, shape {list(shape)}; save at least one image")
