@@ -2,6 +2,7 @@
 
     {"out": ..., "aux": ...}  --answer out   ->  the tensor of that key; nothing that only the others need is exported
     (main, deep)              --answer 0     ->  the tensor at that place
+    {"logits": ..., "loss": None}            ->  the only one
     either, a task stated                    ->  `out` or `logits`, else the first that fits it, and a line that says so
 
 A hook on a shallow copy picks it, so that the names of modules and weights stay, and so does the given module.
@@ -80,13 +81,14 @@ def answering(
     if name is not None:
         _require(parts, name, f"--answer {name}" if told is not None else f"{plan.source or plan.name}.answer {name}")
         return _keeping(network, name, "")
+    something = [name for name, value in parts.items() if value is not None]
+    if by_task and len(something) == 1 and isinstance(parts[something[0]], torch.Tensor):
+        return _keeping(network, something[0], "")
     usable = by_task and plan.tasked and not _detects(made)
     name = chosen(plan.task, parts, network.planes[1:]) if usable else None
     if name is None:
         return network, made
     others = [other for other in parts if other != name]
-    if not others:
-        return _keeping(network, name, "")
     line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out"
     return _keeping(network, name, f"{line}; --answer NAME says otherwise")
 
