@@ -3,7 +3,7 @@
     imagenet     (x / 255 - mean) / std with ImageNet's statistics        unit     x / 255
     signed       x / 127.5 - 1                                            yolo     x / 255, letterboxed on grey 114
     caffe        BGR, x - ImageNet's means in 0..255                      raw      x, 0 to 255
-    F.json       {"mean": [..], "std": [..]}, which may be given itself, too
+    F.json       {"mean": [..], "std": [..]}, which may be given itself, too; or image_processor.py's file
 
 Nothing in a checkpoint says how its pixels were prepared, and a wrong guess costs accuracy without an error: so what is
 used is always shown, and can always be said: docs/preprocess.md. Test: tests/test_pixels.py.
@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgecnn.data import image_processor
 from edgecnn.networks.spec import IMAGENET, LEVELS, PICTURE, Shape, levels_range, preprocess_for, unit_range
 from runtimes import plugins
 from runtimes.base import BadInput
@@ -87,7 +88,12 @@ def _values(path: str) -> dict[str, Any]:
         raise BadInput(f'{path}: is not JSON ({str(error)[:80]}); write for example {{"mean": [0.5]}}') from error
     if not isinstance(values, dict):
         raise BadInput(f'{path}: is not an object; write for example {{"mean": [0.5], "std": [0.5]}}')
-    return values
+    if not image_processor.is_one(values):
+        return values
+    try:
+        return image_processor.settings(values)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _from_file(path: str, plain: Preprocess) -> Preprocess:
