@@ -152,8 +152,11 @@ def of_task(network: Network) -> str:
     maps = f"{network.source}: does not say its task and answers with maps of {counted(network.maps, 'channel')}"
     if network.task == SEGMENTATION:
         return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
-    likely = '"image"` makes them a picture' if network.maps in CHANNELS else '"segmentation"` makes them classes'
-    return f"{maps}: they are compared as numbers, and `run` cannot show them; `task = {likely}"
+    picture = ', `"image"` a picture' if network.maps in CHANNELS else ""
+    return (
+        f"{maps}: they are compared as numbers, and `run` cannot show them; "
+        f'`task = "segmentation"` makes them classes{picture}'
+    )
 
 
 def of_maps(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], sigmoid: bool) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -49,13 +49,16 @@ class Pick:
 
 
 def parts_of(made: Any) -> dict[str, Any]:
-    """The outputs in `made` by the names that they are chosen by: keys of a dict, places of a tuple or list.
+    """The outputs in `made` by the names that they are chosen by: keys of a dict, fields of a dataclass, places of a
+    tuple or list.
 
     >>> parts_of({"out": 1, "aux": 2}), parts_of((1, 2)), parts_of(1)
     ({'out': 1, 'aux': 2}, {'0': 1, '1': 2}, {})
     """
     if isinstance(made, Mapping):
         return {str(name): value for name, value in made.items()}
+    if is_dataclass(made):
+        return {field.name: getattr(made, field.name) for field in fields(made)}
     return {str(i): value for i, value in enumerate(made)} if isinstance(made, tuple | list) else {}
 
 
@@ -86,6 +89,11 @@ def answering(
         return _keeping(network, something[0], "")
     usable = by_task and plan.tasked and not _detects(made)
     name = chosen(plan.task, parts, network.planes[1:]) if usable else None
+    if name is None and is_dataclass(made) and not isinstance(made, Mapping):
+        raise BadInput(
+            f"{called}: answers with a {type(made).__name__}, which torch does not export; --answer NAME keeps one of "
+            f"{listed(parts)}, or return a dict"
+        )
     if name is None:
         return network, made
     others = [other for other in parts if other != name]

@@ -85,6 +85,8 @@ def _why_not(error: Exception, network: Network, feeds: Tensors) -> str:
             f"looks numbers up in an embedding{place_of(error)}; inputs are float32 and fed as they are, so that "
             "indices cannot be fed: take the embedding out, and feed the vectors that it gives"
         )
+    if "quantized::" in str(error):
+        return f"is quantized by torch{place_of(error)}; give the float network, of which int8 is made here"
     cause = textwrap.shorten(str(error).partition("\n")[0] or type(error).__name__, 110, placeholder=" ...")
     sizes = {name: ",".join(map(str, value.shape)) for name, value in feeds.items()}
     size, way = next(iter(sizes.values())), f"give --input-shape {AXES[axes_of(network.module)]}"

@@ -55,6 +55,7 @@ from edgecnn.networks.spec import (
     preprocess_of,
     shape_of,
 )
+from edgecnn.networks.unwrapped import unwrapped
 from edgecnn.networks.weights import State, Trained, apply_weights, classes_in, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
@@ -187,7 +188,8 @@ def build(
 
 def _seeded(plan: Blueprint, classes: int | None, seed: int, shape: InputShape | None) -> nn.Module:
     torch.manual_seed(seed)
-    return sized(plan, plan.build() if classes is None else plan.build(num_classes=classes), shape)
+    made = plan.build() if classes is None else plan.build(num_classes=classes)
+    return sized(plan, unwrapped(made, plan.source or plan.name), shape)
 
 
 def is_drawn(plan: Blueprint, module: nn.Module, num_classes: int | None, shape: InputShape | None = None) -> bool:
