@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,10 +74,7 @@ def test_the_configuration_says_size_labels_and_task() -> None:
 def test_each_part_of_it(config: dict[str, Any], said: str, value: object) -> None:
     module = ResNetForImageClassification(**{**config, "num_channels": 3})
     module.config.num_channels = config.get("num_channels", 3)
-    told = hugging_face.told(module)
-    assert getattr(told, said, None) == value
-    assert told.conv is module.conv
-    assert not hasattr(module, said), "the module that was given stays as it is"
+    assert hugging_face.said(module).get(said) == value
 
 
 def test_what_the_class_says_itself_counts() -> None:
@@ -84,6 +82,16 @@ def test_what_the_class_says_itself_counts() -> None:
     assert (network.task, network.labels, network.input_shape) == ("regression", ("a", "b", "c"), (3, 20, 24))
 
 
+def test_what_the_file_of_the_user_says_counts(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from tests.test_hugging_face import ResNetForImageClassification\n"
+        "input_shape, labels = (3, 20, 24), ('a', 'b', 'c')\n"
+        "def net():\n    return ResNetForImageClassification(image_size=16)\n"
+    )
+    network = resolve(f"{tmp_path}/nets.py:net")
+    assert (network.input_shape, network.labels) == ((3, 20, 24), ("a", "b", "c"))
+
+
 def test_a_configuration_of_another_package_says_nothing() -> None:
     module = Foreign(nn.Conv2d(3, 3, 3))
-    assert hugging_face.told(module) is module
+    assert hugging_face.said(module) == {}

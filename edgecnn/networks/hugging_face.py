@@ -10,7 +10,6 @@ package is imported: whoever gives such a module has it. Test: tests/test_huggin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,18 +23,13 @@ TASKS = {"ForImageClassification": "classification", "ForSemanticSegmentation": 
 PROBLEMS = {"multi_label_classification": MULTI_LABEL, "regression": REGRESSION}
 
 
-def told(module: nn.Module) -> nn.Module:
-    """A copy of a `module` of theirs that says `task`, `labels` and `input_shape` as own_attributes.py reads them,
-    where it does not itself; any other module as it is. The layers are shared.
-    """
+def said(module: nn.Module) -> dict[str, Any]:
+    """`task`, `labels` and `input_shape`, as own_attributes.py reads them, of a `module` of theirs; else nothing."""
     config = getattr(module, "config", None)
     if config is None or not any(kind.__module__.partition(".")[0] == PACKAGE for kind in type(module).__mro__):
-        return module
-    made = copy.copy(module)
-    for name, value in {"task": _task(module, config), "labels": _labels(config), **_shape(module, config)}.items():
-        if value and getattr(made, name, None) is None:
-            setattr(made, name, value)
-    return made
+        return {}
+    values = {"task": _task(module, config), "labels": _labels(config), **_shape(module, config)}
+    return {name: value for name, value in values.items() if value}
 
 
 def _task(module: nn.Module, config: object) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -85,21 +85,26 @@ def timm(name: str) -> Blueprint:
         raise BadInput(f"timm:{plugins.unknown(name, known, 'network')}")
     found = library.get_pretrained_cfg(name)
     cfg = found.to_dict() if found is not None else DEFAULT_CFG
-    channels, height, width = cfg["input_size"]
-    share = cfg.get("crop_pct", 1.0)
-    squashed = cfg.get("crop_mode") == "squash" and share == 1.0
-    resize = None if squashed else max(height, width, int(height / share))
-    preprocess = Preprocess(
-        (height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]),
-        interpolation=_filter(cfg.get("interpolation")),
-    )  # fmt: skip
+    preprocess = pixels_of(cfg)
     return Blueprint(
         name,
         lambda **kwargs: _quietly(library.create_model, name, pretrained=False, **kwargs),
         int(cfg.get("num_classes") or 1000),
-        (channels, height, width),
+        preprocess.shape,
         preprocess,
     )
+
+
+def pixels_of(cfg: Mapping[str, Any]) -> Preprocess:
+    """What a configuration of timm's prescribes; raises `BadInput`, KeyError, TypeError or ValueError for another."""
+    channels, height, width = cfg["input_size"]
+    share = cfg.get("crop_pct") or 1.0
+    squashed = cfg.get("crop_mode") == "squash" and share == 1.0
+    resize = None if squashed else max(height, width, int(height / share))
+    return Preprocess(
+        (height, width), channels, resize, tuple(cfg["mean"]), tuple(cfg["std"]),
+        interpolation=_filter(cfg.get("interpolation")),
+    )  # fmt: skip
 
 
 def _filter(said: object) -> str:

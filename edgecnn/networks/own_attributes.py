@@ -8,7 +8,8 @@
     decode        the raw head that it answers with, a name or a dict (edgecnn/detection/raw.py)
 
 The nearest that says something counts: a function before the module that it returns, that before the file that it
-stands in. A class is its modules' already. A value that is no such thing (a method, a tensor) says nothing.
+stands in, and that before the library of the module. A class is its modules' already. A value that is no such thing (a
+method, a tensor) says nothing.
 Test: tests/test_own_attributes.py.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -42,15 +44,21 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def carried(plan: Blueprint, module: nn.Module, task_told: str | None = None) -> Blueprint:
+def carried(
+    plan: Blueprint, module: nn.Module, task_told: str | None = None, library: Mapping[str, Any] | None = None
+) -> Blueprint:
     """`plan` with what the code behind it says; one of the zoo or of a library is known already and stays as it is.
+
+    `library`: the same attributes as the library of the module says them, which count where the user's code is silent
+    and names no several inputs.
 
     Code from elsewhere may mean something else by `task`, which does not matter where the user has `task_told`.
     Raises `BadInput` for an attribute that is of its kind but cannot be, as a preprocess with an unknown setting.
     """
     if plan.ours:
         return plan
-    owners = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
+    own = [module, plan.home] if inspect.isclass(plan.target) else [plan.target, module, plan.home]
+    owners = own if shapes(own)[1] else [*own, SimpleNamespace(**(library or {}))]
     found = {name: attribute(owners, name) for name in KINDS}
     said, task = found["preprocess"], found["task"]
     named = said if isinstance(said, str) and said in NAMES else ""  # another text may mean something else

@@ -31,7 +31,7 @@ from edgecnn.data.textures import textures
 from edgecnn.detection.decoding import decoded
 from edgecnn.detection.heads import liven
 from edgecnn.detection.raw import Head
-from edgecnn.networks import callables, hugging_face, libraries, ultralytics, zoo
+from edgecnn.networks import callables, hugging_face, libraries, of_timm, ultralytics, zoo
 from edgecnn.networks.answer import maps_of, task_of
 from edgecnn.networks.assumptions import Assumed, Size
 from edgecnn.networks.axes import AXES, axes_of, first_channels
@@ -90,8 +90,9 @@ def resolve(
     seeded = drawn and (plan.ours or is_drawn(plan, module, num_classes, fed))
     prefix = prefix_of(module.state_dict(), state or ())
     require(task)
-    module = hugging_face.told(ultralytics.told(module))
-    plan = as_told(carried(plan, module, task), task, trained)
+    module = ultralytics.told(module)
+    library = hugging_face.said(module) or of_timm.said(module)
+    plan = as_told(carried(plan, module, task, library), task, trained)
     asked, several = taken(plan, module, input_shape)
     asked = turned(asked, trained or plan) if isinstance(input_shape, Beside) else asked
     network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
