@@ -55,6 +55,8 @@ def cause(error: BaseException) -> str:
         return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
     if "Unsupported attribute type" in str(error) and "Symbolic" in str(error):
         return "groups, a kernel or a stride of it depends on the size of the input; if it is the batch, add --static"
+    if "torch.classes.quantized" in str(error):
+        return "it is quantized by torch; give the float network, of which int8 is made here"
     if "data-dependent" in str(error):
         decides = f"it decides{place_of(error)} by a number that it has computed (an `if`, a loop or a size)"
         return f"{decides}, and a graph is one for all inputs; use torch.where, or a fixed size"

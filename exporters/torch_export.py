@@ -140,7 +140,7 @@ def module_runner(module: nn.Module, output_names: Sequence[str]) -> Runner:
         given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
         with evaluating(module):
             outputs = pytree.tree_leaves(applied(module, given))
-        arrays = [value.numpy() for value in outputs if isinstance(value, torch.Tensor)]
+        arrays = [value.detach().numpy() for value in outputs if isinstance(value, torch.Tensor)]
         return dict(zip(output_names, arrays, strict=True))
 
     return run

@@ -128,10 +128,10 @@ def default_classes(target: Any) -> int | None:
     return parameter.default if isinstance(parameter.default, int) else TELL_CLASSES
 
 
-def _a(name: str) -> str:
+def a(name: str) -> str:
     """`name` with its article.
 
-    >>> _a("int"), _a("str")
+    >>> a("int"), a("str")
     ('an int', 'a str')
     """
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
@@ -144,5 +144,5 @@ def call(found: Found, where: str, **arguments: Any) -> nn.Module:
     with guarded(where, found.folder):
         module = found.target(**arguments)
     if not isinstance(module, nn.Module):
-        raise BadInput(f"{where}: returned {_a(type(module).__name__)}, not an nn.Module; name a callable that does")
+        raise BadInput(f"{where}: returned {a(type(module).__name__)}, not an nn.Module; name a callable that does")
     return module

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from edgecnn import meaning
+from edgecnn.networks import callables
 from edgecnn.networks.forward import listed
 from edgecnn.networks.network import Network
 from edgecnn.networks.probing import probe
@@ -35,6 +36,8 @@ from runtimes.imaging.maps import is_map
 
 MAIN = ("out", "logits")
 """What the output that counts is usually called, where others stand beside it."""
+NOTHING = (str, int, float, type(None))
+"""What says nothing beside an output."""
 HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
 
 
@@ -84,21 +87,35 @@ def answering(
     if name is not None:
         _require(parts, name, f"--answer {name}" if told is not None else f"{plan.source or plan.name}.answer {name}")
         return _keeping(network, name, "")
-    something = [name for name, value in parts.items() if value is not None]
+    something = [name for name, value in parts.items() if not isinstance(value, NOTHING)]
     if by_task and len(something) == 1 and isinstance(parts[something[0]], torch.Tensor):
         return _keeping(network, something[0], "")
     usable = by_task and plan.tasked and not _detects(made)
     name = chosen(plan.task, parts, network.planes[1:]) if usable else None
-    if name is None and is_dataclass(made) and not isinstance(made, Mapping):
-        raise BadInput(
-            f"{called}: answers with a {type(made).__name__}, which torch does not export; --answer NAME keeps one of "
-            f"{listed(parts)}, or return a dict"
-        )
+    if name is None and by_task:
+        _require_tensors(made, parts, called)
     if name is None:
         return network, made
     others = [other for other in parts if other != name]
     line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out"
     return _keeping(network, name, f"{line}; --answer NAME says otherwise")
+
+
+def _require_tensors(made: Any, parts: Mapping[str, Any], called: str) -> None:
+    """Raise `BadInput` for an answer that holds something else, as numbers, arrays of numpy and unknown classes are."""
+    if not (others := _others(made)):
+        return
+    usable = [name for name, value in parts.items() if value is not None and not _others(value)]
+    keep = f"--answer NAME keeps one of {listed(usable)}, or" if usable else "mend its forward to"
+    what = callables.a(type(others[0]).__name__)
+    raise BadInput(
+        f"{called}: answers with {what}, which torch does not export; {keep} return tensors, in a dict or tuple"
+    )
+
+
+def _others(made: Any) -> list[Any]:
+    """What in an answer is no tensor."""
+    return [value for value in pytree.tree_leaves(made) if not isinstance(value, torch.Tensor | None)]
 
 
 def _keeping(network: Network, name: str, line: str) -> tuple[Network, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from edgecnn.data.fingerprint import DataSet
 from edgecnn.data.samples import Ready
@@ -104,10 +105,10 @@ class Network:
         return {name: textures(preprocess_for(shape) or shape, count, rng) for name, shape in shapes}
 
     def answer(self, feeds: Tensors) -> Any:
-        """What the module gives for a batch, with gradients off."""
+        """What the module gives for a batch, without gradients."""
         given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
         with torch.no_grad():
-            return applied(self.module, given)
+            return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, applied(self.module, given))
 
     def assumption(self, seen: Size | None = None) -> str:
         """The line about what was assumed; `seen` is the size of all its pictures. Empty where all was said."""

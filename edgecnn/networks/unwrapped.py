@@ -1,7 +1,8 @@
 """A network as it is exported: without what was put around it, its values in float32 and on the CPU.
 
-    nn.DataParallel, DistributedDataParallel, torch.compile   ->  the network inside
-    float16 and bfloat16                                      ->  a copy in float32: `export --fp16` makes float16 again
+    DataParallel, AveragedModel, torch.compile and the like   ->  the network inside
+    float16 and bfloat16, weights of float64                  ->  a copy in float32: `export --fp16` makes float16 again
+    what torch.export made, or prepared for its int8          ->  refused: another module is meant
     another device                                            ->  a copy on the CPU
     the device "meta"                                         ->  refused: there are no values
 
@@ -15,24 +16,33 @@ from itertools import chain
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from runtimes.base import BadInput
 
-PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 COMPILED = "_orig_mod"
 """As torch.compile calls what it wraps."""
+WATCHING = ("torch.ao.quantization.observer", "torch.ao.quantization.fake_quantize")
+"""Where the layers are from that torch adds to see what it will quantize."""
 HALF = (torch.float16, torch.bfloat16)
 
 
 def unwrapped(module: nn.Module, name: str) -> nn.Module:
-    """`module`, called `name`, as it is exported; raises `BadInput` for one without values."""
+    """`module`, called `name`, as it is exported; raises `BadInput` for one that cannot be."""
     module = inside(module)
+    if any(type(part).__module__ in WATCHING for part in module.modules()):
+        raise BadInput(
+            f"{name}: is prepared to be quantized by torch; give the float network, of which int8 is made here"
+        )
+    if any(kind.__module__.startswith("torch.export.") for kind in type(module).__mro__):
+        raise BadInput(f"{name}: is what torch.export made of a network; give the nn.Module that was exported")
     values = list(chain(module.parameters(), module.buffers()))
     if any(value.is_meta for value in values):
         raise BadInput(
             f'{name}: has no values, for it lies on the device "meta"; make it elsewhere, or `to_empty` and load'
         )
-    half = any(value.dtype in HALF for value in values)
+    half = any(value.dtype in HALF for value in values) or any(p.dtype == torch.float64 for p in module.parameters())
     if not half and all(value.device.type == "cpu" for value in values):
         return module
     made = copy.deepcopy(module).cpu()
@@ -42,7 +52,7 @@ def unwrapped(module: nn.Module, name: str) -> nn.Module:
 def inside(module: nn.Module) -> nn.Module:
     """The network within wrappers that only say how it is run."""
     while isinstance(
-        inner := module.module if isinstance(module, PARALLEL) else getattr(module, COMPILED, None), nn.Module
+        inner := module.module if isinstance(module, WRAPPERS) else getattr(module, COMPILED, None), nn.Module
     ):
         module = inner
     return module
