@@ -84,7 +84,7 @@ def test_what_the_class_says_itself_counts() -> None:
 
 def test_what_the_file_of_the_user_says_counts(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(
-        "from tests.test_hugging_face import ResNetForImageClassification\n"
+        "from test_hugging_face import ResNetForImageClassification\n"
         "input_shape, labels = (3, 20, 24), ('a', 'b', 'c')\n"
         "def net():\n    return ResNetForImageClassification(image_size=16)\n"
     )

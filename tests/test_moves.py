@@ -8,7 +8,9 @@ import pytest
 from edgecnn import tasks
 from edgecnn.data.moves import area, flip_images, flip_target, flips, shift_images, shift_target, shifts
 from edgecnn.data.samples import Target
+from edgecnn.tasks import keypoints
 from edgecnn.tasks.image import Wanted
+from runtimes.base import BadInput
 
 
 def test_a_shift_is_a_cut_from_the_padded_image() -> None:
@@ -87,8 +89,13 @@ def test_images_are_mirrored_only_where_the_data_allows_it(name: str) -> None:
         "detection": [Target.of(np.array([[6, 6, 20, 20]]), np.array([0]))] * 40,
         "segmentation": np.zeros((40, 32, 48), np.uint8),
         "image": Wanted(images.transpose(0, 2, 3, 1), 0.0, 1.0),
+        "keypoints": keypoints.Wanted(np.zeros((40, 2)), np.ones((40, 1, 2)), np.zeros((40, 1, 2)), (0.0, 1.0)),
     }.get(name, np.zeros(40))
     for flip in (False, True):
+        if flip and name == "keypoints":
+            with pytest.raises(BadInput, match="left and right points would be in each other's place"):
+                tasks.load(name).augment(images, answers, np.random.default_rng(1), flip)
+            continue
         moved, _ = tasks.load(name).augment(images, answers, np.random.default_rng(1), flip)
         brighter = sum(bool((np.diff(image[0], axis=1) >= 0).all()) for image in moved)
         assert brighter == 40 if not flip else 10 < brighter < 30

@@ -43,7 +43,7 @@ def command(
     force: bool,
     jsonl: Callable[[Any], None] | None,
 ) -> Result:
-    """Predict images (files, or arrays in .npy and .npz) with a bundle: classes, masks, boxes, points or pictures.
+    """Predict images (files or arrays) with a bundle: classes, masks, boxes, points or pictures.
 
     `-` is one picture or array from standard input. A network of several inputs takes an .npz with an array for each.
     """

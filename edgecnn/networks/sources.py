@@ -55,7 +55,7 @@ from edgecnn.networks.spec import (
     preprocess_of,
     shape_of,
 )
-from edgecnn.networks.unwrapped import unwrapped
+from edgecnn.networks.unwrapped import in_float32, unwrapped
 from edgecnn.networks.weights import State, Trained, apply_weights, classes_in, load_weights
 from edgecnn.tasks import NUMBERS, OTHER, require
 from runtimes.base import BadInput, counted
@@ -98,7 +98,7 @@ def resolve(
     network = describe(plan, module, trained, asked) if several is None else fed_as_is(plan, module, several)
     called = source if isinstance(source, str) else network.name
     head = plan.decode if decode is None else Head.of(decode)
-    network, made = answering(network, plan, answer, called, by_task=head is None)
+    network, made = answering(in_float32(network), plan, answer, called, by_task=head is None)
     module = network.module
     if head is not None:
         if several is not None:

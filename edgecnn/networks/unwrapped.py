@@ -1,7 +1,7 @@
 """A network as it is exported: without what was put around it, its values in float32 and on the CPU.
 
     DataParallel, AveragedModel, torch.compile and the like   ->  the network inside
-    float16 and bfloat16, weights of float64                  ->  a copy in float32: `export --fp16` makes float16 again
+    float16, bfloat16, float64, where forward does not cast   ->  a copy in float32: `export --fp16` makes float16 again
     what torch.export made, or prepared for its int8          ->  refused: another module is meant
     another device                                            ->  a copy on the CPU
     the device "meta"                                         ->  refused: there are no values
@@ -12,12 +12,16 @@ The module that was given stays as it is. Test: tests/test_unwrapped.py.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from edgecnn.networks.network import Network
+from edgecnn.networks.probing import SEED, tried
 from runtimes.base import BadInput
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -25,7 +29,7 @@ COMPILED = "_orig_mod"
 """As torch.compile calls what it wraps."""
 WATCHING = ("torch.ao.quantization.observer", "torch.ao.quantization.fake_quantize")
 """Where the layers are from that torch adds to see what it will quantize."""
-HALF = (torch.float16, torch.bfloat16)
+OTHER_FLOATS = (torch.float16, torch.bfloat16, torch.float64)
 
 
 def unwrapped(module: nn.Module, name: str) -> nn.Module:
@@ -42,11 +46,18 @@ def unwrapped(module: nn.Module, name: str) -> nn.Module:
         raise BadInput(
             f'{name}: has no values, for it lies on the device "meta"; make it elsewhere, or `to_empty` and load'
         )
-    half = any(value.dtype in HALF for value in values) or any(p.dtype == torch.float64 for p in module.parameters())
-    if not half and all(value.device.type == "cpu" for value in values):
-        return module
-    made = copy.deepcopy(module).cpu()
-    return made.float() if half else made
+    return module if all(value.device.type == "cpu" for value in values) else copy.deepcopy(module).cpu()
+
+
+def in_float32(network: Network) -> Network:
+    """`network`, of float16, bfloat16 or float64 in a float32 copy, unless its code casts what it is fed."""
+    if all(value.dtype not in OTHER_FLOATS for value in network.module.parameters()):
+        return network
+    try:
+        tried(network, network.made(1, np.random.default_rng(SEED)))
+    except BadInput:
+        return replace(network, module=copy.deepcopy(network.module).float())
+    return network
 
 
 def inside(module: nn.Module) -> nn.Module:
