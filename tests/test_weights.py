@@ -75,6 +75,32 @@ def test_pt_files_in_all_their_wrappings(tmp_path: Path, prefix: str, wrapper: s
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), small().parameters(), strict=True))
 
 
+@pytest.mark.parametrize("key", ["net", "params"])
+def test_the_only_state_dict_is_found_by_whatever_name(tmp_path: Path, key: str) -> None:
+    optimizer = torch.optim.Adam(small().parameters()).state_dict()
+    torch.save({"epoch": 3, "best": torch.tensor(0.5), "opt": optimizer, key: small().state_dict()}, tmp_path / "w.pt")
+    state, _ = load_weights(tmp_path / "w.pt")
+    assert state.keys() == small().state_dict().keys()
+
+
+def test_of_several_state_dicts_none_is_guessed(tmp_path: Path) -> None:
+    torch.save({"params": small().state_dict(), "params_ema": small().state_dict()}, tmp_path / "w.pt")
+    assert refusal(tmp_path / "w.pt") == (
+        ": holds several state dicts, as params and params_ema; save the one that is meant alone"
+    )
+
+
+def test_a_mapping_among_tensors_is_not_taken_for_the_weights(tmp_path: Path) -> None:
+    torch.save({**small().state_dict(), "extra": {"a": torch.zeros(2)}}, tmp_path / "w.pt")
+    assert "extra is no tensor" in refusal(tmp_path / "w.pt")
+
+
+def test_the_average_of_a_training_has_its_steps_beside_it(tmp_path: Path) -> None:
+    torch.save(torch.optim.swa_utils.AveragedModel(small()).state_dict(), tmp_path / "w.pt")
+    state, _ = load_weights(tmp_path / "w.pt")
+    assert state.keys() == small().state_dict().keys()
+
+
 def test_checkpoints_from_before_torch_0_4_1_have_no_batch_counter(tmp_path: Path) -> None:
     state = {k: v for k, v in small().state_dict().items() if not k.endswith("num_batches_tracked")}
     apply_weights(small(), state)
@@ -91,6 +117,12 @@ def test_half_precision_weights_load_into_single(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- what does not fit
+def test_a_step_counter_in_half_precision_does_not_matter() -> None:
+    module, state = small(), {key: value.half() for key, value in small().state_dict().items()}
+    apply_weights(module, state)
+    assert module.state_dict()["bn.num_batches_tracked"].dtype == torch.int64
+
+
 def test_misfits_are_named_three_at_a_time_and_the_rest_is_counted() -> None:
     state = zoo.find("resnet8").build(num_classes=3).state_dict()
     with pytest.raises(BadInput) as caught:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edgecnn.data.fingerprint import DataSet, known_sets, unmarked
+from edgecnn.networks.forward import listed
 from edgecnn.networks.key_prefix import COUNTER, refuse_half_prefixed, unprefixed
 from edgecnn.networks.spec import PICTURE, Shape
 from runtimes.base import BadInput
@@ -40,7 +41,9 @@ METADATA_KEY = "edgecnn"
 SAVE = "save the weights alone: torch.save(net.state_dict(), file)"
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put in front of every key."""
+"""What DataParallel, AveragedModel and torch.compile put in front of every key."""
+AVERAGED = "n_averaged"
+"""What AveragedModel counts its steps in, beside those keys."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +179,26 @@ def _why(error: Exception) -> str:
 
 
 def unwrap(held: object, path: Path) -> State:
-    """The state dict inside what a checkpoint held: itself, or one entry of a training script's dictionary."""
+    """The state dict inside what a checkpoint held: itself, or one entry of a training script's dictionary.
+
+    Under another name than `WRAPPERS` it must be the only one: which of weights and their average is meant nobody says.
+    """
     if isinstance(held, Mapping):
         for key in WRAPPERS:
             if isinstance(held.get(key), Mapping):
                 return dict(held[key])
-        return dict(held)
+        flat = any(isinstance(value, torch.Tensor) and value.ndim for value in held.values())
+        found = [key for key, value in held.items() if is_state(value) and not flat]
+        if len(found) > 1:
+            some = listed([str(key)[:60] for key in found[:3]])
+            raise BadInput(f"{path}: holds several state dicts, as {some}; save the one that is meant alone")
+        return dict(held[found[0]] if found else held)
     raise BadInput(f"{path}: holds one {type(held).__name__}, not a state dict; {SAVE}")
+
+
+def is_state(value: object) -> bool:
+    """Whether `value` is tensors by name, and nothing else."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, torch.Tensor) for v in value.values())
 
 
 def check_state(state: Mapping[Any, Any], path: Path) -> State:
@@ -198,8 +214,8 @@ def check_state(state: Mapping[Any, Any], path: Path) -> State:
     if not state:
         raise BadInput(f"{path}: holds no tensors; {SAVE}")
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+        if all(key.startswith(prefix) for key in state if key != AVERAGED) and len(state) > 1:
+            state = {key.removeprefix(prefix): value for key, value in state.items() if key != AVERAGED}
     return dict(state)
 
 
@@ -216,8 +232,9 @@ def apply_weights(module: nn.Module, state: Mapping[str, torch.Tensor], subject:
         module, "adapt_state_dict", dict
     )
     state = adapt(state)
-    # BatchNorm's step counter means nothing at inference, and checkpoints from before torch 0.4.1 lack it.
-    given = {k: v for k, v in wanted.items() if k.endswith(COUNTER)} | dict(state)
+    # BatchNorm's step counter means nothing at inference: torch before 0.4.1 has none, `.half()` of all makes it float.
+    counters = {k: v for k, v in wanted.items() if k.endswith(COUNTER)}
+    given = counters | {k: v for k, v in state.items() if not (k in counters and v.is_floating_point())}
     problems = misfits(wanted, given)
     if problems:
         refuse_half_prefixed(wanted, state, subject)
