@@ -151,11 +151,11 @@ def of_task(network: Network) -> str:
         return ""
     maps = f"{network.source}: does not say its task and answers with maps of {counted(network.maps, 'channel')}"
     if network.task == SEGMENTATION:
-        return f"{maps}: segmentation is assumed, for --data has masks; `task` on the class says otherwise"
-    picture = ', `"image"` a picture' if network.maps in CHANNELS else ""
+        return f"{maps}: segmentation is assumed, for --data has masks; --task says otherwise"
+    picture = ", --task image a picture" if network.maps in CHANNELS else ""
     return (
         f"{maps}: they are compared as numbers, and `run` cannot show them; "
-        f'`task = "segmentation"` makes them classes{picture}'
+        f"--task segmentation makes them classes{picture}"
     )
 
 
