@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from edgecnn.data.samples import Samples
 from edgecnn.tasks import segmentation as task
 from runtimes.base import Array, BadInput, Runner
+from runtimes.imaging.geometry import Geometry
 
 CLASSES, SIDE = 5, 12
 
@@ -94,13 +95,25 @@ def test_nan_has_no_class_and_counts_against_the_truth() -> None:
 
 def test_what_does_not_fit() -> None:
     logits, masks = drawn()
-    with pytest.raises(BadInput, match=r"output: is \[5, 6, 6\] for one image; mIoU needs \(classes, 12, 12\)"):
-        task.score(saying(logits[:, :, ::2, ::2]), made(masks), "x")
+    with pytest.raises(
+        BadInput, match=r"output: is \[5, 6, 6\] for one image; mIoU needs \(classes, 12, 8\).*; let forward"
+    ):
+        task.score(saying(logits[:, :, ::2, :6]), made(masks[:, :, :8]), "x")
     masks[4, 0, 0] = 7
     with pytest.raises(BadInput, match="image 4: its mask has class 7, unknown to a network with 5; check the data"):
         task.score(saying(logits), made(masks), "x")
     with pytest.raises(BadInput, match="made: has no masks; give images/ and masks/"):
         task.score(saying(logits), made(masks).without_answers(), "x")
+
+
+def test_a_map_of_fewer_pixels_is_enlarged_as_run_enlarges_it() -> None:
+    logits, masks = drawn()
+    small = logits[:, :, ::3, ::3]
+    found = task.score(saying(small), made(masks), "x")
+    geometry = Geometry.same((12, 12))
+    shown = np.stack([geometry.mask_to_image(one.argmax(0).astype(np.uint8)) for one in small])
+    assert np.array_equal(shown, np.kron(small.argmax(1), np.ones((3, 3), int)))
+    assert found.details["pixel_accuracy"] == (shown == masks)[masks != 255].mean()
 
 
 def test_the_drop_of_a_worse_network_is_above_zero() -> None:

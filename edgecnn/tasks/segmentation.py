@@ -4,7 +4,8 @@
     mIoU  = mean of IoU_c over the classes that occur in the truth or in an answer
 
 The answer is the largest of `logits` (N, classes, H, W) at a pixel, the first one of equals, as a device would take it;
-scores may be last, or an answer the classes themselves (runtimes/imaging/maps.py). A pixel with NaN or infinity has no
+scores may be last, or an answer the classes themselves (runtimes/imaging/maps.py), and of fewer pixels than the mask
+has, each standing for all that lie in it. A pixel with NaN or infinity has no
 class and counts against all. Pixels whose truth is 255 count for nothing. Without labels two networks agree by how far
 their masks overlap (evaluation/overlap.py).
 Source: Everingham et al. 2015, PASCAL VOC; Long et al. 2015, section 5. Test: tests/test_task_segmentation.py.
@@ -23,6 +24,7 @@ from edgecnn.evaluation import scores
 from edgecnn.evaluation.overlap import Overlap
 from edgecnn.evaluation.scores import Agreement, Difference, Score, mean_of_known
 from runtimes.base import Array, BadInput, Runner, Tensors, Track, silent
+from runtimes.imaging.geometry import nearest
 from runtimes.imaging.maps import MOST, Seen, classes_of, count_of, is_map, is_whole
 
 if TYPE_CHECKING:
@@ -91,11 +93,14 @@ def counts(answer: Array, mask: Array, name: str = "image", seen: Seen = AS_USUA
     """
     whole = is_whole(answer.dtype)
     pixels = classes_of(answer, seen) if is_map(answer.shape, whole) else answer
-    if pixels.shape != mask.shape:
+    if not _is_same_view(pixels.shape, mask.shape):
         size = f"{mask.shape[0]}, {mask.shape[1]}"
         raise BadInput(
-            f"output: is {list(answer.shape)} for one image; mIoU needs (classes, {size}) or ({size}, classes)"
+            f"output: is {list(answer.shape)} for one image; mIoU needs (classes, {size}) or ({size}, classes), or "
+            "fewer pixels in that proportion; let forward resize it"
         )
+    rows, columns = (nearest(np.arange(want), own, want) for own, want in zip(pixels.shape, mask.shape, strict=True))
+    pixels = pixels[rows[:, None], columns]
     classes, looked = count_of(answer.shape, whole, seen) or MOST, mask != IGNORE
     wanted, given = mask[looked].astype(np.int64), pixels[looked]
     given = np.where((given < 0) | (given >= classes), classes, given)  # of no class
@@ -105,6 +110,11 @@ def counts(answer: Array, mask: Array, name: str = "image", seen: Seen = AS_USUA
         )
     both = np.bincount(wanted[wanted == given], minlength=classes)
     return both, np.bincount(wanted, minlength=classes), np.bincount(given, minlength=classes + 1)[:classes]
+
+
+def _is_same_view(pixels: Sequence[int], mask: Sequence[int]) -> bool:
+    """Whether `pixels` are as many as the `mask` has, or fewer in its proportion, which `run` enlarges, too."""
+    return len(pixels) == 2 and pixels[0] <= mask[0] and pixels[0] * mask[1] == pixels[1] * mask[0]
 
 
 def iou(both: Array, truth: Array, answer: Array) -> Array:
