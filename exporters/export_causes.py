@@ -52,6 +52,8 @@ def cause(error: BaseException) -> str:
     """The innermost reason, in our words where it is known."""
     error = innermost(error)
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='(?:\w+\.)?(\w+)'", str(error)):
+        if "complex" in str(error):
+            return f"it computes with complex numbers ({missing[1]}); write that with real and imaginary parts"
         return f"it has no ONNX form of {missing[1]}; write that layer with other operators"
     if "Unsupported attribute type" in str(error) and "Symbolic" in str(error):
         return "groups, a kernel or a stride of it depends on the size of the input; if it is the batch, add --static"

@@ -11,6 +11,7 @@ Source: torch.onnx documentation, "torch.export-based ONNX Exporter". Test: test
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import re
@@ -222,8 +223,8 @@ def _trace(
     output_names: list[str],
 ) -> torch.onnx.ONNXProgram:
     single = len(examples) == 1
-    shapes = (tuple(axes.values()) if single else axes) if any(axes.values()) else None
     try:
+        shapes = (_placed(module, axes) if single else axes) if any(axes.values()) else None
         program = torch.onnx.export(
             module,
             tuple(examples.values()) if single else (),
@@ -244,6 +245,13 @@ def _trace(
         raise BadInput(f"torch cannot export this network: {scripted(opaque) or cause(error)}") from error
     assert program is not None
     return program
+
+
+def _placed(module: nn.Module, axes: dict[str, dict[int, Any]]) -> tuple[Any, ...]:
+    """The open `axes` of the only input, as torch.export wants them: what `*args` takes is a tuple in the tuple."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    placed = tuple(axes.values())
+    return (placed,) if first is not None and first.kind is first.VAR_POSITIONAL else placed
 
 
 def _to_proto(program: torch.onnx.ONNXProgram) -> onnx.ModelProto:

@@ -16,15 +16,19 @@ from edgecnn.networks.sources import resolve
 NAMES = {0: "cat", 1: "dog", 2: "cow"}
 
 
-class ResNetForImageClassification(nn.Module):
+class PreTrainedModel(nn.Module):
     """As theirs are: a configuration, and a dict of outputs of which some may be None."""
 
-    __module__ = "transformers.models.resnet.modeling_resnet"
+    __module__ = "transformers.modeling_utils"
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
         self.config = SimpleNamespace(**{"id2label": NAMES, "num_channels": 3, **config})
         self.conv = nn.Conv2d(self.config.num_channels, 3, 3, 2)
+
+
+class ResNetForImageClassification(PreTrainedModel):
+    __module__ = "transformers.models.resnet.modeling_resnet"
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor | None]:
         return {"loss": None, "logits": self.conv(x).mean((2, 3)), "hidden_states": None}
@@ -35,6 +39,16 @@ class MobileNetV2ForSemanticSegmentation(ResNetForImageClassification):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor | None]:
         return {"logits": self.conv(x)}
+
+
+class LevitForImageClassificationWithTeacher(PreTrainedModel):
+    """Two heads, and their mean before them."""
+
+    __module__ = "transformers.models.levit.modeling_levit"
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        made = self.conv(x).mean((2, 3))
+        return {"logits": made, "cls_logits": made + 1, "distillation_logits": made - 1}
 
 
 class Elsewhere(ResNetForImageClassification):
@@ -54,6 +68,12 @@ def test_the_configuration_says_size_labels_and_task() -> None:
     segmenter = resolve(MobileNetV2ForSemanticSegmentation(image_size=(16, 24), num_channels=1))
     assert (segmenter.task, segmenter.classes, segmenter.labels) == ("segmentation", 3, ("cat", "dog", "cow"))
     assert segmenter.input_shape == (1, 16, 24)
+
+
+def test_of_a_classifier_with_a_teacher_the_mean_of_its_heads_is_the_answer() -> None:
+    network = resolve(LevitForImageClassificationWithTeacher(image_size=16))
+    assert (network.task, network.labels) == ("classification", ("cat", "dog", "cow"))
+    assert "logits is kept and cls_logits and distillation_logits left out" in network.said
 
 
 @pytest.mark.parametrize(

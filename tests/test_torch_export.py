@@ -108,6 +108,30 @@ def test_an_operator_without_an_onnx_form_is_named() -> None:
         export_module(Inverse(), (3, 7, 7))
 
 
+def test_complex_numbers_are_told_as_such() -> None:
+    class Turned(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * (1 + 1j)).abs()
+
+    with pytest.raises(
+        BadInput, match=r": it computes with complex numbers \(mul\); write that with real and imaginary"
+    ):
+        export_module(Turned(), (3, 7, 7))
+
+
+def test_a_forward_of_any_arguments_is_exported_with_a_free_batch() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, *args: torch.Tensor, **kwargs: object) -> torch.Tensor:
+            return self.inner(*args, **kwargs)
+
+    model = export_module(Around(), (3, 6, 6))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
 def test_an_exporter_that_does_not_fit_torch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def export(*_: object, **__: object) -> None:
         module = "onnxscript._framework_apis.torch_9_9"

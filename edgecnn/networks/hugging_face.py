@@ -19,7 +19,11 @@ from edgecnn.networks.axes import first_channels
 from edgecnn.tasks import MULTI_LABEL, REGRESSION, SEGMENTATION
 
 PACKAGE = "transformers"
-TASKS = {"ForImageClassification": "classification", "ForSemanticSegmentation": SEGMENTATION}
+TASKS = {
+    "ForImageClassification": "classification",
+    "ForImageClassificationWithTeacher": "classification",
+    "ForSemanticSegmentation": SEGMENTATION,
+}
 PROBLEMS = {"multi_label_classification": MULTI_LABEL, "regression": REGRESSION}
 
 
