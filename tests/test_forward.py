@@ -208,6 +208,24 @@ def test_inputs_that_forward_does_not_name() -> None:
         resolve(Loose(3, 2, 1), input_shape={"a": (3, 8, 8), "b": (3, 8, 8)})
 
 
+FORWARDS = {
+    "by_name": ("*, image", "image", r"its forward takes image by name alone; write `forward\(self, image\)`$"),
+    "deeper": ("x", "x, x", r"does not run on 1,3,8,8 at nets.py line 6 \(Conv2d.forward\(\) takes 2 positional"),
+}
+
+
+@pytest.mark.parametrize("case", FORWARDS)
+def test_a_call_that_does_not_fit_is_told_where_it_is(case: str, tmp_path: Path) -> None:
+    takes, gives, words = FORWARDS[case]
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__(); self.conv = nn.Conv2d(3, 4, 3)\n"
+        f"    def forward(self, {takes}):\n        return self.conv({gives}).mean((2, 3))\n"
+    )
+    with pytest.raises(BadInput, match=words):
+        resolve(f"{tmp_path}/nets.py:Net", input_shape="3,8,8")
+
+
 # ------------------------------------------------------------------------------------------------------------- export
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_graph_answers_as_the_module_whatever_the_order(network: Network, session: Session, count: int) -> None:

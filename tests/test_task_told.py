@@ -75,7 +75,8 @@ def test_other_answers_are_left_alone(
 ) -> None:
     network = resolve(source(tmp_path, attributes, maps, last))
     assert network.maps == found
-    assert ("--task segmentation makes them classes, --task image a picture" in doubts.of_task(network)) == (found is not None)
+    both = "--task segmentation makes them classes, --task image a picture"
+    assert (both in doubts.of_task(network)) == (found is not None)
     if maps == 1:
         masks = np.load(masked)["masks"]
         np.savez(tmp_path / "two.npz", x=np.load(masked)["x"], masks=masks % 2)

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from edgecnn.networks import callables
 from edgecnn.networks.axes import AXES, axes_of
+from edgecnn.networks.forward import listed, parameters
 from edgecnn.networks.network import Network
 from exporters.export_causes import place_of
 from runtimes.base import BadInput, Tensors
@@ -75,7 +76,9 @@ def _changed(feeds: Tensors, network: Network) -> bool:
 
 
 def _why_not(error: Exception, network: Network, feeds: Tensors) -> str:
-    if isinstance(error, TypeError) and "positional argument" in str(error):
+    if isinstance(error, TypeError) and "positional argument" in str(error) and not place_of(error):
+        if named := [name for name, must in parameters(network.module).items() if must]:
+            return f"its forward takes {listed(named)} by name alone; write `forward(self, {', '.join(named)})`"
         return (
             "its forward wants another number of inputs than one, and does not name them; name each, and give their "
             "shapes as `input_shapes` on it"
