@@ -75,6 +75,11 @@ def test_pt_files_in_all_their_wrappings(tmp_path: Path, prefix: str, wrapper: s
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), small().parameters(), strict=True))
 
 
+def test_a_wrapper_around_one_tensor_alone_is_cut_off_too(tmp_path: Path) -> None:
+    torch.save({"module.weight": torch.ones(2)}, tmp_path / "w.pt")
+    assert list(load_weights(tmp_path / "w.pt")[0]) == ["weight"]
+
+
 @pytest.mark.parametrize("key", ["net", "params"])
 def test_the_only_state_dict_is_found_by_whatever_name(tmp_path: Path, key: str) -> None:
     optimizer = torch.optim.Adam(small().parameters()).state_dict()

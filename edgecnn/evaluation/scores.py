@@ -280,3 +280,10 @@ def answers(runner: Runner, feeds: Iterable[Tensors], names: Sequence[str]) -> I
 def rows(feed: Tensors) -> int:
     """Images in a batch."""
     return len(next(iter(feed.values())))
+
+
+def not_finite(truth: Array, ids: Sequence[str]) -> str:
+    """The first of the images `ids` whose row of `truth` has NaN or infinity; empty for none."""
+    if truth.dtype.kind != "f" or np.isfinite(truth).all():
+        return ""
+    return ids[int(np.argwhere(~np.isfinite(truth))[0][0])]

@@ -20,6 +20,11 @@ def axes_of(module: nn.Module) -> int:
     return next((axes for kind, axes in CONVOLUTIONS.items() if isinstance(first, kind)), 3)
 
 
+def is_from(module: nn.Module, package: str) -> bool:
+    """Whether the class of `module`, or one that it is made of, comes from `package`."""
+    return any(kind.__module__.partition(".")[0] == package for kind in type(module).__mro__)
+
+
 def first_channels(module: nn.Module) -> int:
     """Input channels of the first convolution in `module`; 3 where it has none."""
     first = _first(module)

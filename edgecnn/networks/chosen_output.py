@@ -92,9 +92,9 @@ def answering(
         return _keeping(network, something[0], "")
     usable = by_task and plan.tasked and not _detects(made)
     name = chosen(plan.task, parts, network.planes[1:]) if usable else None
-    if name is None and by_task:
-        _require_tensors(made, parts, called)
     if name is None:
+        if by_task:
+            _require_tensors(made, parts, called)
         return network, made
     others = [other for other in parts if other != name]
     line = f"{called}: answers with {listed(parts)}; for {plan.task} {name} is kept and {listed(others)} left out"

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from edgecnn.networks.axes import first_channels
+from edgecnn.networks.axes import first_channels, is_from
 from edgecnn.tasks import MULTI_LABEL, REGRESSION, SEGMENTATION
 
 PACKAGE = "transformers"
@@ -30,7 +30,7 @@ PROBLEMS = {"multi_label_classification": MULTI_LABEL, "regression": REGRESSION}
 def said(module: nn.Module) -> dict[str, Any]:
     """`task`, `labels` and `input_shape`, as own_attributes.py reads them, of a `module` of theirs; else nothing."""
     config = getattr(module, "config", None)
-    if config is None or not any(kind.__module__.partition(".")[0] == PACKAGE for kind in type(module).__mro__):
+    if config is None or not is_from(module, PACKAGE):
         return {}
     values = {"task": _task(module, config), "labels": _labels(config), **_shape(module, config)}
     return {name: value for name, value in values.items() if value}

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from edgecnn.networks.axes import first_channels
+from edgecnn.networks.axes import first_channels, is_from
 from edgecnn.networks.libraries import pixels_of
 from edgecnn.tasks import EMBEDDING
 from runtimes.base import BadInput
@@ -27,8 +27,7 @@ def said(module: nn.Module) -> dict[str, Any]:
     nothing.
     """
     cfg = getattr(module, "pretrained_cfg", None)
-    theirs = any(kind.__module__.partition(".")[0] == PACKAGE for kind in type(module).__mro__)
-    if not theirs or not isinstance(cfg, Mapping):
+    if not is_from(module, PACKAGE) or not isinstance(cfg, Mapping):
         return {}
     found: dict[str, Any] = {}
     pooled = all(getattr(part, "pool_type", "avg") for part in module.modules())

@@ -19,7 +19,7 @@ from torch import nn
 
 from edgecnn.data.pixels import YOLO
 from edgecnn.detection.raw import CHOSEN
-from edgecnn.networks.axes import first_channels
+from edgecnn.networks.axes import first_channels, is_from
 from edgecnn.tasks import OTHER
 from runtimes.imaging.preprocess import CHANNELS
 
@@ -29,16 +29,11 @@ SIDE = 640
 TASKS = {"detect": "detection", "classify": "classification"}
 
 
-def is_theirs(module: nn.Module) -> bool:
-    """Whether the class of `module`, or one that it is made of, comes from the package."""
-    return any(kind.__module__.partition(".")[0] == PACKAGE for kind in type(module).__mro__)
-
-
 def told(module: nn.Module) -> nn.Module:
     """A copy of a `module` of theirs, ready to be exported, with `task`, `labels`, `input_shape` and so on as
     own_attributes.py reads them; any other module as it is.
     """
-    if not is_theirs(module):
+    if not is_from(module, PACKAGE):
         return module
     inner = getattr(module, "model", None)
     if callable(getattr(module, "predict", None)) and callable(getattr(module, "export", None)):  # a YOLO("best.pt")

@@ -214,8 +214,9 @@ def check_state(state: Mapping[Any, Any], path: Path) -> State:
     if not state:
         raise BadInput(f"{path}: holds no tensors; {SAVE}")
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state if key != AVERAGED) and len(state) > 1:
-            state = {key.removeprefix(prefix): value for key, value in state.items() if key != AVERAGED}
+        weights = {key: value for key, value in state.items() if key != AVERAGED}
+        if weights and all(key.startswith(prefix) for key in weights):
+            state = {key.removeprefix(prefix): value for key, value in weights.items()}
     return dict(state)
 
 

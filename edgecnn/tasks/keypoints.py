@@ -60,9 +60,8 @@ def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
     rows = y.ndim == 2 and (y.shape[1] % 2 == 0 or y.shape[1] % 3 == 0)
     if y.dtype.kind not in "fiu" or not (rows or (y.ndim == 3 and y.shape[2] in (2, 3))) or not y.size:
         return f"{held}; points are (N, K, 2) as x and y, (N, K, 3) with a 0 where one is not known, or rows of these"
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        first = samples.ids[int(np.argwhere(~np.isfinite(y))[0][0])]
-        return f"y is NaN or infinite for {first}; a third number for each point, 0, says that it is not known"
+    if odd := scores.not_finite(y, samples.ids):
+        return f"y is NaN or infinite for {odd}; a third number for each point, 0, says that it is not known"
     if not shape:
         return ""
     if not is_points(shape[1:]):

@@ -49,10 +49,8 @@ def why_not(samples: Samples, shape: Sequence[object] = ()) -> str:
         return "there is no y"
     if y.dtype.kind not in "fiu":
         return f"y is {y.dtype} {list(y.shape)}; regression needs numbers"
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        return (
-            f"y is NaN or infinite for {samples.ids[int(np.argwhere(~np.isfinite(y))[0][0])]}; mend it, or leave it out"
-        )
+    if odd := scores.not_finite(y, samples.ids):
+        return f"y is NaN or infinite for {odd}; mend it, or leave it out"
     if len(shape) and not same_shape(shape, y.shape):
         return f"y is {list(y.shape)}, the network answers {words_of(shape)}"
     return ""
